@@ -1,0 +1,218 @@
+"""The vocabulary: every value that one stage of Shadowrig hands to another.
+
+Stages (capture, signals, inference, shadow, recording, ...) never import one another; they meet here. This
+module needs only the standard library and NumPy, does no I/O and reads no clock.
+
+Time is an integer of nanoseconds on the vehicle's monotonic clock, taken at capture (`time_ns`); wall time
+(`wall_ns`, Unix epoch) is carried beside it for people. A value that is not known is `None` or NaN and stays
+unknown: it is never replaced by false or zero. Units stand last in a name (`speed_mps`, `pre_s`).
+
+Images are planar `[3, height, width]` in the colour order that the model bundle asks for. Boxes are
+`x0, y0, x1, y1` in pixels of the camera's *source* image, top-left origin, x right, y down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+NANOSECONDS_PER_SECOND = 1_000_000_000
+NANOSECONDS_PER_MILLISECOND = 1_000_000
+
+SignalValue: TypeAlias = bool | float | str
+
+#: Codecs whose packets may enter a clip untouched (Foxglove's CompressedVideo knows no others of ours).
+PASS_THROUGH_CODECS = ("h264", "h265")
+
+
+class Priority(str, Enum):
+    """How much a firing matters, most first; delivery and eviction follow this order."""
+
+    SAFETY = "safety"
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+    BACKGROUND = "background"
+
+    @property
+    def rank(self) -> int:
+        """0 for `safety` up to 4 for `background`: smaller goes first."""
+        return list(Priority).index(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One compressed access unit of one camera, as it came from the source or from our encoder."""
+
+    camera: str
+    sequence: int
+    time_ns: int
+    wall_ns: int
+    codec: str  # FFmpeg's name: "h264", "hevc" is always written "h265", "mjpeg", "gif", ...
+    is_key: bool
+    data: bytes
+    transcoded: bool = False  # True when Shadowrig encoded it because the source could not go into a clip as it was
+
+
+@dataclass(frozen=True, slots=True)
+class SignalSample:
+    """One value of one signal. `name` is canonical and carries its unit: `vehicle.speed_mps`."""
+
+    name: str
+    time_ns: int
+    value: SignalValue
+
+
+class SignalReader(Protocol):
+    """Signals as they stood at one instant; what rules and the comparison read."""
+
+    def value(self, name: str) -> SignalValue | None:
+        """The newest value at or before the instant, or None while unknown (never seen, or stale)."""
+
+    def samples(self, name: str) -> Sequence[SignalSample]:
+        """Every sample since the previous tick, oldest first: a pulse shorter than a tick is not lost."""
+
+    def names(self) -> Sequence[str]:
+        """Every signal that has been seen or declared."""
+
+
+@dataclass(slots=True)
+class Frameset:
+    """The time-aligned frames of one instant. Arrays have one row per camera, in the order of `cameras`."""
+
+    sequence: int
+    time_ns: int
+    cameras: tuple[str, ...]
+    present: NDArray[np.bool_]  # [N]
+    frame_time_ns: NDArray[np.int64]  # [N], 0 where missing
+    frame_sequence: NDArray[np.int64]  # [N], -1 where missing
+    images: NDArray[np.uint8]  # [N, 3, H, W], a view of the batch ring; missing cameras hold the pad value
+
+    @property
+    def is_empty(self) -> bool:
+        """True when no camera delivered a frame for this instant."""
+        return not bool(self.present.any())
+
+
+@dataclass(slots=True)
+class Detections:
+    """What a detection head found over all cameras of one frameset: K rows."""
+
+    camera: NDArray[np.int32]  # [K] row in Frameset.cameras
+    class_id: NDArray[np.int32]  # [K] index into the bundle's class names
+    score: NDArray[np.float32]  # [K] 0..1
+    box_px: NDArray[np.float32]  # [K, 4] pixels of the source image
+    state: list[str | None] = field(default_factory=list)  # [K] e.g. a traffic light's "red"; None where it has none
+
+    def __len__(self) -> int:
+        return int(self.score.shape[0])
+
+    @staticmethod
+    def empty() -> Detections:
+        """No detections."""
+        return Detections(
+            camera=np.zeros(0, np.int32),
+            class_id=np.zeros(0, np.int32),
+            score=np.zeros(0, np.float32),
+            box_px=np.zeros((0, 4), np.float32),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A longitudinal and lateral command; None where the source does not say. Left curves are positive."""
+
+    accel_mps2: float | None = None
+    curvature_1pm: float | None = None
+
+
+@dataclass(slots=True)
+class Prediction:
+    """What the network says about one frameset."""
+
+    time_ns: int
+    detections: Detections
+    class_names: tuple[str, ...]
+    control: Action | None = None
+    lead_distance_m: float | None = None
+    #: Scalar heads by name ("rain_probability": 0.93), published to rules as `heads.<name>`.
+    scalars: Mapping[str, SignalValue] = field(default_factory=dict)
+    #: Raw outputs by head ("embedding", "lane_mask", ...): views into the backend's ring, valid for that ring's length.
+    heads: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    infer_ns: int = 0
+
+
+@dataclass(slots=True)
+class Track:
+    """One object followed over time in one camera. None means not known (no calibration, too young, ...)."""
+
+    track_id: int
+    camera: str
+    class_name: str
+    score: float
+    box_px: tuple[float, float, float, float]
+    first_seen_ns: int
+    last_seen_ns: int
+    visible: bool  # False while the tracker coasts over ticks in which the network did not see it
+    state: str | None = None
+    distance_m: float | None = None
+    lateral_m: float | None = None  # left of the car is positive
+    speed_mps: float | None = None  # over ground
+    bearing_deg: float | None = None  # 0 ahead, left positive
+    lane: str | None = None  # "ego", "left", "right", "other"
+    predicted_speed_mps: float | None = None
+
+
+@dataclass(slots=True)
+class Comparison:
+    """Shadow against controller on one tick: values for `shadow.*` and `diff.*`; absent means unknown."""
+
+    time_ns: int
+    shadow: Action
+    controller: Action
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureWindow:
+    """What a firing asks to keep around its moment. Empty tuples mean all."""
+
+    pre_s: float = 10.0
+    post_s: float = 5.0
+    cameras: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """A rule that went off, and why."""
+
+    rule: str
+    rule_version: str  # hash of the rule's definition
+    sequence: int  # counts this process's firings from 0
+    time_ns: int
+    wall_ns: int
+    operands: Mapping[str, SignalValue | None]
+    priority: Priority
+    capture: CaptureWindow
+    sample_probability: float = 1.0
+
+
+@dataclass(slots=True)
+class TickReport:
+    """The result of one tick, published as data."""
+
+    sequence: int
+    time_ns: int
+    frameset: Frameset | None
+    prediction: Prediction | None
+    tracks: Sequence[Track]
+    comparison: Comparison | None
+    firings: Sequence[Firing]
+    #: Milliseconds by stage: "wait", "infer", "track", "compare", "rules", "capture_to_result".
+    timings_ms: Mapping[str, float]
