@@ -1,0 +1,1 @@
+"""Everything that runs in the vehicle: the tick, its stages, and the processes around them."""

@@ -1,0 +1,39 @@
+"""The uplink: the only part of the vehicle that talks outward, and the fleet side that it talks to.
+
+Delivery protocol, version 1
+============================
+Transport: ZeroMQ over TCP, DEALER (vehicle) to ROUTER (receiver), CURVE encrypted, every key admitted by ZAP
+(`authenticator.py`). A message is exactly two frames: a MessagePack header of at most 4 KiB with a strict schema
+(`wire.py`: unknown, missing, duplicate or ill-typed fields are errors), and a payload of at most 256 KiB.
+A vehicle is who its key says. No header names a vehicle, and no routing id is fixed.
+
+A clip is known by `(n, sha256)`: its number in the vehicle's gapless ledger and the hash of the whole file. Every
+message about a clip carries both, so any receiver can answer any message without remembering the one before.
+
+| vehicle sends | payload | receiver answers |
+|---|---|---|
+| HELLO version, software | - | WELCOME version, credit_bytes, chunk_bytes, max_clip_bytes |
+| OFFER n, sha256, size_bytes, priority | metadata, JSON | STATE new / partial + ranges held / done / refused + code |
+| CHUNK n, sha256, offset, hash | bytes | ACK ranges held durably (one ACK may answer many chunks) |
+| COMMIT n, sha256 | - | DONE, or STATE partial when bytes are missing, or NACK bad_file_hash |
+| TOMBSTONE n, reason | - | TOMBSTONE n (the same), meaning: recorded |
+
+NACK code, detail[, n, sha256, offset] answers whatever cannot be accepted: malformed header, bad_chunk_hash,
+unknown_clip (OFFER it again), refused storage, wrong version. PULL, CAMPAIGN and RESULT are reserved names.
+
+Rules
+-----
+* The vehicle deletes a clip on DONE only. DONE is sent only after: whole-file hash read back from disk, fsync,
+  rename to the final name, fsync of the folders, committed catalogue row. OFFER of a stored clip answers `done`,
+  so a lost DONE costs one round trip.
+* Everything is idempotent: duplicated, reordered or replayed messages change nothing.
+* Unacknowledged chunk bytes never exceed the credit of WELCOME. ACK means durable: written, fdatasynced, range
+  recorded. After a reconnect, or a receiver killed at any moment, OFFER returns the ranges and sending goes on there.
+* Before every chunk the vehicle picks its most urgent clip again: a safety clip overtakes at the next chunk.
+* Silence of `reply_timeout_s` while an answer is due means a dead link: the socket is closed and a new one opened
+  after a jittered, bounded back-off.
+* Refused clips (too large, vehicle over its quota, receiver full) stay pending on the vehicle and are offered again
+  after `refused_retry_s`.
+* A revoked key fails its next handshake; messages of its live session are dropped from the next reading of the
+  enrolled folder on (`EnrolledVehicles`, every 5 s).
+"""

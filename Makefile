@@ -1,0 +1,52 @@
+# Shadowrig. Needs python3 (3.10 to 3.12) and make; everything else goes into .venv.
+#
+#   make demo      the whole product on a synthetic drive, about five minutes the first time
+#   make test      all tests          make lint      style, types, import layers
+#   make bench     measurements       make clean     removes .venv and what was generated
+
+SUITABLE := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
+    $$p -c '$(SUITABLE)' 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+STAMP := .venv/.installed
+DEMO_OPTIONS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint bench clean
+
+help:
+	@sed -n '1,6s/^# \{0,1\}//p' Makefile
+
+install: $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/shadowrig demo $(DEMO_OPTIONS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python -m pytest tests/benchmarks -s --timeout=3600
+
+# A Debian without python3-venv has no ensurepip; if its pip is there, that one fills the environment.
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "make: Python 3.10, 3.11 or 3.12 is needed; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(PYTHON) -m venv .venv; \
+	elif $(PYTHON) -m pip --version >/dev/null 2>&1; then \
+	    $(PYTHON) -m venv --without-pip .venv && $(PYTHON) -m pip --python .venv/bin/python install --quiet pip setuptools; \
+	else \
+	    echo "make: $(PYTHON) can make no virtual environment: on Debian and Ubuntu run 'apt install python3-venv'" >&2; exit 1; \
+	fi
+
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing Shadowrig into .venv (first time: a few minutes)"
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache build dist *.egg-info

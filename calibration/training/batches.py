@@ -1,0 +1,156 @@
+"""Training batches: instants drawn from a cache, augmented, with dense targets.
+
+Augmentation keeps what the camera geometry means for control (no crops, no shifts): mirroring of the whole scene with
+cameras swapped, exposure and colour of each camera, sensor noise, blur, and cameras that are missing (grey, as at run
+time). Everything follows from the generator that is passed in.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from calibration.training.dataset import TrainingSet
+from calibration.training.layout import CAMERAS, CLASSES, IMAGE_WIDTH, MIRRORED_CAMERA, PAD_VALUE, WEATHERS
+from calibration.training.losses import Batch
+from calibration.training.targets import detection_targets, is_countable, mirror_objects
+
+MIRROR_SHARE = 0.5
+DROPOUT_SHARE = 0.12  # of instants that lose one to three cameras
+BLUR_SHARE = 0.15
+NOISE_SHARE = 0.4
+QUEUE_SIZE = 4
+
+
+def epoch_batches(data: TrainingSet, size: int, generator: np.random.Generator) -> Iterator[Batch]:
+    """Every instant once, in random order, prepared one batch ahead by a thread. Incomplete last batches are left out."""
+    order = generator.permutation(len(data))
+    groups = [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(QUEUE_SIZE)
+    stop = threading.Event()
+
+    def produce() -> None:
+        try:
+            for group in groups:
+                _put(ready, make_batch(data, np.sort(group), generator), stop)
+                if stop.is_set():
+                    return
+            _put(ready, None, stop)
+        except BaseException as error:  # handed over and raised by the reader
+            _put(ready, error, stop)
+
+    worker = threading.Thread(target=produce, name="batches", daemon=True)
+    worker.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        worker.join()
+
+
+def _put(ready: queue.Queue[Batch | BaseException | None], item: Batch | BaseException | None, stop: threading.Event) -> None:
+    while not stop.is_set():
+        try:
+            ready.put(item, timeout=0.2)
+            return
+        except queue.Full:
+            continue
+
+
+def make_batch(data: TrainingSet, instants: NDArray[np.int64], generator: np.random.Generator) -> Batch:
+    """One augmented batch of the given instants."""
+    images, masks, objects = [], [], []
+    signs = np.ones(len(instants), np.float32)
+    for row, instant in enumerate(instants):
+        image, mask, labels = data.images[instant], data.masks[instant], data.objects_of(int(instant))
+        if generator.random() < MIRROR_SHARE:
+            order = list(MIRRORED_CAMERA)
+            image, mask = image[order][..., ::-1], mask[order][..., ::-1]
+            labels = mirror_objects(labels, IMAGE_WIDTH)
+            signs[row] = -1.0
+        missing = _missing_cameras(generator)
+        image, mask = np.array(image), np.array(mask)
+        image[missing], mask[missing] = PAD_VALUE, 0
+        images.append(image)
+        masks.append(mask)
+        objects.append(labels[~np.isin(labels["camera"], missing)])
+    stacked = torch.from_numpy(np.concatenate(images))
+    augmented = degrade(stacked, generator)
+    return _assemble(augmented, np.concatenate(masks), objects, data.scalars[instants], signs)
+
+
+def _missing_cameras(generator: np.random.Generator) -> NDArray[np.int64]:
+    if generator.random() >= DROPOUT_SHARE:
+        return np.zeros(0, np.int64)
+    return generator.choice(len(CAMERAS), size=int(generator.integers(1, 4)), replace=False)
+
+
+def degrade(images: Tensor, generator: np.random.Generator) -> Tensor:
+    """Exposure, colour, blur and noise of a camera, each image by itself; uint8 in and out."""
+    count = images.shape[0]
+    grey = (images == PAD_VALUE).flatten(1).all(dim=1)
+    values = images.float()
+    gain = torch.from_numpy(generator.uniform(0.7, 1.3, (count, 1, 1, 1)).astype(np.float32))
+    tint = torch.from_numpy(generator.uniform(0.93, 1.07, (count, 3, 1, 1)).astype(np.float32))
+    shift = torch.from_numpy(generator.uniform(-14, 14, (count, 1, 1, 1)).astype(np.float32))
+    values = values * (gain * tint) + shift
+    blurred = torch.from_numpy(generator.random(count) < BLUR_SHARE)
+    if bool(blurred.any()):
+        values[blurred] = functional.avg_pool2d(values[blurred], 3, 1, 1, count_include_pad=False)
+    sigma = generator.uniform(0, 8, count) * (generator.random(count) < NOISE_SHARE)
+    noisy = torch.from_numpy(np.flatnonzero(sigma > 0))
+    if len(noisy):
+        strength = torch.from_numpy(sigma[sigma > 0].astype(np.float32)).reshape(-1, 1, 1, 1)
+        seeded = torch.Generator().manual_seed(int(generator.integers(2**31)))
+        values[noisy] += torch.randn(values[noisy].shape, generator=seeded) * strength
+    result = values.clamp_(0, 255).to(torch.uint8)
+    result[grey] = PAD_VALUE
+    return result
+
+
+def content_descriptors(objects: list[NDArray[np.void]], masks: NDArray[np.uint8], weather: NDArray[np.int64]) -> NDArray[np.float32]:
+    """What each image shows, as numbers whose distance means difference: weather, objects by class, road, lines."""
+    images = masks.shape[0]
+    counts = np.zeros((images, len(CLASSES)), np.float32)
+    for instant, labels in enumerate(objects):
+        seen = labels[is_countable(labels)]
+        np.add.at(counts, (instant * len(CAMERAS) + seen["camera"].astype(int), seen["class_id"].astype(int)), 1.0)
+    kind = np.repeat(np.eye(len(WEATHERS), dtype=np.float32)[weather], len(CAMERAS), axis=0)
+    share = masks.reshape(images, 2, -1).mean(axis=2, dtype=np.float32) / 255.0
+    return np.concatenate([0.7 * kind, 0.6 * np.log1p(counts), 1.5 * share], axis=1).astype(np.float32)
+
+
+def _assemble(
+    images: Tensor, masks: NDArray[np.uint8], objects: list[NDArray[np.void]], scalars: NDArray[np.void], signs: NDArray[np.float32]
+) -> Batch:
+    targets = detection_targets(objects)
+    weather = scalars["weather"].astype(np.int64)
+    lead = scalars["lead_distance_m"]
+    control = np.stack(
+        [np.clip(scalars["accel_mps2"], -8, 8), scalars["curvature_1pm"] * signs, lead, ~np.isnan(lead)], axis=1
+    )
+    return Batch(
+        images=images,
+        speed_mps=torch.from_numpy(np.ascontiguousarray(scalars["speed_mps"])).reshape(-1, 1),
+        heatmap=torch.from_numpy(targets.heatmap),
+        heat_weight=torch.from_numpy(targets.weight),
+        positive_image=torch.from_numpy(targets.image),
+        positive_cell=torch.from_numpy(targets.cell),
+        positive_box=torch.from_numpy(targets.box),
+        positive_state=torch.from_numpy(targets.state),
+        masks=torch.from_numpy(masks).float() / 255.0,
+        weather=torch.from_numpy(weather),
+        wiper=torch.from_numpy(scalars["wiper"].astype(np.float32)).reshape(-1, 1),
+        control=torch.from_numpy(control.astype(np.float32)),
+        descriptors=torch.from_numpy(content_descriptors(objects, masks, weather)),
+    )

@@ -1,0 +1,75 @@
+"""One camera's way from a packet to the assembler, the same live and in replay.
+
+`feed` decodes a packet and offers its pictures; it never raises for what a camera sends. Without an assembler (no
+inference) packets are only watched and nothing is decoded.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.capture.assembler import Assembler
+from runtime.capture.batch_ring import Stored
+from runtime.capture.camera_watch import CameraWatch
+from runtime.capture.decoding import DecodedFrame, PacketDecoder, UnknownCodecError
+from runtime.capture.preparation import ImagePreparer
+from runtime.formats.bitstream import StreamInfo
+from runtime.formats.image_spec import Geometry
+from runtime.messages import Packet
+
+
+class CameraPath:
+    """Decodes and prepares one camera. Belongs to one thread."""
+
+    def __init__(self, watch: CameraWatch, assembler: Assembler | None) -> None:
+        self.watch = watch
+        self._assembler = assembler
+        self._preparer = None if assembler is None else ImagePreparer(assembler.spec)
+        self._decoder: PacketDecoder | None = None
+
+    def open(self, info: StreamInfo, now_ns: int) -> None:
+        """Begin a stream, or begin again after the source came back. Raises UnknownCodecError."""
+        if self._assembler is not None:
+            self._decoder = PacketDecoder(info.codec, info.extradata)
+            self._assembler.declare(self.watch.name, info.rate_hz, free_running=info.free_running)
+        self.watch.connected(info, now_ns)
+
+    def feed(self, packet: Packet) -> None:
+        """Take one packet in."""
+        self.watch.packet(packet)
+        if self._assembler is None:
+            return
+        decoder = self._decoder_for(packet)
+        if decoder is None:
+            return
+        errors, skipped = decoder.errors, decoder.skipped
+        frames = decoder.decode(packet)
+        self.watch.decoding(pictures=len(frames), errors=decoder.errors - errors, skipped=decoder.skipped - skipped)
+        for frame in frames:
+            self._offer(frame)
+
+    def _decoder_for(self, packet: Packet) -> PacketDecoder | None:
+        """The decoder; a new one where the source changed its codec; None, counted as torn, where there is none."""
+        if self._decoder is None or self._decoder.codec != packet.codec:
+            try:
+                self._decoder = PacketDecoder(packet.codec)
+            except UnknownCodecError as error:
+                self.watch.error = str(error)
+                self.watch.decoding(pictures=0, errors=1, skipped=0)
+                return None
+        return self._decoder
+
+    def _offer(self, frame: DecodedFrame) -> None:
+        picture = frame.picture
+        if self._assembler is None or not self.watch.accepts(picture.width, picture.height):
+            return
+
+        def prepare(view: NDArray[np.uint8]) -> Geometry:
+            assert self._preparer is not None
+            geometry = self._preparer.prepare(picture, view)
+            self.watch.picture(view, frame.time_ns)
+            return geometry
+
+        outcome = self._assembler.offer(self.watch.name, frame.time_ns, frame.sequence, prepare)
+        self.watch.offered(outcome is Stored.LATE)

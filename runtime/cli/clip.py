@@ -1,0 +1,87 @@
+"""`shadowrig clip`: look into sealed clips and check every promise that they make."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from runtime.cli.common import CommandError, Subcommands, add_command, add_group, write_json
+
+
+def add(commands: Subcommands) -> None:
+    """Register the command."""
+    group = add_group(commands, "clip", "Verify, inspect and picture sealed clips.")
+    verify = add_command(
+        group, "verify", "Check counts, gaps, hashes, key frames, provenance, and decode every frame.",
+        "shadowrig clip verify received/**/*.mcap", run_verify,
+    )  # fmt: skip
+    inspect = add_command(
+        group, "inspect", "Show what a clip holds and why it was kept.", "shadowrig clip inspect CLIP.mcap", run_inspect
+    )
+    for parser in (verify, inspect):
+        parser.add_argument("clips", nargs="+", type=Path, metavar="CLIP")
+        parser.add_argument("--json", default=None, metavar="FILE", help="write the facts as JSON ('-': standard output)")
+    sheet = add_command(
+        group, "sheet", "Draw a contact sheet: every camera around the firing, with boxes.",
+        "shadowrig clip sheet CLIP.mcap --out sheet.png", run_sheet,
+    )  # fmt: skip
+    mosaic = add_command(
+        group, "mosaic", "Draw all cameras at the firing, with boxes.",
+        "shadowrig clip mosaic CLIP.mcap --out mosaic.png", run_mosaic,
+    )  # fmt: skip
+    for parser in (sheet, mosaic):
+        parser.add_argument("clip", type=Path, metavar="CLIP")
+        parser.add_argument("--out", required=True, type=Path, metavar="PNG")
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    """Verify; 1 when a clip breaks a promise."""
+    from runtime.recording.verify import verify_clip
+
+    reports = [verify_clip(_existing(path)) for path in options.clips]
+    if options.json is not None:
+        write_json(options.json, [report.to_json() for report in reports])
+    if options.json != "-":
+        for path, report in zip(options.clips, reports, strict=True):
+            print(f"{path}: {'ok' if report.ok else 'BROKEN'}")
+            for problem in report.problems:
+                print(f"  {problem}")
+    return 0 if all(report.ok for report in reports) else 1
+
+
+def run_inspect(options: argparse.Namespace) -> int:
+    """Print a summary of each clip."""
+    from runtime.recording.inspect import ClipError, inspect_clip, print_summary
+
+    try:
+        summaries = [inspect_clip(_existing(path)) for path in options.clips]
+    except ClipError as error:
+        raise CommandError(str(error)) from error
+    if options.json is not None:
+        write_json(options.json, [summary.to_json() for summary in summaries])
+    if options.json != "-":
+        for summary in summaries:
+            print_summary(summary)
+    return 0
+
+
+def run_sheet(options: argparse.Namespace) -> int:
+    """Write the contact sheet."""
+    from runtime.recording.contact_sheet import write_contact_sheet
+
+    print(write_contact_sheet(_existing(options.clip), options.out))
+    return 0
+
+
+def run_mosaic(options: argparse.Namespace) -> int:
+    """Write the mosaic."""
+    from runtime.recording.mosaic import write_mosaic
+
+    print(write_mosaic(_existing(options.clip), options.out))
+    return 0
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise CommandError(f"{path} is not a file: name a sealed clip (.mcap)")
+    return path

@@ -1,0 +1,51 @@
+"""What several subcommands share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+class CommandError(Exception):
+    """The command cannot go on; printed as one line. `exit_code` is 2 for bad input and 1 for failed work."""
+
+    def __init__(self, message: str, exit_code: int = 2) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def add_command(
+    commands: Subcommands, name: str, summary: str, example: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    """A subparser whose help ends with an example."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_group(commands: Subcommands, name: str, summary: str) -> Subcommands:
+    """A command that only holds others."""
+    parser = commands.add_parser(name, help=summary, description=summary)
+    return parser.add_subparsers(dest=f"{name}_command", required=True, metavar="COMMAND")
+
+
+def write_json(path: str | Path, facts: Any) -> None:
+    """Write facts where `--json` asks; "-" is standard output."""
+    text = json.dumps(facts, indent=2, sort_keys=False) + "\n"
+    if str(path) == "-":
+        print(text, end="")
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text)

@@ -1,0 +1,33 @@
+"""`shadowrig doctor`: what this machine can and cannot do for us."""
+
+from __future__ import annotations
+
+import argparse
+
+from runtime.cli.common import Subcommands, add_command, write_json
+
+
+def add(commands: Subcommands) -> None:
+    """Register the command."""
+    parser = add_command(
+        commands,
+        "doctor",
+        "Check versions, CPU features, real-time rights, disk, tmpfs and the bundled model.",
+        "shadowrig doctor --json doctor.json",
+        run,
+    )
+    parser.add_argument("--json", default=None, metavar="FILE", help="write the checks as JSON ('-': standard output)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the checks; 1 when one failed."""
+    from runtime.daemon import examine_machine
+
+    examination = examine_machine()
+    if options.json == "-":
+        write_json("-", examination.to_json())
+    else:
+        examination.print()
+        if options.json is not None:
+            write_json(options.json, examination.to_json())
+    return 1 if examination.failed else 0

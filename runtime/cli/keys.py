@@ -1,0 +1,95 @@
+"""`shadowrig keys`: CURVE keys, and which vehicles a receiver lets in."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from runtime.cli.common import CommandError, Subcommands, add_command, add_group
+from runtime.uplink import keys as key_files
+
+Result = TypeVar("Result")
+
+
+def add(commands: Subcommands) -> None:
+    """Register the command."""
+    group = add_group(commands, "keys", "Make CURVE keys; enroll, revoke and list vehicles.")
+    new = add_command(
+        group, "new", "Make a key pair; the secret file is readable by its owner only.",
+        "shadowrig keys new /etc/shadowrig/keys --for vehicle", run_new,
+    )  # fmt: skip
+    new.add_argument("directory", type=Path)
+    new.add_argument("--for", dest="end", choices=("vehicle", "receiver"), default="vehicle")
+    enroll = add_command(
+        group, "enroll", "Let a vehicle in, by its public key.",
+        "shadowrig keys enroll /etc/shadowrig/receiver-keys car-17 car-17/vehicle.public", run_enroll,
+    )  # fmt: skip
+    enroll.add_argument("directory", type=Path, help="the receiver's keys")
+    enroll.add_argument("vehicle", help="the vehicle's pseudonym")
+    enroll.add_argument("public_key", type=Path, help="the vehicle's public key file")
+    pin = add_command(
+        group, "pin", "Tell a vehicle which receiver it may talk to.",
+        "shadowrig keys pin /etc/shadowrig/keys receiver.public", run_pin,
+    )  # fmt: skip
+    pin.add_argument("directory", type=Path, help="the vehicle's keys")
+    pin.add_argument("public_key", type=Path, help="the receiver's public key file")
+    revoke = add_command(
+        group, "revoke", "Shut a vehicle out; its clips stay.",
+        "shadowrig keys revoke /etc/shadowrig/receiver-keys car-17", run_revoke,
+    )  # fmt: skip
+    revoke.add_argument("directory", type=Path, help="the receiver's keys")
+    revoke.add_argument("vehicle")
+    listing = add_command(
+        group, "list", "List the enrolled vehicles.", "shadowrig keys list /etc/shadowrig/receiver-keys", run_list
+    )
+    listing.add_argument("directory", type=Path, help="the receiver's keys")
+
+
+def run_new(options: argparse.Namespace) -> int:
+    """Make a key pair and print the public half."""
+    pair = _checked(lambda: key_files.new_keys(options.directory, options.end))
+    print(f"{options.directory / options.end}.public: {pair.public.decode()}")
+    return 0
+
+
+def run_enroll(options: argparse.Namespace) -> int:
+    """Enroll a vehicle."""
+    public = _checked(lambda: key_files.load_public_key(options.public_key))
+    _checked(lambda: key_files.enroll(options.directory, options.vehicle, public))
+    print(f"{options.vehicle} is enrolled")
+    return 0
+
+
+def run_pin(options: argparse.Namespace) -> int:
+    """Pin the receiver's key."""
+    public = _checked(lambda: key_files.load_public_key(options.public_key))
+    _checked(lambda: key_files.pin_receiver(options.directory, public))
+    print(f"{options.directory} now talks to {public.decode()} only")
+    return 0
+
+
+def run_revoke(options: argparse.Namespace) -> int:
+    """Revoke a vehicle."""
+    _checked(lambda: key_files.revoke(options.directory, options.vehicle))
+    print(f"{options.vehicle} is revoked")
+    return 0
+
+
+def run_list(options: argparse.Namespace) -> int:
+    """List enrolled vehicles with their public keys."""
+    if not options.directory.is_dir():
+        raise CommandError(f"{options.directory} is not a directory: name the receiver's keys")
+    for vehicle, public in sorted(_checked(lambda: key_files.list_vehicles(options.directory)).items()):
+        print(f"{vehicle}  {public.decode()}")
+    return 0
+
+
+def _checked(action: Callable[[], Result]) -> Result:
+    try:
+        return action()
+    except key_files.KeyFileError as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"{error.filename}: {error.strerror}") from error

@@ -1,0 +1,57 @@
+"""The configuration of the fleet's receiver (`shadowrig receive --config receiver.yaml`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import Field
+
+from runtime.config.places import DirectoryOrAuto, ResolvedPath, ZeromqAddress
+from runtime.config.quantities import ByteCount, Seconds
+from runtime.config.sources import Section
+from runtime.formats.documents import Document, DocumentError, Problem, load_document, validate
+
+
+class ReceiverConfig(Section):
+    """Where the receiver listens, what it keeps and how much one vehicle may send."""
+
+    bind: ZeromqAddress = Field(description="address to listen at", examples=["tcp://127.0.0.1:5588"])
+    directory: ResolvedPath = Field(
+        description="clips and their catalogue; made when missing", examples=["/var/lib/shadowrig-receiver/clips"]
+    )
+    keys: DirectoryOrAuto = Field(
+        default=None, description="the receiver's key pair and the enrolled vehicles; auto: beside"
+    )
+    quota: ByteCount = 1_000_000_000_000
+    quota_per_vehicle: ByteCount = 100_000_000_000
+    max_clip_bytes: ByteCount = 2_000_000_000
+    status_interval_s: Seconds = 1.0
+
+    @property
+    def keys_directory(self) -> Path:
+        """`keys`, or the folder `keys` beside `directory` for `auto`."""
+        return self.keys or self.directory.parent / "keys"
+
+
+def load_receiver_config(path: str | Path) -> ReceiverConfig:
+    """Read and check a receiver's configuration; raises DocumentError with every problem at once."""
+    document = load_document(path)
+    config = validate(document, ReceiverConfig, context={"base": document.path.absolute().parent})
+    problems = list(_contradictions(document, config))
+    if problems:
+        raise DocumentError(problems)
+    return config
+
+
+def _contradictions(document: Document, config: ReceiverConfig) -> Iterator[Problem]:
+    if config.directory.exists() and not config.directory.is_dir():
+        yield document.problem(("directory",), "'directory' is a file", "name a directory")
+    if config.max_clip_bytes > config.quota_per_vehicle:
+        fix = "raise quota_per_vehicle or lower max_clip_bytes"
+        yield document.problem(("max_clip_bytes",), "one clip may be larger than a vehicle's quota", fix)
+    if config.quota_per_vehicle > config.quota:
+        fix = "raise quota or lower quota_per_vehicle"
+        yield document.problem(("quota_per_vehicle",), "one vehicle may store more than the whole quota", fix)
+    if config.keys_directory == config.directory:
+        yield document.problem(("keys",), "keys may not lie among the clips", "name another directory")

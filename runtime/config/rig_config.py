@@ -1,0 +1,217 @@
+"""The configuration of the vehicle daemon: one file, one validated tree, shared by its processes.
+
+`load_config` reads `rig.yaml` and raises a `DocumentError` with every problem at once: wrong values, unknown keys,
+files that are not there, and parts that contradict each other. Nothing is opened or started while loading, and
+nothing else configures the daemon: no environment variable changes what a value means. (Where directories are
+`auto`, `runtime.config.directories` places them.) `deploy/rig.example.yaml` is the commented reference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+
+from runtime.config.cross_checks import contradictions
+from runtime.config.places import (
+    DirectoryOrAuto,
+    ExistingFile,
+    ExistingPath,
+    ZeromqPeerAddress,
+    existing,
+)
+from runtime.config.quantities import ByteCount, Seconds, SecondsOrZero
+from runtime.config.sources import MAX_RATE_HZ, CameraConfig, CameraName, RateHz, Section, SignalsConfig
+from runtime.formats.documents import Document, DocumentError, Mistake, load_document, suggest, validate
+
+#: Networks that come with the software, one folder each.
+BUNDLED_MODELS = Path(__file__).resolve().parents[1] / "models"
+
+#: Means the rules that come with the software, wherever a list of rule files is asked for.
+RULE_LIBRARY: Literal["library"] = "library"
+
+
+def _model_bundle(value: object, info: ValidationInfo) -> Path:
+    """A bundled network by its name, or the folder of another (with a `/` or `.` in it)."""
+    if not isinstance(value, str) or "/" in value or value.startswith("."):
+        path = existing(value, info)
+    else:
+        path = BUNDLED_MODELS / value
+        if not path.is_dir():
+            bundled = sorted(entry.name for entry in BUNDLED_MODELS.iterdir()) if BUNDLED_MODELS.is_dir() else []
+            fix = (
+                f"{suggest(value, bundled)}; a folder is written ./{value}"
+                if bundled
+                else f"write ./{value} to name a folder"
+            )
+            raise Mistake(f"no bundled model is called {value!r}", fix)
+    if not (path / "model.yaml").is_file():
+        raise Mistake(f"{path} is not a model bundle: it has no model.yaml", "name a folder made by 'model import'")
+    return path
+
+
+def _rule_place(value: object, info: ValidationInfo) -> Path | Literal["library"]:
+    return RULE_LIBRARY if value == RULE_LIBRARY else existing(value, info)
+
+
+def _pseudonym(value: str) -> str:
+    """Vehicle ids become names of directories, here and at the receiver."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", value) is None:
+        raise Mistake(
+            "is not a vehicle id", "write up to 64 letters, digits, '_', '.' and '-', a letter or digit first"
+        )
+    return value
+
+
+class VehicleConfig(Section):
+    """Who this is. Only the pseudonym ever leaves the vehicle."""
+
+    id: Annotated[str, AfterValidator(_pseudonym)] = Field(
+        description="a pseudonym, never the licence plate", examples=["dev-vehicle"]
+    )
+
+
+class ModelConfig(Section):
+    """The candidate network and how it runs."""
+
+    bundle: Annotated[Path, BeforeValidator(_model_bundle)] = Field(examples=["hydra_mini"])
+    backend: Literal["auto", "onnx", "tensorrt"] = "auto"
+    precision: Literal["auto", "int8", "fp32"] = "auto"
+    threads: int = Field(default=1, ge=1, le=64)
+
+
+class TickConfig(Section):
+    """The beat. `phase_ms` is the time from exposure to the start of the tick; `auto` measures it at start-up."""
+
+    rate_hz: RateHz = 20.0
+    phase_ms: Annotated[float, Field(ge=0, le=1000)] | Literal["auto"] = "auto"
+    reference_camera: str | None = None
+
+
+class RulesConfig(Section):
+    """The rules to evaluate: `library` is the bundled set, a folder means every .yaml in it."""
+
+    files: tuple[Annotated[Path | Literal["library"], BeforeValidator(_rule_place)], ...] = Field(
+        default=(RULE_LIBRARY,), min_length=1, max_length=256
+    )
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
+
+
+class HistoryConfig(Section):
+    """How far a firing can reach back. On tmpfs: its bytes are memory."""
+
+    directory: DirectoryOrAuto = None
+    seconds: Seconds = Field(default=60.0, le=3600)
+    max_bytes: ByteCount = Field(default=512_000_000, ge=8_000_000)
+
+
+class RecorderConfig(Section):
+    """Limits of one clip and the pace of the recorder."""
+
+    max_clip_s: Seconds = Field(default=60.0, le=600)
+    max_clip_bytes: ByteCount = 2_000_000_000
+    scan_interval_s: Seconds = Field(default=0.2, le=10)
+
+
+class SpoolConfig(Section):
+    """Sealed clips on disk that wait for delivery."""
+
+    directory: DirectoryOrAuto = None
+    quota: ByteCount = Field(default=20_000_000_000, ge=64_000_000)
+
+
+class UplinkConfig(Section):
+    """The one place that talks outward. Without a server, clips stay in the spool."""
+
+    server: ZeromqPeerAddress | None = None
+    server_public_key: ExistingFile | None = Field(
+        default=None, description="file with the receiver's public CURVE key"
+    )
+    keys: DirectoryOrAuto = None
+    bandwidth_bytes_per_s: ByteCount | None = Field(default=None, ge=1000)
+    retry_min_s: Seconds = 1.0
+    retry_max_s: Seconds = 60.0
+
+
+class RealtimeConfig(Section):
+    """Wishes to the operating system: applied where it allows them, reported where it does not."""
+
+    tick_priority: int = Field(default=50, ge=0, le=99, description="SCHED_FIFO; 0: the normal scheduler")
+    capture_priority: int = Field(default=40, ge=0, le=99)
+    lock_memory: bool = True
+    tick_cpus: tuple[Annotated[int, Field(ge=0, le=1023)], ...] = ()
+    capture_cpus: tuple[Annotated[int, Field(ge=0, le=1023)], ...] = ()
+
+
+class HealthConfig(Section):
+    """How the processes show that they are alive."""
+
+    status_interval_s: Seconds = Field(default=1.0, ge=0.1, le=60)
+    progress_timeout_s: Seconds = Field(
+        default=10.0, ge=1, description="without progress for so long, a process is restarted"
+    )
+    shutdown_timeout_s: SecondsOrZero = 20.0
+
+
+class RigConfig(Section):
+    """Everything that `shadowrig run` needs to know."""
+
+    vehicle: VehicleConfig
+    rig: ExistingFile | None = Field(default=None, description="camera calibration; without it there are no distances")
+    drive: ExistingPath | None = Field(
+        default=None, description="recorded drive whose cameras and signals become live sources"
+    )
+    cameras: dict[CameraName, CameraConfig] = Field(default_factory=dict)
+    signals: SignalsConfig = SignalsConfig()
+    model: ModelConfig | None = None
+    tick: TickConfig = TickConfig()
+    rules: RulesConfig = RulesConfig()
+    history: HistoryConfig = HistoryConfig()
+    recorder: RecorderConfig = RecorderConfig()
+    spool: SpoolConfig = SpoolConfig()
+    uplink: UplinkConfig = UplinkConfig()
+    state_directory: DirectoryOrAuto = None
+    realtime: RealtimeConfig = RealtimeConfig()
+    health: HealthConfig = HealthConfig()
+
+    @property
+    def max_clip_s(self) -> float:
+        """The longest clip: what is configured, and never more than history holds."""
+        return min(self.recorder.max_clip_s, self.history.seconds)
+
+    @property
+    def max_clip_bytes(self) -> int:
+        """The largest clip: what is configured, and never more than the spool may hold."""
+        return min(self.recorder.max_clip_bytes, self.spool.quota)
+
+    def fingerprint(self) -> str:
+        """sha256 of the validated values: the same for two files that mean the same."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def load_config(path: str | Path) -> RigConfig:
+    """Read and check a rig configuration.
+
+    Raises:
+        DocumentError: with every problem of the file, each at its line with value and fix.
+    """
+    document = load_document(path)
+    return parse_config(document)
+
+
+def parse_config(document: Document) -> RigConfig:
+    """The configuration in a document that has been read already; raises like `load_config`."""
+    problems = list(contradictions(document))
+    try:
+        config = validate(document, RigConfig, context={"base": document.path.absolute().parent})
+    except DocumentError as error:
+        raise DocumentError([*error.problems, *problems]) from error
+    if problems:
+        raise DocumentError(problems)
+    return config
+
+
+__all__ = ["BUNDLED_MODELS", "MAX_RATE_HZ", "RULE_LIBRARY", "RigConfig", "load_config", "parse_config"]

@@ -1,0 +1,94 @@
+"""The daemon's entry points: one process of it, all of them under a supervisor, the receiver, and the doctor.
+
+A bad configuration is refused before anything is started: `DocumentError` with every problem.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from runtime.config import load_config, load_receiver_config
+from runtime.config.directories import Directories, resolve_directories
+from runtime.config.rig_config import RigConfig
+from runtime.processes.shell import StartError
+from runtime.shutdown import stop_on_signals
+from runtime.supervisor import Child, Supervisor, SupervisorError, shadowrig_command
+
+#: Stopping follows the data: the runtime first, so that the recorder can seal what is in flight.
+STOP_ORDER = ("runtime", "recorder", "uploader")
+
+
+class DaemonError(Exception):
+    """The daemon cannot start or cannot go on. `exit_code` is 2 for bad input, 1 otherwise."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def run_daemon(config_path: Path, process: str) -> int:
+    """Run `all` processes, or one of `runtime`, `recorder`, `uploader`, until SIGTERM or SIGINT."""
+    config = load_config(config_path)
+    try:
+        if process == "all":
+            return _supervise(config, config_path)
+        return _run_one(config, process)
+    except StartError as error:
+        raise DaemonError(str(error), exit_code=2) from error
+
+
+def _run_one(config: RigConfig, process: str) -> int:
+    # Each process imports only what it needs: the recorder never loads a network library, the uploader no video.
+    stop = stop_on_signals()
+    if process == "runtime":
+        from runtime.processes.runtime_process import run_runtime
+
+        return run_runtime(config, stop)
+    if process == "recorder":
+        from runtime.processes.recorder_process import run_recorder
+
+        return run_recorder(config, stop)
+    from runtime.processes.uploader_process import run_uploader_process
+
+    return run_uploader_process(config, stop)
+
+
+def _supervise(config: RigConfig, config_path: Path) -> int:
+    stop = stop_on_signals()
+    directories = resolve_directories(config, os.environ, os.getuid())
+    children = [
+        Child(name, shadowrig_command("run", "--process", name, "--config", str(config_path)), log)
+        for name, log in ((name, _log_path(directories, name)) for name in reversed(STOP_ORDER))
+    ]
+    supervisor = Supervisor(children, lambda text: print(text, file=sys.stderr, flush=True))
+    print(f"running as {config.vehicle.id}; logs and spool in {directories.state}; stop with Ctrl-C or SIGTERM", flush=True)
+    supervisor.start()
+    failure = ""
+    try:
+        supervisor.run(stop)
+    except SupervisorError as error:
+        failure = str(error)
+    codes = supervisor.stop(STOP_ORDER, config.health.shutdown_timeout_s or 1.0)
+    if failure:
+        raise DaemonError(failure)
+    bad = {name: code for name, code in codes.items() if code != 0}
+    if bad:
+        raise DaemonError(", ".join(f"{name} ended with code {code}" for name, code in bad.items()))
+    return 0
+
+
+def _log_path(directories: Directories, name: str) -> Path:
+    return directories.state / "logs" / f"{name}.log"
+
+
+def run_receiver(config_path: Path) -> int:
+    """Receive clips until SIGTERM or SIGINT."""
+    from runtime.processes.receiver_process import run_receiver_process
+
+    config = load_receiver_config(config_path)
+    try:
+        return run_receiver_process(config, stop_on_signals())
+    except StartError as error:
+        raise DaemonError(str(error)) from error

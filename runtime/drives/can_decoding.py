@@ -1,0 +1,150 @@
+"""CAN frames into canonical signals, for a recorded log and for a live bus alike.
+
+A signal is taken from one message *on one bus*: the same identifier on another bus is another message. The value is
+`raw * scale + offset` in the unit of the canonical name; for a boolean signal it is "not zero", turned round by
+`invert`; for a text signal it is the name that the database gives to the number.
+
+Frames that cannot be decoded (too short, a multiplexer that is not in the database) are counted, never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cantools
+from cantools.database import DecodeError
+from cantools.database.errors import Error as DatabaseError
+from pydantic import BaseModel, ConfigDict, Field
+
+from runtime.formats.documents import suggest
+from runtime.formats.signal_names import CANONICAL_SIGNALS, coerce_signal_value
+from runtime.messages import SignalSample, SignalValue
+
+
+class CanSignalSource(BaseModel):
+    """Where a canonical signal comes from on the vehicle's buses."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    bus: str = Field(min_length=1, description="the bus as the log or the interface names it", examples=["can0"])
+    message: str = Field(min_length=1, description="message name in the DBC", examples=["SPEED"])
+    signal: str = Field(min_length=1, description="signal name in the DBC", examples=["SPEED"])
+    scale: float = Field(default=1.0, strict=False)
+    offset: float = Field(default=0.0, strict=False)
+    invert: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    name: str
+    signal: str
+    scale: float
+    offset: float
+    invert: bool
+    as_text: bool
+    as_bool: bool
+
+    def value(self, raw: Any) -> SignalValue | None:
+        if self.as_text:
+            return str(raw)
+        number = float(getattr(raw, "value", raw))
+        if self.as_bool:
+            return (number != 0.0) != self.invert
+        return coerce_signal_value(self.name, number * self.scale + self.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class MappingProblem:
+    """A mapping that the database does not support: for which signal, at which of its keys, and what to write."""
+
+    signal_name: str
+    key: str
+    message: str
+    fix: str
+
+
+@dataclass(slots=True)
+class CanDecoder:
+    """Decodes the frames that carry mapped signals and ignores all others."""
+
+    routes: Mapping[tuple[str, int], tuple[Any, tuple[_Route, ...]]] = field(repr=False)
+    undecodable: int = 0
+
+    def wants(self, bus: str, arbitration_id: int) -> bool:
+        """True when a frame with this identifier on this bus carries a mapped signal."""
+        return (bus, arbitration_id) in self.routes
+
+    def decode(self, bus: str, arbitration_id: int, data: bytes, time_ns: int) -> list[SignalSample]:
+        """The mapped signals of one frame; empty for other frames, and for those that cannot be decoded (counted)."""
+        found = self.routes.get((bus, arbitration_id))
+        if found is None:
+            return []
+        message, routes = found
+        try:
+            values = message.decode(data, any(route.as_text for route in routes), True, allow_truncated=True)
+        except (DecodeError, ValueError, KeyError):
+            self.undecodable += 1
+            return []
+        samples = []
+        for route in routes:
+            if route.signal in values:
+                value = route.value(values[route.signal])
+                if value is not None:
+                    samples.append(SignalSample(route.name, time_ns, value))
+        return samples
+
+
+def bus_name(channel: object) -> str:
+    """The bus of a python-can channel: numbered channels are `can<number>`."""
+    return f"can{channel}" if isinstance(channel, int) else str(channel)
+
+
+def load_database(path: Path, *, strict: bool) -> Any:
+    """A CAN database. Raises ValueError with what is wrong with it, OSError when it cannot be read."""
+    try:
+        return cantools.database.load_file(str(path), strict=strict)
+    except DatabaseError as error:
+        raise ValueError(f"is not a sound CAN database: {error}") from error
+
+
+def build_decoder(database: Any, sources: Mapping[str, CanSignalSource]) -> tuple[CanDecoder, list[MappingProblem]]:
+    """A decoder for `sources` (canonical name -> place on the bus), and every mapping that cannot be."""
+    messages = {message.name: message for message in database.messages}
+    routes: dict[tuple[str, int], tuple[Any, list[_Route]]] = {}
+    problems: list[MappingProblem] = []
+    for name, source in sources.items():
+        found = _check(name, source, messages)
+        problems += found
+        if not found:
+            message = messages[source.message]
+            _, list_of_routes = routes.setdefault((source.bus, message.frame_id), (message, []))
+            list_of_routes.append(_route(name, source))
+    return CanDecoder({key: (message, tuple(listed)) for key, (message, listed) in routes.items()}), problems
+
+
+def _check(name: str, source: CanSignalSource, messages: Mapping[str, Any]) -> list[MappingProblem]:
+    known = CANONICAL_SIGNALS.get(name)
+    problems = []
+    if source.invert and known is not None and known.type != "bool":
+        problems.append(
+            MappingProblem(name, "invert", f"{name!r} is not a boolean signal", "remove invert, or use a scale of -1")
+        )
+    message = messages.get(source.message)
+    if message is None:
+        text = f"the database has no message {source.message!r}"
+        return [*problems, MappingProblem(name, "message", text, suggest(source.message, messages))]
+    signals = [signal.name for signal in message.signals]
+    if source.signal not in signals:
+        text = f"message {source.message!r} has no signal {source.signal!r}"
+        problems.append(MappingProblem(name, "signal", text, suggest(source.signal, signals)))
+    return problems
+
+
+def _route(name: str, source: CanSignalSource) -> _Route:
+    known = CANONICAL_SIGNALS.get(name)
+    as_bool = source.invert if known is None else known.type == "bool"
+    as_text = known is not None and known.type == "str"
+    return _Route(name, source.signal, source.scale, source.offset, source.invert, as_text, as_bool)

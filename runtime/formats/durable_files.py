@@ -1,0 +1,95 @@
+"""Files that survive a power cut: the few steps that make a write, a rename or a ledger durable.
+
+A file's bytes are durable after `sync_file`; its name is durable only after `sync_directory` on the folder that
+holds it. `rename_durably` and `write_durably` keep that order. An fsync error means that the kernel may already have
+dropped the dirty pages: the same file must never be synced again and trusted, so these functions never retry and
+callers throw the file away.
+
+`open_ledger` opens SQLite in the one mode that Shadowrig's ledgers use: write-ahead log, synchronous=FULL (a
+committed row survives a power cut) and explicit transactions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from pathlib import Path
+
+HASH_BLOCK_BYTES = 1 << 20
+LEDGER_BUSY_TIMEOUT_S = 10.0
+
+
+def sync_file(path: Path) -> None:
+    """Make the bytes of `path` durable. Raises OSError; never retry on the same file."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names inside `directory` durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directory_durably(directory: Path, mode: int = 0o750) -> None:
+    """Create `directory` and its missing parents, each durable in its own parent."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode=mode, exist_ok=True)
+        sync_directory(path.parent)
+
+
+def rename_durably(source: Path, target: Path) -> None:
+    """Rename an already synced file; both folders know of it when this returns."""
+    os.rename(source, target)
+    sync_directory(target.parent)
+    if source.parent != target.parent:
+        sync_directory(source.parent)
+
+
+def write_durably(path: Path, data: bytes, mode: int = 0o640) -> None:
+    """Write a small file so that a reader, now or after a power cut, sees the old bytes or the new, never a mix."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    rename_durably(temporary, path)
+
+
+def remove_durably(path: Path) -> None:
+    """Unlink `path`, which may be gone already, and make that durable."""
+    path.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file in hexadecimal, read in blocks of bounded size."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def open_ledger(path: Path) -> sqlite3.Connection:
+    """Open a SQLite ledger. The caller serialises use between threads and begins its own transactions."""
+    connection = sqlite3.connect(path, timeout=LEDGER_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+    except sqlite3.DatabaseError:
+        connection.close()
+        raise
+    connection.row_factory = sqlite3.Row
+    return connection

@@ -1,0 +1,185 @@
+"""The messages of our own topics: the vocabulary as JSON and back.
+
+JSON never holds NaN or infinity (no reader agrees on them): a number that is not finite is written as null, which is
+what "unknown" means everywhere else. The schemas are in `json_schemas.py`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.messages import (
+    NANOSECONDS_PER_MILLISECOND,
+    Action,
+    CaptureWindow,
+    Comparison,
+    Firing,
+    Prediction,
+    Priority,
+    SignalSample,
+    SignalValue,
+    TickReport,
+)
+
+#: Heads with more values than this (masks, feature maps) stay out of recordings; an embedding of 8 x 64 fits.
+MAX_RECORDED_HEAD_VALUES = 1024
+
+
+def encode_signals(values: Mapping[str, SignalValue | None]) -> bytes:
+    """The columns of one namespace at one sample time; unknown values may be left out or None."""
+    return encode_json({column: finite(value) for column, value in values.items()})
+
+
+def decode_signals(data: bytes, namespace: str, time_ns: int) -> list[SignalSample]:
+    """The known values of a signals message as samples with canonical names; null (unknown) yields none."""
+    columns: dict[str, Any] = json.loads(data)
+    return [
+        SignalSample(f"{namespace}.{column}", time_ns, value) for column, value in columns.items() if value is not None
+    ]
+
+
+def encode_prediction(prediction: Prediction, cameras: Sequence[str]) -> bytes:
+    """What the network said; large heads are left out (`MAX_RECORDED_HEAD_VALUES`)."""
+    heads = {name: _tensor(head) for name, head in prediction.heads.items() if head.size <= MAX_RECORDED_HEAD_VALUES}
+    return encode_json(
+        {
+            "time_ns": prediction.time_ns,
+            "infer_ms": prediction.infer_ns / NANOSECONDS_PER_MILLISECOND,
+            "detections": _detections(prediction, cameras),
+            "control": _action(prediction.control) if prediction.control else None,
+            "lead_distance_m": finite(prediction.lead_distance_m),
+            "scalars": {name: finite(value) for name, value in prediction.scalars.items()},
+            "heads": heads,
+        }
+    )
+
+
+def _detections(prediction: Prediction, cameras: Sequence[str]) -> list[dict[str, Any]]:
+    found = prediction.detections
+    states = found.state or [None] * len(found)
+    boxes_px = np.round(found.box_px.astype(np.float64), 1).tolist()
+    rows = zip(found.camera.tolist(), found.class_id.tolist(), found.score.tolist(), boxes_px, states, strict=True)
+    return [
+        {
+            "camera": cameras[camera],
+            "class_name": prediction.class_names[class_id],
+            "score": round(score, 4),
+            "box_px": box_px,
+            "state": state,
+        }
+        for camera, class_id, score, box_px, state in rows
+    ]
+
+
+def encode_comparison(comparison: Comparison) -> bytes:
+    """Shadow against controller on one tick."""
+    return encode_json(
+        {
+            "time_ns": comparison.time_ns,
+            "shadow": _action(comparison.shadow),
+            "controller": _action(comparison.controller),
+            "values": {name: finite(value) for name, value in comparison.values.items()},
+        }
+    )
+
+
+def encode_tick(report: TickReport) -> bytes:
+    """The bookkeeping of one tick: who was present, how long each stage took, what fired."""
+    frameset = report.frameset
+    flags = list(zip(frameset.cameras, frameset.present.tolist(), strict=True)) if frameset else []
+    return encode_json(
+        {
+            "sequence": report.sequence,
+            "time_ns": report.time_ns,
+            "frameset_sequence": frameset.sequence if frameset else None,
+            "present": [camera for camera, present in flags if present],
+            "missing": [camera for camera, present in flags if not present],
+            "tracks": len(report.tracks),
+            "firings": [firing.rule for firing in report.firings],
+            "timings_ms": {stage: finite(round(value, 4)) for stage, value in report.timings_ms.items()},
+        }
+    )
+
+
+def firing_to_dict(firing: Firing) -> dict[str, Any]:
+    """A firing as JSON-ready values."""
+    return {
+        "rule": firing.rule,
+        "rule_version": firing.rule_version,
+        "sequence": firing.sequence,
+        "time_ns": firing.time_ns,
+        "wall_ns": firing.wall_ns,
+        "operands": {name: finite(value) for name, value in firing.operands.items()},
+        "priority": firing.priority.value,
+        "capture": {
+            "pre_s": firing.capture.pre_s,
+            "post_s": firing.capture.post_s,
+            "cameras": list(firing.capture.cameras),
+            "topics": list(firing.capture.topics),
+        },
+        "sample_probability": firing.sample_probability,
+    }
+
+
+def firing_from_dict(fields: Mapping[str, Any]) -> Firing:
+    """The inverse of `firing_to_dict`; KeyError, TypeError or ValueError when fields are missing or of a wrong kind."""
+    capture = fields["capture"]
+    return Firing(
+        rule=str(fields["rule"]),
+        rule_version=str(fields["rule_version"]),
+        sequence=int(fields["sequence"]),
+        time_ns=int(fields["time_ns"]),
+        wall_ns=int(fields["wall_ns"]),
+        operands=dict(fields["operands"]),
+        priority=Priority(fields["priority"]),
+        capture=CaptureWindow(
+            pre_s=float(capture["pre_s"]),
+            post_s=float(capture["post_s"]),
+            cameras=tuple(capture["cameras"]),
+            topics=tuple(capture["topics"]),
+        ),
+        sample_probability=float(fields["sample_probability"]),
+    )
+
+
+def encode_firing(firing: Firing) -> bytes:
+    """A firing for the `/firing` topic and for `firings/*.json`."""
+    return encode_json(firing_to_dict(firing))
+
+
+def decode_firing(data: bytes) -> Firing:
+    """The inverse of `encode_firing`."""
+    return firing_from_dict(json.loads(data))
+
+
+def encode_json(value: Mapping[str, Any]) -> bytes:
+    """Compact JSON; ValueError on NaN and infinity, which callers turn into null with `finite`."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+
+
+def finite(value: SignalValue | None) -> SignalValue | None:
+    """None for a number that is not finite: unknown, as JSON can say it."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def tensor_from_json(tensor: Mapping[str, Any]) -> NDArray[np.generic]:
+    """A recorded head as an array again."""
+    raw = base64.b64decode(tensor["base64"])
+    array: NDArray[np.generic] = np.frombuffer(raw, dtype=np.dtype(str(tensor["dtype"])))
+    return array.reshape([int(size) for size in tensor["shape"]])
+
+
+def _tensor(array: NDArray[np.generic]) -> dict[str, Any]:
+    encoded = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "base64": encoded}
+
+
+def _action(action: Action) -> dict[str, SignalValue | None]:
+    return {"accel_mps2": finite(action.accel_mps2), "curvature_1pm": finite(action.curvature_1pm)}

@@ -1,0 +1,208 @@
+"""A model bundle, opened for a rig: framesets in, predictions out.
+
+    network = Network.open("runtime/models/hydra_mini", cameras=rig_cameras)
+    prediction = network.predict(frameset, geometries, signals)
+
+Opening checks everything and allocates everything; `predict` runs the backend and decodes the heads. Detections of
+several heads are joined, with the later heads' classes after the earlier ones'. Arrays in `Prediction.heads` are views
+into the backend's ring with one row per batch row: camera `i` of the frameset has row `network.rows[i]`.
+
+`precision` is `auto` (INT8 where the bundle has it), `int8` or `fp32`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.formats.image_spec import Geometry, ImageSpec
+from runtime.inference.backend import Backend, NetworkDescription, RawOutputs
+from runtime.inference.bundle import ModelBundle, load_bundle
+from runtime.inference.heads import build_decoder
+from runtime.inference.heads.decoder import BatchLayout, BundleFitError, HeadResult, RowDetections
+from runtime.inference.heads.specification import HydraDetectionsHead, YoloxHead
+from runtime.inference.onnx_backend import OnnxBackend, OnnxSettings
+from runtime.inference.rows import layout_for
+from runtime.inference.source_boxes import SourceBoxes
+from runtime.messages import Action, Detections, Frameset, Prediction, SignalReader, SignalValue
+
+BACKENDS = ("onnx",)
+PRECISIONS = ("auto", "int8", "fp32")
+_ROLE_OF_PRECISION = {"int8": "cpu_int8", "fp32": "fp32"}
+
+
+class Network:
+    """One candidate network, ready for ticks. Make one with `Network.open`."""
+
+    def __init__(self, bundle: ModelBundle, backend: Backend, layout: BatchLayout, cameras: Sequence[str]) -> None:
+        self.cameras = tuple(cameras)
+        self.rows = tuple(layout.row_of_camera[camera] for camera in cameras)
+        self.image_spec: ImageSpec = bundle.manifest.images.image_spec
+        self._backend = backend
+        tensors = backend.infer(_nothing(self.cameras, self.image_spec), None).tensors
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        self._decoders = [build_decoder(head, shapes, layout) for head in bundle.manifest.heads]
+        self.class_names, self._first_class = _joined_classes(bundle)
+        identity = self.image_spec.geometry(self.image_spec.width, self.image_spec.height)
+        self._source_boxes = SourceBoxes(self.rows, layout.rows, identity)
+
+    @staticmethod
+    def open(
+        directory: str | Path,
+        cameras: Sequence[str],
+        backend: str = "onnx",
+        precision: str = "auto",
+        threads: int = 1,
+        spinning: bool = False,
+    ) -> Network:
+        """Load, check and warm the bundle in `directory` for a rig with these cameras.
+
+        Raises:
+            DocumentError: the bundle is not whole; with every problem.
+            BundleFitError: a good bundle that does not fit the cameras, the precision or the backend.
+            BackendError: the backend cannot run the file.
+        """
+        if backend not in BACKENDS:
+            raise BundleFitError(f"unknown backend {backend!r} (fix: use one of {', '.join(BACKENDS)})")
+        bundle = load_bundle(directory)
+        role = choose_role(bundle, precision)
+        layout = layout_for(bundle.manifest, cameras)
+        runner = OnnxBackend(bundle, role, layout, cameras, OnnxSettings(threads=threads, spinning=spinning))
+        network = Network(bundle, runner, layout, cameras)
+        runner.warmup()
+        return network
+
+    @property
+    def description(self) -> NetworkDescription:
+        """Which file runs, and how."""
+        return self._backend.description
+
+    @property
+    def ring_length(self) -> int:
+        """How many predictions later the arrays of one are overwritten."""
+        return self._backend.ring_length
+
+    def predict(
+        self, frameset: Frameset, geometries: Sequence[Geometry | None] | None, signals: SignalReader | None
+    ) -> Prediction:
+        """What the network says about `frameset`. `geometries` has one entry per camera (None where it is missing).
+
+        Raises:
+            FramesetError: the frameset is not of the cameras and size that the network was opened for.
+            BackendError: the run failed.
+        """
+        outputs = self._backend.infer(frameset, signals)
+        results = [decoder.decode(outputs.tensors, outputs.row_present) for decoder in self._decoders]
+        return self._joined(frameset.time_ns, outputs, results, geometries)
+
+    def silent_outputs(self) -> list[str]:
+        """Names of outputs that are not finite on an image of padding: a sign of a broken export."""
+        frameset = _nothing(self.cameras, self.image_spec)
+        frameset.present.fill(True)
+        tensors = self._backend.infer(frameset, None).tensors
+        return [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]
+
+    def close(self) -> None:
+        """Give the backend back."""
+        self._backend.close()
+
+    def _joined(
+        self,
+        time_ns: int,
+        outputs: RawOutputs,
+        results: Sequence[HeadResult],
+        geometries: Sequence[Geometry | None] | None,
+    ) -> Prediction:
+        scalars: dict[str, SignalValue] = {}
+        arrays: dict[str, NDArray[np.generic]] = {}
+        control: Action | None = None
+        lead_distance_m: float | None = None
+        for result in results:
+            scalars.update(result.scalars)
+            arrays.update(result.arrays)
+            control = result.control or control
+            lead_distance_m = result.lead_distance_m if result.control else lead_distance_m
+        return Prediction(
+            time_ns=time_ns,
+            detections=self._detections(results, geometries),
+            class_names=self.class_names,
+            control=control,
+            lead_distance_m=lead_distance_m,
+            scalars=scalars,
+            heads=arrays,
+            infer_ns=outputs.infer_ns,
+        )
+
+    def _detections(self, results: Sequence[HeadResult], geometries: Sequence[Geometry | None] | None) -> Detections:
+        found = [
+            _shifted(result.detections, first)
+            for result, first in zip(results, self._first_class, strict=True)
+            if result.detections is not None and len(result.detections)
+        ]
+        return self._source_boxes.map(_concatenated(found), geometries)
+
+
+def choose_role(bundle: ModelBundle, precision: str) -> str:
+    """The file of the bundle to run on the CPU for this precision.
+
+    Raises:
+        BundleFitError: the bundle has no such file.
+    """
+    if precision not in PRECISIONS:
+        raise BundleFitError(f"unknown precision {precision!r} (fix: use one of {', '.join(PRECISIONS)})")
+    if precision == "auto":
+        return "cpu_int8" if "cpu_int8" in bundle.graphs else "fp32"
+    role = _ROLE_OF_PRECISION[precision]
+    if role not in bundle.graphs:
+        has = ", ".join(sorted(bundle.graphs))
+        fix = "run 'shadowrig calibrate int8' on it" if precision == "int8" else "use precision auto"
+        raise BundleFitError(f"bundle {bundle.directory} has no {role} file, only {has} (fix: {fix})")
+    return role
+
+
+def _joined_classes(bundle: ModelBundle) -> tuple[tuple[str, ...], list[int]]:
+    """The class names of all detection heads, one after another, and where each head's begin."""
+    names: list[str] = []
+    first = []
+    for head in bundle.manifest.heads:
+        first.append(len(names))
+        if isinstance(head, HydraDetectionsHead | YoloxHead):
+            names += head.classes
+    return tuple(names), first
+
+
+def _shifted(found: RowDetections, first_class: int) -> RowDetections:
+    if first_class:
+        found.class_id = found.class_id + np.int32(first_class)
+    return found
+
+
+def _concatenated(found: Sequence[RowDetections]) -> RowDetections:
+    if not found:
+        return RowDetections.empty()
+    if len(found) == 1:
+        return found[0]
+    return RowDetections(
+        row=np.concatenate([part.row for part in found]),
+        class_id=np.concatenate([part.class_id for part in found]),
+        score=np.concatenate([part.score for part in found]),
+        box_px=np.concatenate([part.box_px for part in found]),
+        state=[state for part in found for state in part.state],
+    )
+
+
+def _nothing(cameras: tuple[str, ...], spec: ImageSpec) -> Frameset:
+    """A frameset in which every camera is missing."""
+    count = len(cameras)
+    return Frameset(
+        sequence=0,
+        time_ns=0,
+        cameras=cameras,
+        present=np.zeros(count, np.bool_),
+        frame_time_ns=np.zeros(count, np.int64),
+        frame_sequence=np.full(count, -1, np.int64),
+        images=np.full((count, *spec.plane_shape), spec.pad_value, np.uint8),
+    )

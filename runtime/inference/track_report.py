@@ -1,0 +1,116 @@
+"""What the outside learns of a track: its box, its place on the road, its speed over ground.
+
+Places are filtered with the error that each has at its distance, so that a far car's jumping foot point does not become
+a speed. Speed over ground is the rate of the place plus the vehicle's own motion: an object that stands still comes
+nearer at the vehicle's speed, and in a curve it also turns around it. It stays unknown until it is certain enough.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from runtime.formats.image_spec import Geometry
+from runtime.inference.ground import EgoMotion, GroundPlane, lane_of
+from runtime.inference.track_table import NO_ID, TrackTable
+from runtime.messages import NANOSECONDS_PER_SECOND, Track
+
+
+@dataclass(frozen=True, slots=True)
+class GroundSettings:
+    """How places on the ground are filtered and when they are told."""
+
+    accel_density: float = 2.0  # (m/s²)² per Hz: what traffic does in a second
+    foot_std_px: float = 2.0  # of the rig's image
+    min_place_std_m: float = 0.1
+    start_rate_std_mps: float = 15.0
+    max_speed_std_mps: float = 2.0  # a speed less certain than this is unknown
+    settle_s: float = 0.5  # no speed before places have been known for this long
+    max_place_age_s: float = 0.5  # no place when the last trusted one is older
+
+
+def follow_places(
+    table: TrackTable,
+    plane: GroundPlane,
+    settings: GroundSettings,
+    time_ns: int,
+    geometries: Sequence[Geometry | None] | None,
+) -> None:
+    """Bring the places of the tracks that were detected at `time_ns` into their filters."""
+    rows = np.flatnonzero(table.field("last_seen_ns") == time_ns)
+    place, error_m_per_px = plane.standing_places(table.field("camera")[rows], table.corners()[rows], geometries)
+    known = np.isfinite(error_m_per_px)
+    rows, place = rows[known], place[known]
+    std_m = np.maximum(settings.foot_std_px * error_m_per_px[known], settings.min_place_std_m)
+    variance = (std_m**2)[:, None] * np.ones((1, 2))
+    is_stale = time_ns - table.field("ground_seen_ns")[rows] > settings.max_place_age_s * NANOSECONDS_PER_SECOND
+    fresh = (table.field("ground_since_ns")[rows] == 0) | is_stale
+    places = table.places()
+    new = rows[fresh]
+    places.begin(new, place[fresh], variance[fresh], np.full((new.size, 2), settings.start_rate_std_mps))
+    table.field("ground_since_ns")[new] = time_ns
+    places.correct(rows[~fresh], place[~fresh], variance[~fresh])
+    table.field("ground_seen_ns")[rows] = time_ns
+
+
+class TrackReporter:
+    """Makes `Track`s of a table's confirmed records."""
+
+    def __init__(self, cameras: Sequence[str], plane: GroundPlane, settings: GroundSettings) -> None:
+        self._cameras = tuple(cameras)
+        self._is_calibrated = plane.is_calibrated.tolist()
+        self._settings = settings
+
+    def report(self, table: TrackTable, class_names: Sequence[str], time_ns: int, ego: EgoMotion) -> list[Track]:
+        """The confirmed tracks, by id."""
+        confirmed = np.flatnonzero(table.field("track_id") != NO_ID)
+        order = confirmed[np.argsort(table.field("track_id")[confirmed])]
+        names = ("track_id", "camera", "class_id", "score", "first_seen_ns", "last_seen_ns", "visible", "state")
+        columns = [table.field(name)[order].tolist() for name in names]
+        corners = table.corners()[order].tolist()
+        tracks = []
+        for row, box, values in zip(order.tolist(), corners, zip(*columns, strict=True), strict=True):
+            track_id, camera, class_id, score, first_ns, last_ns, visible, state = values
+            track = Track(
+                track_id=track_id,
+                camera=self._cameras[camera],
+                class_name=class_names[class_id],
+                score=score,
+                box_px=(box[0], box[1], box[2], box[3]),
+                first_seen_ns=first_ns,
+                last_seen_ns=last_ns,
+                visible=visible,
+                state=state,
+            )
+            if self._is_calibrated[camera]:
+                self._place(track, table, row, time_ns, ego)
+            tracks.append(track)
+        return tracks
+
+    def _place(self, track: Track, table: TrackTable, row: int, time_ns: int, ego: EgoMotion) -> None:
+        """Add what the ground plane knows about one track."""
+        since_ns = int(table.field("ground_since_ns")[row])
+        age_ns = time_ns - int(table.field("ground_seen_ns")[row])
+        if since_ns == 0 or age_ns > self._settings.max_place_age_s * NANOSECONDS_PER_SECOND:
+            return
+        x, y = table.field("ground_position")[row].tolist()
+        track.distance_m = math.hypot(x, y)
+        track.lateral_m = y
+        track.bearing_deg = math.degrees(math.atan2(y, x))
+        track.lane = lane_of((x, y), ego.curvature_1pm)
+        if time_ns - since_ns >= self._settings.settle_s * NANOSECONDS_PER_SECOND:
+            track.speed_mps = self._speed(table, row, (x, y), ego)
+
+    def _speed(self, table: TrackTable, row: int, place: tuple[float, float], ego: EgoMotion) -> float | None:
+        if ego.speed_mps is None:
+            return None
+        std_mps = math.sqrt(float(table.field("ground_p11")[row].max()))
+        if std_mps > self._settings.max_speed_std_mps:
+            return None
+        yaw_rate_radps = ego.speed_mps * (ego.curvature_1pm or 0.0)
+        forward, left = table.field("ground_rate")[row].tolist()
+        x, y = place
+        return math.hypot(forward + ego.speed_mps - yaw_rate_radps * y, left + yaw_rate_radps * x)

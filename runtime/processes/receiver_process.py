@@ -1,0 +1,64 @@
+"""The fleet's end: takes clips in, stores them durably, and checks every promise of each one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from runtime.clock import SystemClock
+from runtime.config.receiver_config import ReceiverConfig
+from runtime.processes.shell import ProcessShell, StartError
+from runtime.recording.verify import verify_clip
+from runtime.uplink.authenticator import EnrolledVehicles
+from runtime.uplink.keys import KeyFileError, ensure_keys
+from runtime.uplink.receiver import Receiver, ReceiverSettings
+from runtime.uplink.store import StoreLimits
+
+PROGRESS_TIMEOUT_S = 30.0
+
+
+def run_receiver_process(config: ReceiverConfig, stop: threading.Event) -> int:
+    """Receive until `stop`. The process's exit code."""
+    clock = SystemClock()
+    config.directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+    shell = ProcessShell("receiver", config.directory, clock, PROGRESS_TIMEOUT_S)
+    last: dict[str, Any] = {}
+
+    def publish(figures: Mapping[str, Any]) -> None:
+        last.update(figures)
+        shell.progress()
+        shell.publish(last)
+
+    settings = ReceiverSettings(
+        bind=config.bind,
+        directory=config.directory,
+        keys_directory=config.keys_directory,
+        limits=StoreLimits(
+            max_clip_bytes=config.max_clip_bytes,
+            vehicle_quota_bytes=config.quota_per_vehicle,
+            quota_bytes=config.quota,
+        ),
+    )
+    try:
+        own = ensure_keys(config.keys_directory, "receiver")
+        enrolled = EnrolledVehicles(config.keys_directory)
+        receiver = Receiver(
+            settings, own, enrolled, clock, publish, problems_of, lambda address: shell.ready(f"listening at {address}")
+        )
+        receiver.run(stop)
+    except KeyFileError as error:
+        raise StartError(str(error)) from error
+    except zmq.ZMQError as error:
+        raise StartError(f"cannot listen at {config.bind}: {error}") from error
+    shell.stopping("leaving: unfinished clips go on where they are")
+    shell.close(lambda: last)
+    return 0
+
+
+def problems_of(path: Path) -> Sequence[str]:
+    """What is wrong with a stored clip; nothing when it keeps every promise."""
+    return [str(problem) for problem in verify_clip(path).problems]

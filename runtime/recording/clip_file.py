@@ -1,0 +1,116 @@
+"""A clip file open for looking at it: its manifest, its frames decoded, its boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from numpy.typing import NDArray
+
+from runtime.formats import foxglove_messages, topics
+from runtime.formats.bitstream import ffmpeg_codec_name
+from runtime.formats.foxglove_messages import AnnotatedBox
+from runtime.formats.mcap_files import McapTopicReader
+from runtime.messages import PASS_THROUGH_CODECS, Packet
+from runtime.recording.manifest import MANIFEST_ATTACHMENT, ClipManifest, ManifestError, parse_manifest
+
+#: Annotations this far from a frame's time still belong to it: they carry the same stamp, rounding apart.
+_SAME_INSTANT_NS = 1_000_000
+
+
+class ClipError(ValueError):
+    """A clip that cannot be looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedFrame:
+    """One picture of one camera."""
+
+    time_ns: int
+    frame: av.VideoFrame
+
+    def rgb(self) -> NDArray[np.uint8]:
+        """`[height, width, 3]`."""
+        return self.frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+
+
+def read_manifest(reader: McapTopicReader) -> ClipManifest:
+    """The manifest in the attachment; ManifestError when it is missing or unreadable."""
+    attachment = reader.attachments().get(MANIFEST_ATTACHMENT)
+    if attachment is None:
+        raise ManifestError(f"{reader.path}: manifest is missing: no attachment {MANIFEST_ATTACHMENT}")
+    return parse_manifest(attachment)
+
+
+def decode(packets: Iterator[Packet]) -> Iterator[DecodedFrame]:
+    """Every frame of one camera's packets, with its capture time. ClipError names the first packet that fails."""
+    decoder: av.VideoCodecContext | None = None
+    for packet in packets:
+        if decoder is None:
+            decoder = new_decoder(packet.codec)
+        yield from decode_packet(decoder, packet)
+    if decoder is not None:
+        yield from _frames(decoder, None)
+
+
+def new_decoder(codec: str) -> av.VideoCodecContext:
+    """One thread, no delay: a frame comes out with its own packet."""
+    if codec not in PASS_THROUGH_CODECS:
+        raise ClipError(f"codec {codec!r} is not one of {', '.join(PASS_THROUGH_CODECS)}")
+    decoder = cast(av.VideoCodecContext, av.VideoCodecContext.create(ffmpeg_codec_name(codec), "r"))
+    decoder.thread_count = 1
+    decoder.flags |= av.codec.context.Flags.low_delay
+    return decoder
+
+
+def decode_packet(decoder: av.VideoCodecContext, packet: Packet) -> list[DecodedFrame]:
+    """The frames that come out for one packet; ClipError when it cannot be decoded."""
+    raw = av.Packet(packet.data)
+    raw.pts = raw.dts = packet.time_ns
+    try:
+        return _frames(decoder, raw)
+    except FFmpegError as error:
+        raise ClipError(
+            f"camera {packet.camera}: the frame at {packet.time_ns} ns cannot be decoded: {error}"
+        ) from error
+
+
+def _frames(decoder: av.VideoCodecContext, packet: Any) -> list[DecodedFrame]:
+    return [DecodedFrame(frame.pts or 0, frame) for frame in decoder.decode(packet)]
+
+
+def frames_at(reader: McapTopicReader, camera: str, instants_ns: list[int]) -> dict[int, DecodedFrame]:
+    """For each instant the last frame at or before it (before the first frame: that one), decoded in one pass.
+
+    Decoding starts at the camera's first packet. Empty when the camera has no frames.
+    """
+    shown: dict[int, DecodedFrame] = {}
+    waiting = sorted(set(instants_ns))
+    latest: DecodedFrame | None = None
+    for decoded in decode(reader.packets(camera, end_ns=waiting[-1] + 1)):
+        while waiting and latest is not None and decoded.time_ns > waiting[0]:
+            shown[waiting.pop(0)] = latest
+        latest = decoded
+    if latest is None:
+        latest = next(decode(reader.packets(camera)), None)
+    if latest is not None:
+        shown.update(dict.fromkeys(waiting, latest))
+    return shown
+
+
+def boxes_at(reader: McapTopicReader, camera: str, frame_time_ns: int) -> list[AnnotatedBox]:
+    """The boxes drawn over the frame of this time."""
+    window = (frame_time_ns - _SAME_INSTANT_NS, frame_time_ns + _SAME_INSTANT_NS + 1)
+    for message in reader.messages({topics.annotations_topic(camera)}, *window):
+        return foxglove_messages.decode_annotations(message.data)
+    return []
+
+
+def open_clip(path: Path | str) -> McapTopicReader:
+    """A strict reader: damage is an error (McapFileError)."""
+    return McapTopicReader(path, strict=True)

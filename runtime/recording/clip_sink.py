@@ -1,0 +1,85 @@
+"""Where sealed clips go. The recorder knows this protocol; the daemon puts the spool behind it, replay a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from runtime.formats.durable_files import rename_durably, sync_file, write_durably
+from runtime.messages import Priority
+
+
+@dataclass(frozen=True, slots=True)
+class SealedClip:
+    """A clip that will survive a power cut."""
+
+    path: Path
+    size_bytes: int
+    metadata: Mapping[str, Any]
+
+
+class OpenClip(Protocol):
+    """A clip being written."""
+
+    @property
+    def path(self) -> Path:
+        """The file to write."""
+
+    def seal(self, metadata: Mapping[str, Any]) -> SealedClip:
+        """Make it durable under its final name; OSError when that cannot be promised."""
+
+    def discard(self) -> None:
+        """Throw it away."""
+
+
+class ClipSink(Protocol):
+    """Takes clips."""
+
+    def begin(self, expected_bytes: int, priority: Priority) -> OpenClip:
+        """Reserve room; OSError when there is none."""
+
+    def holds(self, clip_id: str) -> bool:
+        """True when a clip with this `clip_id` in its metadata was ever sealed here."""
+
+
+class FolderClipSink:
+    """Sealed clips as files `<clip_id>.mcap` with their metadata in `<clip_id>.json` beside them."""
+
+    def __init__(self, directory: Path | str) -> None:
+        self.directory = Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._drafts = 0
+
+    def begin(self, expected_bytes: int, priority: Priority) -> OpenClip:
+        """OSError (ENOSPC) when the disk has not `expected_bytes` left."""
+        self._drafts += 1
+        draft = self.directory / f".draft-{os.getpid()}-{self._drafts}.mcap"
+        with draft.open("wb") as stream:
+            if expected_bytes > 0:
+                os.posix_fallocate(stream.fileno(), 0, expected_bytes)
+                stream.truncate(0)
+        return _FolderClip(self.directory, draft)
+
+    def holds(self, clip_id: str) -> bool:
+        """True when its metadata file is there: it is written last."""
+        return (self.directory / f"{clip_id}.json").exists()
+
+
+class _FolderClip:
+    def __init__(self, directory: Path, draft: Path) -> None:
+        self._directory = directory
+        self.path = draft
+
+    def seal(self, metadata: Mapping[str, Any]) -> SealedClip:
+        final = self._directory / f"{metadata['clip_id']}.mcap"
+        sync_file(self.path)
+        rename_durably(self.path, final)
+        write_durably(final.with_suffix(".json"), json.dumps(metadata, indent=1).encode())
+        return SealedClip(final, final.stat().st_size, metadata)
+
+    def discard(self) -> None:
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,73 @@
+"""Firings that wait for their clip: `firings/*.json`, written by the runtime, removed when their clip is sealed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.formats import json_messages
+from runtime.messages import NANOSECONDS_PER_SECOND, CaptureWindow, Firing, Priority
+from runtime.recording.layout import HistoryLayout, write_atomically
+
+CRASH_RULE = "runtime_crash"
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingFiring:
+    """A firing, the run that made it, and the file that it waits in."""
+
+    path: Path
+    session: str
+    firing: Firing
+
+    @property
+    def start_ns(self) -> int:
+        """First instant that the firing wants kept."""
+        return self.firing.time_ns - round(self.firing.capture.pre_s * NANOSECONDS_PER_SECOND)
+
+    @property
+    def end_ns(self) -> int:
+        """Last instant that the firing wants kept."""
+        return self.firing.time_ns + round(self.firing.capture.post_s * NANOSECONDS_PER_SECOND)
+
+
+class FiringFileError(ValueError):
+    """A firing file that cannot be understood."""
+
+
+def read_firing(path: Path) -> WaitingFiring:
+    """FiringFileError names the file and what is wrong with it; FileNotFoundError when it is gone."""
+    data = path.read_bytes()
+    try:
+        record = json.loads(data)
+        return WaitingFiring(path, str(record["session"]), json_messages.firing_from_dict(record["firing"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FiringFileError(f"{path}: not a firing ({type(error).__name__}: {error}); set aside as .bad") from error
+
+
+def write_firing(layout: HistoryLayout, session: str, firing: Firing) -> Path:
+    """Leave a firing for the recorder; a reader sees the whole file or none."""
+    path = layout.firing(firing.time_ns, firing.sequence)
+    record = {"session": session, "firing": json_messages.firing_to_dict(firing)}
+    write_atomically(path, json_messages.encode_json(record))
+    return path
+
+
+def set_aside(path: Path) -> None:
+    """Keep a firing file that cannot be read for a look, out of the way."""
+    path.replace(path.with_suffix(".bad"))
+
+
+def crash_firing(time_ns: int, wall_ns: int, pre_s: float, software_version: str) -> Firing:
+    """The firing of a runtime that died without saying so: its last `pre_s` seconds."""
+    return Firing(
+        rule=CRASH_RULE,
+        rule_version=software_version,
+        sequence=999_999,
+        time_ns=time_ns,
+        wall_ns=wall_ns,
+        operands={},
+        priority=Priority.HIGH,
+        capture=CaptureWindow(pre_s=pre_s, post_s=0.0),
+    )

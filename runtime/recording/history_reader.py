@@ -1,0 +1,138 @@
+"""Reads history while it is being written, or after its writer died.
+
+Segments vanish (the oldest) and change name (the newest, when its second closes) at any time: a segment that is gone
+when it is opened is passed over, and one that was renamed is found under its new name. A record counts by its capture
+time; because it may arrive late, segments up to `LATE_NS` after the one that covers an instant are looked at too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from runtime.formats import topics
+from runtime.formats.mcap_files import McapFileError, McapTopicReader, RawMessage
+from runtime.recording.history_writer import KEY_FRAMES_METADATA, SEGMENT_METADATA
+from runtime.recording.layout import SEGMENT_NS, HistoryLayout, Segment
+
+#: A record later than this after its capture is not found; capture and decoding are bounded far below it.
+LATE_NS = 2_000_000_000
+
+
+class HistoryReader:
+    """Looks at one history directory. Holds no file open between calls."""
+
+    def __init__(self, directory: Path | str) -> None:
+        self.layout = HistoryLayout(directory)
+
+    def oldest_start_ns(self) -> int | None:
+        """Start of the oldest second, or None while history is empty."""
+        segments = self.layout.list_segments()
+        return segments[0].start_ns if segments else None
+
+    def newest_start_ns(self) -> int | None:
+        """Start of the newest second: everything captured well before it has arrived."""
+        segments = self.layout.list_segments()
+        return segments[-1].start_ns if segments else None
+
+    def newest_record(self, session: str) -> tuple[int, int] | None:
+        """Capture and wall time of the newest record that this run of the runtime left, or None."""
+        for segment in reversed(self.layout.list_segments()):
+            with _open(self.layout, segment) as reader:
+                if reader is None or reader.metadata().get(SEGMENT_METADATA, {}).get("session") != session:
+                    continue
+                if (times := reader.time_range_ns) is not None:
+                    newest = list(reader.messages(start_ns=times[1]))
+                    return times[1], newest[-1].wall_ns
+        return None
+
+    def bytes_between(self, start_ns: int, end_ns: int) -> int:
+        """Bytes of the seconds that cover the window."""
+        sizes = 0
+        for segment in self._covering(start_ns, end_ns):
+            with contextlib.suppress(FileNotFoundError):
+                sizes += segment.path.stat().st_size
+        return sizes
+
+    def cameras(self, start_ns: int, end_ns: int) -> tuple[str, ...]:
+        """Cameras that have a video channel in the seconds that cover the window, in order of appearance."""
+        found: dict[str, None] = {}
+        for segment in self._covering(start_ns, end_ns):
+            with _open(self.layout, segment) as reader:
+                found.update(dict.fromkeys(reader.cameras if reader is not None else ()))
+        return tuple(found)
+
+    def key_frame_starts(self, cameras: Collection[str], start_ns: int, end_ns: int) -> dict[str, int]:
+        """For each camera the last key frame at or before `start_ns`, else the first one up to `end_ns`.
+
+        Cameras without a key frame in reach are left out: nothing of theirs could be decoded.
+        """
+        before: dict[str, int] = {}
+        after: dict[str, int] = {}
+        for segment in reversed(self._covering(0, end_ns)):
+            if len(before) == len(cameras):
+                break
+            for camera, times_ns in self._key_frames(segment, cameras).items():
+                earlier = [time_ns for time_ns in times_ns if time_ns <= start_ns]
+                later = [time_ns for time_ns in times_ns if start_ns < time_ns <= end_ns]
+                if earlier:
+                    before[camera] = max(*earlier, before.get(camera, 0))
+                if later:
+                    after[camera] = min(*later, after.get(camera, end_ns))
+        return {**after, **before}
+
+    def messages(self, start_ns: int, end_ns: int) -> Iterator[RawMessage]:
+        """Everything with start <= capture time <= end, in order of capture time across segments."""
+        with contextlib.ExitStack() as stack:
+            streams = []
+            for segment in self._covering(start_ns, end_ns):
+                reader = stack.enter_context(_open(self.layout, segment))
+                if reader is not None:
+                    streams.append(reader.messages(start_ns=start_ns, end_ns=end_ns + 1))
+            yield from heapq.merge(*streams, key=lambda message: message.time_ns)
+
+    def _covering(self, start_ns: int, end_ns: int) -> list[Segment]:
+        """Segments that may hold records of the window."""
+        segments = self.layout.list_segments()
+        last_start_ns = end_ns + LATE_NS
+        return [
+            segment
+            for index, segment in enumerate(segments)
+            if segment.start_ns <= last_start_ns
+            and (index + 1 == len(segments) or segments[index + 1].start_ns >= start_ns - SEGMENT_NS)
+        ]
+
+    def _key_frames(self, segment: Segment, cameras: Collection[str]) -> dict[str, list[int]]:
+        with _open(self.layout, segment) as reader:
+            if reader is None:
+                return {}
+            index = reader.metadata().get(KEY_FRAMES_METADATA) if reader.is_finished else None
+            if index is None:
+                return _scan_key_frames(reader, cameras)
+            return {camera: [int(t) for t in times.split(",")] for camera, times in index.items() if camera in cameras}
+
+
+def _scan_key_frames(reader: McapTopicReader, cameras: Collection[str]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for message in reader.messages({topics.video_topic(camera) for camera in cameras}):
+        packet = message.packet()
+        if packet.is_key:
+            found.setdefault(packet.camera, []).append(packet.time_ns)
+    return found
+
+
+@contextlib.contextmanager
+def _open(layout: HistoryLayout, segment: Segment) -> Iterator[McapTopicReader | None]:
+    """The segment under whichever name it has now, or None when it is gone or has not even a header yet."""
+    reader = None
+    for path in (segment.path, layout.closed_segment(segment.start_ns)):
+        with contextlib.suppress(FileNotFoundError, McapFileError):
+            reader = McapTopicReader(path)
+            break
+    try:
+        yield reader
+    finally:
+        if reader is not None:
+            reader.close()

@@ -1,0 +1,245 @@
+"""Writes history: one segment a second, bounded by seconds and bytes.
+
+Invariants: a segment is appended to only while it is called `.open`; a closed one never changes; every file ends with a
+whole record at every instant between two calls; what lies in `segments/` is at most `max_bytes` and, once the newest
+second is closed, at most `seconds` old. A record that arrives late goes into the current segment: readers look at
+capture times, not at file names.
+
+A closed segment carries metadata `shadowrig.segment` (session) and `shadowrig.key_frames` (camera -> capture times), so
+that a cut finds where to start without reading video. Calibrations are repeated in every segment, so that none depends
+on a second that may be gone.
+
+When the file system is full, the oldest seconds go first; when none is left, the record is refused and counted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TypeAlias, cast
+
+from runtime.formats import foxglove_messages, topics
+from runtime.formats.mcap_files import McapTopicWriter
+from runtime.messages import NANOSECONDS_PER_SECOND, Firing, Packet, SignalSample, TickReport
+from runtime.recording.firing_files import write_firing
+from runtime.recording.layout import SEGMENT_NS, HistoryLayout
+from runtime.recording.segment_stream import HistoryFullError, SegmentStream, is_full
+from runtime.recording.sessions import SessionLock, SessionRecord
+
+SEGMENT_METADATA = "shadowrig.segment"
+KEY_FRAMES_METADATA = "shadowrig.key_frames"
+#: Firings that may wait for the recorder; a rule gone wild must not fill the directory.
+MAX_WAITING_FIRINGS = 1000
+
+_Write: TypeAlias = Callable[[McapTopicWriter], None]
+
+
+@dataclass(slots=True)
+class HistoryCounters:
+    """What history did, for metrics."""
+
+    bytes_written: int = 0
+    segments_closed: int = 0
+    segments_given_up: int = 0  # unlinked earlier than `seconds` because bytes or the file system ran out
+    refused_records: int = 0  # no room even without any older second
+    refused_firings: int = 0  # too many wait for the recorder, or the file could not be written
+
+
+@dataclass(slots=True)
+class _Current:
+    """The segment being written."""
+
+    start_ns: int
+    stream: SegmentStream
+    writer: McapTopicWriter
+    key_frames_ns: dict[str, list[int]]
+
+
+class HistoryWriter:
+    """Owned by one thread. Time comes with the records; nothing here reads a clock."""
+
+    def __init__(self, directory: Path | str, seconds: float, max_bytes: int, session: SessionRecord) -> None:
+        """Adopts what an earlier run left there (and closes its last segment). OSError when it cannot be written."""
+        self.layout = HistoryLayout(directory)
+        self.layout.create()
+        self.counters = HistoryCounters()
+        self._keep_ns = int(seconds * NANOSECONDS_PER_SECOND)
+        self._max_bytes = max_bytes
+        self._lock = SessionLock(self.layout, session)
+        self._closed: deque[tuple[int, Path, int]] = deque()  # start, path, bytes
+        self._closed_bytes = 0
+        self._current: _Current | None = None
+        self._calibrations: dict[str, bytes] = {}
+        self._wall_offset_ns = 0
+        self._adopt()
+
+    # Records
+
+    def packet(self, packet: Packet) -> bool:
+        """One access unit; False when it was refused. ValueError for a codec that a recording cannot hold."""
+        self._wall_offset_ns = packet.wall_ns - packet.time_ns
+        writer = self._writer_at(packet.time_ns)
+        if not self._try(writer, lambda target: target.packet(packet)):
+            return False
+        if packet.is_key and self._current is not None:
+            self._current.key_frames_ns.setdefault(packet.camera, []).append(packet.time_ns)
+        return True
+
+    def signals(self, samples: Sequence[SignalSample]) -> bool:
+        """Samples of any names; those of one namespace and time share a message."""
+        if not samples:
+            return True
+        newest_ns = max(sample.time_ns for sample in samples)
+        return self._try(self._writer_at(newest_ns), lambda target: target.signal_samples(samples))
+
+    def tick(self, report: TickReport) -> bool:
+        """All that one tick says, except its firings, which come by `firing`."""
+        return self._try(self._writer_at(report.time_ns), lambda target: target.tick(report))
+
+    def firing(self, firing: Firing) -> bool:
+        """Publish a firing on `/firing` and leave its file for the recorder."""
+        self._try(self._writer_at(firing.time_ns), lambda target: target.firing(firing))
+        return self._leave_for_recorder(firing)
+
+    def log(self, level: str, name: str, message: str, time_ns: int) -> bool:
+        """A log line."""
+        return self._try(self._writer_at(time_ns), lambda target: target.log(level, name, message, time_ns))
+
+    def calibrate(
+        self,
+        camera: str,
+        width: int,
+        height: int,
+        intrinsic: Sequence[float],
+        distortion: Sequence[float] = (),
+        distortion_model: str = "plumb_bob",
+    ) -> None:
+        """Set a camera's calibration: every segment from the next on carries it."""
+        self._calibrations[camera] = foxglove_messages.encode_calibration(
+            camera, width, height, intrinsic, distortion, distortion_model
+        )
+
+    def close(self) -> None:
+        """Close the last segment and say that this run left cleanly."""
+        self._close_current()
+        self._lock.end()
+
+    # Segments
+
+    def _writer_at(self, time_ns: int) -> McapTopicWriter | None:
+        """The writer for a record of this time, or None when no segment can be opened."""
+        if self._current is not None and self._is_over(self._current, time_ns):
+            self._close_current()
+        if self._current is None:
+            self._open_segment(time_ns)
+        if self._current is not None:
+            self._current.writer.wall_offset_ns = self._wall_offset_ns
+            self._enforce_bytes(self._current)
+        return self._current.writer if self._current is not None else None
+
+    def _is_over(self, current: _Current, time_ns: int) -> bool:
+        """A second that alone takes half of all bytes is cut short: the bound holds whatever arrives."""
+        return time_ns >= current.start_ns + SEGMENT_NS or current.stream.tell() > self._max_bytes // 2
+
+    def _open_segment(self, time_ns: int) -> None:
+        """A second run, or a late first record, may ask for a start that is taken: the next nanosecond is as good."""
+        start_ns = max(0, time_ns)
+        while self.layout.closed_segment(start_ns).exists() or self.layout.open_segment(start_ns).exists():
+            start_ns += 1
+        path = self.layout.open_segment(start_ns)
+        stream: SegmentStream | None = None
+        try:
+            stream = SegmentStream(path, self._give_up_oldest)
+            writer = McapTopicWriter(cast("IO[bytes]", stream), chunked=False, wall_offset_ns=self._wall_offset_ns)
+            writer.metadata(SEGMENT_METADATA, {"session": self._lock.record.session})
+            for camera, calibration in self._calibrations.items():
+                writer.write(topics.calibration_channel(camera), calibration, start_ns)
+        except OSError:
+            if stream is not None:
+                stream.close()
+            path.unlink(missing_ok=True)
+            return
+        self._current = _Current(start_ns, stream, writer, {})
+
+    def _close_current(self) -> None:
+        current, self._current = self._current, None
+        if current is None:
+            return
+        try:
+            index = {camera: ",".join(map(str, times)) for camera, times in current.key_frames_ns.items()}
+            current.writer.metadata(KEY_FRAMES_METADATA, index)
+            current.writer.finish()
+        except HistoryFullError:
+            pass  # the segment stays without a summary and is read record by record, as after a crash
+        size = current.stream.tell()
+        current.stream.close()
+        path = self.layout.closed_segment(current.start_ns)
+        self.layout.open_segment(current.start_ns).rename(path)
+        self._closed.append((current.start_ns, path, size))
+        self._closed_bytes += size
+        self.counters.segments_closed += 1
+        self.counters.bytes_written += size
+        self._enforce_seconds(current.start_ns + SEGMENT_NS)
+
+    def _try(self, writer: McapTopicWriter | None, write: _Write) -> bool:
+        if writer is not None:
+            try:
+                write(writer)
+                return True
+            except HistoryFullError:
+                # The record may have carried a channel's definition with it: the next one starts a new segment.
+                self._close_current()
+        self.counters.refused_records += 1
+        return False
+
+    # Bounds
+
+    def _enforce_seconds(self, newest_ns: int) -> None:
+        """Unlink the seconds that ended more than `seconds` before the newest."""
+        while len(self._closed) > 1 and self._closed[1][0] <= newest_ns - self._keep_ns:
+            self._unlink_oldest()
+
+    def _enforce_bytes(self, current: _Current) -> None:
+        while self._closed and self._closed_bytes + current.stream.tell() > self._max_bytes:
+            self._give_up_oldest()
+
+    def _give_up_oldest(self) -> bool:
+        if not self._closed:
+            return False
+        self._unlink_oldest()
+        self.counters.segments_given_up += 1
+        return True
+
+    def _unlink_oldest(self) -> None:
+        _, path, size = self._closed.popleft()
+        self._closed_bytes -= size
+        path.unlink(missing_ok=True)
+
+    def _adopt(self) -> None:
+        for segment in self.layout.list_segments():
+            path = segment.path
+            if segment.is_open:
+                path = segment.path.rename(self.layout.closed_segment(segment.start_ns))
+            size = path.stat().st_size
+            self._closed.append((segment.start_ns, path, size))
+            self._closed_bytes += size
+
+    # Firings
+
+    def _leave_for_recorder(self, firing: Firing) -> bool:
+        if len(self.layout.list_firings()) < MAX_WAITING_FIRINGS and self._write_firing(firing):
+            return True
+        self.counters.refused_firings += 1
+        return False
+
+    def _write_firing(self, firing: Firing) -> bool:
+        """A firing is worth more than the oldest second: make room for it as long as there is some."""
+        while True:
+            try:
+                write_firing(self.layout, self._lock.record.session, firing)
+                return True
+            except OSError as error:
+                if not (is_full(error) and self._give_up_oldest()):
+                    return False

@@ -1,0 +1,86 @@
+"""What a clip holds, for people (a few tables) and for programs (JSON). Reads the manifest; `verify` checks it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.recording.clip_file import open_clip, read_manifest
+from runtime.recording.manifest import ClipManifest
+
+
+@dataclass(frozen=True, slots=True)
+class ClipSummary:
+    """A clip's manifest and its file."""
+
+    path: Path
+    size_bytes: int
+    manifest: ClipManifest
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready: the manifest with the file's path and size."""
+        return {"path": str(self.path), "size_bytes": self.size_bytes, **self.manifest.model_dump(mode="json")}
+
+
+def inspect_clip(path: Path | str) -> ClipSummary:
+    """McapFileError, ManifestError or OSError when there is no readable clip at `path`."""
+    with open_clip(path) as reader:
+        return ClipSummary(Path(path), Path(path).stat().st_size, read_manifest(reader))
+
+
+def print_summary(summary: ClipSummary, console: Console) -> None:
+    """A header, the firings, the cameras."""
+    console.print(Group(_header(summary), _firings(summary.manifest), _cameras(summary.manifest)))
+
+
+def _header(summary: ClipSummary) -> Text:
+    manifest = summary.manifest
+    start = datetime.fromtimestamp(manifest.start_wall_ns / NANOSECONDS_PER_SECOND, timezone.utc)
+    model = manifest.provenance.model
+    text = Text()
+    text.append(f"{summary.path}\n", style="bold")
+    text.append(f"clip {manifest.clip_id}, {manifest.priority.value} priority, {summary.size_bytes / 1e6:.1f} MB\n")
+    text.append(f"{start:%Y-%m-%d %H:%M:%S} UTC, {manifest.duration_s:.2f} s, vehicle {manifest.provenance.vehicle}\n")
+    engine = manifest.provenance.engine or "no engine"
+    text.append(f"model {f'{model.name} {model.version} {model.precision}' if model else 'none'} on {engine}, ")
+    text.append(f"shadowrig {manifest.provenance.software_version}\n")
+    if manifest.pre_roll_short_s > 0.0:
+        text.append(f"pre-roll short by {manifest.pre_roll_short_s:.2f} s\n", style="yellow")
+    if manifest.ended_early:
+        text.append(f"ended early: {manifest.ended_early}\n", style="yellow")
+    if manifest.missing_cameras:
+        text.append(f"missing cameras: {', '.join(manifest.missing_cameras)}\n", style="yellow")
+    return text
+
+
+def _firings(manifest: ClipManifest) -> Table:
+    table = Table("rule", "at", "priority", "probability", "operands", title="Firings", title_justify="left")
+    for firing in manifest.firings:
+        at_s = (firing.time_ns - manifest.start_ns) / NANOSECONDS_PER_SECOND
+        operands = ", ".join(f"{name}={_value(value)}" for name, value in firing.operands.items())
+        table.add_row(firing.rule, f"{at_s:.2f} s", firing.priority.value, f"{firing.sample_probability:g}", operands)
+    return table
+
+
+def _cameras(manifest: ClipManifest) -> Table:
+    columns = ("camera", "codec", "frames", "rate", "gaps", "lag median / max", "size")
+    table = Table(*columns, title="Cameras", title_justify="left")
+    for name, camera in manifest.cameras.items():
+        codec = f"{camera.codec}, transcoded" if camera.transcoded else camera.codec
+        rate = f"{1000.0 / camera.period_ms:.1f} Hz" if camera.period_ms else "-"
+        lag = "-" if camera.lag_median_ms is None else f"{camera.lag_median_ms:+.1f} / {camera.lag_max_ms:+.1f} ms"
+        table.add_row(name, codec, str(camera.frames), rate, str(camera.gap_count), lag, f"{camera.bytes / 1e6:.2f} MB")
+    return table
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

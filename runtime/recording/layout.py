@@ -1,0 +1,93 @@
+"""Where things lie in a history directory. The runtime writes it, the recorder reads it; nothing else connects the two.
+
+    segments/<start_ns:020d>.mcap.open   the second being written: unchunked MCAP, one write for each record
+    segments/<start_ns:020d>.mcap        a closed second: immutable until it is unlinked as the oldest
+    firings/<time_ns:020d>-<sequence:06d>.json   a firing that waits for its clip, written atomically
+    firings/*.bad                        a firing file that could not be read, kept for a look
+    sessions/<session>.json              provenance of one run of the runtime
+    sessions/<session>.lock              flock'ed by that run for as long as it lives
+    sessions/<session>.ended             written by a run that left cleanly
+    sessions/<session>.crashed           written by the recorder once it has taken note of a crash
+    intents/<clip_id>.json               a clip about to be sealed and the firing files that it answers
+
+The directory belongs on tmpfs: it is emptied by a reboot, like the monotonic clock that its names are written in.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+SEGMENT_NS = 1_000_000_000
+OPEN_SUFFIX = ".mcap.open"
+CLOSED_SUFFIX = ".mcap"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One second of history on disk."""
+
+    path: Path
+    start_ns: int
+    is_open: bool
+
+
+class HistoryLayout:
+    """Paths of one history directory."""
+
+    def __init__(self, directory: Path | str) -> None:
+        self.directory = Path(directory)
+        self.segments = self.directory / "segments"
+        self.firings = self.directory / "firings"
+        self.sessions = self.directory / "sessions"
+        self.intents = self.directory / "intents"
+
+    def create(self) -> None:
+        """Make the directories that are missing."""
+        for directory in (self.segments, self.firings, self.sessions, self.intents):
+            directory.mkdir(parents=True, exist_ok=True)
+
+    def open_segment(self, start_ns: int) -> Path:
+        """The path of a segment while it is written."""
+        return self.segments / f"{start_ns:020d}{OPEN_SUFFIX}"
+
+    def closed_segment(self, start_ns: int) -> Path:
+        """The path of a segment once its second is closed."""
+        return self.segments / f"{start_ns:020d}{CLOSED_SUFFIX}"
+
+    def firing(self, time_ns: int, sequence: int) -> Path:
+        """The file of one firing; times are monotonic, so runs that follow each other never collide."""
+        return self.firings / f"{time_ns:020d}-{sequence:06d}.json"
+
+    def list_segments(self) -> list[Segment]:
+        """Segments by start, oldest first. A segment closed during the listing is seen once, in either state."""
+        found: dict[int, Segment] = {}
+        for name in _names(self.segments):
+            stem, _, _ = name.partition(".")
+            if stem.isdigit() and name.endswith((OPEN_SUFFIX, CLOSED_SUFFIX)):
+                start_ns = int(stem)
+                found[start_ns] = Segment(self.segments / name, start_ns, name.endswith(OPEN_SUFFIX))
+        return [found[start_ns] for start_ns in sorted(found)]
+
+    def list_firings(self) -> list[Path]:
+        """Firing files, oldest first."""
+        return [self.firings / name for name in _names(self.firings) if name.endswith(".json")]
+
+
+def _names(directory: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """A reader sees the whole file or none. No fsync: history does not outlive the machine's memory."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

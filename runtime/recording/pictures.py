@@ -1,0 +1,128 @@
+"""Pictures of a clip: a contact sheet (every camera at a few instants around the firing) and a mosaic (one instant).
+
+Both draw the boxes that the network saw, as they were recorded; a camera without a picture leaves a grey tile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.formats.mcap_files import McapTopicReader
+from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.recording.clip_file import ClipError, DecodedFrame, boxes_at, frames_at, open_clip, read_manifest
+from runtime.recording.drawing import ACCENT, TEXT, Image, canvas, caption, empty_tile, grid, tile, title_bar, write_png
+from runtime.recording.manifest import ClipManifest
+
+#: Instants of a contact sheet, in seconds from the firing; those outside the clip are moved to its ends.
+DEFAULT_OFFSETS_S = (-4.0, -1.0, 0.0, 1.0, 3.0)
+SHEET_TILE_WIDTH_PX = 288
+MOSAIC_TILE_WIDTH_PX = 400
+_MAX_OFFSETS = 12
+_DEFAULT_ASPECT = 3 / 4
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture that was written."""
+
+    path: Path
+    width: int
+    height: int
+    cameras: tuple[str, ...]  # rows of the sheet, tiles of the mosaic; missing cameras included
+    instants_ns: tuple[int, ...]
+    boxes: int  # drawn
+
+
+def contact_sheet(
+    clip: Path | str, output: Path | str, offsets_s: tuple[float, ...] = DEFAULT_OFFSETS_S, firing: int = 0
+) -> Picture:
+    """Cameras down, instants across. McapFileError, ManifestError, ClipError or OSError say what is wrong."""
+    if not 0 < len(offsets_s) <= _MAX_OFFSETS:
+        raise ValueError(f"a contact sheet takes 1 to {_MAX_OFFSETS} instants, got {len(offsets_s)}")
+    with open_clip(clip) as reader:
+        manifest = read_manifest(reader)
+        centre_ns = _firing_time_ns(manifest, firing)
+        instants_ns = [_inside(manifest, centre_ns + round(offset * NANOSECONDS_PER_SECOND)) for offset in offsets_s]
+        sheet = _Pictures(reader, manifest, instants_ns, SHEET_TILE_WIDTH_PX)
+        tiles = []
+        for camera in sheet.cameras:
+            for offset_s, instant_ns in zip(offsets_s, instants_ns, strict=True):
+                color = ACCENT if offset_s == 0.0 else TEXT
+                tiles.append(sheet.tile(camera, instant_ns, f"{camera}  {offset_s:+.1f} s", color))
+        image = sheet.compose(tiles, len(offsets_s))
+    return sheet.write(Path(output), image)
+
+
+def mosaic(clip: Path | str, output: Path | str, offset_s: float = 0.0, columns: int = 4) -> Picture:
+    """All cameras at one instant, `offset_s` from the first firing."""
+    with open_clip(clip) as reader:
+        manifest = read_manifest(reader)
+        instant_ns = _inside(manifest, _firing_time_ns(manifest, 0) + round(offset_s * NANOSECONDS_PER_SECOND))
+        pictures = _Pictures(reader, manifest, [instant_ns], MOSAIC_TILE_WIDTH_PX)
+        tiles = [pictures.tile(camera, instant_ns, camera, TEXT) for camera in pictures.cameras]
+        image = pictures.compose(tiles, min(columns, len(tiles)))
+    return pictures.write(Path(output), image)
+
+
+class _Pictures:
+    """Frames of all cameras at some instants, and the picture made of them."""
+
+    def __init__(
+        self, reader: McapTopicReader, manifest: ClipManifest, instants_ns: list[int], tile_width_px: int
+    ) -> None:
+        self.cameras = (*manifest.cameras, *manifest.missing_cameras)
+        if not self.cameras:
+            raise ClipError(f"{reader.path}: the clip has no cameras, so there is nothing to draw")
+        self._reader = reader
+        self._manifest = manifest
+        self._instants_ns = instants_ns
+        self._frames = {camera: frames_at(reader, camera, instants_ns) for camera in manifest.cameras}
+        self._width = tile_width_px
+        self._height = round(tile_width_px * self._aspect())
+        self._boxes = 0
+
+    def tile(self, camera: str, instant_ns: int, text: str, color: tuple[int, int, int]) -> Image:
+        decoded: DecodedFrame | None = self._frames.get(camera, {}).get(instant_ns)
+        if decoded is None:
+            return empty_tile(self._width, self._height, f"{camera}: missing")
+        boxes = boxes_at(self._reader, camera, decoded.time_ns)
+        self._boxes += len(boxes)
+        image = tile(decoded.rgb(), boxes, self._width, self._height)
+        caption(image, text, color)
+        return image
+
+    def compose(self, tiles: list[Image], columns: int) -> Image:
+        """The grid under a title."""
+        body = grid(tiles, columns)
+        manifest = self._manifest
+        detail = f"{manifest.provenance.vehicle}  {manifest.duration_s:.1f} s  {len(manifest.cameras)} cameras"
+        bar = title_bar(body.shape[1], ", ".join(manifest.rules) or manifest.clip_id, detail)
+        image = canvas(body.shape[1], body.shape[0] + bar.shape[0])
+        image[: bar.shape[0]] = bar
+        image[bar.shape[0] :] = body
+        return image
+
+    def write(self, output: Path, image: Image) -> Picture:
+        write_png(output, image)
+        height, width = image.shape[:2]
+        return Picture(output, width, height, self.cameras, tuple(self._instants_ns), self._boxes)
+
+    def _aspect(self) -> float:
+        """Of the first camera that has a picture."""
+        for frames in self._frames.values():
+            for decoded in frames.values():
+                return float(decoded.frame.height / decoded.frame.width)
+        return _DEFAULT_ASPECT
+
+
+def _firing_time_ns(manifest: ClipManifest, firing: int) -> int:
+    if not 0 <= firing < len(manifest.firings):
+        raise ClipError(
+            f"clip {manifest.clip_id} has {len(manifest.firings)} firings, number {firing} is not one of them"
+        )
+    return manifest.firings[firing].time_ns
+
+
+def _inside(manifest: ClipManifest, time_ns: int) -> int:
+    return min(max(time_ns, manifest.start_ns), manifest.end_ns)

@@ -1,0 +1,237 @@
+"""Turns firings into sealed clips. Runs in a process of its own, beside the runtime, and talks to it only by files.
+
+One `step`: take note of runtimes that crashed; read the waiting firings; plan clips (overlapping firings merge); cut
+and seal every clip whose post-roll has arrived, or never will. Time is an argument: replay drives it by recorded time.
+
+What holds whatever happens:
+- a firing's file goes only after its clip is sealed, so a recorder that is killed starts again where it was. An intent
+  file is written before sealing: after a crash between sealing and removing the firings, the sink is asked whether it
+  holds the clip, and the firings are removed instead of answered twice;
+- a disk that refuses (full, quota, fsync error) costs a retry every `RETRY_NS` as long as history still has the window;
+  after that the firing is given up, counted, and its reason kept in the status;
+- a runtime that is gone (ended or crashed) ends the wait for post-roll: the clip holds what there is and says why.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.recording.clip_plan import ClipPlan, plan_clips
+from runtime.recording.clip_sink import ClipSink, SealedClip
+from runtime.recording.clip_writer import ClipCut, EmptyClipError
+from runtime.recording.delivery_metadata import delivery_metadata
+from runtime.recording.firing_files import (
+    FiringFileError,
+    WaitingFiring,
+    crash_firing,
+    read_firing,
+    set_aside,
+    write_firing,
+)
+from runtime.recording.history_reader import HistoryReader
+from runtime.recording.layout import HistoryLayout, write_atomically
+from runtime.recording.sessions import Session, SessionState, list_sessions, note_crash
+
+RETRY_NS = 5 * NANOSECONDS_PER_SECOND
+#: A second is taken as complete when records of this much later have arrived: packets queue before they are written.
+SETTLE_NS = 500_000_000
+#: A living runtime whose history stands still for this long will not deliver the post-roll.
+STALL_NS = 10 * NANOSECONDS_PER_SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderSettings:
+    """Limits of the recorder."""
+
+    max_clip_s: float = 60.0
+    crash_pre_s: float = 10.0
+
+
+@dataclass(slots=True)
+class RecorderStatus:
+    """What the recorder did, for metrics."""
+
+    sealed: int = 0
+    sealed_bytes: int = 0
+    waiting: int = 0
+    refused: int = 0  # attempts that the sink or the disk refused
+    lost_firings: Counter[str] = field(default_factory=Counter)  # by rule: given up for good
+    bad_firings: int = 0
+    last_error: str = ""
+
+
+class Recorder:
+    """One recorder for one history directory. `step` and `finish` belong to one thread."""
+
+    def __init__(self, history: Path | str, sink: ClipSink, settings: RecorderSettings | None = None) -> None:
+        self.status = RecorderStatus()
+        self._layout = HistoryLayout(history)
+        self._layout.create()
+        self._reader = HistoryReader(history)
+        self._sink = sink
+        self._settings = settings or RecorderSettings()
+        self._known: dict[Path, WaitingFiring] = {}
+        self._retry_at_ns: dict[str, int] = {}
+        self._settle_intents()
+
+    def step(self, now_ns: int) -> list[SealedClip]:
+        """Seal every clip that is due; `now_ns` is on the clock of the capture times."""
+        sessions = {session.record.session: session for session in list_sessions(self._layout)}
+        self._note_crashes(list(sessions.values()))
+        sealed = []
+        for plan in self._plans(sessions):
+            due, ended_early = self._readiness(plan, sessions, now_ns)
+            if due and now_ns >= self._retry_at_ns.get(plan.clip_id, now_ns):
+                clip = self._seal(plan, sessions, ended_early, now_ns)
+                sealed += [clip] if clip is not None else []
+        self.status.waiting = len(self._layout.list_firings())
+        return sealed
+
+    def finish(self, now_ns: int) -> list[SealedClip]:
+        """Seal what is in flight with what history has; firings that cannot be sealed now stay for the next start."""
+        sessions = {session.record.session: session for session in list_sessions(self._layout)}
+        self._note_crashes(list(sessions.values()))
+        clips = []
+        for plan in self._plans(sessions):
+            due, ended_early = self._readiness(plan, sessions, now_ns)
+            clips.append(self._seal(plan, sessions, ended_early if due else "the recorder was stopped", now_ns))
+        self.status.waiting = len(self._layout.list_firings())
+        return [clip for clip in clips if clip is not None]
+
+    # What is due
+
+    def _plans(self, sessions: dict[str, Session]) -> list[ClipPlan]:
+        """Clips of the waiting firings. A clip longer than history could never be whole: history limits the merging."""
+        waiting = self._waiting()
+        lengths_s = [self._settings.max_clip_s]
+        lengths_s += [session.record.history_s for session in sessions.values() if session.state is SessionState.ALIVE]
+        return plan_clips(waiting, round(min(lengths_s) * NANOSECONDS_PER_SECOND))
+
+    def _waiting(self) -> list[WaitingFiring]:
+        paths = self._layout.list_firings()
+        self._known = {path: firing for path, firing in self._known.items() if path in set(paths)}
+        for path in paths:
+            if path not in self._known:
+                self._read(path)
+        return list(self._known.values())
+
+    def _read(self, path: Path) -> None:
+        try:
+            self._known[path] = read_firing(path)
+        except FiringFileError as error:
+            set_aside(path)
+            self.status.bad_firings += 1
+            self.status.last_error = str(error)
+
+    def _readiness(self, plan: ClipPlan, sessions: dict[str, Session], now_ns: int) -> tuple[bool, str | None]:
+        """Whether to cut now, and why the post-roll is short if it is."""
+        newest_ns = self._reader.newest_start_ns()
+        if newest_ns is not None and newest_ns >= plan.end_ns + SETTLE_NS:
+            return True, None
+        session = sessions.get(plan.firings[-1].session)
+        if session is None or session.state is not SessionState.ALIVE:
+            return True, self._why_over(plan, session)
+        stalled = now_ns > plan.end_ns + STALL_NS and (newest_ns is None or now_ns > newest_ns + STALL_NS)
+        return stalled, "history stopped growing while the runtime was alive" if stalled else None
+
+    def _why_over(self, plan: ClipPlan, session: Session | None) -> str | None:
+        newest = self._reader.newest_record(plan.firings[-1].session)
+        if newest is not None and newest[0] >= plan.end_ns:
+            return None  # it left after the post-roll was in
+        if session is None:
+            return "the runtime that fired is gone"
+        return "the runtime ended" if session.state is SessionState.ENDED else "the runtime crashed"
+
+    # Sealing
+
+    def _seal(
+        self, plan: ClipPlan, sessions: dict[str, Session], ended_early: str | None, now_ns: int
+    ) -> SealedClip | None:
+        """The sealed clip, or None when it was refused (to be tried again) or there is nothing left to seal."""
+        session = sessions.get(plan.firings[0].session)
+        if session is None:
+            self._give_up(plan, "the session file of the runtime that fired is gone")
+            return None
+        try:
+            cut = ClipCut(self._reader, plan, session.record.provenance, ended_early)
+            draft = self._sink.begin(self._expected_bytes(plan), plan.priority)
+        except OSError as error:
+            self._refuse(plan, error, now_ns)
+            return None
+        try:
+            manifest = cut.write(draft.path)
+            self._write_intent(plan)
+            clip = draft.seal(delivery_metadata(manifest, draft.path.stat().st_size))
+        except EmptyClipError as error:
+            draft.discard()
+            self._give_up(plan, str(error))
+            return None
+        except OSError as error:
+            draft.discard()
+            self._refuse(plan, error, now_ns)
+            return None
+        self._tidy(plan)
+        self.status.sealed += 1
+        self.status.sealed_bytes += clip.size_bytes
+        return clip
+
+    def _write_intent(self, plan: ClipPlan) -> None:
+        intent = {"clip_id": plan.clip_id, "firings": [firing.path.name for firing in plan.firings]}
+        write_atomically(self._intent(plan), json.dumps(intent).encode())
+
+    def _tidy(self, plan: ClipPlan) -> None:
+        """After sealing: the firings are answered."""
+        self._remove_firings([firing.path.name for firing in plan.firings])
+        self._intent(plan).unlink(missing_ok=True)
+        self._retry_at_ns.pop(plan.clip_id, None)
+
+    def _intent(self, plan: ClipPlan) -> Path:
+        return self._layout.intents / f"{plan.clip_id}.json"
+
+    def _refuse(self, plan: ClipPlan, error: OSError, now_ns: int) -> None:
+        self.status.refused += 1
+        self.status.last_error = f"clip {plan.clip_id}: {error}"
+        oldest_ns = self._reader.oldest_start_ns()
+        if oldest_ns is None or oldest_ns > plan.end_ns:
+            self._give_up(plan, f"refused until history had nothing left of it: {error}")
+        else:
+            self._retry_at_ns[plan.clip_id] = now_ns + RETRY_NS
+
+    def _give_up(self, plan: ClipPlan, reason: str) -> None:
+        self.status.lost_firings.update(firing.firing.rule for firing in plan.firings)
+        self.status.last_error = f"clip {plan.clip_id} given up: {reason}"
+        self._tidy(plan)
+
+    def _remove_firings(self, names: list[str]) -> None:
+        for name in names:
+            (self._layout.firings / name).unlink(missing_ok=True)
+
+    def _expected_bytes(self, plan: ClipPlan) -> int:
+        """What the seconds of the window weigh: an upper bound of what the clip will."""
+        return self._reader.bytes_between(plan.start_ns, plan.end_ns)
+
+    # After a crash, of the recorder or of the runtime
+
+    def _settle_intents(self) -> None:
+        """Finish what a killed recorder had sealed but not yet tidied up."""
+        for path in self._layout.intents.glob("*.json"):
+            intent = json.loads(path.read_bytes())
+            if self._sink.holds(str(intent["clip_id"])):
+                self._remove_firings([Path(name).name for name in intent["firings"]])
+            path.unlink()
+
+    def _note_crashes(self, sessions: list[Session]) -> None:
+        """Leave one firing for each runtime that died without saying so, and a note so that it gets no second one."""
+        for session in sessions:
+            if session.state is not SessionState.CRASHED or session.crash_is_noted:
+                continue
+            newest = self._reader.newest_record(session.record.session)
+            if newest is not None:
+                version = session.record.provenance.software_version
+                firing = crash_firing(newest[0], newest[1], self._settings.crash_pre_s, version)
+                write_firing(self._layout, session.record.session, firing)
+            note_crash(self._layout, session.record.session)

@@ -1,0 +1,77 @@
+"""The file under a history segment: every write is whole or undone.
+
+History lies on tmpfs, which can be full. A write that does not fit asks `make_room` (which unlinks the oldest closed
+second) and tries again as long as that helps; when it no longer does, the file is cut back to where the record began
+and `HistoryFullError` is raised, so the segment always ends with a whole record. Nothing is mapped: a full tmpfs gives
+an error, never a bus error.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def is_full(error: OSError) -> bool:
+    """True when the file system or the quota has no room."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+class HistoryFullError(OSError):
+    """The file system of the history is full and there is no older second left to give up."""
+
+
+class SegmentStream:
+    """What `mcap.Writer` needs of a file: write, tell, flush. Unbuffered."""
+
+    def __init__(self, path: Path, make_room: Callable[[], bool]) -> None:
+        self._path = path
+        self._make_room = make_room
+        self._descriptor = self._open()
+        self._size = 0
+
+    def write(self, data: bytes) -> int:
+        """Append all of `data`, or nothing and HistoryFullError."""
+        view = memoryview(data)
+        written = 0
+        while written < len(view):
+            try:
+                written += os.write(self._descriptor, view[written:])
+            except OSError as error:
+                if is_full(error) and self._make_room():
+                    continue
+                self._undo()
+                if is_full(error):
+                    raise HistoryFullError(
+                        error.errno, "history is full: enlarge its tmpfs", str(self._path)
+                    ) from error
+                raise
+        self._size += written
+        return written
+
+    def tell(self) -> int:
+        """Bytes in the file."""
+        return self._size
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        try:
+            return os.open(self._path, flags, 0o640)
+        except OSError as error:
+            if is_full(error) and self._make_room():
+                return self._open()
+            raise
+
+    def _undo(self) -> None:
+        os.ftruncate(self._descriptor, self._size)

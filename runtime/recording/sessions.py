@@ -1,0 +1,118 @@
+"""Runs of the runtime, as the recorder sees them: alive, left cleanly, or crashed.
+
+A run holds an flock on its lock file from before its session file appears until its process is gone; the kernel lets go
+of it however the process ends. A lock that is free without an `.ended` file is a crash.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from runtime.recording.layout import HistoryLayout, write_atomically
+from runtime.recording.provenance import Provenance
+
+#: Session files kept for clips that still wait; older ones are removed when a new run starts.
+MAX_SESSIONS = 16
+
+
+class SessionRecord(BaseModel):
+    """The content of `sessions/<session>.json`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    session: str
+    pid: int
+    started_wall_ns: int
+    history_s: float
+    provenance: Provenance
+
+
+class SessionState(str, Enum):
+    """What became of a run."""
+
+    ALIVE = "alive"
+    ENDED = "ended"
+    CRASHED = "crashed"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One run and what became of it."""
+
+    record: SessionRecord
+    state: SessionState
+    crash_is_noted: bool
+
+
+class SessionLock:
+    """Held by the runtime. `end` says that it left cleanly; without it the recorder will see a crash."""
+
+    def __init__(self, layout: HistoryLayout, record: SessionRecord) -> None:
+        """OSError (BlockingIOError) when another process already runs under this session's name."""
+        self._layout = layout
+        self.record = record
+        lock = layout.sessions / f"{record.session}.lock"
+        self._descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            write_atomically(layout.sessions / f"{record.session}.json", record.model_dump_json(indent=1).encode())
+        except OSError:
+            os.close(self._descriptor)
+            raise
+        _forget_old_sessions(layout)
+
+    def end(self) -> None:
+        """Leave cleanly."""
+        if self._descriptor < 0:
+            return
+        (self._layout.sessions / f"{self.record.session}.ended").touch()
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+
+def list_sessions(layout: HistoryLayout) -> list[Session]:
+    """Every run whose session file can be read, oldest first."""
+    sessions = []
+    for path in layout.sessions.glob("*.json"):
+        try:
+            record = SessionRecord.model_validate_json(path.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            continue  # removed meanwhile, or not written by a run of ours: no process can be tied to it
+        noted = path.with_suffix(".crashed").exists()
+        sessions.append(Session(record, _state(path), noted))
+    return sorted(sessions, key=lambda session: session.record.started_wall_ns)
+
+
+def note_crash(layout: HistoryLayout, session: str) -> None:
+    """Remember that the crash of this run has its firing, so that it gets no second one."""
+    (layout.sessions / f"{session}.crashed").touch()
+
+
+def _state(path: Path) -> SessionState:
+    if path.with_suffix(".ended").exists():
+        return SessionState.ENDED
+    try:
+        descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return SessionState.CRASHED
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return SessionState.ALIVE
+    finally:
+        os.close(descriptor)
+    # It may have left between the two looks: the marker is written before the lock is let go.
+    return SessionState.ENDED if path.with_suffix(".ended").exists() else SessionState.CRASHED
+
+
+def _forget_old_sessions(layout: HistoryLayout) -> None:
+    finished = [session for session in list_sessions(layout) if session.state is not SessionState.ALIVE]
+    for session in finished[:-MAX_SESSIONS]:
+        for suffix in (".json", ".lock", ".ended", ".crashed"):
+            (layout.sessions / f"{session.record.session}{suffix}").unlink(missing_ok=True)

@@ -1,0 +1,261 @@
+"""Holds a clip to every promise of its manifest.
+
+The clip is read once from start to end; what it holds is gathered anew and compared with what it says. Each broken
+promise becomes one `Problem` with a code that programs can act on, the camera it is about, and both values. Nothing is
+taken on trust: every frame is decoded, every payload hashed, every chunk's checksum compared.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import av
+
+from runtime.formats import topics
+from runtime.formats.bitstream import nal_unit_type, nal_units
+from runtime.formats.mcap_files import McapFileError, McapTopicReader
+from runtime.formats.topics import VIDEO_SCHEMA
+from runtime.messages import Packet
+from runtime.recording.camera_tally import CameraTally
+from runtime.recording.clip_file import ClipError, decode_packet, new_decoder, read_manifest
+from runtime.recording.manifest import (
+    MANIFEST_METADATA,
+    PROVENANCE_METADATA,
+    CameraManifest,
+    ClipManifest,
+    ManifestError,
+    parse_manifest,
+)
+
+#: NAL unit types that must stand in every access unit with a key frame (ITU-T H.264 table 7-1, H.265 table 7-1).
+_PARAMETER_SETS = {"h264": {7: "SPS", 8: "PPS"}, "h265": {32: "VPS", 33: "SPS", 34: "PPS"}}
+_FIELDS_TO_COMPARE = (
+    ("frames", "frame_count"),
+    ("bytes", "byte_count"),
+    ("first_ns", "first_time"),
+    ("last_ns", "last_time"),
+    ("sha256", "payload_hash"),
+    ("codec", "codec"),
+    ("transcoded", "transcoded_flag"),
+    ("gap_count", "gaps"),
+    ("gaps", "gaps"),
+    ("lag_median_ms", "lag"),
+    ("lag_max_ms", "lag"),
+    ("starts_late_s", "pre_roll"),
+    ("ends_early_s", "post_roll"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One broken promise."""
+
+    code: str
+    message: str
+    camera: str | None = None
+
+    def __str__(self) -> str:
+        return f"[{self.code}] {f'camera {self.camera}: ' if self.camera else ''}{self.message}"
+
+
+@dataclass(slots=True)
+class ClipReport:
+    """What `verify_clip` found."""
+
+    path: Path
+    manifest: ClipManifest | None = None
+    problems: list[Problem] = field(default_factory=list)
+    frames_decoded: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """True when the clip keeps every promise."""
+        return not self.problems
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready."""
+        problems = [{"code": p.code, "camera": p.camera, "message": p.message} for p in self.problems]
+        clip_id = self.manifest.clip_id if self.manifest else None
+        decoded = dict(sorted(self.frames_decoded.items()))
+        return {
+            "path": str(self.path),
+            "ok": self.ok,
+            "clip_id": clip_id,
+            "frames_decoded": decoded,
+            "problems": problems,
+        }
+
+
+def verify_clip(path: Path | str) -> ClipReport:
+    """Check the whole clip; whatever is wrong is in the report, only an unreadable path raises (OSError)."""
+    report = ClipReport(Path(path))
+    try:
+        reader = McapTopicReader(path)
+    except McapFileError as error:
+        report.problems.append(Problem("not_mcap", str(error)))
+        return report
+    with reader:
+        if not reader.is_finished:
+            report.problems.append(Problem("truncated", "; ".join(reader.damage)))
+        _Verification(reader, report).run()
+    return report
+
+
+class _Camera:
+    """What one camera of the clip turned out to hold."""
+
+    def __init__(self, rate_hz: float) -> None:
+        self.tally = CameraTally(rate_hz)
+        self.key_times_ns: list[int] = []
+        self.decoder: av.VideoCodecContext | None = None
+        self.decoded = 0
+        self.sizes: set[tuple[int, int]] = set()
+
+
+class _Verification:
+    def __init__(self, reader: McapTopicReader, report: ClipReport) -> None:
+        self._reader = reader
+        self._report = report
+        self._cameras: dict[str, _Camera] = {}
+        self._counts: Counter[str] = Counter()
+        self._edges_ns: list[int] = []
+
+    def run(self) -> None:
+        manifest = self._manifest()
+        self._report.manifest = manifest
+        self._read_messages(manifest)
+        self._finish_decoding()
+        for damage in self._reader.damage:
+            if self._reader.is_finished:
+                self._problem("damaged", damage)
+        if manifest is not None:
+            self._compare(manifest)
+
+    def _problem(self, code: str, message: str, camera: str | None = None) -> None:
+        problem = Problem(code, message, camera)
+        if problem not in self._report.problems:
+            self._report.problems.append(problem)
+
+    # Reading
+
+    def _manifest(self) -> ClipManifest | None:
+        try:
+            manifest = read_manifest(self._reader)
+            metadata = self._reader.metadata()
+        except (ManifestError, McapFileError) as error:
+            self._problem("manifest", str(error))
+            return None
+        self._check_metadata(manifest, metadata)
+        return manifest
+
+    def _check_metadata(self, manifest: ClipManifest, metadata: dict[str, dict[str, str]]) -> None:
+        try:
+            same = parse_manifest(metadata.get(MANIFEST_METADATA, {}).get("json", "")) == manifest
+        except ManifestError:
+            same = False
+        if not same:
+            self._problem("manifest", f"metadata record {MANIFEST_METADATA} does not say what the attachment says")
+        provenance = metadata.get(PROVENANCE_METADATA, {})
+        for key in ("software_version", "vehicle", "config_sha256", "rules_sha256"):
+            if provenance.get(key) != getattr(manifest.provenance, key):
+                self._problem("provenance", f"metadata record {PROVENANCE_METADATA} lacks {key} or contradicts it")
+
+    def _read_messages(self, manifest: ClipManifest | None) -> None:
+        rates_hz = {name: camera.rate_hz for name, camera in manifest.provenance.cameras.items()} if manifest else {}
+        for message in self._reader.messages():
+            self._counts[message.topic] += 1
+            self._edges_ns = [self._edges_ns[0] if self._edges_ns else message.time_ns, message.time_ns]
+            if message.channel.schema_name == VIDEO_SCHEMA:
+                packet = message.packet()
+                camera = self._cameras.setdefault(packet.camera, _Camera(rates_hz.get(packet.camera, 0.0)))
+                self._check_packet(camera, packet)
+
+    def _check_packet(self, camera: _Camera, packet: Packet) -> None:
+        first = not camera.tally.times_ns
+        camera.tally.add(packet)
+        if packet.is_key:
+            camera.key_times_ns.append(packet.time_ns)
+            self._check_parameter_sets(packet)
+        elif first:
+            self._problem("key_frame_first", "the first frame is not a key frame", packet.camera)
+        if not packet.data.startswith((b"\x00\x00\x01", b"\x00\x00\x00\x01")):
+            self._problem("annex_b", f"the packet at {packet.time_ns} ns is not in Annex B format", packet.camera)
+        self._decode(camera, packet)
+
+    def _check_parameter_sets(self, packet: Packet) -> None:
+        present = {nal_unit_type(packet.codec, packet.data[start]) for start, _ in nal_units(packet.data)}
+        lacking = [name for number, name in _PARAMETER_SETS[packet.codec].items() if number not in present]
+        if lacking:
+            message = f"the key frame at {packet.time_ns} ns comes without {', '.join(lacking)}"
+            self._problem("parameter_sets", message, packet.camera)
+
+    def _decode(self, camera: _Camera, packet: Packet) -> None:
+        try:
+            if camera.decoder is None:
+                camera.decoder = new_decoder(packet.codec)
+            frames = decode_packet(camera.decoder, packet)
+        except ClipError as error:
+            self._problem("decode", str(error), packet.camera)
+            return
+        for decoded in frames:
+            camera.decoded += 1
+            camera.sizes.add((decoded.frame.width, decoded.frame.height))
+            if decoded.frame.pict_type == av.video.frame.PictureType.B:
+                self._problem("b_frames", f"the frame at {decoded.time_ns} ns is a B-frame", packet.camera)
+            if decoded.frame.is_corrupt:
+                self._problem("decode", f"the frame at {decoded.time_ns} ns decodes with errors", packet.camera)
+
+    def _finish_decoding(self) -> None:
+        for name, camera in self._cameras.items():
+            if camera.decoder is not None:
+                camera.decoded += len(camera.decoder.decode(None))
+            self._report.frames_decoded[name] = camera.decoded
+            if camera.decoded != len(camera.tally.times_ns):
+                message = f"{camera.decoded} of {len(camera.tally.times_ns)} frames could be decoded"
+                self._problem("decode", message, name)
+            if len(camera.sizes) > 1:
+                self._problem("frame_size", f"frames of several sizes: {sorted(camera.sizes)}", name)
+
+    # Comparing
+
+    def _compare(self, manifest: ClipManifest) -> None:
+        self._compare_cameras(manifest)
+        for topic in sorted({*manifest.topics, *self._counts}):
+            if manifest.topics.get(topic, 0) != self._counts.get(topic, 0):
+                said, found = manifest.topics.get(topic, 0), self._counts.get(topic, 0)
+                self._problem("topic_count", f"{topic}: manifest says {said} messages, the clip holds {found}")
+        if self._edges_ns and self._edges_ns != [manifest.start_ns, manifest.end_ns]:
+            self._problem("time_range", f"manifest says {[manifest.start_ns, manifest.end_ns]}, found {self._edges_ns}")
+        if self._counts[topics.FIRING] == 0 and not manifest.firings:
+            self._problem("firings", "no firing is named")
+
+    def _compare_cameras(self, manifest: ClipManifest) -> None:
+        for name in sorted(set(manifest.cameras) ^ set(self._cameras)):
+            where = "the manifest" if name in manifest.cameras else "the clip"
+            self._problem("cameras", f"only {where} has this camera", name)
+        for name in sorted(set(manifest.missing_cameras) & set(self._cameras)):
+            self._problem("cameras", "listed as missing, but the clip has it", name)
+        reference = self._cameras.get(manifest.reference_camera or "")
+        times_ns = reference.tally.times_ns if reference else []
+        window_ns = (manifest.requested_start_ns, manifest.requested_end_ns)
+        for name, said in manifest.cameras.items():
+            if name in self._cameras:
+                self._compare_camera(name, said, self._cameras[name].tally.manifest(times_ns, window_ns))
+                self._check_window(name, said, manifest)
+
+    def _compare_camera(self, name: str, said: CameraManifest, found: CameraManifest) -> None:
+        for attribute, code in _FIELDS_TO_COMPARE:
+            claimed, actual = getattr(said, attribute), getattr(found, attribute)
+            if claimed != actual:
+                self._problem(code, f"manifest says {attribute} {claimed}, the clip holds {actual}", name)
+
+    def _check_window(self, name: str, said: CameraManifest, manifest: ClipManifest) -> None:
+        early = [time_ns for time_ns in self._cameras[name].key_times_ns if time_ns <= manifest.requested_start_ns]
+        if len(early) > 1:
+            message = f"{len(early)} key frames lie at or before the requested start: more than one GOP early"
+            self._problem("pre_roll", message, name)
+        if not early and manifest.pre_roll_short_s == 0.0 and said.starts_late_s == 0.0:
+            self._problem("pre_roll", "it starts after the requested start, and the manifest does not say so", name)

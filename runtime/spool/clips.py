@@ -1,0 +1,152 @@
+"""What the spool hands out: drafts, sealed clips, tombstones, counts, and its errors."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from runtime.messages import Priority
+
+#: Metadata travels in the payload of one OFFER (256 KiB at most) and lives in the ledger; the manifest itself
+#: belongs into the clip.
+MAX_METADATA_BYTES = 64 * 1024
+
+CLIP_NAME = re.compile(r"(\d{12})-([0-9a-f]{16})\.mcap")
+
+
+class SpoolError(OSError):
+    """The spool on disk cannot do what was asked."""
+
+
+class QuotaExceededError(SpoolError):
+    """There is no room, and nothing of lower priority to evict. `available_bytes` is what could be had at most."""
+
+    def __init__(self, message: str, available_bytes: int) -> None:
+        super().__init__(message)
+        self.available_bytes = available_bytes
+
+
+class SealError(SpoolError):
+    """A draft could not be made durable (fsync or rename failed); it was set aside and holds no number."""
+
+
+class UnknownClipError(LookupError):
+    """No clip has this number."""
+
+
+class ClipState(str, Enum):
+    """What became of a number."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    TOMBSTONED = "tombstoned"
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledClip:
+    """One sealed clip. The file at `path` is there as long as the clip is pending."""
+
+    n: int
+    path: Path
+    sha256: str
+    size_bytes: int
+    priority: Priority
+    metadata: Mapping[str, Any]
+    sealed_wall_ns: int
+    state: ClipState = ClipState.PENDING
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """A number that will never be delivered."""
+
+    n: int
+    reason: str
+
+
+@dataclass(slots=True)
+class ClipDraft:
+    """A clip being written. The lock on its file tells every process that its writer lives."""
+
+    draft_id: int
+    path: Path
+    reserved_bytes: int
+    priority: Priority
+    lock_descriptor: int = field(repr=False, default=-1)
+
+    def release(self) -> None:
+        """Let go of the file; recovery may treat what is left of it as partial from now on."""
+        if self.lock_descriptor >= 0:
+            os.close(self.lock_descriptor)
+            self.lock_descriptor = -1
+
+
+@dataclass(frozen=True, slots=True)
+class PartialClip:
+    """A draft whose writer died, or a file found damaged."""
+
+    draft_id: int
+    path: Path
+    size_bytes: int
+    priority: Priority
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolCounts:
+    """The ledger in numbers: `sealed == pending + delivered + tombstoned` always."""
+
+    sealed: int
+    pending: int
+    delivered: int
+    tombstoned: int
+    evicted: int
+    refused: int
+    partial: int
+    bytes_used: int
+    quota_bytes: int
+    alarms: int
+
+    @property
+    def is_gapless(self) -> bool:
+        """True as long as every number is accounted for."""
+        return self.sealed == self.pending + self.delivered + self.tombstoned
+
+
+def clip_file_name(n: int, sha256: str) -> str:
+    """`<n:012d>-<sha256[:16]>.mcap`."""
+    return f"{n:012d}-{sha256[:16]}.mcap"
+
+
+def encode_metadata(metadata: Mapping[str, Any]) -> str:
+    """Metadata as JSON text. Raises ValueError when it is no JSON or longer than MAX_METADATA_BYTES."""
+    text = json.dumps(dict(metadata), sort_keys=True, allow_nan=False, separators=(",", ":"))
+    length = len(text.encode())
+    if length > MAX_METADATA_BYTES:
+        raise ValueError(f"clip metadata is {length} bytes, at most {MAX_METADATA_BYTES}: keep the rest in the clip")
+    return text
+
+
+def create_locked(path: Path) -> int:
+    """Create an empty file and hold its lock until the returned descriptor is closed, or its process dies."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o640)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def try_lock(path: Path) -> int | None:
+    """Take the lock of a draft whose writer is gone; None while somebody holds it."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -1,0 +1,98 @@
+"""The spool's folder: where things lie, and how files leave it once the ledger has decided that they go."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.formats.durable_files import remove_durably
+from runtime.spool.clips import CLIP_NAME, SpoolError
+from runtime.spool.ledger import Ledger, add_alarm
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolFolder:
+    """The paths of a spool."""
+
+    directory: Path
+
+    @property
+    def clips(self) -> Path:
+        return self.directory / "clips"
+
+    @property
+    def partial(self) -> Path:
+        return self.directory / "partial"
+
+    @property
+    def ledger(self) -> Path:
+        return self.directory / "ledger.sqlite"
+
+    @property
+    def counter(self) -> Path:
+        return self.directory / "counter"
+
+    @property
+    def lock(self) -> Path:
+        return self.directory / "spool.lock"
+
+    def clip_files(self) -> dict[int, Path]:
+        """Sealed files by number. Raises SpoolError when two files claim one number."""
+        found: dict[int, Path] = {}
+        for path in sorted(self.clips.iterdir()):
+            match = CLIP_NAME.fullmatch(path.name)
+            if match is None:
+                continue
+            n = int(match.group(1))
+            if n in found:
+                raise SpoolError(f"{found[n]} and {path} claim the same number: move one of them away")
+            found[n] = path
+        return found
+
+    def highest_counted(self) -> int:
+        """The number in `counter`, 0 when the file is missing or unreadable."""
+        try:
+            text = self.counter.read_text(encoding="ascii")
+        except (FileNotFoundError, UnicodeDecodeError):
+            return 0
+        return int(text) if text.strip().isdigit() else 0
+
+
+@contextmanager
+def start_up_lock(folder: SpoolFolder) -> Iterator[None]:
+    """One process at a time opens and recovers."""
+    descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def unlink_clip(folder: SpoolFolder, ledger: Ledger, n: int) -> None:
+    """Remove the file of a settled clip, and note that it is gone. Harmless when it was removed already."""
+    with ledger.reading() as connection:
+        row = connection.execute(
+            "SELECT file_name FROM clips WHERE n = ? AND has_file = 1 AND state != 'pending'", (n,)
+        ).fetchone()
+    if row is None:
+        return
+    remove_durably(folder.clips / row["file_name"])
+    with ledger.transaction() as connection:
+        connection.execute("UPDATE clips SET has_file = 0 WHERE n = ?", (n,))
+
+
+def drop_partial(folder: SpoolFolder, ledger: Ledger, draft_id: int, wall_ns: int, reason: str) -> None:
+    """Remove a partial clip that nobody has taken over, with an alarm."""
+    with ledger.reading() as connection:
+        row = connection.execute("SELECT * FROM drafts WHERE id = ? AND abandoned = 1", (draft_id,)).fetchone()
+    if row is None:
+        return
+    remove_durably(folder.partial / row["file_name"])
+    with ledger.transaction() as connection:
+        connection.execute("DELETE FROM drafts WHERE id = ?", (draft_id,))
+        add_alarm(connection, wall_ns, f"partial clip {row['file_name']} was {reason}")

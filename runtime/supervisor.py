@@ -1,0 +1,117 @@
+"""Runs the vehicle's processes as children on a dev box; in the car systemd does this work.
+
+A child that dies is started again after a bounded, doubling pause; more than `MAX_RESTARTS` deaths of one child end
+the whole run with an error. Stopping follows the data: the runtime first, so that the recorder can seal what is in
+flight, and the uploader last.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MAX_RESTARTS = 20
+MAX_PAUSE_S = 10.0
+STOP_TIMEOUT_S = 30.0
+POLL_S = 0.1
+
+
+class SupervisorError(RuntimeError):
+    """A child cannot be kept running."""
+
+
+@dataclass(slots=True)
+class Child:
+    """One process: how to start it, and what became of it."""
+
+    name: str
+    command: Sequence[str]
+    log_path: Path
+    process: subprocess.Popen[bytes] | None = None
+    restarts: int = 0
+    exit_codes: list[int] = field(default_factory=list)
+    start_again_at_s: float = 0.0
+
+    def start(self) -> None:
+        """Start it, with its output appended to its log file."""
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    @property
+    def is_running(self) -> bool:
+        """True while the process lives."""
+        return self.process is not None and self.process.poll() is None
+
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int | None:
+        """SIGTERM, then SIGKILL after `timeout_s`; the exit code, or None if it never ran."""
+        if self.process is None:
+            return None
+        if self.is_running:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+def shadowrig_command(*arguments: str) -> list[str]:
+    """The command line that runs `shadowrig ARGUMENTS` with this very interpreter."""
+    return [sys.executable, "-m", "runtime.cli", *arguments]
+
+
+class Supervisor:
+    """Keeps children alive until told to stop. A child that leaves with code 0 is done, not dead."""
+
+    def __init__(self, children: Sequence[Child], report: Callable[[str], None]) -> None:
+        self.children = {child.name: child for child in children}
+        self._report = report
+
+    def start(self) -> None:
+        """Start every child, in order."""
+        for child in self.children.values():
+            child.start()
+
+    def run(self, stop: threading.Event) -> None:
+        """Watch until `stop` is set or every child is done; SupervisorError when one keeps dying."""
+        while not stop.wait(POLL_S):
+            self.watch_once(time.monotonic())
+            if all(self._is_done(child) for child in self.children.values()):
+                return
+
+    def watch_once(self, now_s: float) -> None:
+        """Start again what died and whose pause is over."""
+        for child in self.children.values():
+            if child.is_running or self._is_done(child):
+                continue
+            if child.start_again_at_s == 0.0:
+                self._bury(child, now_s)
+            elif now_s >= child.start_again_at_s:
+                child.start_again_at_s = 0.0
+                child.start()
+
+    def stop(self, names: Sequence[str] | None = None, timeout_s: float = STOP_TIMEOUT_S) -> dict[str, int | None]:
+        """Stop children in the given order (default: the order of starting); their exit codes."""
+        return {name: self.children[name].stop(timeout_s) for name in names or list(self.children)}
+
+    def _is_done(self, child: Child) -> bool:
+        return child.process is not None and child.process.poll() == 0
+
+    def _bury(self, child: Child, now_s: float) -> None:
+        code = child.process.returncode if child.process is not None else -1
+        child.exit_codes.append(code)
+        child.restarts += 1
+        if code == 2:
+            raise SupervisorError(f"{child.name} refused its configuration: see {child.log_path}")
+        if child.restarts > MAX_RESTARTS:
+            raise SupervisorError(f"{child.name} died {child.restarts} times, last with {code}: see {child.log_path}")
+        pause_s = min(MAX_PAUSE_S, 0.25 * 2 ** (child.restarts - 1))
+        child.start_again_at_s = now_s + pause_s
+        self._report(f"{child.name} died with code {code}; restart in {pause_s:.1f} s (log: {child.log_path})")

@@ -1,0 +1,110 @@
+"""The receiver's doorkeeper: a ZAP handler (ZeroMQ RFC 27) that admits enrolled CURVE keys and nobody else.
+
+Why not pyzmq's ThreadAuthenticator: it logs and goes on when its key folder cannot be read, it admits NULL peers,
+and its thread's death goes unnoticed. This one answers 200 for exactly one case: our domain, mechanism CURVE, a key
+in the enrolled table. The User-Id that it returns is the key itself, so that a receiver finds out on every single
+message whether that key is still enrolled; a name would survive revocation and re-enrolment.
+
+Fails closed: the receiver's socket has the domain set and ZAP_ENFORCE_DOMAIN on, so libzmq refuses every handshake
+when no handler is bound, and leaves it unanswered (to the handshake timeout) when the handler hangs. The receiver
+checks `raise_if_dead` on every turn of its loop and stops.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+
+import zmq
+from zmq.utils import z85
+
+from runtime.uplink.keys import EnrolledVehicles
+
+ZAP_ENDPOINT = "inproc://zeromq.zap.01"
+ZAP_VERSION = b"1.0"
+ZAP_REQUEST_FRAMES = 7  # version, request id, domain, address, identity, mechanism, CURVE key
+POLL_MS = 200
+START_TIMEOUT_S = 5.0
+
+
+class AuthenticatorError(RuntimeError):
+    """The authenticator could not start, or has died: the receiver must not go on."""
+
+
+class ZapAuthenticator:
+    """Runs in its own thread, in the same context as the socket it guards; start it before that socket binds."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], domain: str, enrolled: EnrolledVehicles) -> None:
+        if not domain or domain == "*":
+            raise AuthenticatorError(f"ZAP domain {domain!r} would let strangers in: give it a name")
+        self.admitted: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self._domain = domain.encode()
+        self._enrolled = enrolled
+        self._context = context
+        self._stop = threading.Event()
+        self._bound = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="zap", daemon=True)
+
+    def start(self) -> None:
+        """Bind the ZAP endpoint. Raises AuthenticatorError when that fails, e.g. when another handler holds it."""
+        self._thread.start()
+        if not self._bound.wait(START_TIMEOUT_S) or self._failure:
+            raise AuthenticatorError(f"the authenticator did not start: {self._failure!r}") from self._failure
+
+    def stop(self) -> None:
+        """End the thread. Afterwards every handshake is refused."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def raise_if_dead(self) -> None:
+        """Raise AuthenticatorError unless the handler is at work."""
+        if not self._thread.is_alive():
+            raise AuthenticatorError(f"the authenticator has died: {self._failure!r}") from self._failure
+
+    def _run(self) -> None:
+        socket = self._context.socket(zmq.ROUTER)
+        try:
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.bind(ZAP_ENDPOINT)
+            self._bound.set()
+            while not self._stop.is_set():
+                if socket.poll(POLL_MS):
+                    self._answer(socket, socket.recv_multipart())
+        except BaseException as failure:  # kept for the receiver, which stops: nobody else can handle it
+            self._failure = failure
+        finally:
+            socket.close(0)
+            self._bound.set()
+
+    def _answer(self, socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> None:
+        split = frames.index(b"") if b"" in frames else len(frames)
+        envelope, request = list(frames[: split + 1]), frames[split + 1 :]
+        if len(request) < 2:
+            self.refused["malformed request"] += 1
+            return
+        user_id, refusal = self.judge(request)
+        if refusal:
+            self.refused[refusal] += 1
+            verdict = [b"400", refusal.encode(), b""]
+        else:
+            self.admitted[user_id.decode()] += 1
+            verdict = [b"200", b"OK", user_id]
+        socket.send_multipart([*envelope, ZAP_VERSION, request[1], *verdict, b""])
+
+    def judge(self, request: Sequence[bytes]) -> tuple[bytes, str]:
+        """The key of an admitted peer, or the reason for refusing."""
+        if len(request) != ZAP_REQUEST_FRAMES or request[0] != ZAP_VERSION:
+            return b"", "malformed request"
+        _, _, domain, _, _, mechanism, key = request
+        if domain != self._domain:
+            return b"", "foreign domain"
+        if mechanism != b"CURVE" or len(key) != 32:
+            return b"", "mechanism is not CURVE"
+        text = z85.encode(key)
+        if self._enrolled.vehicle_of(text) is None:
+            return b"", "key is not enrolled"
+        return text, ""

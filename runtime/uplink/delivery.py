@@ -1,0 +1,300 @@
+"""The vehicle's side of the protocol, without sockets: messages in, messages out, time as an argument.
+
+`Uploader` moves the bytes; a simulation can move them too, and lose, repeat or reorder them. A `Delivery` lives as
+long as the uploader. `begin_session` forgets what only a connection knows (credit, transfers); which clips were
+refused and must wait is remembered across sessions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from runtime.formats.durable_files import sha256_of
+from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.uplink.pace import Pace
+from runtime.uplink.transfer import DamagedClipError, Outgoing, OutgoingClip, Phase, Transfer
+from runtime.uplink.wire import (
+    FROM_RECEIVER,
+    MAX_PAYLOAD_BYTES,
+    PROTOCOL_VERSION,
+    Ack,
+    Chunk,
+    Done,
+    Hello,
+    Nack,
+    State,
+    TombstoneNotice,
+    Welcome,
+    WireError,
+    decode,
+)
+
+MAX_OPEN_TRANSFERS = 4
+MAX_FAILURES = 8
+MAX_SET_ASIDE = 1000
+MAX_TOMBSTONES_AT_ONCE = 32
+MAX_REASON_LENGTH = 500
+
+
+class TombstoneRow(Protocol):
+    """A number that will never be delivered; `runtime.spool.Tombstone` is one."""
+
+    @property
+    def n(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
+
+
+class Outbox(Protocol):
+    """Where clips come from; `runtime.spool.Spool` is one."""
+
+    def pending(self, limit: int = ...) -> Sequence[OutgoingClip]: ...
+    def mark_delivered(self, n: int) -> bool: ...
+    def tombstone(self, n: int, reason: str) -> bool: ...
+    def unreported_tombstones(self, limit: int = ...) -> Sequence[TombstoneRow]: ...
+    def mark_tombstone_reported(self, n: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryLimits:
+    """Times and rates of the vehicle's side."""
+
+    reply_timeout_s: float = 15.0
+    refused_retry_s: float = 60.0
+    refresh_s: float = 0.5
+    keep_alive_s: float = 20.0
+    max_bytes_per_s: int | None = None
+
+
+@dataclass(slots=True)
+class DeliveryStatistics:
+    """What happened since the uploader started."""
+
+    sessions: int = 0
+    bytes_sent: int = 0
+    chunks_sent: int = 0
+    clips_delivered: int = 0
+    bytes_delivered: int = 0
+    tombstones_reported: int = 0
+    clips_damaged: int = 0
+    messages_ignored: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    nacks: Counter[str] = field(default_factory=Counter)
+
+
+class SessionError(Exception):
+    """The receiver cannot go on with us in this session; the text is its reason."""
+
+
+class Delivery:
+    """Decides what to send next and what a reply means."""
+
+    def __init__(self, outbox: Outbox, limits: DeliveryLimits, software: str) -> None:
+        self.statistics = DeliveryStatistics()
+        self.welcome: Welcome | None = None
+        self._outbox = outbox
+        self._limits = limits
+        self._software = software
+        self._pace = Pace(limits.max_bytes_per_s, burst_bytes=2 * MAX_PAYLOAD_BYTES)
+        self._transfers: dict[int, Transfer] = {}
+        self._pending: Sequence[OutgoingClip] = ()
+        self._set_aside: dict[int, int] = {}  # n -> not before
+        self._tombstones: dict[int, str] = {}
+        self._tombstones_sent: set[int] = set()
+        self._tombstone_sent_ns: int | None = None
+        self._refresh_ns = 0
+        self._hello_sent_ns: int | None = None
+        self._hello_due_ns = 0
+        self._made_progress = False
+
+    @property
+    def made_progress(self) -> bool:
+        """True when this session has moved something: the link is worth reconnecting to at once."""
+        return self._made_progress
+
+    def begin_session(self, now_ns: int) -> None:
+        """A new connection: say HELLO, offer everything again."""
+        self.statistics.sessions += 1
+        self.welcome = None
+        self._transfers.clear()
+        self._tombstones_sent.clear()
+        self._tombstone_sent_ns = None
+        self._hello_sent_ns = None
+        self._hello_due_ns = now_ns
+        self._refresh_ns = now_ns
+        self._made_progress = False
+
+    def is_overdue(self, now_ns: int) -> bool:
+        """True when some answer has been due for too long: the link, or the peer behind it, is dead."""
+        waits = [t.waiting_since_ns for t in self._transfers.values()]
+        waits += [self._hello_sent_ns, self._tombstone_sent_ns]
+        patience_ns = int(self._limits.reply_timeout_s * NANOSECONDS_PER_SECOND)
+        return any(since is not None and now_ns - since > patience_ns for since in waits)
+
+    # -- sending ------------------------------------------------------------------------------------------------
+
+    def next_message(self, now_ns: int) -> Outgoing | None:
+        """The most urgent message, or None when everything waits."""
+        if now_ns >= self._hello_due_ns and self._hello_sent_ns is None:
+            self._hello_sent_ns = now_ns
+            return Hello(PROTOCOL_VERSION, self._software), b""
+        if self.welcome is None:
+            return None
+        if now_ns >= self._refresh_ns:
+            self._refresh(now_ns)
+        return self._next_tombstone(now_ns) or self._next_of_clips(now_ns, self.welcome)
+
+    def _refresh(self, now_ns: int) -> None:
+        self._refresh_ns = now_ns + int(self._limits.refresh_s * NANOSECONDS_PER_SECOND)
+        self._set_aside = {n: until for n, until in self._set_aside.items() if until > now_ns}
+        self._pending = self._outbox.pending(limit=2 * MAX_OPEN_TRANSFERS + len(self._set_aside))
+        known = {clip.n for clip in self._pending}
+        self._transfers = {n: t for n, t in self._transfers.items() if n in known}
+        rows = self._outbox.unreported_tombstones(limit=MAX_TOMBSTONES_AT_ONCE)
+        self._tombstones = {row.n: row.reason for row in rows}
+
+    def _next_tombstone(self, now_ns: int) -> Outgoing | None:
+        for n, reason in self._tombstones.items():
+            if n not in self._tombstones_sent:
+                self._tombstones_sent.add(n)
+                self._tombstone_sent_ns = self._tombstone_sent_ns or now_ns
+                return TombstoneNotice(n, reason[:MAX_REASON_LENGTH]), b""
+        return None
+
+    def _next_of_clips(self, now_ns: int, welcome: Welcome) -> Outgoing | None:
+        if not self._pace.is_open(now_ns):
+            return None
+        credit_bytes = welcome.credit_bytes - sum(t.under_way_bytes for t in self._transfers.values())
+        chunk_bytes = min(welcome.chunk_bytes, MAX_PAYLOAD_BYTES)
+        for clip in self._most_urgent():
+            transfer = self._transfers.setdefault(clip.n, Transfer(clip))
+            try:
+                outgoing = transfer.next_message(now_ns, chunk_bytes, credit_bytes)
+            except DamagedClipError as error:
+                self._give_up_damaged(clip, str(error))
+                return None
+            if outgoing is not None:
+                self._count_sent(outgoing, now_ns)
+                return outgoing
+        return None
+
+    def _most_urgent(self) -> Iterator[OutgoingClip]:
+        eligible = (clip for clip in self._pending if clip.n not in self._set_aside)
+        return (clip for _, clip in zip(range(MAX_OPEN_TRANSFERS), eligible, strict=False))
+
+    def _count_sent(self, outgoing: Outgoing, now_ns: int) -> None:
+        message, payload = outgoing
+        self._pace.spend(len(payload), now_ns)
+        if isinstance(message, Chunk):
+            self.statistics.chunks_sent += 1
+            self.statistics.bytes_sent += len(payload)
+
+    def _give_up_damaged(self, clip: OutgoingClip, reason: str) -> None:
+        """The file is not what was sealed. An evicted clip has its tombstone already; a damaged one gets one now."""
+        self._forget(clip.n)
+        if self._outbox.tombstone(clip.n, f"damaged on the vehicle: {reason}"):
+            self.statistics.clips_damaged += 1
+
+    def _forget(self, n: int) -> None:
+        self._transfers.pop(n, None)
+        self._pending = [clip for clip in self._pending if clip.n != n]
+
+    # -- receiving ----------------------------------------------------------------------------------------------
+
+    def on_message(self, frames: Sequence[bytes], now_ns: int) -> None:
+        """Take in one reply. Raises SessionError when the session is of no more use."""
+        try:
+            message, _ = decode(frames, FROM_RECEIVER)
+        except WireError as error:
+            raise SessionError(f"the receiver does not speak our protocol: {error}") from error
+        if isinstance(message, Welcome):
+            self._on_welcome(message, now_ns)
+        elif isinstance(message, TombstoneNotice):
+            self._on_tombstone_recorded(message.n)
+        else:
+            self._on_clip_message(message, now_ns)
+
+    def _on_welcome(self, message: Welcome, now_ns: int) -> None:
+        if message.version != PROTOCOL_VERSION:
+            raise SessionError(f"the receiver speaks version {message.version}, this vehicle {PROTOCOL_VERSION}")
+        self.welcome = message
+        self._hello_sent_ns = None
+        self._hello_due_ns = now_ns + int(self._limits.keep_alive_s * NANOSECONDS_PER_SECOND)
+
+    def _on_tombstone_recorded(self, n: int) -> None:
+        self._made_progress = True
+        if n in self._tombstones_sent:
+            self._outbox.mark_tombstone_reported(n)
+            self._tombstones.pop(n, None)
+            self.statistics.tombstones_reported += 1
+        if not set(self._tombstones) & self._tombstones_sent:
+            self._tombstone_sent_ns = None
+
+    def _on_clip_message(self, message: Any, now_ns: int) -> None:
+        if isinstance(message, Nack):
+            self.statistics.nacks[message.code] += 1
+            if message.n == 0:
+                raise SessionError(f"the receiver answered {message.code}: {message.detail}")
+        transfer = self._transfers.get(message.n)
+        if transfer is None or transfer.digest != message.sha256:
+            self.statistics.messages_ignored += 1
+        elif isinstance(message, Ack):
+            self._made_progress = True
+            transfer.on_ack(message.ranges, now_ns)
+        elif isinstance(message, State):
+            self._on_state(transfer, message, now_ns)
+        elif isinstance(message, Done):
+            self._on_done(transfer)
+        else:
+            self._on_nack(transfer, message, now_ns)
+
+    def _on_state(self, transfer: Transfer, message: State, now_ns: int) -> None:
+        if message.state == "done":
+            self._on_done(transfer)
+        elif message.state == "refused":
+            self.statistics.refused[message.code] += 1
+            self._put_aside(transfer.clip.n, now_ns)
+        elif message.ranges and message.ranges[-1][1] > transfer.clip.size_bytes:
+            raise SessionError(f"the receiver holds more of clip {message.n} than there is")
+        elif transfer.phase in (Phase.OFFERED, Phase.COMMITTED):
+            transfer.on_state(message.ranges)
+
+    def _on_done(self, transfer: Transfer) -> None:
+        clip = transfer.clip
+        self._made_progress = True
+        self._forget(clip.n)
+        if self._outbox.mark_delivered(clip.n):
+            self.statistics.clips_delivered += 1
+            self.statistics.bytes_delivered += clip.size_bytes
+
+    def _on_nack(self, transfer: Transfer, message: Nack, now_ns: int) -> None:
+        if message.code == "bad_chunk_hash":
+            transfer.on_bad_chunk(message.offset)
+        elif message.code == "bad_file_hash" and not is_intact(transfer.clip):
+            self._give_up_damaged(transfer.clip, "its content no longer has the hash that was sealed")
+            return
+        elif message.code in ("storage", "receiver_full"):
+            self._put_aside(transfer.clip.n, now_ns)
+            return
+        else:
+            transfer.restart()
+        if transfer.failures > MAX_FAILURES:
+            self._put_aside(transfer.clip.n, now_ns)
+
+    def _put_aside(self, n: int, now_ns: int) -> None:
+        """Leave a clip alone for a while; others go on."""
+        self._transfers.pop(n, None)
+        if len(self._set_aside) >= MAX_SET_ASIDE:
+            raise SessionError(f"{MAX_SET_ASIDE} clips are refused by the receiver at once")
+        self._set_aside[n] = now_ns + int(self._limits.refused_retry_s * NANOSECONDS_PER_SECOND)
+
+
+def is_intact(clip: OutgoingClip) -> bool:
+    """True when the file on the vehicle still has the hash it was sealed with."""
+    try:
+        return sha256_of(clip.path) == clip.sha256
+    except OSError:
+        return False

@@ -1,0 +1,199 @@
+"""CURVE keys and who is enrolled. Secrets are files of mode 0600 and never appear in logs or `repr`.
+
+    <vehicle keys>/   vehicle.public  vehicle.secret  receiver.public (pinned by hand or at provisioning)
+    <receiver keys>/  receiver.public receiver.secret enrolled/<vehicle>.public  revoked/<vehicle>.<k>.public
+
+Every file holds one Z85 text of 40 characters and a newline. A vehicle's name is a pseudonym of lower-case letters,
+digits, `-` and `_`; the receiver stores its clips under that name, found by the key that made the connection.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import zmq
+from zmq.utils import z85
+
+from runtime.formats.durable_files import make_directory_durably, rename_durably, write_durably
+
+VEHICLE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+Z85_KEY_LENGTH = 40
+MAX_ENROLLED = 100_000
+
+
+class KeyFileError(ValueError):
+    """A key file, name or folder is not what it has to be; the text says which and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """One end's CURVE keys, Z85."""
+
+    public: bytes
+    secret: bytes = field(repr=False)
+
+
+def checked_name(name: str) -> str:
+    """A vehicle name that is safe as a file name. Raises KeyFileError."""
+    if not VEHICLE_NAME.fullmatch(name):
+        raise KeyFileError(f"vehicle name {name!r} must be lower-case letters, digits, - and _, at most 63 characters")
+    return name
+
+
+def checked_key(text: str, where: str) -> bytes:
+    """A Z85 key from its text. Raises KeyFileError."""
+    key = text.strip().encode("ascii", "replace")
+    try:
+        decoded = z85.decode(key) if len(key) == Z85_KEY_LENGTH else b""
+    except (KeyError, ValueError, IndexError, OverflowError):
+        decoded = b""
+    if len(decoded) != 32:
+        raise KeyFileError(f"{where} holds no Z85 key of {Z85_KEY_LENGTH} characters: make one: `shadowrig keys new`")
+    return key
+
+
+def new_keys(directory: Path, name: str) -> KeyPair:
+    """Make `<name>.public` and `<name>.secret`. Raises KeyFileError rather than overwrite a key."""
+    public_path, secret_path = directory / f"{name}.public", directory / f"{name}.secret"
+    for path in (public_path, secret_path):
+        if path.exists():
+            raise KeyFileError(f"{path} exists: move the old key away first, a lost secret key cannot be recovered")
+    make_directory_durably(directory, mode=0o700)
+    public, secret = zmq.curve_keypair()
+    write_durably(secret_path, secret + b"\n", mode=0o600)
+    write_durably(public_path, public + b"\n", mode=0o644)
+    return KeyPair(public, secret)
+
+
+def load_keys(directory: Path, name: str) -> KeyPair:
+    """Read a key pair. Raises KeyFileError when it is missing, malformed, or its secret is readable by others."""
+    secret_path = directory / f"{name}.secret"
+    public = load_public_key(directory / f"{name}.public")
+    try:
+        mode = stat.S_IMODE(secret_path.stat().st_mode)
+        secret_text = secret_path.read_text(encoding="ascii", errors="replace")
+    except OSError as error:
+        raise KeyFileError(f"cannot read {secret_path}: {error.strerror}") from error
+    if mode & 0o077:
+        raise KeyFileError(f"{secret_path} has mode {mode:04o}: chmod 600 it; replace the key if others could read it")
+    secret = checked_key(secret_text, str(secret_path))
+    if zmq.curve_public(secret) != public:
+        raise KeyFileError(f"{directory / name}.public does not belong to {secret_path}: restore the original pair")
+    return KeyPair(public, secret)
+
+
+def load_public_key(path: Path) -> bytes:
+    """Read a public key. Raises KeyFileError."""
+    try:
+        return checked_key(path.read_text(encoding="ascii", errors="replace"), str(path))
+    except OSError as error:
+        raise KeyFileError(f"cannot read {path}: {error.strerror}") from error
+
+
+def ensure_keys(directory: Path, name: str) -> KeyPair:
+    """The key pair of this end, made on first start."""
+    if not (directory / f"{name}.secret").exists() and not (directory / f"{name}.public").exists():
+        return new_keys(directory, name)
+    return load_keys(directory, name)
+
+
+def ensure_local_pair(directory: Path, vehicle: str) -> tuple[Path, Path]:
+    """Keys for a receiver and one enrolled vehicle on the same machine; returns (vehicle keys, receiver keys)."""
+    vehicle_keys, receiver_keys = directory / "vehicle", directory / "receiver"
+    receiver = ensure_keys(receiver_keys, "receiver")
+    own = ensure_keys(vehicle_keys, "vehicle")
+    pin_receiver(vehicle_keys, receiver.public)
+    if list_vehicles(receiver_keys).get(vehicle) != own.public:
+        enroll(receiver_keys, vehicle, own.public)
+    return vehicle_keys, receiver_keys
+
+
+def pin_receiver(vehicle_keys: Path, public_key: bytes) -> None:
+    """Tell the vehicle which receiver it may talk to."""
+    key = checked_key(public_key.decode("ascii", "replace"), "the receiver's public key")
+    write_durably(vehicle_keys / "receiver.public", key + b"\n", mode=0o644)
+
+
+def enroll(receiver_keys: Path, vehicle: str, public_key: bytes) -> None:
+    """Let a vehicle in. Raises KeyFileError for a bad name or key, or one that is enrolled already."""
+    checked_name(vehicle)
+    key = checked_key(public_key.decode("ascii", "replace"), f"the public key of {vehicle}")
+    for other, other_key in list_vehicles(receiver_keys).items():
+        if other == vehicle:
+            raise KeyFileError(f"{vehicle} is enrolled already: revoke it first")
+        if other_key == key:
+            raise KeyFileError(f"this key is enrolled already, as {other}: every vehicle needs its own")
+    make_directory_durably(receiver_keys / "enrolled", mode=0o700)
+    write_durably(receiver_keys / "enrolled" / f"{vehicle}.public", key + b"\n", mode=0o644)
+
+
+def revoke(receiver_keys: Path, vehicle: str) -> None:
+    """Shut a vehicle out: at once for new connections, within 5 s for a live one. Its clips stay."""
+    source = receiver_keys / "enrolled" / f"{checked_name(vehicle)}.public"
+    if not source.exists():
+        raise KeyFileError(f"{vehicle} is not enrolled in {receiver_keys}: see `shadowrig keys list`")
+    make_directory_durably(receiver_keys / "revoked", mode=0o700)
+    count = sum(1 for _ in (receiver_keys / "revoked").glob(f"{vehicle}.*.public"))
+    rename_durably(source, receiver_keys / "revoked" / f"{vehicle}.{count + 1}.public")
+
+
+def list_vehicles(receiver_keys: Path) -> dict[str, bytes]:
+    """Enrolled vehicles and their public keys, by name. Raises KeyFileError with every bad file of the folder."""
+    vehicles, problems = read_enrolled(receiver_keys)
+    if problems:
+        raise KeyFileError("; ".join(problems))
+    return vehicles
+
+
+def read_enrolled(receiver_keys: Path) -> tuple[dict[str, bytes], list[str]]:
+    """Enrolled vehicles by name, and what is wrong with the files that are none. Never raises for file contents."""
+    directory = receiver_keys / "enrolled"
+    paths = sorted(directory.glob("*.public")) if directory.is_dir() else []
+    vehicles: dict[str, bytes] = {}
+    problems: list[str] = []
+    for path in (path for path in paths[:MAX_ENROLLED] if not path.name.startswith(".")):  # "." is a write in progress
+        try:
+            vehicles[checked_name(path.name.removesuffix(".public"))] = load_public_key(path)
+        except KeyFileError as error:
+            problems.append(str(error))
+    if len(paths) > MAX_ENROLLED:
+        problems.append(f"{directory} holds more than {MAX_ENROLLED} keys: the rest is not enrolled")
+    return vehicles, problems
+
+
+class EnrolledVehicles:
+    """The enrolled folder as a table from key to vehicle, read again when told to.
+
+    It fails closed: a bad file enrols nobody, one key under two names enrols neither, an unreadable folder empties
+    the table. `problems` says so.
+    """
+
+    def __init__(self, receiver_keys: Path) -> None:
+        self._receiver_keys = receiver_keys
+        self._by_key: Mapping[bytes, str] = {}
+        self.problems: list[str] = []
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the folder."""
+        try:
+            vehicles, problems = read_enrolled(self._receiver_keys)
+        except OSError as error:
+            vehicles, problems = {}, [f"cannot read {self._receiver_keys}: {error.strerror}"]
+        uses = Counter(vehicles.values())
+        problems += [f"the key of {name} is enrolled twice" for name, key in vehicles.items() if uses[key] > 1]
+        self.problems = problems
+        # One assignment: the authenticator's thread sees the old table or the new one.
+        self._by_key = {key: name for name, key in vehicles.items() if uses[key] == 1}
+
+    def vehicle_of(self, key: bytes) -> str | None:
+        """The vehicle that this public key (Z85) belongs to, None when it is not enrolled."""
+        return self._by_key.get(key)
+
+    def __len__(self) -> int:
+        return len(self._by_key)

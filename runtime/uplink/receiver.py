@@ -1,0 +1,195 @@
+"""The receiver: the fleet side of the uplink on one ROUTER socket, for any number of vehicles.
+
+One thread answers messages and touches files; the ZAP handler has its own; a verifier, if there is one, looks at
+stored clips in a third. Who sent a message is found by the key that its connection proved (User-Id), looked up in
+the enrolled table for every message: a revoked vehicle's messages are dropped from the table's next reading on,
+every `reload_s`. Should the authenticator die, `run` closes the socket and raises AuthenticatorError.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from runtime.clock import Clock, SystemClock
+from runtime.messages import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND
+from runtime.uplink.authenticator import ZapAuthenticator
+from runtime.uplink.keys import EnrolledVehicles, KeyPair, ensure_keys
+from runtime.uplink.reception import Reception, Reply
+from runtime.uplink.sockets import ZAP_DOMAIN, receiver_socket
+from runtime.uplink.status_file import Publish, publish_to
+from runtime.uplink.store import ClipStore, StoreLimits
+from runtime.uplink.verification import VerifierThread, Verify
+from runtime.uplink.wire import encode
+
+IDLE_POLL_MS = 100
+DIRTY_POLL_MS = 10
+#: Chunks are acknowledged together: when this much has come, or when the oldest has waited this long.
+FLUSH_BYTES = 2 << 20
+FLUSH_AFTER_MS = 30
+STATUS_PERIOD_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverSettings:
+    """What a receiver needs to know. `bind` is a ZeroMQ address; port `*` picks a free one."""
+
+    bind: str
+    directory: Path
+    keys_directory: Path
+    status_path: Path | None = None
+    credit_bytes: int = 8 << 20
+    reload_s: float = 5.0
+    limits: StoreLimits = field(default_factory=StoreLimits)
+
+
+class Receiver:
+    """One receiver process's work. `run` blocks until `stop` is set."""
+
+    def __init__(
+        self,
+        settings: ReceiverSettings,
+        own: KeyPair,
+        enrolled: EnrolledVehicles,
+        clock: Clock,
+        publish: Publish,
+        verify: Verify | None = None,
+        on_bound: Callable[[str], None] | None = None,
+    ) -> None:
+        self.address = ""
+        self.store = ClipStore(settings.directory, settings.limits)
+        self.reception = Reception(self.store, settings.credit_bytes)
+        self.dropped: Counter[str] = Counter()
+        self.completed_at_start = 0
+        self._settings = settings
+        self._own = own
+        self._enrolled = enrolled
+        self._clock = clock
+        self._publish = publish
+        self._verify = verify
+        self._on_bound = on_bound
+        self._routes: dict[str, bytes] = {}  # vehicle -> routing id of its newest message
+        self._reload_ns = 0
+        self._publish_ns = 0
+        self._dirty_since_ns: int | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Receive until told to stop. Raises AuthenticatorError, and OSError when the catalogue cannot be used."""
+        try:
+            self.completed_at_start = self.store.recover(self._clock.wall_ns())
+            with VerifierThread(self.store.catalogue, self.store.directory, self._verify):
+                self._serve(stop)
+        finally:
+            self.store.close()
+
+    def _serve(self, stop: threading.Event) -> None:
+        with zmq.Context() as context:
+            authenticator = ZapAuthenticator(context, ZAP_DOMAIN, self._enrolled)
+            authenticator.start()  # before the socket binds, or nobody would be asked
+            socket = receiver_socket(context, self._own)
+            try:
+                socket.bind(self._settings.bind)
+                self.address = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+                if self._on_bound is not None:
+                    self._on_bound(self.address)
+                while not stop.is_set():
+                    authenticator.raise_if_dead()
+                    self._turn(socket, authenticator)
+                self._deliver(socket, self.reception.flush(self._clock.wall_ns()))
+            finally:
+                socket.close(0)
+                authenticator.stop()
+
+    def _turn(self, socket: zmq.Socket[bytes], authenticator: ZapAuthenticator) -> None:
+        ready = socket.poll(IDLE_POLL_MS if self._dirty_since_ns is None else DIRTY_POLL_MS)
+        now_ns = self._clock.now_ns()
+        if ready:
+            self._take(socket, now_ns)
+        self._flush_when_due(socket, now_ns)
+        if now_ns >= self._reload_ns:
+            self._reload_ns = now_ns + int(self._settings.reload_s * NANOSECONDS_PER_SECOND)
+            self._enrolled.reload()
+        if now_ns >= self._publish_ns:
+            self._publish_ns = now_ns + int(STATUS_PERIOD_S * NANOSECONDS_PER_SECOND)
+            self._publish(self.figures(authenticator))
+
+    def _take(self, socket: zmq.Socket[bytes], now_ns: int) -> None:
+        frames = socket.recv_multipart(copy=False)
+        vehicle = self._vehicle_of(frames)
+        if vehicle is None:
+            return
+        self._routes[vehicle] = frames[0].bytes
+        buffers = [frame.buffer for frame in frames[1:]]
+        self._deliver(socket, self.reception.handle(vehicle, buffers, self._clock.wall_ns()))
+        if self.store.has_unanswered and self._dirty_since_ns is None:
+            self._dirty_since_ns = now_ns
+
+    def _vehicle_of(self, frames: Sequence[zmq.Frame]) -> str | None:
+        """The enrolled vehicle whose key sent this message; None, counted, when there is none (any more)."""
+        try:
+            key = str(frames[-1].get("User-Id"))
+        except zmq.ZMQError:
+            self.dropped["no User-Id"] += 1
+            return None
+        vehicle = self._enrolled.vehicle_of(key.encode())
+        if vehicle is None:
+            self.dropped["key no longer enrolled"] += 1
+        return vehicle
+
+    def _flush_when_due(self, socket: zmq.Socket[bytes], now_ns: int) -> None:
+        if self._dirty_since_ns is None:
+            return
+        waited_ns = now_ns - self._dirty_since_ns
+        if self.store.dirty_bytes >= FLUSH_BYTES or waited_ns >= FLUSH_AFTER_MS * NANOSECONDS_PER_MILLISECOND:
+            self._dirty_since_ns = None
+            self._deliver(socket, self.reception.flush(self._clock.wall_ns()))
+
+    def _deliver(self, socket: zmq.Socket[bytes], replies: Sequence[Reply]) -> None:
+        """Send replies without waiting; a vehicle that is gone or does not read asks again later."""
+        for vehicle, message in replies:
+            try:
+                socket.send_multipart([self._routes[vehicle], encode(message), b""], zmq.NOBLOCK)
+            except zmq.Again:
+                self.dropped["reply queue full"] += 1
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EHOSTUNREACH:
+                    raise
+                self.dropped["vehicle left"] += 1
+
+    def figures(self, authenticator: ZapAuthenticator) -> Mapping[str, Any]:
+        """What the status file says."""
+        return {
+            "address": self.address,
+            **self.store.catalogue.figures(),
+            "enrolled": len(self._enrolled),
+            "enrolment_problems": list(self._enrolled.problems),
+            "received": dict(self.reception.received),
+            "nacks": dict(self.reception.nacks),
+            "dropped": dict(self.dropped),
+            "handshakes_admitted": sum(authenticator.admitted.values()),
+            "handshakes_refused": dict(authenticator.refused),
+            "completed_at_start": self.completed_at_start,
+        }
+
+
+def run_receiver(
+    settings: ReceiverSettings,
+    stop: threading.Event,
+    verify: Verify | None = None,
+    clock: Clock | None = None,
+    on_bound: Callable[[str], None] | None = None,
+) -> None:
+    """Receive until `stop` is set. Own keys are made on first start; `verify` looks at every stored clip.
+
+    Raises KeyFileError, zmq.ZMQError for an address that cannot be bound, AuthenticatorError, OSError.
+    """
+    own = ensure_keys(settings.keys_directory, "receiver")
+    enrolled = EnrolledVehicles(settings.keys_directory)
+    publish = publish_to(settings.status_path)
+    Receiver(settings, own, enrolled, clock or SystemClock(), publish, verify, on_bound).run(stop)

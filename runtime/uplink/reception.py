@@ -1,0 +1,154 @@
+"""The receiver's side of the protocol, without sockets: one vehicle's message in, replies out.
+
+Chunks are answered late and together: `flush` makes them durable and returns the ACKs. Whatever a message holds, the
+answer is a reply or a named NACK, counted by code; nothing that a vehicle sends raises out of here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from runtime.uplink.catalogue import ClipKey, PartialRow
+from runtime.uplink.store import ClipStore, RefusedError
+from runtime.uplink.wire import (
+    FROM_VEHICLE,
+    MAX_PAYLOAD_BYTES,
+    MAX_TEXT_LENGTH,
+    PROTOCOL_VERSION,
+    Ack,
+    Chunk,
+    Commit,
+    Done,
+    Hello,
+    Message,
+    Nack,
+    Offer,
+    State,
+    TombstoneNotice,
+    Welcome,
+    WireError,
+    decode,
+    wire_ranges,
+)
+
+MAX_METADATA_BYTES = 64 * 1024
+
+#: A message, and the vehicle that it goes to.
+Reply = tuple[str, Message]
+
+
+class Reception:
+    """Answers vehicles. `handle` never raises for anything a message holds."""
+
+    def __init__(self, store: ClipStore, credit_bytes: int) -> None:
+        if credit_bytes < MAX_PAYLOAD_BYTES:
+            raise ValueError(f"credit_bytes is {credit_bytes}: at least one chunk of {MAX_PAYLOAD_BYTES} must fit")
+        self.received: Counter[str] = Counter()
+        self.nacks: Counter[str] = Counter()
+        self._store = store
+        self._credit_bytes = credit_bytes
+
+    def handle(self, vehicle: str, frames: Sequence[bytes | memoryview], wall_ns: int) -> list[Reply]:
+        """The replies to one message of the vehicle whose key sent it, and ACKs to others that fell due with it."""
+        try:
+            message, payload = decode(frames, FROM_VEHICLE)
+        except WireError as error:
+            return [(vehicle, self._nack(error.code, error.detail))]
+        self.received[message.TYPE] += 1
+        try:
+            return self._answer(vehicle, message, payload, wall_ns)
+        except RefusedError as error:
+            return [(vehicle, self._nack(error.code, error.detail, message))]
+        except (OSError, sqlite3.OperationalError) as error:
+            return [(vehicle, self._nack("storage", str(error), message))]
+
+    def _answer(self, vehicle: str, message: Any, payload: bytes | memoryview, wall_ns: int) -> list[Reply]:
+        if isinstance(message, Hello):
+            return [(vehicle, self._welcome(message))]
+        if isinstance(message, TombstoneNotice):
+            self._store.entomb(vehicle, message.n, message.reason, wall_ns)
+            return [(vehicle, message)]
+        key = ClipKey(vehicle, message.n, message.sha256.hex())
+        if isinstance(message, Offer):
+            return [(vehicle, self._on_offer(key, message, payload, wall_ns))]
+        if isinstance(message, Chunk):
+            return [(vehicle, reply) for reply in self._on_chunk(key, message, payload)]
+        return self._on_commit(key, message, wall_ns)
+
+    def _welcome(self, message: Hello) -> Message:
+        if message.version != PROTOCOL_VERSION:
+            return self._nack("version", f"this receiver speaks version {PROTOCOL_VERSION}")
+        return Welcome(PROTOCOL_VERSION, self._credit_bytes, MAX_PAYLOAD_BYTES, self._store.limits.max_clip_bytes)
+
+    def _on_offer(self, key: ClipKey, message: Offer, payload: bytes | memoryview, wall_ns: int) -> Message:
+        row = PartialRow(key, message.size_bytes, message.priority, checked_metadata(payload), (), None)
+        try:
+            held = self._store.offer(row, wall_ns)
+        except RefusedError as error:
+            self.nacks[error.code] += 1
+            return State(message.n, message.sha256, "refused", (), error.code)
+        if held is None:
+            return State(message.n, message.sha256, "done")
+        return State(message.n, message.sha256, "partial" if len(held) else "new", wire_ranges(held))
+
+    def _on_chunk(self, key: ClipKey, message: Chunk, payload: bytes | memoryview) -> list[Message]:
+        if self._store.catalogue.has(key):
+            return [Done(message.n, message.sha256)]
+        if hashlib.sha256(payload).digest() != message.hash:
+            return [self._nack("bad_chunk_hash", "the payload does not have the hash of its header", message)]
+        self._store.write(key, message.offset, payload)
+        return []
+
+    def _on_commit(self, key: ClipKey, message: Commit, wall_ns: int) -> list[Reply]:
+        if self._store.catalogue.has(key):
+            return [(key.vehicle, Done(message.n, message.sha256))]
+        acknowledgements = self.flush(wall_ns)
+        return [*acknowledgements, (key.vehicle, self._stored(key, message, wall_ns))]
+
+    def _stored(self, key: ClipKey, message: Commit, wall_ns: int) -> Message:
+        held = self._store.missing(key)
+        if held is not None:
+            return State(message.n, message.sha256, "partial", wire_ranges(held))
+        if self._store.commit(key, wall_ns):
+            return Done(message.n, message.sha256)
+        return self._nack("bad_file_hash", "the stored bytes do not have the hash that was offered", message)
+
+    def flush(self, wall_ns: int) -> list[Reply]:
+        """Make every chunk that came in durable, and acknowledge it to its vehicle."""
+        answers, failures = self._store.flush(wall_ns)
+        replies: list[Reply] = [
+            (key.vehicle, Ack(key.n, bytes.fromhex(key.sha256), wire_ranges(held))) for key, held in answers
+        ]
+        for key, error in failures:
+            self.nacks["storage"] += 1
+            replies.append((key.vehicle, Nack("storage", str(error)[:200], key.n, bytes.fromhex(key.sha256))))
+        return replies
+
+    def _nack(self, code: str, detail: str, about: Any = None) -> Nack:
+        self.nacks[code] += 1
+        return Nack(
+            code,
+            detail[:MAX_TEXT_LENGTH],
+            getattr(about, "n", 0),
+            getattr(about, "sha256", b""),
+            getattr(about, "offset", 0),
+        )
+
+
+def checked_metadata(payload: bytes | memoryview) -> str:
+    """The JSON object of an OFFER as text. Raises RefusedError."""
+    if len(payload) > MAX_METADATA_BYTES:
+        raise RefusedError("malformed", f"metadata of {len(payload)} bytes, at most {MAX_METADATA_BYTES} are taken")
+    try:
+        text = bytes(payload).decode("utf-8")
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RefusedError("malformed", "the metadata is no JSON") from error
+    if not isinstance(value, dict):
+        raise RefusedError("malformed", "the metadata is no JSON object")
+    return text

@@ -1,0 +1,153 @@
+"""One clip on its way, as the vehicle sees it: what is durable there, what is under way, what is left to send.
+
+    OFFER --STATE--> chunks --every byte acknowledged--> COMMIT --DONE-->
+
+`next_message` is asked whenever there is room for one more message. Bytes are read from the clip's file for each
+chunk anew, so a clip evicted in the middle is noticed at its next chunk and its space is really free.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, Protocol
+
+from runtime.messages import Priority
+from runtime.uplink.ranges import RangeSet
+from runtime.uplink.wire import Chunk, Commit, Message, Offer, Ranges
+
+Outgoing = tuple[Message, bytes]
+
+
+class OutgoingClip(Protocol):
+    """A sealed clip as the uplink needs it; `runtime.spool.SpooledClip` is one."""
+
+    @property
+    def n(self) -> int: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def priority(self) -> Priority: ...
+    @property
+    def metadata(self) -> Mapping[str, Any]: ...
+
+
+class DamagedClipError(OSError):
+    """The clip's file is gone or shorter than it was when it was sealed."""
+
+
+class Phase(Enum):
+    """Where a transfer stands."""
+
+    TO_OFFER = "to offer"
+    OFFERED = "offered"
+    SENDING = "sending"
+    COMMITTED = "committed"
+
+
+class Transfer:
+    """The progress of one clip in one session."""
+
+    def __init__(self, clip: OutgoingClip) -> None:
+        self.clip = clip
+        self.digest = bytes.fromhex(clip.sha256)
+        self.phase = Phase.TO_OFFER
+        self.failures = 0
+        self.waiting_since_ns: int | None = None
+        self._held = RangeSet()
+        self._to_send: deque[tuple[int, int]] = deque()
+        self._under_way: dict[int, int] = {}  # offset -> end
+
+    @property
+    def under_way_bytes(self) -> int:
+        """Bytes sent and not yet acknowledged."""
+        return sum(end - offset for offset, end in self._under_way.items())
+
+    def next_message(self, now_ns: int, chunk_bytes: int, credit_bytes: int) -> Outgoing | None:
+        """The next message of this clip, or None while it has to wait. Raises DamagedClipError."""
+        outgoing = self._choose(chunk_bytes, credit_bytes)
+        if outgoing is not None and self.waiting_since_ns is None:
+            self.waiting_since_ns = now_ns
+        return outgoing
+
+    def _choose(self, chunk_bytes: int, credit_bytes: int) -> Outgoing | None:
+        if self.phase is Phase.TO_OFFER:
+            self.phase = Phase.OFFERED
+            return self._offer(), json.dumps(dict(self.clip.metadata)).encode()
+        if self.phase is not Phase.SENDING:
+            return None
+        if self._to_send:
+            return self._next_chunk(chunk_bytes) if min(chunk_bytes, self._left_in_range()) <= credit_bytes else None
+        if self._under_way:
+            return None
+        self.phase = Phase.COMMITTED
+        return Commit(self.clip.n, self.digest), b""
+
+    def _offer(self) -> Offer:
+        return Offer(self.clip.n, self.digest, self.clip.size_bytes, self.clip.priority.value)
+
+    def _left_in_range(self) -> int:
+        start, end = self._to_send[0]
+        return end - start
+
+    def _next_chunk(self, chunk_bytes: int) -> Outgoing:
+        start, end = self._to_send.popleft()
+        stop = min(end, start + chunk_bytes)
+        if stop < end:
+            self._to_send.appendleft((stop, end))
+        payload = read_bytes(self.clip.path, start, stop - start)
+        self._under_way[start] = stop
+        return Chunk(self.clip.n, self.digest, start, hashlib.sha256(payload).digest()), payload
+
+    def on_state(self, ranges: Ranges) -> None:
+        """The receiver told what it holds: send the rest."""
+        self._held = RangeSet(ranges)
+        self._to_send = deque(self._held.missing(self.clip.size_bytes))
+        self._under_way.clear()
+        self.phase = Phase.SENDING
+        self.waiting_since_ns = None
+
+    def on_ack(self, ranges: Ranges, now_ns: int) -> None:
+        """These ranges are durable."""
+        self._held.update(ranges)
+        self._under_way = {a: b for a, b in self._under_way.items() if not self._held.covers(a, b)}
+        self.waiting_since_ns = now_ns if self._under_way or self.phase is Phase.COMMITTED else None
+
+    def on_bad_chunk(self, offset: int) -> None:
+        """The chunk at `offset` arrived damaged: send it again."""
+        self.failures += 1
+        end = self._under_way.pop(offset, None)
+        if end is not None:
+            self._to_send.appendleft((offset, end))
+
+    def restart(self) -> None:
+        """Offer the clip again; the receiver's answer tells where to go on."""
+        self.failures += 1
+        self.phase = Phase.TO_OFFER
+        self.waiting_since_ns = None
+        self._to_send.clear()
+        self._under_way.clear()
+
+
+def read_bytes(path: Path, offset: int, length: int) -> bytes:
+    """Exactly `length` bytes of a clip. Raises DamagedClipError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            data = os.pread(descriptor, length, offset)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise DamagedClipError(f"cannot read {path} at {offset}: {error.strerror}") from error
+    if len(data) != length:
+        raise DamagedClipError(f"{path} ends at {offset + len(data)}, {offset + length} bytes were sealed")
+    return data
