@@ -1,0 +1,1 @@
+"""Deployment: systemd units, installer, example configurations, and the demo."""

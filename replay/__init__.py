@@ -1,0 +1,1 @@
+"""Recorded drives through the same tick: replay, grading, synthetic drives, the bench."""

@@ -12,12 +12,14 @@ from pathlib import Path
 from runtime.config import load_config, load_receiver_config
 from runtime.config.directories import Directories, resolve_directories
 from runtime.config.rig_config import RigConfig
+from runtime.health.doctor import Check, DoctorPlan, Probe, diagnose
 from runtime.processes.shell import StartError
 from runtime.shutdown import stop_on_signals
 from runtime.supervisor import Child, Supervisor, SupervisorError, shadowrig_command
 
 #: Stopping follows the data: the runtime first, so that the recorder can seal what is in flight.
 STOP_ORDER = ("runtime", "recorder", "uploader")
+DEFAULT_MODEL = "hydra_mini"
 
 
 class DaemonError(Exception):
@@ -92,3 +94,25 @@ def run_receiver(config_path: Path) -> int:
         return run_receiver_process(config, stop_on_signals())
     except StartError as error:
         raise DaemonError(str(error)) from error
+
+
+def examine_machine() -> list[Check]:
+    """What this machine can and cannot do for the daemon, with the bundled model looked at too."""
+    from runtime.composition import BUNDLED_MODELS
+    from runtime.inference.bundle import load_bundle
+
+    def probe_model() -> str:
+        bundle = load_bundle(BUNDLED_MODELS / DEFAULT_MODEL)
+        return f"{bundle.manifest.name} {bundle.manifest.version}: {', '.join(sorted(bundle.graphs))}"
+
+    config = RigConfig.model_validate({"vehicle": {"id": "doctor"}})
+    directories = resolve_directories(config, os.environ, os.getuid())
+    plan = DoctorPlan(
+        history_directory=directories.history,
+        history_bytes=config.history.max_bytes,
+        state_directory=directories.state,
+        spool_bytes=config.spool.quota,
+        tick_priority=config.realtime.tick_priority,
+        probes=[Probe("model bundle", probe_model, "reinstall shadowrig: the bundled model is damaged")],
+    )
+    return diagnose(plan)

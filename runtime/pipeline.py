@@ -14,7 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from runtime.formats.image_spec import Geometry
+from runtime.inference.ground import EgoMotion
 from runtime.messages import (
     NANOSECONDS_PER_MILLISECOND,
     Comparison,
@@ -26,6 +30,7 @@ from runtime.messages import (
     TickReport,
     Track,
 )
+from runtime.shadow.comparison import driven_curvature_1pm, number
 from runtime.tick_signals import TickSignals
 
 
@@ -53,9 +58,14 @@ class TrackFollower(Protocol):
     """Follows objects from tick to tick."""
 
     def update(
-        self, prediction: Prediction | None, frameset: Frameset | None, time_ns: int, ego_speed_mps: float | None
+        self,
+        prediction: Prediction | None,
+        present: NDArray[np.bool_],
+        time_ns: int,
+        ego: EgoMotion,
+        geometries: Sequence[Geometry | None],
     ) -> list[Track]:
-        """The tracks after this tick."""
+        """The tracks after this tick; `present` says which cameras delivered a new image for it."""
 
 
 class SignalTimeline(Protocol):
@@ -134,11 +144,11 @@ class Pipeline:
     def _track(
         self, prediction: Prediction | None, frameset: Frameset | None, signals: SignalReader, time_ns: int
     ) -> list[Track]:
-        if self._stages.tracker is None:
+        stages = self._stages
+        if stages.tracker is None or stages.framesets is None or frameset is None:
             return []
-        speed_mps = signals.value("vehicle.speed_mps")
-        ego_speed_mps = speed_mps if isinstance(speed_mps, float) else None
-        return self._stages.tracker.update(prediction, frameset, time_ns, ego_speed_mps)
+        ego = EgoMotion(number(signals, "vehicle.speed_mps"), driven_curvature_1pm(signals))
+        return stages.tracker.update(prediction, frameset.present, time_ns, ego, stages.framesets.geometries)
 
     def _own_signals(
         self,

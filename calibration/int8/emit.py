@@ -1,8 +1,8 @@
 """Writes `model.cpu.qdq.onnx`: the FP32 graph with quantise/dequantise pairs, for ONNX Runtime on x86-64 and Arm CPUs.
 
-Activations are uint8 with a zero point, weights int8 per output channel without one, biases int32 with the product of both
-scales: what ONNX Runtime fuses into QLinearConv and runs with VNNI, AMX or dot-product instructions. (Processors without
-VNNI add pairs of 16-bit products with saturation; `weight_bits=7` avoids that at the price of precision.)
+Activations are uint8 with a zero point, weights int8 per output channel without one, biases int32 with the product of
+both scales: what ONNX Runtime fuses into QLinearConv and runs with VNNI, AMX or dot-product instructions. (Processors
+without VNNI add pairs of 16-bit products with saturation; `weight_bits=7` avoids that at the price of precision.)
 
 The result has the same inputs and outputs as the FP32 file.
 """
@@ -69,7 +69,9 @@ class _Emitter:
     def _dequantize(self, quantized: str, tensor: str) -> None:
         result = f"{tensor}_dequantized"
         parameters = self._parameters(tensor)
-        self.nodes.append(helper.make_node("DequantizeLinear", [quantized, *parameters], [result], f"{tensor}_dequantize"))
+        self.nodes.append(
+            helper.make_node("DequantizeLinear", [quantized, *parameters], [result], f"{tensor}_dequantize")
+        )
         self.renamed[tensor] = result
 
     def _parameters(self, tensor: str) -> tuple[str, str]:
@@ -103,7 +105,9 @@ class _Emitter:
         self.constants[f"{name}_scale"] = scale
         self.constants[f"{name}_zero_point"] = np.zeros(scale.shape, integers.dtype)
         inputs = [f"{name}_quantized", f"{name}_scale", f"{name}_zero_point"]
-        self.nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{name}_dequantized"], f"{name}_dequantize", axis=0))
+        self.nodes.append(
+            helper.make_node("DequantizeLinear", inputs, [f"{name}_dequantized"], f"{name}_dequantize", axis=0)
+        )
         return f"{name}_dequantized"
 
 
@@ -111,7 +115,8 @@ def emit_cpu_qdq(graph: Graph, plan: QuantizationPlan, ranges: Mapping[str, Rang
     """The quantised model for ONNX Runtime's CPU kernels. Raises `RangesError` when a tensor's range is missing."""
     missing = [name for name in plan.measured if name not in ranges]
     if missing:
-        raise RangesError(f"no range for {', '.join(missing[:5])} ({len(missing)} tensors); the ranges belong to another model")
+        some = ", ".join(missing[:5])
+        raise RangesError(f"no range for {some} ({len(missing)} tensors); the ranges belong to another model")
     emitter = _Emitter(graph, plan, ranges, weight_bits)
     emitter.run()
     model = _assemble(graph, emitter)

@@ -99,9 +99,8 @@ def _raise_opset(model: ModelProto) -> ModelProto:
     try:
         return version_converter.convert_version(copy, MINIMUM_OPSET)
     except (RuntimeError, ValueError) as error:
-        raise GraphError(
-            f"opset {opset_of(model)} cannot be raised to {MINIMUM_OPSET} ({error}); export the model again with opset 17"
-        ) from error
+        message = f"opset {opset_of(model)} cannot be raised to {MINIMUM_OPSET} ({error})"
+        raise GraphError(f"{message}; export the model again with opset 17") from error
 
 
 def _constants_to_initializers(model: ModelProto) -> None:
@@ -143,7 +142,8 @@ def _fold_batch_norms(model: ModelProto) -> None:
             continue
         _fold_one(model, graph, conv, norm)
         folded.add(norm.output[0])
-    _replace_nodes(model, [n for n in model.graph.node if not (n.op_type == "BatchNormalization" and n.output[0] in folded)])
+    kept = [n for n in model.graph.node if not (n.op_type == "BatchNormalization" and n.output[0] in folded)]
+    _replace_nodes(model, kept)
 
 
 def _fold_one(model: ModelProto, graph: Graph, conv: NodeProto, norm: NodeProto) -> None:

@@ -2,14 +2,15 @@
 
 Rules, in this order:
 1. A convolution with constant weights goes to INT8, unless it is *final*: unless another convolution reads its result,
-   directly or through other nodes. Final convolutions write the heads' outputs (heat, boxes, logits); they are a few per
-   cent of the work and most of the sensitivity, so they stay in floating point, as do fully connected layers.
+   directly or through other nodes. Final convolutions write the heads' outputs (heat, boxes, logits); they are a few
+   per cent of the work and most of the sensitivity, so they stay in floating point, as do fully connected layers.
 2. A `Relu` right behind an INT8 convolution is part of it: only its result is quantised.
-3. *Companions* (additions, concatenations, pooling, resizing, ...) between INT8 convolutions go along, so that no tensor
-   is turned to float and back on the way.
-4. Companions that only move values (`MOVERS`) keep the scale of their input: the runtime then drops the pair around them.
-5. An image input of uint8 that is only cast and scaled (Cast -> Mul or Div by one number) enters the graph as quantised
-   data with that number as its scale: no float image is ever made.
+3. *Companions* (additions, concatenations, pooling, resizing, ...) between INT8 convolutions go along, so that no
+   tensor is turned to float and back on the way.
+4. Companions that only move values (`MOVERS`) keep the scale of their input: the runtime then drops the pair around
+   them.
+5. An image input of uint8 that is only cast and scaled (Cast -> Mul or Div by one number) enters the graph as
+   quantised data with that number as its scale: no float image is ever made.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from onnx import NodeProto, TensorProto
 
 from calibration.int8.graph import Graph
 
+CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 #: Companions whose result is a selection of their input's values.
-MOVERS = frozenset({"MaxPool", "Resize", "Slice", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Gather", "Split"})
+MOVERS = frozenset(
+    {"MaxPool", "Resize", "Slice", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Gather", "Split"}
+)
 #: Companions with arithmetic that ONNX Runtime has quantised kernels for.
 ARITHMETIC = frozenset({"Add", "Mul", "Concat", "Sigmoid", "LeakyRelu", "AveragePool", "GlobalAveragePool", "Relu"})
 
@@ -72,20 +76,15 @@ def make_plan(graph: Graph, keep_float: frozenset[str] = frozenset()) -> Quantiz
 def result_of(graph: Graph, conv: NodeProto) -> str:
     """The tensor that an INT8 convolution writes: behind its ReLU, when that is its only reader."""
     reader = graph.only_consumer(conv.output[0])
-    return reader.output[0] if reader is not None and reader.op_type == "Relu" else conv.output[0]
+    return str(reader.output[0] if reader is not None and reader.op_type == "Relu" else conv.output[0])
 
 
 def _tensors_feeding_convolutions(graph: Graph) -> set[str]:
     """Every tensor from which some convolution's data input is computed."""
     feeding: set[str] = set()
-    for node in reversed(graph.nodes):
-        if node.op_type == "Conv":
-            feeding.add(node.input[0])
-        elif any(name in feeding for name in node.output):
-            feeding.update(graph.activations(node))
     # Nodes are in topological order, so one pass backwards sees every reader before its producer.
     for node in reversed(graph.nodes):
-        if any(name in feeding for name in node.output):
+        if node.op_type in CONVOLUTIONS or any(name in feeding for name in node.output):
             feeding.update(graph.activations(node))
     return feeding
 

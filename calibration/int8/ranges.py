@@ -1,9 +1,9 @@
 """Activation ranges: measured by running the FP32 network on samples, kept in `ranges.json`, read by every emission.
 
 Two passes over the samples: the first finds each tensor's smallest and largest value, the second counts a histogram of
-`HISTOGRAM_BINS` bins between them. `percentile` cuts both tails so that `percentile` per cent of the values lie below the
-upper and above the lower end; `minmax` keeps everything. A range always contains zero, because zero (padding, ReLU) must
-be exact.
+`HISTOGRAM_BINS` bins between them. `percentile` cuts both tails so that `percentile` per cent of the values lie below
+the upper and above the lower end; `minmax` keeps everything. A range always contains zero, because zero (padding, ReLU)
+must be exact.
 
 The file holds what was measured and from what, so that it can be audited and emitted again:
 `{"format": 1, "model_sha256", "method", "percentile", "samples", "sample_sha256", "seed", "tensors": {name: {"low",
@@ -119,9 +119,12 @@ def _run(session: onnxruntime.InferenceSession, tensors: Sequence[str], feed: Fe
 
 
 def _observe(
-    session: onnxruntime.InferenceSession, tensors: Sequence[str], feeds: Sequence[Feed], progress: Callable[[int], None]
+    session: onnxruntime.InferenceSession,
+    tensors: Sequence[str],
+    feeds: Sequence[Feed],
+    progress: Callable[[int], None],
 ) -> dict[str, tuple[float, float]]:
-    observed = {name: (np.inf, -np.inf) for name in tensors}
+    observed = dict.fromkeys(tensors, (np.inf, -np.inf))
     for done, feed in enumerate(feeds, 1):
         for name, value in _run(session, tensors, feed).items():
             low, high = observed[name]

@@ -14,7 +14,16 @@ from pathlib import Path
 
 import yaml
 
-from calibration.training.layout import CAMERAS, CLASSES, IMAGE_HEIGHT, IMAGE_WIDTH, LIGHT_STATES, PAD_VALUE, SEGMENTS, WEATHERS
+from calibration.training.layout import (
+    CAMERAS,
+    CLASSES,
+    IMAGE_HEIGHT,
+    IMAGE_WIDTH,
+    LIGHT_STATES,
+    PAD_VALUE,
+    SEGMENTS,
+    WEATHERS,
+)
 
 FP32_FILE = "model.fp32.onnx"
 CPU_INT8_FILE = "model.cpu.qdq.onnx"
@@ -34,6 +43,7 @@ def write_manifest(directory: Path, version: str, metrics: Mapping[str, object])
         "source": "calibration/training of this repository, trained on synthetic drives only",
         "inputs": _inputs(),
         "heads": _heads(),
+        "cameras": list(CAMERAS),
         "files": _files(directory),
         "metrics": dict(metrics),
     }
@@ -84,7 +94,12 @@ def _heads() -> list[dict[str, object]]:
         },
         {"name": "control", "decoder": "control", "outputs": {"control": "control"}},
         {"name": "lanes", "decoder": "segmentation", "outputs": {"mask": "lane_drivable"}, "classes": list(SEGMENTS)},
-        {"name": "weather", "decoder": "classification", "outputs": {"probabilities": "weather"}, "classes": list(WEATHERS)},
+        {
+            "name": "weather",
+            "decoder": "classification",
+            "outputs": {"probabilities": "weather"},
+            "classes": list(WEATHERS),
+        },
         {"name": "wiper", "decoder": "classification", "outputs": {"probabilities": "wiper"}, "classes": ["wiper"]},
         {"name": "embedding", "decoder": "raw", "outputs": {"embedding": "embedding"}},
     ]

@@ -9,8 +9,8 @@ A cache is one folder:
 
 Instants are rendered at `SOURCE_SIZE` (as the cameras of a synthetic drive), most of them pass through JPEG at a random
 quality (compression damage that H.264 frames will show at run time), then shrink to the network's size. Everything
-follows from the seeds: the same seeds give the same bytes. `TRAIN_SEEDS` and `HELD_OUT_SEEDS` are disjoint, and calibration
-uses `CALIBRATION_SEEDS`, disjoint from both.
+follows from the seeds: the same seeds give the same bytes. `TRAIN_SEEDS` and `HELD_OUT_SEEDS` are disjoint, and
+calibration uses `CALIBRATION_SEEDS`, disjoint from both.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from calibration.training.layout import (
 )
 
 FORMAT = 3
-TRAIN_PER_SEED = 20
+TRAIN_PER_SEED = 25
 HELD_OUT_PER_SEED = 10
 SOURCE_SIZE = (640, 480)
 TRAIN_SEEDS = tuple(range(1000, 1120))
@@ -198,7 +198,7 @@ def prepare_image(image: NDArray[np.uint8], generator: np.random.Generator) -> N
     if generator.random() < JPEG_SHARE:
         quality = int(generator.integers(*JPEG_QUALITY))
         coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        image = cv2.imdecode(coded, cv2.IMREAD_COLOR_BGR)  # channel order is the same on both ways
+        image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR_BGR), np.uint8)  # channels keep their order both ways
     small = cv2.resize(image, (IMAGE_WIDTH, IMAGE_HEIGHT), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(small.transpose(2, 0, 1))
 

@@ -43,7 +43,9 @@ def decode_image(
     class_id, row, column, score = class_id[order], row[order], column[order], score[order]
     offset_x, offset_y, width, height = box[:, row, column]
     centre_x, centre_y = column + offset_x, row + offset_y
-    corners = np.stack([centre_x - width / 2, centre_y - height / 2, centre_x + width / 2, centre_y + height / 2], axis=1)
+    corners = np.stack(
+        [centre_x - width / 2, centre_y - height / 2, centre_x + width / 2, centre_y + height / 2], axis=1
+    )
     kept = suppress(class_id, corners, iou_threshold)
     states = state[:, row, column].argmax(axis=0)
     pixels = (corners * DETECTION_STRIDE).astype(np.float32)

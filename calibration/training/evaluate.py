@@ -2,9 +2,9 @@
 
     python -m calibration.training.evaluate BUNDLE [--cache DIR]
 
-Every file of the bundle runs on the same held-out instants through ONNX Runtime. Control errors are given in units and as
-points: per cent of the truth's spread from the 5th to the 95th percentile. `constant` is the error of always answering the
-median: what a head must beat to have learned anything.
+Every file of the bundle runs on the same held-out instants through ONNX Runtime. Control errors are given in units and
+as points: per cent of the truth's spread from the 5th to the 95th percentile. `constant` is the error of always
+answering the median: what a head must beat to have learned anything.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ from rich.table import Table
 from calibration.training import dataset
 from calibration.training.bundle import CPU_INT8_FILE, FP32_FILE
 from calibration.training.dataset import TrainingSet
-from calibration.training.decode import Boxes, decode_image
+from calibration.training.decode import Boxes, decode_image, iou_matrix
 from calibration.training.layout import CAMERAS, CLASSES, OUTPUTS, SEGMENTS, TRAFFIC_LIGHT
 from calibration.training.metrics import MATCH_IOU, AbsoluteError, AveragePrecision, Overlap, boxes_of_class
-from calibration.training.decode import iou_matrix
 from calibration.training.targets import is_countable
 
 LOWEST_SCORE = 0.02  # precision-recall curves need the weak detections too
@@ -98,8 +97,8 @@ def score(data: TrainingSet, outputs: list[Outputs]) -> Scores:
 
 def decode_camera(output: Outputs, camera: int, score_threshold: float = LOWEST_SCORE) -> Boxes:
     """Detections of one camera."""
-    maps = (output[name][camera] for name in ("det_heatmap", "det_box", "det_state"))
-    return decode_image(*maps, score_threshold, IOU_THRESHOLD)
+    heatmap, box, state = (output[name][camera] for name in ("det_heatmap", "det_box", "det_state"))
+    return decode_image(heatmap, box, state, score_threshold, IOU_THRESHOLD)
 
 
 def cosine_agreement(first: list[Outputs], second: list[Outputs], name: str) -> float:
@@ -114,7 +113,11 @@ def cosine_agreement(first: list[Outputs], second: list[Outputs], name: str) -> 
 
 def constant_answer(data: TrainingSet) -> dict[str, float]:
     """Errors of always answering the median of this very set."""
-    names = {"accel_mae_mps2": "accel_mps2", "curvature_mae_1pm": "curvature_1pm", "lead_distance_mae_m": "lead_distance_m"}
+    names = {
+        "accel_mae_mps2": "accel_mps2",
+        "curvature_mae_1pm": "curvature_1pm",
+        "lead_distance_mae_m": "lead_distance_m",
+    }
     result = {}
     for name, column in names.items():
         truth = data.scalars[column][~np.isnan(data.scalars[column])]
@@ -175,7 +178,8 @@ def metrics_table(metrics: dict[str, object]) -> Table:
     """FP32 beside INT8, one row per number."""
     table = Table("metric", "FP32", "INT8", title=f"hydra_mini on {metrics['held_out_instants']} held-out instants")
     fp32, int8 = metrics["fp32"], metrics["cpu_int8"]
-    assert isinstance(fp32, dict) and isinstance(int8, dict)
+    assert isinstance(fp32, dict)
+    assert isinstance(int8, dict)
     for name, value in fp32.items():
         table.add_row(name, f"{value:.4g}", f"{int8[name]:.4g}")
     return table

@@ -1,7 +1,8 @@
 """Export of a trained `hydra_mini` to ONNX: batch norm folded, static shapes, opset 17, named inputs and outputs.
 
-The graph begins Cast -> Mul(1/255) -> Conv, takes uint8 images and gives the outputs of `layout.OUTPUTS`. Export ends with
-a check: ONNX Runtime's outputs on a fixed random batch must equal PyTorch's, or `ExportError` names the output and the gap.
+The graph begins Cast -> Mul(1/255) -> Conv, takes uint8 images and gives the outputs of `layout.OUTPUTS`. Export ends
+with a check: ONNX Runtime's outputs on a fixed random batch must equal PyTorch's, or `ExportError` names the output and
+the gap.
 """
 
 from __future__ import annotations
@@ -61,4 +62,5 @@ def _check_equal(wrapped: HydraMiniExport, example: tuple[torch.Tensor, torch.Te
         gap = float(np.abs(want - have).max())
         limit = TOLERANCE * max(float(np.abs(want).max()), 1e-3)
         if gap > limit:
-            raise ExportError(f"{path}: output {name} differs from PyTorch by {gap:.3g}, allowed {limit:.3g}; export again with another opset")
+            message = f"{path}: output {name} differs from PyTorch by {gap:.3g}, allowed {limit:.3g}"
+            raise ExportError(f"{message}; export again with another opset")

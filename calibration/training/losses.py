@@ -1,9 +1,9 @@
 """The loss of every head, on raw outputs, and their weighted sum.
 
-Detection: CenterNet's penalty-reduced focal loss on the heat, L1 on offset and log size at the centres, cross-entropy on
-the light state. Segmentation: binary cross-entropy plus Dice. Weather and wiper: cross-entropy. Control: Huber on values
-divided by their scale; lead distance as a logarithm, where there is a lead. Embedding: the cosine between two images of
-the batch should be the similarity of what they show (`content_descriptors`), so that near means alike.
+Detection: CenterNet's penalty-reduced focal loss on the heat, L1 on offset and log size at the centres, cross-entropy
+on the light state. Segmentation: binary cross-entropy plus Dice. Weather and wiper: cross-entropy. Control: Huber on
+values divided by their scale; lead distance as a logarithm, where there is a lead. Embedding: the cosine between two
+images of the batch should be the similarity of what they show (`content_descriptors`), so that near means alike.
 """
 
 from __future__ import annotations
@@ -74,9 +74,7 @@ def focal_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     log_yes, log_no = functional.logsigmoid(logits), functional.logsigmoid(-logits)
     probability = logits.sigmoid()
     positive = target.eq(1.0)
-    loss = torch.where(
-        positive, (1 - probability) ** 2 * log_yes, (1 - target) ** 4 * probability**2 * log_no
-    )
+    loss = torch.where(positive, (1 - probability) ** 2 * log_yes, (1 - target) ** 4 * probability**2 * log_no)
     return -(loss * weight).sum() / positive.sum().clamp(min=1)
 
 
@@ -110,7 +108,9 @@ def _control_losses(raw: Tensor, target: Tensor) -> dict[str, Tensor]:
     present = target[:, 3] > 0.5
     lead = functional.binary_cross_entropy_with_logits(raw[:, 3], target[:, 3])
     if bool(present.any()):
-        wanted = (target[present, 2] / LEAD_DISTANCE_SCALE_M).log().clamp(-LEAD_DISTANCE_LOG_LIMIT, LEAD_DISTANCE_LOG_LIMIT)
+        wanted = (
+            (target[present, 2] / LEAD_DISTANCE_SCALE_M).log().clamp(-LEAD_DISTANCE_LOG_LIMIT, LEAD_DISTANCE_LOG_LIMIT)
+        )
         lead = lead + 2.0 * functional.smooth_l1_loss(raw[present, 2], wanted, beta=0.1)
     return {"control": action, "lead": lead}
 
@@ -119,6 +119,6 @@ def embedding_loss(raw: Tensor, descriptors: Tensor) -> Tensor:
     """Squared gap between cosines of embeddings and similarities of content, over all pairs of the batch."""
     normalised = functional.normalize(raw, dim=1)
     cosine = normalised @ normalised.T
-    similarity = 2.0 * torch.exp(-torch.cdist(descriptors, descriptors) ** 2) - 1.0
+    similarity = 2.0 * torch.exp(-(torch.cdist(descriptors, descriptors) ** 2)) - 1.0
     pairs = ~torch.eye(len(raw), dtype=torch.bool)
     return (cosine - similarity)[pairs].square().mean()

@@ -24,7 +24,13 @@ class AveragePrecision:
     hits: list[bool] = field(default_factory=list)
     objects: int = 0
 
-    def add(self, score: NDArray[np.float32], box: NDArray[np.float32], truth: NDArray[np.float32], ignored: NDArray[np.bool_]) -> None:
+    def add(
+        self,
+        score: NDArray[np.float32],
+        box: NDArray[np.float32],
+        truth: NDArray[np.float32],
+        ignored: NDArray[np.bool_],
+    ) -> None:
         """Detections of one image (best first) and its true boxes."""
         self.objects += int((~ignored).sum())
         overlap = iou_matrix(box, truth)

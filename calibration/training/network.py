@@ -9,11 +9,11 @@ badly. It is shaped by what ONNX Runtime's INT8 kernels cost, measured per node:
   (Shi et al., "Real-Time Single Image and Video Super-Resolution", 2016);
 - one 1x1 convolution writes everything the detection head says (CenterNet: Zhou et al., "Objects as Points", 2019).
 
-Input: `images` uint8 `[8, 3, 192, 320]` RGB and `speed_mps` float32 `[1, 1]`. During training the batch is `[B * 8, ...]`
-and `[B, 1]`; every eight rows are one instant, in the order of `layout.CAMERAS`.
+Input: `images` uint8 `[8, 3, 192, 320]` RGB and `speed_mps` float32 `[1, 1]`. During training the batch is `[B * 8,
+...]` and `[B, 1]`; every eight rows are one instant, in the order of `layout.CAMERAS`.
 
-`forward` returns raw values (logits, logarithms), which the losses want; `HydraMiniExport` adds the activations and gives
-the outputs that the model bundle promises (physical units, probabilities).
+`forward` returns raw values (logits, logarithms), which the losses want; `HydraMiniExport` adds the activations and
+gives the outputs that the model bundle promises (physical units, probabilities).
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ class DetectionHead(nn.Module):
 class ControlHead(nn.Module):
     """Acceleration, curvature, lead distance and lead probability of the instant, raw `[B, 4]`.
 
-    The forward cameras keep a 10x6 grid of features, so that where something is stays visible; the others add one pooled
-    vector each; speed comes in as a number.
+    The forward cameras keep a 10x6 grid of features, so that where something is stays visible; the others add one
+    pooled vector each; speed comes in as a number.
     """
 
     def __init__(self) -> None:

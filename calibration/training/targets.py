@@ -1,7 +1,7 @@
 """What the network should have said: dense targets on the heads' grids, from the labels of one or more instants.
 
-An object whose box is tiny or mostly hidden is neither wanted nor punished: its cells are *ignored* (weight zero). When two
-objects of one image have the same centre cell, the larger, nearer one wins.
+An object whose box is tiny or mostly hidden is neither wanted nor punished: its cells are *ignored* (weight zero). When
+two objects of one image have the same centre cell, the larger, nearer one wins.
 """
 
 from __future__ import annotations

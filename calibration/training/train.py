@@ -5,10 +5,10 @@
 makes the data set if it is not cached, trains for about that long, evaluates on held-out seeds, exports FP32 ONNX,
 calibrates INT8 and writes the bundle into DIR/bundle. Needs `pip install shadowrig[train]`.
 
-Everything random follows from `--seed`. With `--minutes` the learning-rate schedule follows the clock, so two runs agree
-closely but not bit for bit; `--epochs N` fixes the number of steps instead. A checkpoint (network, optimiser, progress) is
-written after each epoch; a run that stopped is continued with `--resume`, and `--export-only` makes a bundle from the last
-checkpoint.
+Everything random follows from `--seed`. With `--minutes` the learning-rate schedule follows the clock, so two runs
+agree closely but not bit for bit; `--epochs N` fixes the number of steps instead. A checkpoint (network, optimiser,
+progress) is written after each epoch; a run that stopped is continued with `--resume`, and `--export-only` makes a
+bundle from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from rich.console import Console
@@ -34,7 +35,7 @@ from calibration.training.dataset import TrainingSet
 from calibration.training.losses import Batch, total_loss
 from calibration.training.network import HydraMini
 
-LEARNING_RATE = 3e-3
+LEARNING_RATE = 2.5e-3
 WEIGHT_DECAY = 0.02
 WARMUP_SHARE = 0.04
 FINAL_SHARE = 0.01
@@ -155,7 +156,13 @@ def _log(out: Path, head: dict[str, float], sums: dict[str, float], steps: int) 
 
 
 def _progress_bar(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[detail]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}"),
+    )
     return Progress(*columns, console=console)
 
 
@@ -163,7 +170,10 @@ def load_data(cache: Path, console: Console) -> tuple[TrainingSet, TrainingSet]:
     """The training and the held-out set, rendered if they are not cached."""
     with _progress_bar(console) as bar:
         sets = []
-        plan = (("train", dataset.TRAIN_SEEDS, dataset.TRAIN_PER_SEED), ("held_out", dataset.HELD_OUT_SEEDS, dataset.HELD_OUT_PER_SEED))
+        plan = (
+            ("train", dataset.TRAIN_SEEDS, dataset.TRAIN_PER_SEED),
+            ("held_out", dataset.HELD_OUT_SEEDS, dataset.HELD_OUT_PER_SEED),
+        )
         for name, seeds, per_seed in plan:
             task = bar.add_task(f"rendering {name}", total=len(seeds) * per_seed, detail="")
 
@@ -180,6 +190,7 @@ def main() -> None:
     arguments = _arguments()
     console = Console()
     torch.set_num_threads(arguments.threads)
+    cv2.setNumThreads(1)  # batches are made by one thread beside the training step
     arguments.out.mkdir(parents=True, exist_ok=True)
     training, held_out = load_data(arguments.cache, console)
     trainer = Trainer(arguments.seed)
@@ -188,7 +199,9 @@ def main() -> None:
     if not arguments.export_only:
         spent_s = done * (arguments.minutes or 0.0) * 60.0
         steps = len(training) // INSTANTS_PER_BATCH
-        budget = Budget(None if arguments.epochs else arguments.minutes, arguments.epochs, steps, time.monotonic() - spent_s)
+        budget = Budget(
+            None if arguments.epochs else arguments.minutes, arguments.epochs, steps, time.monotonic() - spent_s
+        )
         train(training, arguments.out, budget, trainer, arguments.seed, console)
     from calibration.training.finish import make_bundle
 

@@ -13,7 +13,7 @@ from replay.truth import Grades, grade
 from runtime.drives import TruthEvent, open_drive
 from runtime.health.status import read_status
 from runtime.messages import NANOSECONDS_PER_SECOND
-from runtime.recording.contact_sheet import write_contact_sheet
+from runtime.recording.pictures import contact_sheet
 from runtime.recording.verify import verify_clip
 
 #: A planted event this close to the end of the run cannot be held against it: its rule may need that long.
@@ -21,14 +21,14 @@ GRADED_MARGIN_S = 2.0
 
 
 def gather_facts(paths: DemoPaths, drive_path: Path, seconds: float, problems: Sequence[str]) -> DemoFacts:
-    """The facts of the run in `paths`; every number comes from what the processes wrote or from the files themselves."""
+    """The facts of the run in `paths`: every number comes from what the processes wrote, or from the clips."""
     runtime = read_status(paths.status / "runtime.json") or {}
     recorder = read_status(paths.status / "recorder.json") or {}
     clips = tuple(sorted(paths.received.glob("*/*/*.mcap")))
     verified, broken = _verify(clips)
     cameras: Mapping[str, Any] = runtime.get("cameras", {})
     model = runtime.get("model") or {}
-    sheet = write_contact_sheet(clips[0], paths.folder / "contact_sheet.png") if clips else None
+    sheet = contact_sheet(clips[0], paths.folder / "contact_sheet.png").path if clips else None
     firings = runtime.get("firings", [])
     return DemoFacts(
         drive_path=drive_path,
@@ -37,7 +37,7 @@ def gather_facts(paths: DemoPaths, drive_path: Path, seconds: float, problems: S
         framesets_dropped=int(runtime.get("framesets_dropped", 0)),
         frames_missing={name: int(camera["missing"]) for name, camera in cameras.items()},
         frames_received={name: int(camera["received"]) for name, camera in cameras.items()},
-        latency_ms={name: float(runtime.get("latency_ms", {}).get(name) or 0.0) for name in ("p50", "p99", "p99_9", "max")},
+        latency_ms=_latency(runtime.get("latency_ms", {})),
         firings=dict(sorted(Counter(firing["rule"] for firing in firings).items())),
         grades=_grade(drive_path, runtime, firings, seconds),
         clips_sealed=int(recorder.get("spool", {}).get("sealed", 0)),
@@ -59,7 +59,13 @@ def _verify(clips: Sequence[Path]) -> tuple[int, list[str]]:
     return sum(report.ok for _, report in reports), broken
 
 
-def _grade(drive_path: Path, runtime: Mapping[str, Any], firings: Sequence[Mapping[str, Any]], seconds: float) -> Grades:
+def _latency(latency_ms: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(latency_ms.get(name) or 0.0) for name in ("p50", "p99", "p99_9", "max")}
+
+
+def _grade(
+    drive_path: Path, runtime: Mapping[str, Any], firings: Sequence[Mapping[str, Any]], seconds: float
+) -> Grades:
     """Firings are on the live clock; the runtime's status says where the drive lies on it."""
     drive = open_drive(drive_path)
     epoch = runtime.get("epoch") or {"drive_start_ns": drive.start_ns, "live_start_ns": drive.start_ns}
@@ -73,4 +79,5 @@ def _grade(drive_path: Path, runtime: Mapping[str, Any], firings: Sequence[Mappi
 def _realtime(settings: Sequence[Mapping[str, Any]]) -> str:
     granted = [str(setting["setting"]) for setting in settings if setting["applied"]]
     refused = [f"{setting['setting']} ({setting['reason']})" for setting in settings if not setting["applied"]]
-    return "; ".join([*(f"granted: {text}" for text in granted), *(f"not granted: {text}" for text in refused)]) or "none asked"
+    told = [*(f"granted: {text}" for text in granted), *(f"not granted: {text}" for text in refused)]
+    return "; ".join(told) or "none asked for"

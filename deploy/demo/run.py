@@ -130,7 +130,9 @@ class _Stage:
         finally:
             codes = supervisor.stop(["runtime", "recorder", "uploader", "receiver"])
         problems += [f"{name} ended with code {code}" for name, code in codes.items() if code != 0]
-        problems += [f"{child.name} died {child.restarts} times" for child in supervisor.children.values() if child.restarts]
+        for child in supervisor.children.values():
+            if child.restarts:
+                problems.append(f"{child.name} died {child.restarts} times")
         return problems
 
     def _children(self) -> list[Child]:

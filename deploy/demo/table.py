@@ -34,10 +34,10 @@ def _run_table(facts: DemoFacts) -> Table:
     table.add_row("model", f"{facts.model['name']} ({facts.model['precision']}, {facts.model['backend']})")
     table.add_row(
         "clips",
-        f"{facts.clips_sealed} sealed, {facts.clips_delivered} delivered, {facts.clips_verified} verified by the receiver",
+        f"{facts.clips_sealed} sealed, {facts.clips_delivered} delivered, {facts.clips_verified} verified",
     )
     home, seen = facts.bytes_home / MEBIBYTE, facts.bytes_seen / MEBIBYTE
-    table.add_row("bytes home / seen", f"{home:.1f} MiB of {seen:.1f} MiB ({share:.0f} %; events are planted densely here)")
+    table.add_row("bytes home / seen", f"{home:.1f} of {seen:.1f} MiB ({share:.0f} %: events are planted densely here)")
     table.add_row("real-time rights", facts.realtime)
     return table
 
@@ -59,7 +59,7 @@ def _firing_table(facts: DemoFacts) -> Table:
     for rule in sorted({*facts.firings, *facts.grades.by_rule}):
         grade = facts.grades.by_rule.get(rule)
         counts = (
-            (f"[green]{grade.hit}[/]", _bad(grade.missed), _bad(grade.false)) if grade else ("–", "–", "–")
+            (f"[green]{grade.hit}[/]", _bad(grade.missed), _bad(grade.false)) if grade else ("", "", "")
         )
         table.add_row(rule, str(facts.firings.get(rule, 0)), *counts)
     return table

@@ -87,7 +87,7 @@ def _light(
         level = float(generator.uniform(0.5, 0.8))
         haze = np.array([168.0, 174, 180]) * level * jitter
         return np.array([0.92, 0.95, 1.0]) * level, np.zeros(3), haze, haze * 0.9, float(generator.uniform(150, 450))
-    level = float(generator.uniform(0.10, 0.24))
+    level = float(generator.uniform(0.2, 0.42))
     haze = np.array([30.0, 32, 42]) * float(generator.uniform(0.5, 1.4)) * jitter
     return np.array([0.9, 0.92, 1.1]) * level, np.zeros(3), haze, haze * 0.4, float(generator.uniform(250, 800))
 

@@ -7,7 +7,7 @@ base colours are RGB 0..255 in full daylight; `LAMPS` are lit or dark by the sta
 from __future__ import annotations
 
 from enum import IntEnum
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,7 +122,7 @@ VEHICLE_PAINTS = (
 )
 
 
-@lru_cache(maxsize=None)
+@cache
 def vehicle(kind: str) -> Mesh:
     """A vehicle by kind; its origin is on the ground below its middle."""
     if kind == "truck":
@@ -209,9 +209,10 @@ def _lamps(builder: MeshBuilder, x: float, y: float, waist: float) -> None:
         builder.panel_x(-x - 0.02, (outer, inner), (low + 0.03, high), Material.TAIL_LAMP, 2, detail=False)
         builder.panel_x(-x - 0.03, (outer, inner), (low - 0.07, low + 0.05), Material.BRAKE_LAMP, 2, detail=False)
         builder.panel_x(-x - 0.02, (edge[0], edge[1]), (low, high), indicator, 2)
-        builder.ball((x + 0.04, side * y * 0.74, (low + high) / 2), 0.13, Material.HEADLAMP, 4, is_light=True)
-        builder.ball((-x - 0.05, side * y * 0.74, low), 0.14, Material.BRAKE_LAMP, 4, is_light=True)
-        builder.ball((-x - 0.05, side * y * 0.95, high), 0.07, indicator, 4, is_light=True)
+        builder.glow((x + 0.04, side * y * 0.74, (low + high) / 2), 0.13, Material.HEADLAMP, 4, 1.0)
+        builder.glow((-x - 0.05, side * y * 0.74, low), 0.14, Material.BRAKE_LAMP, 4, -1.0)
+        for end in (-1.0, 1.0):
+            builder.glow((end * (x + 0.05), side * y * 0.95, high), 0.07, indicator, 4, end)
     builder.panel_x(-x - 0.02, (-y * 0.25, y * 0.25), (waist - 0.02, waist + 0.05), Material.BRAKE_LAMP, 4)
 
 
@@ -238,7 +239,7 @@ def _box_vehicle(length: float, width: float, height: float, cab_m: float, is_bu
     return builder.build()
 
 
-@lru_cache(maxsize=None)
+@cache
 def pedestrian(step: int) -> Mesh:
     """A walking person; `step` 0..3 is the phase of the stride."""
     stride = (0.0, 0.22, 0.0, -0.22)[step % 4]
@@ -256,7 +257,7 @@ def pedestrian(step: int) -> Mesh:
     return builder.build(box_corners(np.array([[-0.25, -0.3, 0.0], [0.25, 0.3, 1.78]])))
 
 
-@lru_cache(maxsize=None)
+@cache
 def cyclist() -> Mesh:
     """A rider on a bicycle, 1.8 m long."""
     builder = MeshBuilder()
@@ -277,7 +278,7 @@ STOP_SIGN_CENTRE_M = 2.25
 STOP_SIGN_RADIUS_M = 0.46
 
 
-@lru_cache(maxsize=None)
+@cache
 def stop_sign() -> Mesh:
     """A stop sign whose face looks along +x. The label covers the plate only."""
     builder = MeshBuilder()
@@ -296,27 +297,33 @@ def stop_sign() -> Mesh:
     return builder.build(box_corners(np.array(plate)))
 
 
-@lru_cache(maxsize=None)
-def traffic_light(height_m: float, mast_m: float) -> Mesh:
-    """A signal head facing +x with its foot at `height_m`, on a post `mast_m` to its left (0: on its own post)."""
+@cache
+def signal_post(height_m: float, reach_m: float) -> Mesh:
+    """The post of a signal head at `height_m`, with an arm towards -y when the head hangs `reach_m` from it."""
     builder = MeshBuilder()
-    post = (-0.12, -0.02, mast_m - 0.06, mast_m + 0.06)
-    builder.prism(post, post, (0.0, height_m + (1.2 if mast_m else 0.1)), Material.METAL)
-    if mast_m:
-        y0, y1 = sorted((0.0, mast_m))
-        arm = (-0.12, -0.02, y0, y1)
+    post = (-0.12, -0.02, -0.06, 0.06)
+    builder.prism(post, post, (0.0, height_m + (1.2 if reach_m else 0.1)), Material.METAL)
+    if reach_m:
+        arm = (-0.12, -0.02, -reach_m, 0.0)
         builder.prism(arm, arm, (height_m + 0.95, height_m + 1.1), Material.METAL, with_bottom=True)
+    return builder.build()
+
+
+@cache
+def traffic_light(height_m: float) -> Mesh:
+    """A signal head facing +x with its foot at `height_m`."""
+    builder = MeshBuilder()
     head = (-0.1, 0.12, -0.21, 0.21)
     builder.prism(head, head, (height_m, height_m + 1.15), Material.SIGNAL_BODY, 1, with_bottom=True)
     for index, material in enumerate((Material.GREEN_LIGHT, Material.YELLOW_LIGHT, Material.RED_LIGHT)):
         centre_z = height_m + 0.2 + index * 0.37
         builder.octagon_x(0.14, (0.0, centre_z), 0.155, material, 2)
-        builder.ball((0.15, 0.0, centre_z), 0.2, material, 3, is_light=True)
+        builder.glow((0.15, 0.0, centre_z), 0.2, material, 3, 1.0)
     corners = [[-0.1, -0.21, height_m], [0.12, 0.21, height_m + 1.15]]
     return builder.build(box_corners(np.array(corners)))
 
 
-@lru_cache(maxsize=None)
+@cache
 def tree(kind: int) -> Mesh:
     """One of a few trees; balls of leaves on a trunk."""
     generator = np.random.Generator(np.random.PCG64(1000 + kind))
@@ -332,7 +339,7 @@ def tree(kind: int) -> Mesh:
     return builder.build()
 
 
-@lru_cache(maxsize=None)
+@cache
 def branch() -> Mesh:
     """A leafy branch that hangs from above: what half hides a stop sign. Its middle is 2.3 m above the ground."""
     builder = MeshBuilder()
@@ -342,7 +349,7 @@ def branch() -> Mesh:
     return builder.build()
 
 
-@lru_cache(maxsize=None)
+@cache
 def building(kind: int) -> Mesh:
     """One of a few houses; the long side lies along x. Windows on all sides."""
     generator = np.random.Generator(np.random.PCG64(2000 + kind))
@@ -374,7 +381,7 @@ def _window_row(builder: MeshBuilder, face: float, half_m: float, z: tuple[float
             builder.panel_x(face, span, z, Material.WINDOW, 1)
 
 
-@lru_cache(maxsize=None)
+@cache
 def street_lamp() -> Mesh:
     """A lamp post whose arm reaches 2 m towards +y."""
     builder = MeshBuilder()
@@ -382,11 +389,11 @@ def street_lamp() -> Mesh:
     builder.prism((-0.05, 0.05, 0.0, 2.0), (-0.05, 0.05, 0.0, 2.0), (6.9, 7.0), Material.METAL, with_bottom=True)
     lamp = (-0.15, 0.15, 1.5, 2.2)
     builder.prism(lamp, lamp, (6.8, 6.9), Material.STREET_LAMP, 1, with_bottom=True)
-    builder.ball((0.0, 1.85, 6.8), 0.25, Material.STREET_LAMP, 2, is_light=True)
+    builder.glow((0.0, 1.85, 6.8), 0.25, Material.STREET_LAMP, 2, 0.0)
     return builder.build()
 
 
-@lru_cache(maxsize=None)
+@cache
 def pole() -> Mesh:
     """A plain post."""
     builder = MeshBuilder()

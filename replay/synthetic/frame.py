@@ -22,6 +22,7 @@ FloatArray = NDArray[np.float64]
 
 BEHIND_M = 70.0
 AHEAD_M = 170.0
+SHADOW_SHARE = 0.45  # light that is left below a vehicle
 GROUND_LIGHT = 0.9  # how much of the sun the ground takes, against a surface that faces it
 
 
@@ -87,6 +88,7 @@ class Frame:
     ball_colours: NDArray[np.int64]  # [B, 3]
     ball_owner: NDArray[np.int64]
     ball_layer: NDArray[np.int64]
+    ball_facing: FloatArray
 
 
 def build_frame(scenery: Scenery, atmosphere: Atmosphere, ego: EgoPose, moving: Sequence[Thing]) -> Frame:
@@ -107,7 +109,7 @@ def build_frame(scenery: Scenery, atmosphere: Atmosphere, ego: EgoPose, moving: 
     )
     balls = _joined([p.balls for p in posed], (0, 4)).copy()
     balls[:, :3] = ego.to_vehicle(balls[:, :3])
-    marks, mark_kinds, mark_colours = scenery.near_marks(ego.s_m, BEHIND_M, AHEAD_M)
+    marks, mark_kinds, mark_colours = _marks(scenery, atmosphere, ego, things)
     strips = ribbons_of(scenery)
     ground = _ground_light(atmosphere)
     return Frame(
@@ -119,7 +121,7 @@ def build_frame(scenery: Scenery, atmosphere: Atmosphere, ego: EgoPose, moving: 
         verge_colour=_rgb(np.array(scenery.colours.verge) * ground),
         marks=ego.to_vehicle(marks),
         mark_kinds=mark_kinds,
-        mark_colours=np.clip(mark_colours * ground, 0, 255),
+        mark_colours=mark_colours,
         things=things,
         centres=centres,
         radii=np.array([p.radius_m for p in posed]),
@@ -134,6 +136,24 @@ def build_frame(scenery: Scenery, atmosphere: Atmosphere, ego: EgoPose, moving: 
         ball_colours=ball_colours,
         ball_owner=ball_owner,
         ball_layer=_joined([p.ball_layer for p in posed], (0,)).astype(np.int64),
+        ball_facing=ego.rotated(_joined([p.ball_facing for p in posed], (0, 3))),
+    )
+
+
+def _marks(
+    scenery: Scenery, atmosphere: Atmosphere, ego: EgoPose, things: list[Thing]
+) -> tuple[FloatArray, NDArray[np.int64], FloatArray]:
+    """Ground marks with their light, and a shadow under everything that has one."""
+    quads, kinds, colours = scenery.near_marks(ego.s_m, BEHIND_M, AHEAD_M)
+    lit = np.clip(colours * _ground_light(atmosphere), 0, 255)
+    shadows = [shadow for thing in things if (shadow := thing.shadow()) is not None]
+    if not shadows:
+        return quads, kinds, lit
+    dark = np.array(scenery.colours.asphalt) * _ground_light(atmosphere) * SHADOW_SHARE
+    return (
+        np.concatenate((quads, np.array(shadows))),
+        np.concatenate((kinds, np.full(len(shadows), int(Mark.SHADOW)))),
+        np.concatenate((lit, np.broadcast_to(dark, (len(shadows), 3)))),
     )
 
 

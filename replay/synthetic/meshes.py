@@ -31,6 +31,7 @@ class Mesh:
     ball_material: NDArray[np.int64]  # [B]
     ball_layer: NDArray[np.int64]  # [B]
     ball_is_light: NDArray[np.bool_]  # [B]: a glow, seen only while its material shines
+    ball_facing: FloatArray  # [B, 3]: seen only from this side; zero: from everywhere
     label_points: FloatArray  # [P, 3] corners that bound what a label covers
     radius_m: float
     height_m: float
@@ -44,6 +45,7 @@ class MeshBuilder:
     _rows: list[tuple[int, int, bool]] = field(default_factory=list)
     _balls: list[tuple[float, float, float, float]] = field(default_factory=list)
     _ball_rows: list[tuple[int, int, bool]] = field(default_factory=list)
+    _ball_facing: list[float] = field(default_factory=list)
 
     def quad(self, corners: list[Point], material: int, layer: int = 0, detail: bool = False) -> None:
         """One flat face; corners counter-clockwise seen from outside."""
@@ -100,10 +102,18 @@ class MeshBuilder:
             corners = [rim[i] for i in part]
             self.quad(corners if x > 0 else corners[::-1], material, layer)
 
-    def ball(self, centre: Point, radius: float, material: int, layer: int = 0, is_light: bool = False) -> None:
-        """A ball; painted as a disc. A light is a glow that is seen only while its material shines."""
+    def ball(self, centre: Point, radius: float, material: int, layer: int = 0) -> None:
+        """A ball; painted as a disc."""
+        self._add_ball(centre, radius, (material, layer, False), 0.0)
+
+    def glow(self, centre: Point, radius: float, material: int, layer: int, facing_x: float) -> None:
+        """The glow of a lamp: seen while its material shines, from the side that `facing_x` points to (0: from all)."""
+        self._add_ball(centre, radius, (material, layer, True), facing_x)
+
+    def _add_ball(self, centre: Point, radius: float, row: tuple[int, int, bool], facing_x: float) -> None:
         self._balls.append((*centre, radius))
-        self._ball_rows.append((material, layer, is_light))
+        self._ball_rows.append(row)
+        self._ball_facing.append(facing_x)
 
     def build(self, label_points: FloatArray | None = None) -> Mesh:
         """The frozen mesh. Labels cover all corners and balls unless told otherwise."""
@@ -124,6 +134,7 @@ class MeshBuilder:
             ball_material=ball_rows[:, 0],
             ball_layer=ball_rows[:, 1],
             ball_is_light=ball_rows[:, 2].astype(bool),
+            ball_facing=np.array(self._ball_facing, np.float64).reshape(-1, 1) * [1.0, 0.0, 0.0],
             label_points=box_corners(extent) if label_points is None else label_points,
             radius_m=float(np.linalg.norm(extent, axis=1).max()),
             height_m=float(extent[:, 2].max()),

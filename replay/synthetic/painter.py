@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from replay.synthetic.frame import Frame
 from replay.synthetic.labels import LabelCanvas
 from replay.synthetic.projection import NEAR_M, SUBPIXEL_BITS, CameraView, subpixels
 from replay.synthetic.scenery import Mark
+from runtime.rig import RigCamera
 
 FloatArray = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -44,22 +46,21 @@ class Painter:
     def __init__(self, view: CameraView, atmosphere: Atmosphere) -> None:
         self.view = view
         self._atmosphere = atmosphere
-        self._sky_maps = _sky_maps(view)
+        self._sky_maps = _sky_maps(view.camera)
         sky = np.clip(atmosphere.panorama.astype(np.float64) * atmosphere.exposure, 0, 255).astype(np.uint8)
         self._sky = np.concatenate((sky, sky[:, : PANORAMA_WIDTH // 2 + 2], sky[:, :1]), axis=1)
         self._haze_keep, self._haze_add = _haze_rows(view, atmosphere)
-        self._headlights = _headlight_gain(view) if atmosphere.is_dark else None
+        self._headlights = _headlight_gain(view.camera) if atmosphere.is_dark else None
 
-    def paint(self, frame: Frame, labels: LabelCanvas | None = None) -> Image:
-        """The image [H, W, 3] RGB, before lens and sensor."""
-        image = np.empty((self.view.height, self.view.width, 3), np.uint8)
+    def paint(self, frame: Frame, image: Image, labels: LabelCanvas | None = None) -> None:
+        """Fill `image` [H, W, 3] RGB, before lens and sensor."""
         self._paint_sky(image, frame.ego.yaw_rad)
-        image[self.view.horizon_row :] = frame.verge_colour
+        corners = (0, self.view.horizon_row), (self.view.width, self.view.height)
+        cv2.rectangle(image, *corners, frame.verge_colour, -1)
         self._paint_ribbons(image, frame, labels)
         self._paint_marks(image, frame, labels)
         self._light_ground(image)
         self._paint_things(image, frame, labels)
-        return image
 
     def _paint_sky(self, image: Image, yaw_rad: float) -> None:
         rows = self.view.horizon_row
@@ -116,8 +117,6 @@ class Painter:
                 cv2.fillConvexPoly(image, outline, colour, cv2.LINE_8, SUBPIXEL_BITS)
                 if labels is not None:
                     labels.polygon(outline)
-        if labels is not None:
-            labels.finish(self.view, frame)
 
 
 def _visible_outlines(view: CameraView, polygons: FloatArray) -> tuple[NDArray[np.int64], list[NDArray[np.int32]]]:
@@ -169,7 +168,8 @@ def _discs(
     """Balls in front of the camera as discs in sub-pixels."""
     rows = np.flatnonzero(seen[frame.ball_owner]) if len(frame.ball_owner) else np.zeros(0, np.int64)
     places = view.points(frame.balls[rows, :3])
-    in_front = places[:, 2] > NEAR_M + frame.balls[rows, 3]
+    away = np.einsum("ij,ij->i", frame.ball_facing[rows], frame.balls[rows, :3] - view.place)
+    in_front = (places[:, 2] > NEAR_M + frame.balls[rows, 3]) & (away <= 0.0)
     rows, places = rows[in_front], places[in_front]
     pixels = subpixels(view.pixels(places))
     radii = subpixels(frame.balls[rows, 3] * view.fx / places[:, 2])
@@ -177,8 +177,10 @@ def _discs(
     return rows, discs
 
 
-def _sky_maps(view: CameraView) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
+@lru_cache(maxsize=32)
+def _sky_maps(camera: RigCamera) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
     """Where each sky pixel lies in the half panorama that starts at the camera's bearing minus ninety degrees."""
+    view = CameraView(camera)
     columns, rows = np.meshgrid(np.arange(view.width), np.arange(view.horizon_row))
     rays = np.stack(((columns - view.cx) / view.fx, (rows - view.cy) / view.fy, np.ones(columns.shape)), axis=-1)
     directions = rays @ view.to_camera.T  # camera -> vehicle
@@ -211,8 +213,10 @@ def _haze_rows(view: CameraView, atmosphere: Atmosphere) -> tuple[Image, Image]:
     return np.ascontiguousarray(kept.astype(np.uint8)), np.ascontiguousarray(add.astype(np.uint8))
 
 
-def _headlight_gain(view: CameraView) -> Image | None:
+@lru_cache(maxsize=32)
+def _headlight_gain(camera: RigCamera) -> Image | None:
     """Brightness of the ground in the headlights, 32 = unlit; None for cameras that look elsewhere."""
+    view = CameraView(camera)
     if abs(view.bearing_rad) > 1.2:
         return None
     columns, rows = np.meshgrid(np.arange(view.width), np.arange(view.horizon_row, view.height))

@@ -34,6 +34,7 @@ class Mark(IntEnum):
     ASPHALT = 1
     PAINT = 2
     LINE = 3
+    SHADOW = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +137,15 @@ def _colour(values: object) -> Colour:
     return (red, green, blue)
 
 
-def build_scenery(road: Road, generator: np.random.Generator, junction_spacing_m: float = 260.0) -> Scenery:
+def build_scenery(
+    road: Road, generator: np.random.Generator, lamps_on: bool, junction_spacing_m: float = 260.0
+) -> Scenery:
     """A whole road's scenery. Numbers of things are proportional to the road's length."""
     scenery = Scenery(road, random_colours(generator))
     _junctions(scenery, generator, junction_spacing_m)
     _lane_lines(scenery)
     _patches(scenery, generator)
-    _roadside(scenery, generator)
+    _roadside(scenery, generator, lamps_on)
     return scenery
 
 
@@ -173,9 +176,7 @@ def _junction_marks(scenery: Scenery, s: float, far_side: float) -> None:
     for side in (-1.0, 1.0):
         reach = (style.kerb_d_m - 45.0, style.right_edge_d_m) if side < 0 else (style.left_edge_d_m, 60.0)
         scenery.add_mark((near_side, far_side), reach, Mark.ASPHALT, colours.asphalt)
-    scenery.add_mark(
-        (near_side - 3.7, near_side - 3.3), (style.right_edge_d_m, style.left_edge_d_m), Mark.PAINT, WHITE
-    )
+    scenery.add_mark((near_side - 3.7, near_side - 3.3), (style.right_edge_d_m, style.left_edge_d_m), Mark.PAINT, WHITE)
     d = style.right_edge_d_m + 0.4
     while d < style.left_edge_d_m - 0.4:
         scenery.add_mark((near_side - 2.8, near_side - 0.3), (d, d + 0.5), Mark.PAINT, WHITE)
@@ -222,7 +223,7 @@ def _patches(scenery: Scenery, generator: np.random.Generator) -> None:
         )
 
 
-def _roadside(scenery: Scenery, generator: np.random.Generator) -> None:
+def _roadside(scenery: Scenery, generator: np.random.Generator, lamps_on: bool) -> None:
     """Trees, houses, lamps and poles on both sides; denser in some stretches than in others."""
     road, style = scenery.road, scenery.road.style
     leafy, built = float(generator.uniform(0.2, 0.9)), float(generator.uniform(0.15, 0.9))
@@ -235,11 +236,11 @@ def _roadside(scenery: Scenery, generator: np.random.Generator) -> None:
         for s in np.arange(-80.0, road.length_m, 27.0):
             if generator.random() < built and not junction_at(scenery, float(s), 12.0):
                 d = edge + side * float(generator.uniform(11.0, 18.0))
-                _place(scenery, float(s), d, random_building(generator, side))
+                _place(scenery, float(s), d, random_building(generator, side, lamps_on))
         for s in np.arange(-70.0, road.length_m, 34.0):
             if not junction_at(scenery, float(s), 3.0):
                 lamp = Thing(catalogue.street_lamp(), 0, 0, 0.0 if side < 0 else math.pi)
-                lamp.lit = frozenset({Material.STREET_LAMP})
+                lamp.lit = frozenset({Material.STREET_LAMP} if lamps_on else ())
                 _place(scenery, float(s), edge + side * -0.6, lamp)
 
 
@@ -264,12 +265,12 @@ def random_tree(generator: np.random.Generator) -> Thing:
     return Thing(catalogue.tree(kind), 0, 0, float(generator.uniform(0, 6.28)), paint=paint, scale=scale)
 
 
-def random_building(generator: np.random.Generator, side: float) -> Thing:
+def random_building(generator: np.random.Generator, side: float, lamps_on: bool) -> Thing:
     """A house along the road with its own colours."""
     wall = np.array([168, 154, 138]) + generator.uniform(-45, 50, 3) * [1, 0.8, 0.9]
     roof = np.array([104, 74, 64]) + generator.uniform(-30, 40)
     paint = {Material.WALL: _colour(wall), Material.ROOF: _colour(roof)}
     thing = Thing(catalogue.building(int(generator.integers(8))), 0, 0, 0.0 if side < 0 else math.pi, paint=paint)
-    if generator.random() < 0.3:
+    if generator.random() < 0.5 and lamps_on:
         thing.lit = frozenset({Material.WINDOW})
     return thing

@@ -15,6 +15,9 @@ from replay.synthetic.meshes import Mesh
 FloatArray = NDArray[np.float64]
 Colour = tuple[float, float, float]
 
+CASTS_SHADOW = ("vehicle", "pedestrian", "cyclist")
+SHADOW_SPREAD = 1.06
+
 
 @dataclass(slots=True, eq=False)
 class Thing:
@@ -44,6 +47,17 @@ class Thing:
             self._posed = _pose(self)
         return self._posed
 
+    def shadow(self) -> FloatArray | None:
+        """[4, 3] the ground below it, for what moves on the ground; None for signs, trees and houses."""
+        if self.class_name not in CASTS_SHADOW:
+            return None
+        corners = self.mesh.label_points
+        x0, y0, _ = corners.min(axis=0) * self.scale * SHADOW_SPREAD
+        x1, y1, _ = corners.max(axis=0) * self.scale * SHADOW_SPREAD
+        cos, sin = math.cos(self.yaw_rad), math.sin(self.yaw_rad)
+        outline = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
+        return np.array([(self.x_m + x * cos - y * sin, self.y_m + x * sin + y * cos, 0.0) for x, y in outline])
+
 
 @dataclass(frozen=True, slots=True)
 class PosedMesh:
@@ -57,6 +71,7 @@ class PosedMesh:
     ball_colours: FloatArray  # [B, 3]
     ball_shines: NDArray[np.bool_]  # [B]
     ball_layer: NDArray[np.int64]  # [B]
+    ball_facing: FloatArray  # [B, 3]
     label_points: FloatArray  # [P, 3]
     centre: FloatArray  # [3]
     radius_m: float
@@ -81,8 +96,9 @@ def _pose(thing: Thing) -> PosedMesh:
         ball_colours=palette[mesh.ball_material][seen],
         ball_shines=is_lit[mesh.ball_material][seen],
         ball_layer=mesh.ball_layer[seen],
+        ball_facing=(mesh.ball_facing @ rotation)[seen],
         label_points=mesh.label_points * thing.scale @ rotation + origin,
-        centre=origin + [0.0, 0.0, mesh.height_m * thing.scale / 2],
+        centre=origin + np.array([0.0, 0.0, mesh.height_m * thing.scale / 2]),
         radius_m=mesh.radius_m * thing.scale,
     )
 

@@ -31,7 +31,7 @@ class CameraPath:
     def open(self, info: StreamInfo, now_ns: int) -> None:
         """Begin a stream, or begin again after the source came back. Raises UnknownCodecError."""
         if self._assembler is not None:
-            self._decoder = PacketDecoder(info.codec, info.extradata)
+            self._decoder = PacketDecoder(info)
             self._assembler.declare(self.watch.name, info.rate_hz, free_running=info.free_running)
         self.watch.connected(info, now_ns)
 
@@ -53,7 +53,7 @@ class CameraPath:
         """The decoder; a new one where the source changed its codec; None, counted as torn, where there is none."""
         if self._decoder is None or self._decoder.codec != packet.codec:
             try:
-                self._decoder = PacketDecoder(packet.codec)
+                self._decoder = PacketDecoder(StreamInfo(packet.codec, 0, 0))
             except UnknownCodecError as error:
                 self.watch.error = str(error)
                 self.watch.decoding(pictures=0, errors=1, skipped=0)

@@ -13,7 +13,7 @@ from typing import Any
 
 import av
 
-from runtime.formats.bitstream import ffmpeg_codec_name
+from runtime.formats.bitstream import StreamInfo, ffmpeg_codec_name
 from runtime.messages import Packet
 
 _NANOSECOND = Fraction(1, 1_000_000_000)
@@ -41,30 +41,33 @@ class UnknownCodecError(ValueError):
 class PacketDecoder:
     """Decodes one camera's packets."""
 
-    def __init__(self, codec: str, extradata: bytes = b"") -> None:
-        self.codec = codec
+    def __init__(self, info: StreamInfo) -> None:
+        """Raises UnknownCodecError."""
+        self.codec = info.codec
         #: Packets that were torn, or gave a picture with holes.
         self.errors = 0
         #: Packets dropped unseen while waiting for a key frame.
         self.skipped = 0
-        self._waits_for_key = codec not in _WITHOUT_KEY_FRAMES
+        self._waits_for_key = info.codec not in _WITHOUT_KEY_FRAMES
         self._awaiting_key = self._waits_for_key
         self._sequences: dict[int, int] = {}
-        self._context = self._create(codec, extradata)
+        self._context = self._create(info)
 
     @staticmethod
-    def _create(codec: str, extradata: bytes) -> av.VideoCodecContext:
+    def _create(info: StreamInfo) -> av.VideoCodecContext:
         try:
-            context = av.CodecContext.create(ffmpeg_codec_name(codec), "r")
+            context = av.CodecContext.create(ffmpeg_codec_name(info.codec), "r")
         except av.codec.codec.UnknownCodecError as error:
-            raise UnknownCodecError(f"no decoder for codec {codec!r}: use h264, h265 or mjpeg") from error
+            raise UnknownCodecError(f"no decoder for codec {info.codec!r}: use h264, h265 or mjpeg") from error
         if not isinstance(context, av.VideoCodecContext):
-            raise UnknownCodecError(f"{codec!r} is no video codec")
+            raise UnknownCodecError(f"{info.codec!r} is no video codec")
         context.thread_count = 1
         context.thread_type = "NONE"
         context.flags |= av.codec.context.Flags.low_delay
-        if extradata:
-            context.extradata = extradata
+        if info.extradata:
+            context.extradata = info.extradata
+        if info.pixel_format:
+            context.width, context.height, context.pix_fmt = info.width, info.height, info.pixel_format
         return context
 
     def decode(self, packet: Packet) -> list[DecodedFrame]:

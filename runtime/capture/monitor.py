@@ -8,9 +8,10 @@
 | `corrupt` | a fifth of the last packets is torn, or waits for a key frame after one that was |
 | `dropping` | no frame for half a second (or five periods), or a tenth of the last frames was lost |
 | `late` | a fifth of the last frames came after their tick |
-| `frozen` | one picture for a second of driving; when nobody knows whether the car moves, for three seconds in which most other cameras change |
+| `frozen` | one picture for a second of driving; with the speed unknown, for three in which most others change |
 
-The first that applies is told. Standing cars see standing pictures: while the car is known to stand, nothing is called frozen.
+The first that applies is told. Standing cars see standing pictures: while the car is known to stand, nothing is
+called frozen.
 """
 
 from __future__ import annotations

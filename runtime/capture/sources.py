@@ -8,6 +8,7 @@ and opened again. Packets carry capture time on the runtime's monotonic clock.
 |---|---|---|
 | `CaptureOpenError` | the device, address or file is not there, or is no video | tries again, with growing pauses |
 | `CaptureReadError` | the stream broke off | closes, opens again |
+| `CaptureWaiting` | connected, but the sender has sent nothing yet | opens again without closing |
 | `CaptureEnded` | a recording is over | stops; the camera's health says `ended` |
 | `CaptureDataError` | a recording is damaged and cannot go on | stops; the camera's health says `failed` |
 """
@@ -26,6 +27,10 @@ class CaptureError(OSError):
 
 class CaptureOpenError(CaptureError):
     """The source cannot be opened: no such device, nobody at the address, not a video."""
+
+
+class CaptureWaiting(CaptureError):  # noqa: N818 - nothing is wrong yet
+    """The source is ready and its sender is silent: `open` may be called again without closing."""
 
 
 class CaptureReadError(CaptureError):
@@ -60,5 +65,6 @@ __all__ = [
     "CaptureError",
     "CaptureOpenError",
     "CaptureReadError",
+    "CaptureWaiting",
     "StreamInfo",
 ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from runtime.cli.common import CommandError, Subcommands, add_command, add_group, write_json
+from runtime.recording.pictures import Picture
 
 
 def add(commands: Subcommands) -> None:
@@ -20,7 +22,7 @@ def add(commands: Subcommands) -> None:
     )
     for parser in (verify, inspect):
         parser.add_argument("clips", nargs="+", type=Path, metavar="CLIP")
-        parser.add_argument("--json", default=None, metavar="FILE", help="write the facts as JSON ('-': standard output)")
+        parser.add_argument("--json", default=None, metavar="FILE", help="write the facts as JSON ('-': stdout)")
     sheet = add_command(
         group, "sheet", "Draw a contact sheet: every camera around the firing, with boxes.",
         "shadowrig clip sheet CLIP.mcap --out sheet.png", run_sheet,
@@ -51,33 +53,47 @@ def run_verify(options: argparse.Namespace) -> int:
 
 def run_inspect(options: argparse.Namespace) -> int:
     """Print a summary of each clip."""
-    from runtime.recording.inspect import ClipError, inspect_clip, print_summary
+    from rich.console import Console
+
+    from runtime.formats.mcap_files import McapFileError
+    from runtime.recording.inspection import inspect_clip, print_summary
+    from runtime.recording.manifest import ManifestError
 
     try:
         summaries = [inspect_clip(_existing(path)) for path in options.clips]
-    except ClipError as error:
+    except (McapFileError, ManifestError) as error:
         raise CommandError(str(error)) from error
     if options.json is not None:
         write_json(options.json, [summary.to_json() for summary in summaries])
     if options.json != "-":
         for summary in summaries:
-            print_summary(summary)
+            print_summary(summary, Console())
     return 0
 
 
 def run_sheet(options: argparse.Namespace) -> int:
     """Write the contact sheet."""
-    from runtime.recording.contact_sheet import write_contact_sheet
+    from runtime.recording.pictures import contact_sheet
 
-    print(write_contact_sheet(_existing(options.clip), options.out))
-    return 0
+    return _draw(contact_sheet, options)
 
 
 def run_mosaic(options: argparse.Namespace) -> int:
     """Write the mosaic."""
-    from runtime.recording.mosaic import write_mosaic
+    from runtime.recording.pictures import mosaic
 
-    print(write_mosaic(_existing(options.clip), options.out))
+    return _draw(mosaic, options)
+
+
+def _draw(draw: Callable[[Path, Path], Picture], options: argparse.Namespace) -> int:
+    from runtime.formats.mcap_files import McapFileError
+    from runtime.recording.manifest import ManifestError
+
+    try:
+        picture = draw(_existing(options.clip), options.out)
+    except (McapFileError, ManifestError) as error:
+        raise CommandError(str(error)) from error
+    print(picture.path)
     return 0
 
 

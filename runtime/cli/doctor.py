@@ -22,12 +22,12 @@ def add(commands: Subcommands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the checks; 1 when one failed."""
     from runtime.daemon import examine_machine
+    from runtime.health.doctor import report_lines, to_dict, worst
 
-    examination = examine_machine()
-    if options.json == "-":
-        write_json("-", examination.to_json())
-    else:
-        examination.print()
-        if options.json is not None:
-            write_json(options.json, examination.to_json())
-    return 1 if examination.failed else 0
+    checks = examine_machine()
+    if options.json is not None:
+        write_json(options.json, to_dict(checks))
+    if options.json != "-":
+        for line in report_lines(checks):
+            print(line)
+    return 1 if worst(checks) == "fail" else 0

@@ -10,7 +10,7 @@ from runtime.cli.common import CommandError, Subcommands, add_command, add_group
 
 def add(commands: Subcommands) -> None:
     """Register the command."""
-    from runtime.inference.model_import import DECODERS
+    from runtime.inference.heads import DECODERS
 
     group = add_group(commands, "model", "Import networks as model bundles.")
     parser = add_command(
@@ -29,7 +29,7 @@ def add(commands: Subcommands) -> None:
 
 def run_import(options: argparse.Namespace) -> int:
     """Import and say where the bundle is."""
-    from runtime.inference.model_import import ModelImportError, import_model
+    from runtime.inference.model_import import import_model
 
     labels = None
     if options.labels is not None:
@@ -37,9 +37,6 @@ def run_import(options: argparse.Namespace) -> int:
             labels = [line.strip() for line in options.labels.read_text().splitlines() if line.strip()]
         except OSError as error:
             raise CommandError(f"cannot read --labels {options.labels}: {error.strerror}") from error
-    try:
-        path = import_model(options.onnx, options.decoder, options.out, name=options.name, labels=labels)
-    except ModelImportError as error:
-        raise CommandError(str(error)) from error
+    path = import_model(options.onnx, options.decoder, options.out, name=options.name, labels=labels)
     print(f"wrote {path}: name it in a configuration (model: bundle: {path}) or with replay --model {path}")
     return 0

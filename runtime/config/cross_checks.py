@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from runtime.config.quantities import parse_bytes, parse_duration_s
+from runtime.config.quantities import parse_duration_s
 from runtime.formats.documents import Document, DocumentError, Problem, load_document, suggest
 
 #: The batch of the network and the batch ring are sized for this many at most.
@@ -30,9 +30,8 @@ def contradictions(document: Document) -> Iterator[Problem]:
     yield from _repeated_camera_sources(document)
     yield from _repeated_signal_sources(document)
     yield from _signals_from_two_sources(document)
-    yield from _uplink(document)
+    yield from _retries(document)
     yield from _clip_longer_than_history(document)
-    yield from _clip_larger_than_spool(document)
 
 
 def _mapping(document: Document, *path: str | int) -> Mapping[str, Any]:
@@ -135,12 +134,8 @@ def _signals_from_two_sources(document: Document) -> Iterator[Problem]:
             provided.setdefault(name, index)
 
 
-def _uplink(document: Document) -> Iterator[Problem]:
+def _retries(document: Document) -> Iterator[Problem]:
     uplink = _mapping(document, "uplink")
-    if uplink.get("server") is not None and uplink.get("server_public_key") is None:
-        message = "a server without its public key cannot be told from a stranger"
-        fix = "add 'server_public_key: <file>'; 'shadowrig receive' writes that file at its first start"
-        yield document.problem(("uplink", "server"), message, fix)
     shortest, longest = (
         _amount(uplink.get(key, default)) for key, default in (("retry_min_s", 1), ("retry_max_s", 60))
     )
@@ -158,17 +153,8 @@ def _clip_longer_than_history(document: Document) -> Iterator[Problem]:
         yield document.problem(path, message, "raise history.seconds or lower recorder.max_clip_s")
 
 
-def _clip_larger_than_spool(document: Document) -> Iterator[Problem]:
-    path = ("recorder", "max_clip_bytes")
-    clip = _amount(document.at(path), parse_bytes)
-    quota = _amount(_mapping(document, "spool").get("quota", 20_000_000_000), parse_bytes)
-    if clip is not None and quota is not None and clip > quota:
-        message = f"a clip may have {clip:.0f} bytes, more than the spool's quota of {quota:.0f}"
-        yield document.problem(path, message, "raise spool.quota or lower recorder.max_clip_bytes")
-
-
-def _amount(value: object, parse: Any = parse_duration_s) -> float | None:
+def _amount(value: object) -> float | None:
     try:
-        return float(parse(value))
+        return parse_duration_s(value)
     except ValueError:
         return None  # validation reports the value itself

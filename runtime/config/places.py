@@ -8,6 +8,7 @@ process that dies later. Addresses are checked for form only: whoever answers th
 from __future__ import annotations
 
 import re
+import stat
 from pathlib import Path
 from typing import Annotated
 
@@ -41,7 +42,7 @@ def existing(value: object, info: ValidationInfo) -> Path:
     """A file or directory that must be there when the configuration is loaded."""
     path = resolved(value, info)
     try:
-        path.stat()
+        _is_directory(path)
     except OSError as error:
         raise Mistake(f"{path} cannot be used: {error.strerror}", _near_file(path)) from error
     return path
@@ -50,7 +51,7 @@ def existing(value: object, info: ValidationInfo) -> Path:
 def existing_file(value: object, info: ValidationInfo) -> Path:
     """A file that must be there."""
     path = existing(value, info)
-    if path.is_dir():
+    if _is_directory(path):
         raise Mistake(f"{path} is a directory", "name a file in it")
     return path
 
@@ -60,9 +61,23 @@ def directory_or_auto(value: object, info: ValidationInfo) -> Path | None:
     if value is None or value == "auto":
         return None
     path = resolved(value, info)
-    if path.exists() and not path.is_dir():
+    try:
+        is_file = _is_directory(path) is False
+    except FileNotFoundError:
+        return path
+    except OSError as error:
+        raise Mistake(f"{path} cannot be used: {error.strerror}", "name a directory, or write auto") from error
+    if is_file:
         raise Mistake(f"{path} is a file", "name a directory, or write auto")
     return path
+
+
+def _is_directory(path: Path) -> bool | None:
+    """None where this process may not look: the process that needs the place can, and reports what is wrong with it."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except PermissionError:
+        return None
 
 
 def zeromq_address(value: object) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from runtime.config.places import DirectoryOrAuto, ResolvedPath, ZeromqAddress
-from runtime.config.quantities import ByteCount, Seconds
+from runtime.config.quantities import ByteCount
 from runtime.config.sources import Section
 from runtime.formats.documents import Document, DocumentError, Problem, load_document, validate
 
@@ -23,10 +23,9 @@ class ReceiverConfig(Section):
     keys: DirectoryOrAuto = Field(
         default=None, description="the receiver's key pair and the enrolled vehicles; auto: beside"
     )
-    quota: ByteCount = 1_000_000_000_000
     quota_per_vehicle: ByteCount = 100_000_000_000
     max_clip_bytes: ByteCount = 2_000_000_000
-    status_interval_s: Seconds = 1.0
+    disk_reserve: ByteCount = Field(default=64_000_000, description="always left free on the disk")
 
     @property
     def keys_directory(self) -> Path:
@@ -50,8 +49,5 @@ def _contradictions(document: Document, config: ReceiverConfig) -> Iterator[Prob
     if config.max_clip_bytes > config.quota_per_vehicle:
         fix = "raise quota_per_vehicle or lower max_clip_bytes"
         yield document.problem(("max_clip_bytes",), "one clip may be larger than a vehicle's quota", fix)
-    if config.quota_per_vehicle > config.quota:
-        fix = "raise quota or lower quota_per_vehicle"
-        yield document.problem(("quota_per_vehicle",), "one vehicle may store more than the whole quota", fix)
     if config.keys_directory == config.directory:
         yield document.problem(("keys",), "keys may not lie among the clips", "name another directory")

@@ -20,6 +20,7 @@ from runtime.config.places import (
     DirectoryOrAuto,
     ExistingFile,
     ExistingPath,
+    ZeromqAddress,
     ZeromqPeerAddress,
     existing,
 )
@@ -112,7 +113,6 @@ class RecorderConfig(Section):
     """Limits of one clip and the pace of the recorder."""
 
     max_clip_s: Seconds = Field(default=60.0, le=600)
-    max_clip_bytes: ByteCount = 2_000_000_000
     scan_interval_s: Seconds = Field(default=0.2, le=10)
 
 
@@ -128,7 +128,7 @@ class UplinkConfig(Section):
 
     server: ZeromqPeerAddress | None = None
     server_public_key: ExistingFile | None = Field(
-        default=None, description="file with the receiver's public CURVE key"
+        default=None, description="the receiver's public CURVE key; receiver.public in keys when not given"
     )
     keys: DirectoryOrAuto = None
     bandwidth_bytes_per_s: ByteCount | None = Field(default=None, ge=1000)
@@ -152,6 +152,9 @@ class HealthConfig(Section):
     status_interval_s: Seconds = Field(default=1.0, ge=0.1, le=60)
     progress_timeout_s: Seconds = Field(
         default=10.0, ge=1, description="without progress for so long, a process is restarted"
+    )
+    telemetry: ZeromqAddress | None = Field(
+        default=None, description="publish every tick's result here, for a test bench; loopback unless you mean it"
     )
     shutdown_timeout_s: SecondsOrZero = 20.0
 
@@ -181,11 +184,6 @@ class RigConfig(Section):
     def max_clip_s(self) -> float:
         """The longest clip: what is configured, and never more than history holds."""
         return min(self.recorder.max_clip_s, self.history.seconds)
-
-    @property
-    def max_clip_bytes(self) -> int:
-        """The largest clip: what is configured, and never more than the spool may hold."""
-        return min(self.recorder.max_clip_bytes, self.spool.quota)
 
     def fingerprint(self) -> str:
         """sha256 of the validated values: the same for two files that mean the same."""

@@ -4,7 +4,9 @@ A signal is taken from one message *on one bus*: the same identifier on another 
 `raw * scale + offset` in the unit of the canonical name; for a boolean signal it is "not zero", turned round by
 `invert`; for a text signal it is the name that the database gives to the number.
 
-Frames that cannot be decoded (too short, a multiplexer that is not in the database) are counted, never guessed.
+Each signal is decoded by itself: real databases hold signals that overlap, and one that is not mapped must not spoil
+one that is. Frames in which a mapped signal cannot be decoded (too short, a multiplexer that is not in the database)
+are counted, never guessed.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cantools
 from cantools.database import DecodeError
+from cantools.database.can import Message
 from cantools.database.errors import Error as DatabaseError
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,8 +27,25 @@ from runtime.formats.signal_names import CANONICAL_SIGNALS, coerce_signal_value
 from runtime.messages import SignalSample, SignalValue
 
 
+class CanPlace(Protocol):
+    """Where a canonical signal comes from, as any configuration may say it. `bus` None: the decoder's default bus."""
+
+    @property
+    def bus(self) -> str | None: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def signal(self) -> str: ...
+    @property
+    def scale(self) -> float: ...
+    @property
+    def offset(self) -> float: ...
+    @property
+    def invert(self) -> bool: ...
+
+
 class CanSignalSource(BaseModel):
-    """Where a canonical signal comes from on the vehicle's buses."""
+    """A `CanPlace` as a drive writes it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -40,6 +60,7 @@ class CanSignalSource(BaseModel):
 @dataclass(frozen=True, slots=True)
 class _Route:
     name: str
+    message: Any  # cantools' message with this signal alone, or all of them where they are multiplexed
     signal: str
     scale: float
     offset: float
@@ -47,7 +68,13 @@ class _Route:
     as_text: bool
     as_bool: bool
 
+    def decode(self, data: bytes) -> SignalValue | None:
+        """The signal's value; None where this frame does not hold it (multiplexed). Raises for damaged frames."""
+        values = self.message.decode(data, self.as_text, True)
+        return self.value(values[self.signal]) if self.signal in values else None
+
     def value(self, raw: Any) -> SignalValue | None:
+        """What the database's value is in our terms."""
         if self.as_text:
             return str(raw)
         number = float(getattr(raw, "value", raw))
@@ -70,7 +97,7 @@ class MappingProblem:
 class CanDecoder:
     """Decodes the frames that carry mapped signals and ignores all others."""
 
-    routes: Mapping[tuple[str, int], tuple[Any, tuple[_Route, ...]]] = field(repr=False)
+    routes: Mapping[tuple[str, int], tuple[_Route, ...]] = field(repr=False)
     undecodable: int = 0
 
     def wants(self, bus: str, arbitration_id: int) -> bool:
@@ -79,21 +106,15 @@ class CanDecoder:
 
     def decode(self, bus: str, arbitration_id: int, data: bytes, time_ns: int) -> list[SignalSample]:
         """The mapped signals of one frame; empty for other frames, and for those that cannot be decoded (counted)."""
-        found = self.routes.get((bus, arbitration_id))
-        if found is None:
-            return []
-        message, routes = found
-        try:
-            values = message.decode(data, any(route.as_text for route in routes), True, allow_truncated=True)
-        except (DecodeError, ValueError, KeyError):
-            self.undecodable += 1
-            return []
         samples = []
-        for route in routes:
-            if route.signal in values:
-                value = route.value(values[route.signal])
-                if value is not None:
-                    samples.append(SignalSample(route.name, time_ns, value))
+        for route in self.routes.get((bus, arbitration_id), ()):
+            try:
+                value = route.decode(data)
+            except (DecodeError, ValueError, KeyError):
+                self.undecodable += 1
+                continue
+            if value is not None:
+                samples.append(SignalSample(route.name, time_ns, value))
         return samples
 
 
@@ -110,22 +131,24 @@ def load_database(path: Path, *, strict: bool) -> Any:
         raise ValueError(f"is not a sound CAN database: {error}") from error
 
 
-def build_decoder(database: Any, sources: Mapping[str, CanSignalSource]) -> tuple[CanDecoder, list[MappingProblem]]:
+def build_decoder(
+    database: Any, sources: Mapping[str, CanPlace], default_bus: str = ""
+) -> tuple[CanDecoder, list[MappingProblem]]:
     """A decoder for `sources` (canonical name -> place on the bus), and every mapping that cannot be."""
     messages = {message.name: message for message in database.messages}
-    routes: dict[tuple[str, int], tuple[Any, list[_Route]]] = {}
+    routes: dict[tuple[str, int], list[_Route]] = {}
     problems: list[MappingProblem] = []
     for name, source in sources.items():
         found = _check(name, source, messages)
         problems += found
         if not found:
             message = messages[source.message]
-            _, list_of_routes = routes.setdefault((source.bus, message.frame_id), (message, []))
-            list_of_routes.append(_route(name, source))
-    return CanDecoder({key: (message, tuple(listed)) for key, (message, listed) in routes.items()}), problems
+            place = (source.bus or default_bus, message.frame_id)
+            routes.setdefault(place, []).append(_route(name, source, message))
+    return CanDecoder({place: tuple(listed) for place, listed in routes.items()}), problems
 
 
-def _check(name: str, source: CanSignalSource, messages: Mapping[str, Any]) -> list[MappingProblem]:
+def _check(name: str, source: CanPlace, messages: Mapping[str, Any]) -> list[MappingProblem]:
     known = CANONICAL_SIGNALS.get(name)
     problems = []
     if source.invert and known is not None and known.type != "bool":
@@ -143,8 +166,31 @@ def _check(name: str, source: CanSignalSource, messages: Mapping[str, Any]) -> l
     return problems
 
 
-def _route(name: str, source: CanSignalSource) -> _Route:
+def _route(name: str, source: CanPlace, message: Any) -> _Route:
     known = CANONICAL_SIGNALS.get(name)
     as_bool = source.invert if known is None else known.type == "bool"
     as_text = known is not None and known.type == "str"
-    return _Route(name, source.signal, source.scale, source.offset, source.invert, as_text, as_bool)
+    return _Route(
+        name,
+        _alone(message, source.signal),
+        source.signal,
+        source.scale,
+        source.offset,
+        source.invert,
+        as_text,
+        as_bool,
+    )
+
+
+def _alone(message: Any, signal_name: str) -> Any:
+    """The message reduced to one signal; a multiplexed one stays whole, because its selectors are needed."""
+    if message.is_multiplexed() or message.is_container:
+        return message
+    return Message(
+        frame_id=message.frame_id,
+        name=message.name,
+        length=message.length,
+        signals=[signal for signal in message.signals if signal.name == signal_name],
+        is_extended_frame=message.is_extended_frame,
+        strict=False,
+    )

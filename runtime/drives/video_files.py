@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -155,7 +155,7 @@ class TimedCamera(_FileCamera):
         info = self._first_stream()
         times = next((times for times in self._frame_times_ns if len(times) > 1), None)
         rate_hz = info.rate_hz if times is None else NANOSECONDS_PER_SECOND / _usual_step(times)
-        return StreamInfo(info.codec, info.width, info.height, rate_hz, info.extradata, info.reorders)
+        return replace(info, rate_hz=rate_hz)
 
     def packets(self) -> Iterator[Packet]:
         codec = self._first_stream().codec
@@ -203,10 +203,7 @@ class ContainerTimedCamera(_FileCamera):
         self._end_ns = end_ns
 
     def stream(self) -> StreamInfo:
-        info = self._first_stream()
-        return StreamInfo(
-            info.codec, info.width, info.height, info.rate_hz, info.extradata, info.reorders, free_running=True
-        )
+        return replace(self._first_stream(), free_running=True)
 
     def duration_ns(self) -> int:
         """How long the video plays once, after its offset. Raises DriveVideoError when no file can be read."""

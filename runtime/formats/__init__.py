@@ -1,0 +1,1 @@
+"""File and wire formats that several stages share: located YAML, MCAP topics, video bitstreams, signal names."""

@@ -41,6 +41,8 @@ class StreamInfo:
     height: int
     rate_hz: float | None = None
     extradata: bytes = b""
+    #: FFmpeg's name of the pixel layout, for codec "rawvideo" only: its packets do not say.
+    pixel_format: str = ""
     #: True when pictures come in another order than they are shown in (B-frames).
     reorders: bool = False
     #: True when no common trigger ties the camera to the others: its phase drifts, so one missed instant is no loss.
@@ -187,6 +189,7 @@ def stream_info(stream: VideoStream, *, free_running: bool = False) -> StreamInf
         height=context.height,
         rate_hz=float(rate) if rate else None,
         extradata=b"" if converter_extradata[:1] == b"\x01" else converter_extradata,
+        pixel_format=(context.pix_fmt or "") if context.name == "rawvideo" else "",
         reorders=bool(context.has_b_frames),
         free_running=free_running,
     )

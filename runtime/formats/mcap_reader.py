@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from mcap.opcode import Opcode
 
 from runtime.formats import foxglove_messages, json_messages, topics
@@ -30,6 +31,7 @@ from runtime.formats.mcap_records import (
     McapFileError,
     RecordFile,
     chunk_data,
+    data_section_damage,
     index_file,
     read_attachment,
     read_metadata,
@@ -55,10 +57,15 @@ class RawMessage:
         return self.channel.topic
 
     def packet(self) -> Packet:
-        """The camera packet of a video message."""
+        """The camera packet of a video message; McapFileError when it holds something else."""
         camera = self.channel.metadata.get("camera") or topics.camera_of(self.topic) or self.topic
         transcoded = self.channel.metadata.get("transcoded") == "true"
-        return foxglove_messages.decode_video(self.data, camera, self.time_ns, self.wall_ns, self.sequence, transcoded)
+        try:
+            return foxglove_messages.decode_video(
+                self.data, camera, self.time_ns, self.wall_ns, self.sequence, transcoded
+            )
+        except DecodeError as error:
+            raise McapFileError(f"{self.topic}: the message at {self.time_ns} ns is no video: {error}") from error
 
     def json(self) -> dict[str, Any]:
         """The fields of a JSON message."""
@@ -186,6 +193,12 @@ class McapTopicReader:
         schema = self._index.schemas.get(channel.schema_id)
         name, encoding, data = (schema.name, schema.encoding, schema.data) if schema else ("", "", b"")
         return ChannelSpec(channel.topic, name, encoding, data, channel.message_encoding, dict(channel.metadata))
+
+    def check_data_section(self) -> None:
+        """Compare the checksum over the whole data section, attachments and indexes included; damage as ever."""
+        wrong = data_section_damage(self._file)
+        if wrong is not None:
+            self._report(wrong)
 
     # Records beside the messages
 

@@ -2,8 +2,9 @@
 
 A writer that died leaves a file without summary and footer whose last record may be torn. `index_file` reads such
 a file to its last whole record and says where it stopped. Lengths are checked against the file's size before anything
-is read, so a damaged length can never ask for more memory than the file holds. Reads use `pread`: any number of threads
-may read through one descriptor, and nothing is mapped (a truncated mapping would be a bus error).
+is read, and chunks against `MAX_CHUNK_BYTES` before they are decompressed: damage cannot exhaust memory. Reads use
+`pread`: any number of threads may read through one descriptor, and nothing is mapped (a truncated mapping would be a
+bus error).
 
 MCAP specification: https://mcap.dev/spec (record = opcode u8, length u64, content).
 """
@@ -30,6 +31,10 @@ MAGIC = b"\x89MCAP0\r\n"
 RECORD_HEADER = struct.Struct("<BQ")
 MESSAGE_HEADER = struct.Struct("<HIQQ")  # channel id, sequence, log time, publish time
 _CHUNK_TIMES = struct.Struct("<QQ")
+_CRC_BLOCK_BYTES = 1 << 20
+#: Writers make chunks of a megabyte or a few; a damaged or hostile size must not exhaust memory.
+MAX_CHUNK_BYTES = 256 * 1024 * 1024
+_LZ4_MAX_RATIO = 255
 
 #: All that parsing damaged bytes may raise.
 PARSE_ERRORS = (McapError, struct.error, ValueError, KeyError, OverflowError, zstandard.ZstdError, RuntimeError)
@@ -91,7 +96,10 @@ class RecordFile:
         return self.read(offset + RECORD_HEADER.size, header[1])
 
     def read(self, offset: int, length: int) -> bytes:
-        """Bytes of the file, fewer at its end."""
+        """Bytes of the file, fewer at its end, none beyond it."""
+        length = min(length, self.size - offset)
+        if offset < 0 or length <= 0:
+            return b""
         return os.pread(self._descriptor, length, offset)
 
 
@@ -103,7 +111,7 @@ def index_file(file: RecordFile) -> FileIndex:
         index = _index_by_summary(file)
     except PARSE_ERRORS as error:
         index = _index_by_scan(file)
-        index.damage.insert(0, f"the summary cannot be read: {error}")
+        index.damage.insert(0, f"the summary cannot be read: {_why(error)}")
         return index
     return index if index is not None else _index_by_scan(file)
 
@@ -157,7 +165,12 @@ def _index_by_scan(file: RecordFile) -> FileIndex:
             index.is_finished = index.is_finished or opcode == Opcode.FOOTER
             continue
         if not index.is_finished:
-            _add_scanned_record(index, file, offset, opcode)
+            try:
+                _add_scanned_record(index, file, offset, opcode)
+            except PARSE_ERRORS as error:
+                index.damage.append(f"the {_record_name(opcode)} at byte {offset} cannot be read: {_why(error)}")
+    if index.is_finished and file.read(file.size - len(MAGIC), len(MAGIC)) != MAGIC:
+        index.damage.append("the file does not end with MCAP's magic bytes")
     if not index.is_finished:
         header = file.header(position)
         end = position + RECORD_HEADER.size + header[1] if header else position
@@ -168,17 +181,19 @@ def _index_by_scan(file: RecordFile) -> FileIndex:
 def _add_scanned_record(index: FileIndex, file: RecordFile, offset: int, opcode: int) -> None:
     if opcode == Opcode.MESSAGE:
         raw = file.read(offset + RECORD_HEADER.size, MESSAGE_HEADER.size)
+        header = file.header(offset)
+        if header is None or header[1] < MESSAGE_HEADER.size:
+            raise McapFileError("it is shorter than a message's header")
         channel_id, _, log_time_ns, _ = MESSAGE_HEADER.unpack(raw)
+        if channel_id not in index.channels:
+            raise McapFileError(f"its channel {channel_id} is not defined")
         index.loose.append((log_time_ns, offset, channel_id))
     elif opcode == Opcode.METADATA:
         index.metadata_offsets.append(offset)
     elif opcode == Opcode.ATTACHMENT:
         index.attachment_offsets.append(offset)
     elif opcode == Opcode.CHUNK:
-        try:
-            _add_scanned_chunk(index, file, offset)
-        except PARSE_ERRORS as error:
-            index.damage.append(f"the chunk at byte {offset} cannot be read: {error}")
+        _add_scanned_chunk(index, file, offset)
     else:
         _add_definition(index, opcode, file.content(offset))
 
@@ -204,9 +219,34 @@ def whole_records(file: RecordFile, start: int) -> Iterator[tuple[int, int]]:
         header = file.header(offset)
 
 
+def data_section_damage(file: RecordFile) -> str | None:
+    """What is wrong with the checksum over everything before the summary; None when it is right or was not written."""
+    for offset, opcode in whole_records(file, len(MAGIC)):
+        if opcode == Opcode.DATA_END:
+            expected = int.from_bytes(file.content(offset), "little")
+            if expected not in (0, _crc_until(file, offset)):
+                return f"the checksum over bytes 0 to {offset} is wrong: something in there changed"
+            return None
+    return "the end of the data section is missing"
+
+
+def _crc_until(file: RecordFile, end: int) -> int:
+    crc = 0
+    for offset in range(0, end, _CRC_BLOCK_BYTES):
+        crc = zlib.crc32(file.read(offset, min(_CRC_BLOCK_BYTES, end - offset)), crc)
+    return crc
+
+
 def chunk_data(content: bytes) -> bytes:
     """The records inside a chunk record, decompressed and checked against its CRC."""
     chunk = Chunk.read(stream_of(content))
+    claimed_bytes = chunk.uncompressed_size
+    if chunk.compression == "zstd":
+        claimed_bytes = max(claimed_bytes, zstandard.frame_content_size(chunk.data))
+    elif chunk.compression == "lz4":
+        claimed_bytes = max(claimed_bytes, len(chunk.data) * _LZ4_MAX_RATIO)
+    if claimed_bytes > MAX_CHUNK_BYTES:
+        raise McapFileError(f"it may decompress to {claimed_bytes} bytes, at most {MAX_CHUNK_BYTES} are read")
     stream, length = get_chunk_data_stream(chunk, validate_crc=True)
     return bytes(stream.read(length))
 
@@ -220,6 +260,8 @@ def records_within(data: bytes) -> Iterator[tuple[int, int, int]]:
         position = start + length
         if position > len(data):
             raise McapFileError("a record in it is longer than the chunk")
+        if opcode == Opcode.MESSAGE and length < MESSAGE_HEADER.size:
+            raise McapFileError("a message in it is shorter than its header")
         yield opcode, start, position
 
 
@@ -230,11 +272,29 @@ def stream_of(content: bytes) -> ReadDataStream:
 
 def read_metadata(file: RecordFile, offset: int) -> Metadata:
     """The metadata record at `offset`."""
-    metadata: Metadata = Metadata.read(stream_of(file.content(offset)))
+    try:
+        metadata: Metadata = Metadata.read(stream_of(file.content(offset)))
+    except PARSE_ERRORS as error:
+        raise McapFileError(f"{file.name}: the metadata at byte {offset} cannot be read: {_why(error)}") from error
     return metadata
 
 
 def read_attachment(file: RecordFile, offset: int) -> Attachment:
     """The attachment record at `offset`."""
-    attachment: Attachment = Attachment.read(stream_of(file.content(offset)))
+    try:
+        attachment: Attachment = Attachment.read(stream_of(file.content(offset)))
+    except PARSE_ERRORS as error:
+        raise McapFileError(f"{file.name}: the attachment at byte {offset} cannot be read: {_why(error)}") from error
     return attachment
+
+
+def _record_name(opcode: int) -> str:
+    try:
+        return Opcode(opcode).name.lower().replace("_", " ")
+    except ValueError:
+        return f"record of unknown kind {opcode}"
+
+
+def _why(error: Exception) -> str:
+    """Some of the parser's errors have no text of their own."""
+    return str(error) or type(error).__name__

@@ -81,6 +81,8 @@ class _Explainer:
         by_place: dict[tuple[NodePath, str], list[Problem]] = {}
         for detail in details:
             path = self._path_in_file(detail["loc"])
+            if self._is_consequence(detail, path):
+                continue
             if detail["type"] == "missing" and (path, str(detail["loc"][-1])) in misspelt:
                 continue
             problem = self._problem(detail, path)
@@ -96,6 +98,17 @@ class _Explainer:
             if has_step(node, step):
                 path = (*path, step)
         return path
+
+    def _is_consequence(self, detail: ErrorDetails, path: NodePath) -> bool:
+        """True for a list that pydantic calls too short only because its entries were refused, each with a problem."""
+        written = self.document.at(path)
+        at_least = (detail.get("ctx") or {}).get("min_length")
+        return (
+            detail["type"] == "too_short"
+            and isinstance(written, list)
+            and at_least is not None
+            and len(written) >= at_least
+        )
 
     def _misspelt_keys(self, details: Sequence[ErrorDetails]) -> set[tuple[NodePath, str]]:
         """The missing keys for which an unknown key in the same mapping was most likely meant."""

@@ -303,6 +303,9 @@ def _syntax_fix(error: yaml.MarkedYAMLError) -> str:
         return "indent with spaces, never with tabs; put text that starts with @ % ` in quotes"
     if "mapping values are not allowed" in text:
         return "put text that contains ': ' in quotes, or check the indentation"
+    if "flow sequence" in text or "flow mapping" in text:
+        opened = f", opened in line {error.context_mark.line + 1}," if error.context_mark is not None else ""
+        return f"close the bracket{opened} or put a ',' between its entries"
     if "expected <block end>" in text or "did not find expected" in text:
         return "check the indentation: entries of one mapping or list start in the same column"
     return "check quotes, brackets and indentation around this place"

@@ -1,10 +1,10 @@
 """From pixels to places on the road: where a box stands, how far that is, and in which lane.
 
-A box stands on the ground at the middle of its lower edge; the ray through that pixel meets the plane z = 0 of the rig's
-vehicle frame (x forward, y left, metres, origin on the ground below the rear axle). A place is unknown (NaN) where that
-cannot be trusted: without calibration, at or above the horizon, when the lower edge is cut off by the image, and where
-one pixel more or less would change the distance by more than `MAX_ERROR_PER_PX`. A place carries that error in metres
-per pixel, so that a filter can weigh it.
+A box stands on the ground at the middle of its lower edge; the ray through that pixel meets the plane z = 0 of the
+rig's vehicle frame (x forward, y left, metres, origin on the ground below the rear axle). A place is unknown (NaN)
+where that cannot be trusted: without calibration, at or above the horizon, when the lower edge is cut off by the image,
+and where one pixel more or less would change the distance by more than `MAX_ERROR_PER_PX`. A place carries that error
+in metres per pixel, so that a filter can weigh it.
 
 Lens distortion is undone as `runtime.rig` does it (Brown-Conrady by fixed-point iteration), for many pixels at once.
 """
@@ -44,7 +44,7 @@ class GroundPlane:
         known = {camera.name: camera for camera in rig.cameras} if rig is not None else {}
         found = [known.get(name) for name in cameras]
         self.is_calibrated = np.array([camera is not None for camera in found], np.bool_)
-        self._size = np.array([_size(camera) for camera in found], np.float64)
+        self._size: FloatArray = np.array([_size(camera) for camera in found], np.float64)
         self._focal = np.array([(1.0, 1.0) if c is None else (c.fx, c.fy) for c in found])
         self._centre = np.array([(0.0, 0.0) if c is None else (c.cx, c.cy) for c in found])
         self._distortion = np.array([NO_DISTORTION if c is None else c.distortion for c in found])
@@ -82,14 +82,14 @@ class GroundPlane:
         direction = direction[:, :, 0]
         place = self._place[camera]
         down = np.where(direction[:, 2] < -1e-9, -direction[:, 2], np.nan)
-        points: FloatArray = place[:, :2] + direction[:, :2] * (place[:, 2] / down)[:, None]
+        points = place[:, :2] + direction[:, :2] * (place[:, 2] / down)[:, None]
         points[~self.is_calibrated[camera]] = np.nan
-        return points
+        return np.asarray(points, np.float64)
 
     def _source_sizes(self, geometries: Sequence[Geometry | None] | None) -> FloatArray:
         if geometries is None:
             return self._size
-        sizes = self._size.copy()
+        sizes: FloatArray = self._size.copy()
         for index, geometry in enumerate(geometries):
             if geometry is not None:
                 sizes[index] = geometry.source_width, geometry.source_height

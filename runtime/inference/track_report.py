@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runtime.formats.image_spec import Geometry
 from runtime.inference.ground import EgoMotion, GroundPlane, lane_of
@@ -61,7 +62,7 @@ class TrackReporter:
 
     def __init__(self, cameras: Sequence[str], plane: GroundPlane, settings: GroundSettings) -> None:
         self._cameras = tuple(cameras)
-        self._is_calibrated = plane.is_calibrated.tolist()
+        self._is_calibrated = bool(plane.is_calibrated.any())
         self._settings = settings
 
     def report(self, table: TrackTable, class_names: Sequence[str], time_ns: int, ego: EgoMotion) -> list[Track]:
@@ -70,11 +71,8 @@ class TrackReporter:
         order = confirmed[np.argsort(table.field("track_id")[confirmed])]
         names = ("track_id", "camera", "class_id", "score", "first_seen_ns", "last_seen_ns", "visible", "state")
         columns = [table.field(name)[order].tolist() for name in names]
-        corners = table.corners()[order].tolist()
-        tracks = []
-        for row, box, values in zip(order.tolist(), corners, zip(*columns, strict=True), strict=True):
-            track_id, camera, class_id, score, first_ns, last_ns, visible, state = values
-            track = Track(
+        tracks = [
+            Track(
                 track_id=track_id,
                 camera=self._cameras[camera],
                 class_name=class_names[class_id],
@@ -85,32 +83,41 @@ class TrackReporter:
                 visible=visible,
                 state=state,
             )
-            if self._is_calibrated[camera]:
-                self._place(track, table, row, time_ns, ego)
-            tracks.append(track)
+            for track_id, camera, class_id, score, first_ns, last_ns, visible, state, box in zip(
+                *columns, table.corners()[order].tolist(), strict=True
+            )
+        ]
+        if self._is_calibrated:
+            self._add_places(tracks, order, table, time_ns, ego)
         return tracks
 
-    def _place(self, track: Track, table: TrackTable, row: int, time_ns: int, ego: EgoMotion) -> None:
-        """Add what the ground plane knows about one track."""
-        since_ns = int(table.field("ground_since_ns")[row])
-        age_ns = time_ns - int(table.field("ground_seen_ns")[row])
-        if since_ns == 0 or age_ns > self._settings.max_place_age_s * NANOSECONDS_PER_SECOND:
-            return
-        x, y = table.field("ground_position")[row].tolist()
-        track.distance_m = math.hypot(x, y)
-        track.lateral_m = y
-        track.bearing_deg = math.degrees(math.atan2(y, x))
-        track.lane = lane_of((x, y), ego.curvature_1pm)
-        if time_ns - since_ns >= self._settings.settle_s * NANOSECONDS_PER_SECOND:
-            track.speed_mps = self._speed(table, row, (x, y), ego)
+    def _add_places(
+        self, tracks: Sequence[Track], order: NDArray[np.intp], table: TrackTable, time_ns: int, ego: EgoMotion
+    ) -> None:
+        """Add what the ground plane knows about each track."""
+        since_ns = table.field("ground_since_ns")[order]
+        age_ns = time_ns - table.field("ground_seen_ns")[order]
+        known = (since_ns != 0) & (age_ns <= self._settings.max_place_age_s * NANOSECONDS_PER_SECOND)
+        settled = known & (time_ns - since_ns >= self._settings.settle_s * NANOSECONDS_PER_SECOND)
+        settled &= table.field("ground_p11")[order].max(axis=1) <= self._settings.max_speed_std_mps**2
+        places = table.field("ground_position")[order].tolist()
+        speeds = _speeds_over_ground(table, order, ego)
+        for index in np.flatnonzero(known).tolist():
+            track, (x, y) = tracks[index], places[index]
+            track.distance_m = math.hypot(x, y)
+            track.lateral_m = y
+            track.bearing_deg = math.degrees(math.atan2(y, x))
+            track.lane = lane_of((x, y), ego.curvature_1pm)
+            if speeds is not None and settled[index]:
+                track.speed_mps = speeds[index]
 
-    def _speed(self, table: TrackTable, row: int, place: tuple[float, float], ego: EgoMotion) -> float | None:
-        if ego.speed_mps is None:
-            return None
-        std_mps = math.sqrt(float(table.field("ground_p11")[row].max()))
-        if std_mps > self._settings.max_speed_std_mps:
-            return None
-        yaw_rate_radps = ego.speed_mps * (ego.curvature_1pm or 0.0)
-        forward, left = table.field("ground_rate")[row].tolist()
-        x, y = place
-        return math.hypot(forward + ego.speed_mps - yaw_rate_radps * y, left + yaw_rate_radps * x)
+
+def _speeds_over_ground(table: TrackTable, order: NDArray[np.intp], ego: EgoMotion) -> list[float] | None:
+    """Relative motion plus the vehicle's own, in m/s; None while the vehicle's is not known."""
+    if ego.speed_mps is None:
+        return None
+    yaw_rate_radps = ego.speed_mps * (ego.curvature_1pm or 0.0)
+    forward, left = table.field("ground_rate")[order].T
+    x, y = table.field("ground_position")[order].T
+    speeds: list[float] = np.hypot(forward + ego.speed_mps - yaw_rate_radps * y, left + yaw_rate_radps * x).tolist()
+    return speeds

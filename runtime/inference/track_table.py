@@ -42,12 +42,13 @@ class TrackTable:
 
     def __init__(self, capacity: int) -> None:
         self._records: NDArray[Any] = np.zeros(capacity, _RECORD)
+        self._fields: dict[str, NDArray[Any]] = {name: self._records[name] for name in _RECORD.names or ()}
         self.capacity = capacity
         self.count = 0
 
     def field(self, name: str) -> NDArray[Any]:
         """A view of one field of the living records."""
-        return np.asarray(self._records[name][: self.count])
+        return self._fields[name][: self.count]
 
     def boxes(self) -> MotionState:
         """Motion of the boxes: centre x, y, width, height, in pixels and pixels per second."""
@@ -68,7 +69,7 @@ class TrackTable:
         kept = int(np.count_nonzero(wanted))
         if kept < self.count:
             self._records[:kept] = self._records[: self.count][wanted]
-            self._records["state"][kept : self.count] = None
+            self._fields["state"][kept : self.count] = None
             self.count = kept
 
     def grow(self, rows: int) -> NDArray[np.intp]:
@@ -77,5 +78,5 @@ class TrackTable:
         first = self.count
         self.count += added
         self._records[first : self.count] = np.zeros(added, _RECORD)
-        self._records["state"][first : self.count] = None
+        self._fields["state"][first : self.count] = None
         return np.arange(first, self.count)

@@ -8,9 +8,9 @@ Association has two thresholds (ByteTrack: Zhang et al., "Multi-Object Tracking 
 track counts from its second detection on, and then keeps its id until it has gone unseen for `coast_s`; meanwhile it
 coasts along its motion with `visible` False.
 
-What is not known is not a miss. A camera that is absent, or a tick without a prediction, leaves its tracks as they were:
-they move on, stay visible if they were, and do not age, up to `forget_s`. A camera whose image was held over from an
-earlier tick should be passed as absent, because the same image says nothing new.
+What is not known is not a miss. A camera that is absent, or a tick without a prediction, leaves its tracks as they
+were: they move on, stay visible if they were, and do not age, up to `forget_s`. A camera whose image was held over
+from an earlier tick should be passed as absent, because the same image says nothing new.
 
 Bounds: `max_tracks` over all cameras. When the table is full the weakest new detections are refused and counted.
 The same calls give the same tracks and ids; there is no clock and no randomness here.
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.formats.image_spec import Geometry
-from runtime.inference.association import ENLARGED_BY, choose, class_groups, overlap, pairs
+from runtime.inference.association import ENLARGED_BY, choose, class_groups, overlap, pairs, strongest_of_each
 from runtime.inference.ground import EgoMotion, GroundPlane
 from runtime.inference.track_report import GroundSettings, TrackReporter, follow_places
 from runtime.inference.track_table import NO_ID, TrackTable
@@ -41,6 +41,8 @@ RATE_STD_PER_S = 1.9
 RATE_DENSITY_PER_S = 1.0
 #: A new track may not start on top of one that is alive.
 TAKEN_OVERLAP = 0.5
+#: Two boxes of one group that overlap more than this are one object.
+SAME_OBJECT_OVERLAP = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ class Tracker:
 
     def _observe(self, detections: Detections, seen: NDArray[np.bool_], time_ns: int, dt_ns: int) -> None:
         """Match, correct, age and begin tracks of the cameras that delivered."""
-        usable = np.flatnonzero(seen[detections.camera]) if len(detections) else np.zeros(0, np.intp)
+        usable = self._distinct(detections, np.flatnonzero(seen[detections.camera]))
         box_px = detections.box_px[usable].astype(np.float64)
         rows, matched = self._match(detections, usable, box_px)
         observed = seen[self._table.field("camera")]
@@ -146,6 +148,12 @@ class Tracker:
         free = np.ones(usable.size, np.bool_)
         free[matched] = False
         self._begin(detections, usable, box_px, np.flatnonzero(free), time_ns)
+
+    def _distinct(self, detections: Detections, usable: IndexArray) -> IndexArray:
+        """The usable detections without those that see an object a second time under another class."""
+        group = self._groups[detections.class_id[usable]]
+        box_px, score = detections.box_px[usable].astype(np.float64), detections.score[usable].astype(np.float64)
+        return usable[strongest_of_each(detections.camera[usable], group, box_px, score, SAME_OBJECT_OVERLAP)]
 
     def _match(self, detections: Detections, usable: IndexArray, box_px: FloatArray) -> tuple[IndexArray, IndexArray]:
         """Rows of the table and the usable detections that belong to them."""
@@ -245,9 +253,21 @@ class Tracker:
         alive = unseen_ns <= settings.coast_s * NANOSECONDS_PER_SECOND
         alive &= time_ns - table.field("last_seen_ns") <= settings.forget_s * NANOSECONDS_PER_SECOND
         alive &= (table.field("track_id") != NO_ID) | table.field("visible")
+        alive &= ~_is_ghost(table)
         if geometries is not None:
             alive &= table.field("visible") | _inside(table, geometries)
         table.keep(alive)
+
+
+def _is_ghost(table: TrackTable) -> NDArray[np.bool_]:
+    """Unseen tracks that lie on a seen one: the object they followed goes on under the other id."""
+    visible, corners = table.field("visible"), table.corners()
+    rows, columns = pairs(table.field("camera"), table.field("group"), table.field("camera"), table.field("group"))
+    candidates = ~visible[rows] & visible[columns]
+    rows, columns = rows[candidates], columns[candidates]
+    ghost = np.zeros(table.count, np.bool_)
+    ghost[rows[overlap(corners[rows], corners[columns]) > SAME_OBJECT_OVERLAP]] = True
+    return ghost
 
 
 def _inside(table: TrackTable, geometries: Sequence[Geometry | None]) -> NDArray[np.bool_]:

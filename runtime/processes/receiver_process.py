@@ -13,8 +13,7 @@ from runtime.clock import SystemClock
 from runtime.config.receiver_config import ReceiverConfig
 from runtime.processes.shell import ProcessShell, StartError
 from runtime.recording.verify import verify_clip
-from runtime.uplink.authenticator import EnrolledVehicles
-from runtime.uplink.keys import KeyFileError, ensure_keys
+from runtime.uplink.keys import EnrolledVehicles, KeyFileError, ensure_keys
 from runtime.uplink.receiver import Receiver, ReceiverSettings
 from runtime.uplink.store import StoreLimits
 
@@ -40,7 +39,7 @@ def run_receiver_process(config: ReceiverConfig, stop: threading.Event) -> int:
         limits=StoreLimits(
             max_clip_bytes=config.max_clip_bytes,
             vehicle_quota_bytes=config.quota_per_vehicle,
-            quota_bytes=config.quota,
+            disk_reserve_bytes=config.disk_reserve,
         ),
     )
     try:

@@ -55,7 +55,7 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
     directories = make_directories(config)
     shell = ProcessShell("recorder", directories.status, clock, config.health.progress_timeout_s)
     with Spool.open(directories.spool, config.spool.quota) as spool:
-        settings = RecorderSettings(max_clip_s=config.recorder.max_clip_s)
+        settings = RecorderSettings(max_clip_s=config.max_clip_s)
         recorder = Recorder(directories.history, SpoolClipSink(spool), settings)
         shell.ready(f"recording into {directories.spool}")
         while not stop.wait(config.recorder.scan_interval_s):

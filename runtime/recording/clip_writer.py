@@ -150,6 +150,7 @@ def _write_manifest(writer: McapTopicWriter, manifest: ClipManifest) -> None:
     provenance = manifest.provenance.model_dump(exclude={"cameras", "model"})
     model = manifest.provenance.model.model_dump() if manifest.provenance.model else {}
     flat = {**provenance, **{f"model_{key}": value for key, value in model.items()}}
+    writer.flush()  # the manifest comes after all that it vouches for: a file cut short has none
     writer.metadata(PROVENANCE_METADATA, {key: str(value) for key, value in flat.items() if value is not None})
     writer.metadata(MANIFEST_METADATA, {"json": text})
     writer.attachment(MANIFEST_ATTACHMENT, "application/json", text.encode(), manifest.end_wall_ns)

@@ -100,7 +100,10 @@ def verify_clip(path: Path | str) -> ClipReport:
     with reader:
         if not reader.is_finished:
             report.problems.append(Problem("truncated", "; ".join(reader.damage)))
-        _Verification(reader, report).run()
+        try:
+            _Verification(reader, report).run()
+        except McapFileError as error:
+            report.problems.append(Problem("damaged", str(error)))
     return report
 
 
@@ -128,6 +131,8 @@ class _Verification:
         self._report.manifest = manifest
         self._read_messages(manifest)
         self._finish_decoding()
+        if self._reader.is_finished:
+            self._reader.check_data_section()
         for damage in self._reader.damage:
             if self._reader.is_finished:
                 self._problem("damaged", damage)

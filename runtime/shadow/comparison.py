@@ -55,10 +55,10 @@ def active_action(signals: SignalReader) -> Action:
         return Action(
             number(signals, "controller.accel_command_mps2"), number(signals, "controller.curvature_command_1pm")
         )
-    return Action(number(signals, "vehicle.accel_mps2"), _driven_curvature_1pm(signals))
+    return Action(number(signals, "vehicle.accel_mps2"), driven_curvature_1pm(signals))
 
 
-def _driven_curvature_1pm(signals: SignalReader) -> float | None:
+def driven_curvature_1pm(signals: SignalReader) -> float | None:
     """Curvature of the path from yaw rate and speed, where the car reports a yaw rate (left positive)."""
     yaw_rate_radps, speed_mps = number(signals, "vehicle.yaw_rate_radps"), number(signals, "vehicle.speed_mps")
     if yaw_rate_radps is None or speed_mps is None or speed_mps < MIN_SPEED_FOR_CURVATURE_MPS:

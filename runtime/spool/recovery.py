@@ -7,6 +7,7 @@ In this order, under the spool's lock:
    a file whose content is not what its name says becomes a tombstone and moves to `partial/`;
 4. rows without a file become tombstones, with an alarm;
 5. drafts whose writer is gone are marked partial and charged with their real size.
+A spool that is over its quota after that is brought back under it (`Reservations.enforce`).
 """
 
 from __future__ import annotations

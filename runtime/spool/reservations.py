@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runtime.clock import Clock
 from runtime.messages import Priority
-from runtime.spool.admission import Kind, Resident, choose_victims, evictable
+from runtime.spool.admission import HIGHEST_RANK, Kind, Resident, choose_victims, evictable
 from runtime.spool.clips import ClipDraft, QuotaExceededError, create_locked
 from runtime.spool.folder import SpoolFolder, drop_partial, unlink_clip
 from runtime.spool.ledger import Ledger, add_alarm, add_to_fact, entomb, residents, used_bytes
@@ -72,6 +72,22 @@ class Reservations:
             self._remove_victims(victims, growth_bytes, draft.priority)
         raise self._refusal(total_bytes, draft.priority)
 
+    def enforce(self) -> None:
+        """Bring a spool that was found over its quota back under it, in eviction order.
+
+        That happens when a recorder wrote more than it had reserved and died, or when the quota was lowered. Safety
+        clips stay even then, with an alarm.
+        """
+        with self._ledger.transaction() as connection:
+            excess_bytes = used_bytes(connection) - self.quota_bytes
+            if excess_bytes <= 0:
+                return
+            found = residents(connection)
+            victims = choose_victims(found, excess_bytes, HIGHEST_RANK) or evictable(found, HIGHEST_RANK)
+            self._settle(connection, victims, "the spool was found over its quota")
+            add_alarm(connection, self._clock.wall_ns(), f"found {excess_bytes} bytes over the quota")
+        self._remove(victims)
+
     def _shortfall(self, connection: sqlite3.Connection, wanted_bytes: int) -> int:
         """How many bytes must go first; not positive when there is room."""
         over_quota = used_bytes(connection) + wanted_bytes - self.quota_bytes
@@ -96,16 +112,21 @@ class Reservations:
     ) -> Sequence[Resident] | None:
         """Decide who goes and write that down; their files go after the commit."""
         victims = choose_victims(residents(connection), shortfall_bytes, priority.rank)
-        for victim in victims or ():
+        self._settle(connection, victims or (), f"evicted to make room for a clip of priority {priority.value}")
+        return victims
+
+    def _settle(self, connection: sqlite3.Connection, victims: Sequence[Resident], reason: str) -> None:
+        for victim in victims:
             if victim.kind is Kind.PENDING:
-                reason = f"evicted to make room for a clip of priority {priority.value}"
                 entomb(connection, victim.key, reason, self._clock.wall_ns())
                 add_to_fact(connection, "evicted", 1)
-        return victims
 
     def _remove_victims(self, victims: Sequence[Resident] | None, wanted_bytes: int, priority: Priority) -> None:
         if victims is None:
             raise self._refusal(wanted_bytes, priority)
+        self._remove(victims)
+
+    def _remove(self, victims: Sequence[Resident]) -> None:
         for victim in victims:
             if victim.kind is Kind.PARTIAL:
                 drop_partial(self.folder, self._ledger, victim.key, self._clock.wall_ns(), "evicted")

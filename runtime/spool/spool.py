@@ -99,6 +99,7 @@ class Spool:
     def _recover(self, damaged: bool) -> RecoveryReport:
         self.last_recovery = Recovery(self.folder, self._ledger, self._clock.wall_ns()).run(damaged)
         self._ledger.is_new = False
+        self._reservations.enforce()
         with self._ledger.transaction() as connection:
             fold_settled(connection, KEEP_SETTLED_ROWS)
         return self.last_recovery
@@ -226,6 +227,12 @@ class Spool:
         if row is None:
             raise UnknownClipError(f"no clip has number {n} in {self.folder.ledger}")
         return self._clip(row)
+
+    def knows_clip(self, clip_id: str) -> bool:
+        """True when a clip with this `clip_id` in its metadata was sealed and its row has not been folded yet."""
+        with self._ledger.reading() as connection:
+            query = "SELECT 1 FROM clips WHERE json_extract(metadata, '$.clip_id') = ? LIMIT 1"
+            return connection.execute(query, (clip_id,)).fetchone() is not None
 
     def mark_delivered(self, n: int) -> bool:
         """The receiver holds clip `n` durably: record that, then unlink it. False when that was known already.

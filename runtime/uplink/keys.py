@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import stat
+import struct
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,10 +48,10 @@ def checked_name(name: str) -> str:
 
 def checked_key(text: str, where: str) -> bytes:
     """A Z85 key from its text. Raises KeyFileError."""
-    key = text.strip().encode("ascii", "replace")
+    key = text.strip().encode("ascii", "backslashreplace")  # a character outside ASCII must not become a valid one
     try:
         decoded = z85.decode(key) if len(key) == Z85_KEY_LENGTH else b""
-    except (KeyError, ValueError, IndexError, OverflowError):
+    except (KeyError, ValueError, struct.error):  # a foreign character, or a group beyond 32 bits
         decoded = b""
     if len(decoded) != 32:
         raise KeyFileError(f"{where} holds no Z85 key of {Z85_KEY_LENGTH} characters: make one: `shadowrig keys new`")

@@ -45,13 +45,17 @@ Reply = tuple[str, Message]
 class Reception:
     """Answers vehicles. `handle` never raises for anything a message holds."""
 
-    def __init__(self, store: ClipStore, credit_bytes: int) -> None:
-        if credit_bytes < MAX_PAYLOAD_BYTES:
-            raise ValueError(f"credit_bytes is {credit_bytes}: at least one chunk of {MAX_PAYLOAD_BYTES} must fit")
+    def __init__(self, store: ClipStore, credit_bytes: int, chunk_bytes: int = MAX_PAYLOAD_BYTES) -> None:
+        if not 0 < chunk_bytes <= min(MAX_PAYLOAD_BYTES, credit_bytes):
+            raise ValueError(
+                f"chunk_bytes is {chunk_bytes}: at most {MAX_PAYLOAD_BYTES} fit into a message,"
+                f" and at most {credit_bytes} into the credit"
+            )
         self.received: Counter[str] = Counter()
         self.nacks: Counter[str] = Counter()
         self._store = store
         self._credit_bytes = credit_bytes
+        self._chunk_bytes = chunk_bytes
 
     def handle(self, vehicle: str, frames: Sequence[bytes | memoryview], wall_ns: int) -> list[Reply]:
         """The replies to one message of the vehicle whose key sent it, and ACKs to others that fell due with it."""
@@ -83,7 +87,7 @@ class Reception:
     def _welcome(self, message: Hello) -> Message:
         if message.version != PROTOCOL_VERSION:
             return self._nack("version", f"this receiver speaks version {PROTOCOL_VERSION}")
-        return Welcome(PROTOCOL_VERSION, self._credit_bytes, MAX_PAYLOAD_BYTES, self._store.limits.max_clip_bytes)
+        return Welcome(PROTOCOL_VERSION, self._credit_bytes, self._chunk_bytes, self._store.limits.max_clip_bytes)
 
     def _on_offer(self, key: ClipKey, message: Offer, payload: bytes | memoryview, wall_ns: int) -> Message:
         row = PartialRow(key, message.size_bytes, message.priority, checked_metadata(payload), (), None)

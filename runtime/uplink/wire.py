@@ -68,6 +68,11 @@ def digest(value: Any) -> bytes:
     return value
 
 
+def digest_or_nothing(value: Any) -> bytes:
+    """A SHA-256, or no bytes where a message is about no clip."""
+    return b"" if value == b"" else digest(value)
+
+
 def one_of(choices: Sequence[str]) -> Rule:
     """A string out of `choices`."""
 
@@ -95,6 +100,7 @@ Natural = Annotated[int, natural]
 Positive = Annotated[int, positive]
 Text = Annotated[str, text]
 Digest = Annotated[bytes, digest]
+OptionalDigest = Annotated[bytes, digest_or_nothing]
 RangeList = Annotated[Ranges, range_list]
 
 
@@ -170,7 +176,7 @@ class Nack:
     code: Text
     detail: Text
     n: Natural = 0
-    sha256: Annotated[bytes, lambda value: value if value == b"" else digest(value)] = b""
+    sha256: OptionalDigest = b""
     offset: Natural = 0
 
 

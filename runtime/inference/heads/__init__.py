@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from typing_extensions import assert_never
-
 from runtime.inference.heads import classification, control, hydra_detections, raw, segmentation, yolox
 from runtime.inference.heads.decoder import BatchLayout, HeadDecoder, HeadFault, TensorShape
 from runtime.inference.heads.specification import (
@@ -17,7 +15,6 @@ from runtime.inference.heads.specification import (
     ControlHead,
     Head,
     HydraDetectionsHead,
-    RawHead,
     SegmentationHead,
     YoloxHead,
 )
@@ -37,9 +34,7 @@ def build_decoder(head: Head, shapes: Mapping[str, tuple[int, ...]], layout: Bat
         return segmentation.SegmentationDecoder(head, shapes, layout)
     if isinstance(head, ClassificationHead):
         return classification.ClassificationDecoder(head, shapes, layout)
-    if isinstance(head, RawHead):
-        return raw.RawDecoder(head, shapes, layout)
-    assert_never(head)
+    return raw.RawDecoder(head, shapes, layout)
 
 
 def check_head(head: Head, shapes: Mapping[str, TensorShape], layout: BatchLayout) -> list[HeadFault]:
@@ -54,6 +49,4 @@ def check_head(head: Head, shapes: Mapping[str, TensorShape], layout: BatchLayou
         return segmentation.check(head, shapes, layout)
     if isinstance(head, ClassificationHead):
         return classification.check(head, shapes, layout)
-    if isinstance(head, RawHead):
-        return raw.check(head, shapes, layout)
-    assert_never(head)
+    return raw.check(head, shapes, layout)

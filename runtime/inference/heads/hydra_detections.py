@@ -20,7 +20,6 @@ from runtime.inference.heads.selection import strongest, suppress
 from runtime.inference.heads.specification import HydraDetectionsHead
 
 STATE_PROBABILITY = 0.5
-_NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
 
 
 class HydraDetectionsDecoder:
@@ -37,7 +36,7 @@ class HydraDetectionsDecoder:
         candidates = np.flatnonzero(heatmap.reshape(-1) >= self._head.score_threshold)
         row, class_id, y, x = np.unravel_index(candidates, heatmap.shape)
         score = heatmap.reshape(-1)[candidates]
-        peak = row_present[row] & _is_peak(heatmap, row, class_id, y, x, score)
+        peak = row_present[row] & _is_peak(heatmap, candidates, y, x)
         row, class_id, y, x, score = row[peak], class_id[peak], y[peak], x[peak], score[peak]
         best = strongest(row, score, self._head.max_per_camera)
         row, class_id, y, x, score = row[best], class_id[best], y[best], x[best], score[best]
@@ -100,18 +99,17 @@ def _stateful_class(head: HydraDetectionsHead) -> tuple[int, tuple[str, ...]]:
 
 
 def _is_peak(
-    heatmap: NDArray[np.float32],
-    row: NDArray[np.intp],
-    class_id: NDArray[np.intp],
-    y: NDArray[np.intp],
-    x: NDArray[np.intp],
-    score: NDArray[np.float32],
+    heatmap: NDArray[np.float32], cell: NDArray[np.intp], y: NDArray[np.intp], x: NDArray[np.intp]
 ) -> NDArray[np.bool_]:
     """True where no neighbour is higher. Looking at the few candidates beats a 3x3 maximum over every cell."""
-    peak = np.ones(score.size, np.bool_)
-    last_y, last_x = heatmap.shape[2] - 1, heatmap.shape[3] - 1
-    for dy, dx in _NEIGHBOURS:
-        # At the border the index stays inside and meets the cell itself or another true neighbour.
-        neighbour = heatmap[row, class_id, np.clip(y + dy, 0, last_y), np.clip(x + dx, 0, last_x)]
-        peak &= score >= neighbour
+    height, width = heatmap.shape[2:]
+    flat = heatmap.reshape(-1)
+    score = flat[cell]
+    peak = np.ones(cell.size, np.bool_)
+    # At the border a step stays where it is, and meets the cell itself or another true neighbour.
+    up, down = np.where(y > 0, -width, 0), np.where(y < height - 1, width, 0)
+    left, right = np.where(x > 0, -1, 0), np.where(x < width - 1, 1, 0)
+    for vertical in (up, 0, down):
+        for horizontal in (left, 0, right):
+            peak &= score >= flat[cell + vertical + horizontal]
     return peak

@@ -31,7 +31,6 @@ def test_missing_keys_come_with_an_example(tmp_path):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("quota: 1GB\n", "more than the whole quota"),
         ("max_clip_bytes: 200GB\n", "larger than a vehicle's quota"),
         ("keys: clips\n", "keys may not lie among the clips"),
     ],

@@ -122,7 +122,7 @@ def test_every_key_that_stands_twice_is_a_problem_and_the_first_value_stays_inta
     [
         ("a:\n\tb: 1\n", (2, 1), "spaces"),
         ("a: b: c\n", (1, 5), "quotes"),
-        ("a: [1, 2\nb: 3\n", (2, 2), "brackets"),
+        ("a: [1, 2\nb: 3\n", (2, 2), "bracket, opened in line 1"),
         ("a: &anchor [1]\nb: *anchor\n", (2, 4), "write the value out"),
         ("a: !!python/object/apply:os.system [ls]\n", (1, 4), "remove the tag"),
         ("---\na: 1\n---\nb: 2\n", (3, 1), "one document"),

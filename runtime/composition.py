@@ -1,0 +1,138 @@
+"""Puts the stages of a tick together; live and replay call the same functions, so that they run the same code.
+
+Problems of a model, a rig or rules come up as the `DocumentError` of their file, or as `CompositionError` where good
+files do not fit one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.camera_health import CameraHealthSignals
+from runtime.capture.assembler import Assembler
+from runtime.capture.camera_watch import CameraWatch
+from runtime.capture.monitor import HealthMonitor
+from runtime.capture.phase import InstantGrid
+from runtime.formats.durable_files import sha256_of
+from runtime.inference.backend import BackendError
+from runtime.inference.heads.decoder import BundleFitError
+from runtime.inference.network import Network
+from runtime.inference.tracking import Tracker
+from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.pipeline import Pipeline, Stages
+from runtime.recording.provenance import CameraProvenance, ModelProvenance, Provenance
+from runtime.rig import Rig, load_rig
+from runtime.shadow.comparison import Comparator
+from runtime.signals.table import SignalTable
+from runtime.version import package_version
+from triggers import RuleEngine, RuleSet, library_path, load_rules
+
+BUNDLED_MODELS = Path(__file__).resolve().parent / "models"
+RULE_LIBRARY = "library"
+
+
+class CompositionError(ValueError):
+    """Parts that are good in themselves do not fit together; the text says which and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """Which network to run, and how."""
+
+    bundle: Path
+    backend: str = "auto"
+    precision: str = "auto"
+    threads: int = 1
+
+
+@dataclass(slots=True)
+class TickParts:
+    """The stages of one tick and what reports want to see of them."""
+
+    pipeline: Pipeline
+    grid: InstantGrid
+    assembler: Assembler | None
+    network: Network | None
+    health: CameraHealthSignals
+    rules: RuleSet
+    engine: RuleEngine
+
+
+def find_bundle(name_or_path: str) -> Path:
+    """A bundled network by its name, or the folder of another. Raises CompositionError."""
+    for candidate in (BUNDLED_MODELS / name_or_path, Path(name_or_path)):
+        if (candidate / "model.yaml").is_file():
+            return candidate
+    bundled = ", ".join(sorted(path.name for path in BUNDLED_MODELS.iterdir())) if BUNDLED_MODELS.is_dir() else "none"
+    raise CompositionError(
+        f"no model bundle {name_or_path!r} (bundled: {bundled}; fix: name one of them, or a folder made by 'model import')"
+    )
+
+
+def open_network(choice: ModelChoice, cameras: Sequence[str]) -> Network:
+    """Load, check and warm the network for these cameras. Raises DocumentError, CompositionError."""
+    backend = "onnx" if choice.backend == "auto" else choice.backend
+    try:
+        return Network.open(choice.bundle, cameras, backend, choice.precision, choice.threads)
+    except (BundleFitError, BackendError) as error:
+        raise CompositionError(f"model {choice.bundle}: {error}") from error
+
+
+def open_rules(places: Sequence[str | Path]) -> RuleSet:
+    """Load rule files; `library` means the rules that come with the software. Raises DocumentError."""
+    return load_rules([library_path() if str(place) == RULE_LIBRARY else Path(place) for place in places])
+
+
+def compose_tick(
+    watches: Sequence[CameraWatch],
+    network: Network | None,
+    rig: Rig | None,
+    signals: SignalTable,
+    rules: RuleSet,
+    seed: int,
+    rate_hz: float,
+    reference_camera: str | None,
+) -> TickParts:
+    """The tick for these cameras. Without a network nothing is decoded and no framesets are made."""
+    cameras = tuple(watch.name for watch in watches)
+    grid = InstantGrid(round(NANOSECONDS_PER_SECOND / rate_hz), reference_camera)
+    assembler = Assembler(cameras, network.image_spec, grid) if network is not None and cameras else None
+    tracker = Tracker(cameras, rig) if assembler is not None else None
+    health = CameraHealthSignals(HealthMonitor(watches))
+    engine = RuleEngine(rules, seed=seed)
+    stages = Stages(signals, engine, Comparator(), health, assembler, network if assembler else None, tracker)
+    return TickParts(Pipeline(stages), grid, assembler, network, health, rules, engine)
+
+
+def describe_provenance(
+    vehicle: str,
+    config_sha256: str,
+    rules: RuleSet,
+    network: Network | None,
+    rig_path: Path | None,
+    cameras: Mapping[str, CameraProvenance],
+) -> Provenance:
+    """What every clip says about the software that made it."""
+    model = None
+    if network is not None:
+        said = network.description
+        model = ModelProvenance(
+            name=said.name, version=said.version, sha256=said.sha256, backend=said.backend, precision=said.precision
+        )
+    return Provenance(
+        software_version=package_version(),
+        vehicle=vehicle,
+        config_sha256=config_sha256,
+        rules_sha256=rules.fingerprint,
+        model=model,
+        engine=None,
+        calibration_sha256=None if rig_path is None else sha256_of(rig_path),
+        cameras=dict(cameras),
+    )
+
+
+def open_rig(path: Path | None) -> Rig | None:
+    """The camera calibration, if there is one. Raises DocumentError."""
+    return None if path is None else load_rig(path)

@@ -1,0 +1,109 @@
+"""Makes live camera and signal sources out of a configuration.
+
+A recorded drive named as `drive:` gives one paced camera for each of its own and all of its signals; sources listed
+one by one are added to it. Every source of one drive shares one epoch, so that cameras and signals stay together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runtime.capture.paced_sources import DriveCameraSource, video_file_source
+from runtime.capture.rtsp import RtspSource
+from runtime.capture.sources import CameraSource
+from runtime.capture.v4l2 import V4l2Source
+from runtime.capture.zeromq import ZeromqCameraSource
+from runtime.clock import Clock
+from runtime.config import sources as configured
+from runtime.config.rig_config import RigConfig
+from runtime.drives import Drive, DriveEpoch, open_drive
+from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.signals.can_bus import CanBusSource
+from runtime.signals.recorded import RecordedSignalSource
+from runtime.signals.sources import SignalSource
+from runtime.signals.zeromq import ZeromqSignalSource
+
+#: Paced sources begin this long after they are made: threads have started by then, and nothing is late at once.
+LEAD_IN_NS = NANOSECONDS_PER_SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCamera:
+    """One camera of the rig and what is expected of it."""
+
+    name: str
+    source: CameraSource
+    rate_hz: float | None = None
+    size: tuple[int, int] | None = None
+
+
+@dataclass(slots=True)
+class LiveSources:
+    """Everything that a configuration names as a source."""
+
+    cameras: list[LiveCamera] = field(default_factory=list)
+    signals: list[SignalSource] = field(default_factory=list)
+    epoch: DriveEpoch | None = None  # of the drive that is played, if one is
+
+
+class SourceBuilder:
+    """Opens drives once each and builds sources. Raises DocumentError for a bad drive."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._drives: dict[Path, Drive] = {}
+        self._start_ns = 0
+
+    def camera_names(self, config: RigConfig) -> tuple[str, ...]:
+        """The rig's cameras in order: those of the played drive, then those listed."""
+        played = () if config.drive is None else tuple(self._drive(config.drive).cameras)
+        return (*played, *config.cameras)
+
+    def build(self, config: RigConfig) -> LiveSources:
+        """All cameras and signal sources of a configuration; recorded ones begin to play `LEAD_IN_NS` from now."""
+        self._start_ns = self._clock.now_ns() + LEAD_IN_NS
+        sources = LiveSources()
+        if config.drive is not None:
+            drive = self._drive(config.drive)
+            sources.epoch = self._epoch(drive)
+            sources.cameras += [
+                LiveCamera(name, DriveCameraSource(camera, self._clock, sources.epoch))
+                for name, camera in drive.cameras.items()
+            ]
+            sources.signals.append(RecordedSignalSource(drive, self._clock, sources.epoch))
+        sources.cameras += [self._camera(name, camera) for name, camera in config.cameras.items()]
+        sources.signals += [self._signal(source) for source in config.signals.sources]
+        return sources
+
+    def _drive(self, path: Path) -> Drive:
+        if path not in self._drives:
+            self._drives[path] = open_drive(path)
+        return self._drives[path]
+
+    def _epoch(self, drive: Drive) -> DriveEpoch:
+        return DriveEpoch(drive.start_ns, self._start_ns)
+
+    def _camera(self, name: str, camera: configured.CameraConfig) -> LiveCamera:
+        size = (camera.width, camera.height) if camera.width and camera.height else None
+        return LiveCamera(name, self._camera_source(name, camera.source), camera.rate_hz, size)
+
+    def _camera_source(self, name: str, source: configured.CameraSourceConfig) -> CameraSource:
+        if isinstance(source, configured.DriveCameraSource):
+            drive = self._drive(source.path)
+            return DriveCameraSource(drive.cameras[source.camera or name], self._clock, self._epoch(drive), name)
+        if isinstance(source, configured.VideoSource):
+            return video_file_source(name, source.path, self._clock, loop=source.loop, live_start_ns=self._start_ns)
+        if isinstance(source, configured.RtspSource):
+            return RtspSource(name, source.address, self._clock, transport=source.transport)
+        if isinstance(source, configured.V4l2Source):
+            return V4l2Source(name, source.device, self._clock, input_format=source.input_format)
+        return ZeromqCameraSource(name, source.address, self._clock, bind=source.bind)
+
+    def _signal(self, source: configured.SignalSourceConfig) -> SignalSource:
+        if isinstance(source, configured.DriveSignalSource):
+            drive = self._drive(source.path)
+            return RecordedSignalSource(drive, self._clock, self._epoch(drive))
+        if isinstance(source, configured.CanSource):
+            return CanBusSource(source.interface, source.channel, source.dbc, source.signals, self._clock, source.strict)
+        return ZeromqSignalSource(source.address, self._clock, bind=source.bind)

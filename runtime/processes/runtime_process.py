@@ -1,0 +1,318 @@
+"""The runtime: cameras and signals in, ticks on the beat, everything into history. It never touches disk or network.
+
+Threads: one for each camera, one for each signal source, one encoder, one that writes history, and the tick itself.
+The tick hands its report to bounded queues and counts what they refuse. Status is written by a thread of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import zmq
+
+from runtime.capture.camera_path import CameraPath
+from runtime.capture.camera_thread import CameraThread, PacketSink
+from runtime.capture.camera_watch import CameraWatch
+from runtime.capture.conditioning import EncodingWorker
+from runtime.clock import Clock, SystemClock
+from runtime.composition import (
+    CompositionError,
+    ModelChoice,
+    compose_tick,
+    describe_provenance,
+    open_network,
+    open_rig,
+    open_rules,
+)
+from runtime.config.rig_config import RigConfig
+from runtime.health.garbage import SlackCollector
+from runtime.health.histogram import LatencyHistogram
+from runtime.health.realtime import RealtimeReport, apply_to_process, apply_to_thread
+from runtime.health.telemetry import TelemetryPublisher
+from runtime.live_sources import LiveCamera, LiveSources, SourceBuilder
+from runtime.messages import NANOSECONDS_PER_MILLISECOND, Firing, Packet, SignalSample, TickReport
+from runtime.metronome import Metronome
+from runtime.processes.shell import ProcessShell, StartError, log, make_directories
+from runtime.recording.history_sink import HistorySink
+from runtime.recording.history_writer import HistoryWriter
+from runtime.recording.provenance import CameraProvenance
+from runtime.recording.sessions import SessionRecord
+from runtime.shadow.scoreboard import Scoreboard
+from runtime.signals.table import SignalTable
+
+#: Firings that the status file lists, newest last.
+LISTED_FIRINGS = 1000
+#: Share of a period between exposure and tick where the configuration says `auto`.
+AUTO_PHASE = 0.5
+
+
+def run_runtime(config: RigConfig, stop: threading.Event) -> int:
+    """Tick until `stop`. Raises DocumentError and StartError before anything is started."""
+    clock = SystemClock()
+    runtime = LiveRuntime(config, clock)
+    runtime.start()
+    try:
+        runtime.tick_until(stop)
+    finally:
+        runtime.stop()
+    return 0
+
+
+class TickFigures:
+    """What the ticks have been so far. Written by the tick, read by the status thread."""
+
+    def __init__(self) -> None:
+        self.ticks = 0
+        self.framesets = 0
+        self.latency = LatencyHistogram()
+        self.stages: dict[str, LatencyHistogram] = {}
+        self.scoreboard = Scoreboard()
+        self.firings: deque[Firing] = deque(maxlen=LISTED_FIRINGS)
+        self.firing_count = 0
+
+    def add(self, report: TickReport, result_ns: int) -> None:
+        """Count one tick whose result was there at `result_ns`."""
+        self.ticks += 1
+        if report.frameset is not None and not report.frameset.is_empty:
+            self.framesets += 1
+            self.latency.record_ns(max(0, result_ns - report.time_ns))
+        for stage, milliseconds in report.timings_ms.items():
+            self.stages.setdefault(stage, LatencyHistogram()).record_ns(round(milliseconds * NANOSECONDS_PER_MILLISECOND))
+        if report.comparison is not None:
+            self.scoreboard.add(report.comparison)
+        self.firings.extend(report.firings)
+        self.firing_count += len(report.firings)
+
+
+class LiveRuntime:
+    """The composed runtime. Everything is loaded and allocated by the constructor; `start` starts the threads."""
+
+    def __init__(self, config: RigConfig, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._directories = make_directories(config)
+        self._shell = ProcessShell("runtime", self._directories.status, clock, config.health.progress_timeout_s)
+        builder = SourceBuilder(clock)
+        self._network = _open_network(config, builder.camera_names(config))
+        rules = open_rules(config.rules.files)
+        rig = open_rig(config.rig)
+        self._sources = builder.build(config)  # last: a recorded drive begins to play from here on
+        self._watches = [CameraWatch(camera.name, camera.size, clock.now_ns()) for camera in self._sources.cameras]
+        self._table = SignalTable(config.signals.timeouts_s, config.signals.default_timeout_s)
+        reference = config.tick.reference_camera or (self._watches[0].name if self._watches else None)
+        self.parts = compose_tick(
+            self._watches, self._network, rig, self._table, rules, config.rules.seed, config.tick.rate_hz, reference
+        )
+        self._sink = HistorySink(self._open_history())
+        self._encoder = EncodingWorker(self._keep_packet)
+        pairs = zip(self._sources.cameras, self._watches, strict=True)
+        self._cameras = [self._camera_thread(camera, watch) for camera, watch in pairs]
+        self._metronome = Metronome(self.parts.grid, self._phase_ns(), clock)
+        self._telemetry = _open_telemetry(config.health.telemetry)
+        self._collector = SlackCollector()
+        self._realtime = RealtimeReport()
+        self._realtime_lock = threading.Lock()
+        self._leave = threading.Event()
+        self._status_thread = threading.Thread(target=self._publish_regularly, name="status", daemon=True)
+        self.figures = TickFigures()
+
+    # Start and stop
+
+    def start(self) -> None:
+        """Start every thread; the grid starts now, so that ticks come even when no camera ever does."""
+        self._sink.start()
+        self._encoder.start()
+        for source in self._sources.signals:
+            source.start(self._take_sample)
+        for camera in self._cameras:
+            camera.start()
+        self._status_thread.start()
+        self._note(apply_to_process(self._config.realtime.lock_memory))
+        self._shell.ready(f"ticking at {self._config.tick.rate_hz:g} Hz over {len(self._cameras)} cameras")
+
+    def stop(self) -> None:
+        """Stop sources, write what is queued, and leave history cleanly closed."""
+        self._shell.stopping("closing history")
+        self._leave.set()
+        for camera in self._cameras:
+            camera.stop()
+        for source in self._sources.signals:
+            source.stop()
+        for camera in self._cameras:
+            if not camera.join(2.0):
+                log.warning("camera %s did not end in time", camera.watch.name)
+        self._encoder.stop()
+        if not self._sink.stop(self._config.health.shutdown_timeout_s or 1.0):
+            log.error("history was not closed in time: the recorder will call this run crashed")
+        self._status_thread.join(5.0)
+        if self._telemetry is not None:
+            self._telemetry.close()
+        self._shell.close(self._status)
+
+    # The tick
+
+    def tick_until(self, stop: threading.Event) -> None:
+        """The loop of ticks, on the calling thread."""
+        realtime = self._config.realtime
+        self._note(apply_to_thread("tick", realtime.tick_priority, realtime.tick_cpus))
+        self.parts.grid.start(self._clock.now_ns())
+        self._collector.start()
+        try:
+            while (instant := self._metronome.wait_for_next(stop)) is not None:
+                self._tick(instant)
+        finally:
+            self._collector.stop()
+
+    def _tick(self, instant: int) -> None:
+        grid = self.parts.grid
+        report = self.parts.pipeline.tick(instant, grid.time_of(instant), self._clock.wall_ns())
+        result_ns = self._clock.now_ns()
+        self.figures.add(report, result_ns)
+        if self._telemetry is not None:
+            self._telemetry.publish(report, result_ns)
+        self._sink.tick(report)
+        for firing in report.firings:
+            self._sink.firing(firing)
+        self._shell.progress()
+        next_beat_ns = grid.time_of(instant + 1) + self._phase_ns()
+        self._collector.offer(next_beat_ns - self._clock.now_ns())
+
+    def _phase_ns(self) -> int:
+        tick = self._config.tick
+        if tick.phase_ms == "auto":
+            return round(AUTO_PHASE * 1e9 / tick.rate_hz)
+        return round(tick.phase_ms * NANOSECONDS_PER_MILLISECOND)
+
+    def _keep_packet(self, packet: Packet) -> None:
+        self._sink.packet(packet)  # a refusal is counted by the sink
+
+    def _take_sample(self, sample: SignalSample) -> None:
+        self._table.offer(sample)
+        self._sink.signals([sample])
+
+    # Composition
+
+    def _camera_thread(self, camera: LiveCamera, watch: CameraWatch) -> CameraThread:
+        realtime = self._config.realtime
+
+        def ask_for_rights() -> None:
+            self._note(apply_to_thread(f"camera {watch.name}", realtime.capture_priority, realtime.capture_cpus))
+
+        path = CameraPath(watch, self.parts.assembler)
+        sink = PacketSink(self._keep_packet, self._encoder)
+        return CameraThread(camera.source, path, self._clock, sink, on_start=ask_for_rights)
+
+    def _open_history(self) -> HistoryWriter:
+        config = self._config
+        cameras = {
+            camera.name: CameraProvenance(rate_hz=camera.rate_hz or 0.0, width=(camera.size or (0, 0))[0], height=(camera.size or (0, 0))[1])
+            for camera in self._sources.cameras
+        }
+        provenance = describe_provenance(
+            config.vehicle.id, config.fingerprint(), self.parts.rules, self._network, config.rig, cameras
+        )
+        session = SessionRecord(
+            session=f"{self._clock.wall_ns():020d}-{os.getpid()}",
+            pid=os.getpid(),
+            started_wall_ns=self._clock.wall_ns(),
+            history_s=config.history.seconds,
+            provenance=provenance,
+        )
+        try:
+            return HistoryWriter(self._directories.history, config.history.seconds, config.history.max_bytes, session)
+        except OSError as error:
+            raise StartError(f"history cannot be written in {self._directories.history}: {error}") from error
+
+    # Status
+
+    def _note(self, report: RealtimeReport) -> None:
+        with self._realtime_lock:
+            self._realtime += report
+
+    def _publish_regularly(self) -> None:
+        while not self._leave.wait(self._config.health.status_interval_s):
+            self._shell.publish(self._status())
+
+    def _status(self) -> Mapping[str, Any]:
+        figures, epoch = self.figures, self._sources.epoch
+        return {
+            "ticks": figures.ticks,
+            "framesets": figures.framesets,
+            "framesets_dropped": self._metronome.skipped,
+            "latency_ms": figures.latency.to_dict(),
+            "stages_ms": {stage: histogram.to_dict() for stage, histogram in list(figures.stages.items())},
+            "phase_ms": self._phase_ns() / NANOSECONDS_PER_MILLISECOND,
+            "cameras": self._camera_status(),
+            "firing_count": figures.firing_count,
+            "firings": [_listed(firing) for firing in list(figures.firings)],
+            "rules": [rule.name for rule in self.parts.rules.rules],
+            "suppressed": {rule: dict(reasons) for rule, reasons in self.parts.engine.suppressed.items()},
+            "agreement": figures.scoreboard.to_dict(),
+            "model": _model(self._network),
+            "epoch": None if epoch is None else {"drive_start_ns": epoch.drive_start_ns, "live_start_ns": epoch.live_start_ns},
+            "history": {"refused": self._sink.refused(), "errors": self._sink.errors()},
+            "encoder": {"refused": self._encoder.refused, "errors": self._encoder.errors, "last_error": self._encoder.last_error},
+            "realtime": self._realtime.to_list(),
+        }
+
+    def _camera_status(self) -> dict[str, Any]:
+        frames = {} if self.parts.assembler is None else self.parts.assembler.counters()
+        latest = self.parts.health.latest
+        status = {}
+        for watch in self._watches:
+            counters, frame = watch.counters, frames.get(watch.name)
+            health = latest.get(watch.name)
+            status[watch.name] = {
+                "state": watch.connection if health is None else health.state,
+                "detail": watch.error if health is None else health.detail,
+                "packets": counters.packets,
+                "bytes": counters.bytes,
+                "lost": counters.lost,
+                "decode_errors": counters.decode_errors,
+                "reconnects": counters.reconnects,
+                "received": 0 if frame is None else frame.received,
+                "missing": 0 if frame is None else frame.missing,
+                "late": 0 if frame is None else frame.late,
+                "held": 0 if frame is None else frame.held,
+            }
+        return status
+
+
+def _open_network(config: RigConfig, cameras: tuple[str, ...]) -> Any:
+    if config.model is None or not cameras:
+        return None
+    model = config.model
+    try:
+        return open_network(ModelChoice(model.bundle, model.backend, model.precision, model.threads), cameras)
+    except CompositionError as error:
+        raise StartError(str(error)) from error
+
+
+def _open_telemetry(address: str | None) -> TelemetryPublisher | None:
+    if address is None:
+        return None
+    try:
+        return TelemetryPublisher(address)
+    except zmq.ZMQError as error:
+        raise StartError(f"health.telemetry {address!r} cannot be bound: {error}") from error
+
+
+def _model(network: Any) -> dict[str, str] | None:
+    if network is None:
+        return None
+    said = network.description
+    return {"name": said.name, "backend": said.backend, "precision": said.precision, "sha256": said.sha256}
+
+
+def _listed(firing: Firing) -> dict[str, Any]:
+    return {
+        "rule": firing.rule,
+        "mono_ns": firing.time_ns,
+        "wall_ns": firing.wall_ns,
+        "sequence": firing.sequence,
+        "operands": dict(firing.operands),
+    }

@@ -1,0 +1,218 @@
+"""Each way in which a clip can be bad is named as exactly that."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from recorded_rig import CAMERAS, PERIOD_NS, SECOND_NS, START_NS, firing
+
+from runtime.formats.mcap_files import McapTopicReader, McapTopicWriter, RawMessage
+from runtime.formats.topics import video_topic
+from runtime.messages import Packet
+from runtime.recording.clip_sink import FolderClipSink
+from runtime.recording.manifest import MANIFEST_ATTACHMENT, MANIFEST_METADATA, PROVENANCE_METADATA
+from runtime.recording.recorder import Recorder
+from runtime.recording.verify import verify_clip
+
+
+def codes(path: Path) -> set[tuple[str, str | None]]:
+    return {(problem.code, problem.camera) for problem in verify_clip(path).problems}
+
+
+def rewrite(
+    clip: Path,
+    change: Callable[[RawMessage], Iterator[RawMessage]] | None = None,
+    manifest: Callable[[dict[str, Any]], None] | None = None,
+    leave_out: frozenset[str] = frozenset(),
+) -> Path:
+    """The clip written anew as a faulty or lying writer would have left it."""
+    bad = clip.with_name("bad.mcap")
+    with McapTopicReader(clip) as reader, McapTopicWriter(bad) as writer:
+        text = reader.attachments()[MANIFEST_ATTACHMENT].decode()
+        if manifest is not None:
+            fields = json.loads(text)
+            manifest(fields)
+            text = json.dumps(fields)
+        for message in reader.messages():
+            for item in change(message) if change else (message,):
+                writer.write(item.channel, item.data, item.time_ns, item.wall_ns, item.sequence)
+        if PROVENANCE_METADATA not in leave_out:
+            writer.metadata(PROVENANCE_METADATA, reader.metadata()[PROVENANCE_METADATA])
+        if MANIFEST_METADATA not in leave_out:
+            writer.metadata(MANIFEST_METADATA, {"json": text})
+        if MANIFEST_ATTACHMENT not in leave_out:
+            writer.attachment(MANIFEST_ATTACHMENT, "application/json", text.encode())
+    return bad
+
+
+def replace_packet(
+    camera: str, sequence: int, change: Callable[[Packet], Packet | None]
+) -> Callable[[RawMessage], Iterator[RawMessage]]:
+    from runtime.formats.foxglove_messages import encode_video
+
+    def one(message: RawMessage) -> Iterator[RawMessage]:
+        if message.topic != video_topic(camera) or message.sequence != sequence:
+            yield message
+        elif (packet := change(message.packet())) is not None:
+            yield replace(message, data=encode_video(packet))
+
+    return one
+
+
+def test_a_clip_rewritten_without_change_is_good(clip: Path) -> None:
+    assert verify_clip(rewrite(clip)).problems == []
+
+
+def test_a_file_that_is_no_mcap(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mcap"
+    path.write_bytes(b"GIF89a, honestly")
+    assert codes(path) == {("not_mcap", None)}
+
+
+def test_an_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mcap"
+    path.touch()
+    assert codes(path) == {("not_mcap", None)}
+
+
+def test_a_truncated_file_says_to_which_byte_it_reads(clip: Path) -> None:
+    whole = clip.read_bytes()
+    clip.write_bytes(whole[: len(whole) // 4])
+    report = verify_clip(clip)
+    truncated = [problem for problem in report.problems if problem.code == "truncated"]
+    assert len(truncated) == 1
+    assert f"of {len(whole) // 4}" in truncated[0].message
+    assert ("manifest", None) in codes(clip)
+
+
+def test_a_flipped_bit_is_found_wherever_it_is(clip: Path) -> None:
+    whole = clip.read_bytes()
+    places = random.Random(7).sample(range(len(whole)), 16)
+    for place in (0, 9, len(whole) - 1, *places):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << (place % 8)
+        clip.write_bytes(damaged)
+        assert {"damaged", "truncated", "not_mcap"} & {code for code, _ in codes(clip)}, f"bit flip at byte {place}"
+
+
+def test_a_flipped_bit_in_a_payload_behind_a_good_checksum(clip: Path) -> None:
+    def flip(packet: Packet) -> Packet:
+        return replace(packet, data=packet.data[:-3] + bytes([packet.data[-3] ^ 1]) + packet.data[-2:])
+
+    assert ("payload_hash", "rear") in codes(rewrite(clip, replace_packet("rear", 100, flip)))
+    assert not {camera for _, camera in codes(clip.with_name("bad.mcap"))} - {"rear"}
+
+
+def test_a_missing_manifest(clip: Path) -> None:
+    assert codes(rewrite(clip, leave_out=frozenset({MANIFEST_ATTACHMENT}))) == {("manifest", None)}
+
+
+def test_a_manifest_that_is_not_the_one_in_the_metadata(clip: Path) -> None:
+    assert codes(rewrite(clip, leave_out=frozenset({MANIFEST_METADATA}))) == {("manifest", None)}
+
+
+def test_a_manifest_with_a_missing_part_names_it(clip: Path) -> None:
+    def remove(fields: dict[str, Any]) -> None:
+        del fields["provenance"]["rules_sha256"]
+        del fields["cameras"]["rear"]["sha256"]
+
+    (problem,) = verify_clip(rewrite(clip, manifest=remove)).problems
+    assert "provenance.rules_sha256" in problem.message
+    assert "cameras.rear.sha256" in problem.message
+
+
+def test_missing_provenance(clip: Path) -> None:
+    assert codes(rewrite(clip, leave_out=frozenset({PROVENANCE_METADATA}))) == {("provenance", None)}
+
+
+def test_a_lost_frame(clip: Path) -> None:
+    found = codes(rewrite(clip, replace_packet("rear", 100, lambda packet: None)))
+    assert {("frame_count", "rear"), ("gaps", "rear"), ("payload_hash", "rear"), ("topic_count", None)} <= found
+    assert {camera for _, camera in found} <= {"rear", None}
+
+
+def test_a_first_frame_that_is_no_key_frame(clip: Path) -> None:
+    with McapTopicReader(clip) as reader:
+        first = next(reader.packets("rear"))
+    found = codes(rewrite(clip, replace_packet("rear", first.sequence, lambda packet: None)))
+    assert ("key_frame_first", "rear") in found
+    assert ("decode", "rear") in found
+
+
+def test_a_key_frame_without_parameter_sets(clip: Path) -> None:
+    def strip(packet: Packet) -> Packet:
+        return replace(packet, data=packet.data[packet.data.index(b"\x00\x00\x01\x65") :])
+
+    with McapTopicReader(clip) as reader:
+        key = [packet for packet in reader.packets("rear") if packet.is_key][1]
+    assert ("parameter_sets", "rear") in codes(rewrite(clip, replace_packet("rear", key.sequence, strip)))
+
+
+def test_a_packet_that_is_not_annex_b(clip: Path) -> None:
+    def length_prefixed(packet: Packet) -> Packet:
+        unit = packet.data.lstrip(b"\x00")[1:]
+        return replace(packet, data=len(unit).to_bytes(4, "big") + unit)
+
+    assert ("annex_b", "rear") in codes(rewrite(clip, replace_packet("rear", 101, length_prefixed)))
+
+
+def test_more_than_one_gop_of_pre_roll(clip: Path) -> None:
+    def later(fields: dict[str, Any]) -> None:
+        fields["requested_start_ns"] += SECOND_NS
+
+    assert ("pre_roll", "rear") in codes(rewrite(clip, manifest=later))
+
+
+def test_a_pre_roll_that_starts_late_without_saying_so(clip: Path) -> None:
+    def earlier(fields: dict[str, Any]) -> None:
+        fields["requested_start_ns"] -= SECOND_NS
+
+    assert {("pre_roll", camera) for camera in CAMERAS} <= codes(rewrite(clip, manifest=earlier))
+
+
+def test_a_camera_that_the_manifest_does_not_know(clip: Path) -> None:
+    def forget(fields: dict[str, Any]) -> None:
+        del fields["cameras"]["rear"]
+
+    assert ("cameras", "rear") in codes(rewrite(clip, manifest=forget))
+
+
+def test_b_frames_are_named(record_history: Callable[..., Path], tmp_path: Path) -> None:
+    from fractions import Fraction
+
+    import av
+    import numpy as np
+
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = 160, 96, "yuv420p"
+    encoder.time_base, encoder.framerate = Fraction(1, 20), Fraction(20)
+    encoder.options = {
+        "preset": "fast",
+        "bf": "2",
+        "x264-params": "keyint=20:scenecut=0:b-adapt=0:annexb=1:repeat-headers=1",
+    }
+    gradient = np.tile(np.arange(160, dtype=np.uint8), (144, 1))
+    encoded = []
+    for index in range(200):
+        frame = av.VideoFrame.from_ndarray(np.roll(gradient, index, axis=1), format="yuv420p")
+        frame.pts = index
+        encoded += encoder.encode(frame)
+    packets = [
+        Packet("rear", i, START_NS + i * PERIOD_NS, START_NS + i * PERIOD_NS, "h264", p.is_keyframe, bytes(p))
+        for i, p in enumerate(encoded)
+    ]
+    history = record_history(firing(6.0), packets={"rear": packets})
+    (clip,) = Recorder(history, FolderClipSink(tmp_path / "clips")).step(START_NS + 14 * SECOND_NS)
+    assert ("b_frames", "rear") in codes(clip.path)
+
+
+def test_the_report_as_json_names_code_and_camera(clip: Path) -> None:
+    report = verify_clip(rewrite(clip, replace_packet("rear", 100, lambda packet: None))).to_json()
+    assert report["ok"] is False
+    assert ("frame_count", "rear") in [(problem["code"], problem["camera"]) for problem in report["problems"]]
+    assert json.loads(json.dumps(report)) == report

@@ -1,0 +1,135 @@
+"""Sealing, delivering and entombing: what becomes of one clip."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from runtime.clock import ManualClock
+from runtime.messages import Priority
+from runtime.spool import ClipState, SealError, Spool, SpooledClip, UnknownClipError
+
+QUOTA_BYTES = 64 << 20
+
+
+@pytest.fixture
+def spool(tmp_path: Path):
+    with Spool.open(tmp_path / "spool", QUOTA_BYTES, clock=ManualClock(wall_offset_ns=7)) as opened:
+        yield opened
+
+
+def seal(spool: Spool, content: bytes = b"clip", priority: Priority = Priority.NORMAL, **metadata) -> SpooledClip:
+    draft = spool.begin(len(content), priority)
+    draft.path.write_bytes(content)
+    return spool.seal(draft, metadata)
+
+
+def test_a_sealed_clip_is_named_by_number_and_hash(spool):
+    clip = seal(spool, b"frames", rule="takeover")
+    digest = hashlib.sha256(b"frames").hexdigest()
+    assert clip.path.name == f"000000000001-{digest[:16]}.mcap"
+    assert clip.path.read_bytes() == b"frames"
+    assert (clip.sha256, clip.size_bytes, clip.sealed_wall_ns) == (digest, 6, 7)
+    assert spool.clip(1) == clip
+    assert spool.clip(1).metadata == {"rule": "takeover"}
+
+
+def test_numbers_have_no_gaps_and_survive_reopening(tmp_path):
+    for n in range(1, 4):
+        with Spool.open(tmp_path, QUOTA_BYTES) as spool:
+            assert seal(spool, os.urandom(8)).n == n
+
+
+def test_the_most_urgent_clip_is_delivered_first_and_the_oldest_of_its_class(spool):
+    for priority in (Priority.LOW, Priority.NORMAL, Priority.SAFETY, Priority.NORMAL):
+        seal(spool, os.urandom(4), priority)
+    assert [clip.n for clip in spool.pending()] == [3, 2, 4, 1]
+    assert [clip.n for clip in spool.pending(limit=2)] == [3, 2]
+
+
+def test_a_delivered_clip_leaves_the_disk_and_stays_in_the_ledger(spool):
+    clip = seal(spool)
+    assert spool.mark_delivered(clip.n)
+    assert not clip.path.exists()
+    assert not spool.mark_delivered(clip.n), "a second DONE changes nothing"
+    assert spool.clip(clip.n).state is ClipState.DELIVERED
+    counts = spool.counts()
+    assert (counts.sealed, counts.delivered, counts.pending, counts.bytes_used) == (1, 1, 0, 0)
+
+
+def test_a_tombstone_keeps_its_reason_until_the_receiver_knows(spool):
+    clip = seal(spool)
+    assert spool.tombstone(clip.n, "exclusion zone")
+    assert not clip.path.exists()
+    assert [(t.n, t.reason) for t in spool.unreported_tombstones()] == [(1, "exclusion zone")]
+    spool.mark_tombstone_reported(1)
+    assert spool.unreported_tombstones() == []
+    assert "clip 1: exclusion zone" in spool.alarms()
+
+
+def test_delivered_is_final_but_a_late_done_beats_a_tombstone(spool):
+    first, second = seal(spool, b"a"), seal(spool, b"b")
+    spool.mark_delivered(first.n)
+    assert not spool.tombstone(first.n, "too late")
+    spool.tombstone(second.n, "evicted")
+    assert spool.mark_delivered(second.n)
+    assert spool.counts().delivered == 2
+
+
+def test_an_unknown_number_is_an_error(spool):
+    with pytest.raises(UnknownClipError, match="number 9"):
+        spool.mark_delivered(9)
+    with pytest.raises(UnknownClipError):
+        spool.tombstone(9, "reason")
+
+
+def test_metadata_that_cannot_travel_is_refused_and_the_draft_survives(spool):
+    draft = spool.begin(10)
+    draft.path.write_bytes(b"x")
+    with pytest.raises(ValueError, match="metadata is"):
+        spool.seal(draft, {"manifest": "m" * 70_000})
+    assert spool.seal(draft, {}).n == 1
+
+
+def test_an_empty_draft_is_not_a_clip(spool):
+    draft = spool.begin(10)
+    with pytest.raises(ValueError, match="empty"):
+        spool.seal(draft, {})
+    spool.discard(draft)
+    assert not draft.path.exists()
+    assert spool.counts().bytes_used == 0
+
+
+def test_a_failed_fsync_gives_no_number_and_keeps_the_draft_as_partial(spool, monkeypatch):
+    draft = spool.begin(10)
+    draft.path.write_bytes(b"frames")
+
+    def failing(path: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("runtime.spool.spool.sync_file", failing)
+    with pytest.raises(SealError, match="Input/output error"):
+        spool.seal(draft, {})
+    monkeypatch.undo()
+    assert spool.counts().sealed == 0
+    assert [partial.path for partial in spool.recover() and spool.partial()] == [draft.path]
+    assert seal(spool, b"again").n == 1
+
+
+def test_old_settled_rows_become_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr("runtime.spool.spool.KEEP_SETTLED_ROWS", 2)
+    with Spool.open(tmp_path, QUOTA_BYTES) as spool:
+        for n in range(1, 7):
+            seal(spool, os.urandom(4))
+            if n != 5:
+                spool.mark_delivered(n)
+        spool.recover()
+        with pytest.raises(UnknownClipError):
+            spool.clip(4)
+        counts = spool.counts()
+        assert (counts.sealed, counts.delivered, counts.pending) == (6, 5, 1)
+        assert counts.is_gapless
+        assert seal(spool).n == 7

@@ -1,0 +1,119 @@
+"""The tick: which stage sees what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from runtime.camera_health import CameraHealthSignals
+from runtime.capture.camera_watch import CameraWatch
+from runtime.capture.monitor import HealthMonitor
+from runtime.messages import (
+    Action,
+    CaptureWindow,
+    Detections,
+    Firing,
+    Frameset,
+    Prediction,
+    Priority,
+    SignalReader,
+    SignalSample,
+    Track,
+)
+from runtime.pipeline import Pipeline, Stages
+from runtime.shadow.comparison import Comparator
+from runtime.signals.table import SignalTable
+
+SECOND = 1_000_000_000
+
+
+class Framesets:
+    """Gives one frameset per instant; `present` decides who is in it."""
+
+    geometries = (None, None)
+
+    def __init__(self, present: Sequence[bool]) -> None:
+        self._present = np.array(present)
+
+    def take(self, instant: int) -> Frameset:
+        return Frameset(instant, instant * SECOND, ("front", "rear"), self._present, np.zeros(2, np.int64),
+                        np.zeros(2, np.int64), np.zeros((2, 3, 4, 4), np.uint8))  # fmt: skip
+
+
+class Network:
+    def __init__(self) -> None:
+        self.runs = 0
+
+    def predict(self, frameset: Frameset, geometries: object, signals: SignalReader) -> Prediction:
+        self.runs += 1
+        return Prediction(frameset.time_ns, Detections.empty(), (), control=Action(1.0, 0.0), scalars={"rain": 0.75})
+
+
+class Rules:
+    """Fires whenever all asked signals are known, with their values."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+        self.seen: list[Mapping[str, object]] = []
+
+    def evaluate(self, tracks: Sequence[Track], signals: SignalReader, time_ns: int, wall_ns: int) -> list[Firing]:
+        values = {name: signals.value(name) for name in self._names}
+        self.seen.append(values)
+        if None in values.values():
+            return []
+        return [Firing("known", "1", 0, time_ns, wall_ns, values, Priority.NORMAL, CaptureWindow())]
+
+
+def pipeline(rules: Rules, framesets: Framesets | None, network: Network | None, table: SignalTable) -> Pipeline:
+    health = CameraHealthSignals(HealthMonitor([CameraWatch("front"), CameraWatch("rear")]))
+    return Pipeline(Stages(table, rules, Comparator(), health, framesets, network))
+
+
+def test_rules_see_outside_signals_heads_comparison_and_health_together() -> None:
+    table = SignalTable({}, 10.0)
+    for name, value in (("controller.enabled", True), ("controller.accel_command_mps2", 3.0)):
+        table.offer(SignalSample(name, SECOND, value))
+    rules = Rules("controller.enabled", "heads.rain", "shadow.accel_mps2", "diff.accel_mps2", "health.cameras_missing")
+    report = pipeline(rules, Framesets([True, False]), Network(), table).tick(2, 2 * SECOND, 77)
+    assert report.firings[0].operands == {
+        "controller.enabled": True,
+        "heads.rain": 0.75,
+        "shadow.accel_mps2": 1.0,
+        "diff.accel_mps2": -2.0,
+        "health.cameras_missing": 1.0,
+    }
+    assert report.firings[0].wall_ns == 77
+
+
+def test_without_any_frame_the_network_rests_and_signal_rules_go_on() -> None:
+    table, network = SignalTable({}, 10.0), Network()
+    table.offer(SignalSample("vehicle.brake_pressed", SECOND, True))
+    rules = Rules("vehicle.brake_pressed")
+    report = pipeline(rules, Framesets([False, False]), network, table).tick(2, 2 * SECOND, 0)
+    assert network.runs == 0
+    assert report.prediction is None
+    assert [firing.rule for firing in report.firings] == ["known"]
+
+
+def test_without_cameras_ticks_are_made_at_the_given_time() -> None:
+    table = SignalTable({}, 10.0)
+    table.offer(SignalSample("vehicle.speed_mps", 3 * SECOND, 5.0))
+    report = pipeline(Rules("vehicle.speed_mps"), None, None, table).tick(9, 3 * SECOND, 0)
+    assert report.time_ns == 3 * SECOND
+    assert report.frameset is None
+    assert report.firings
+
+
+def test_samples_after_the_instant_wait_for_the_next_tick() -> None:
+    table, rules = SignalTable({}, 10.0), Rules("vehicle.speed_mps")
+    table.offer(SignalSample("vehicle.speed_mps", 2 * SECOND + 1, 5.0))
+    ticker = pipeline(rules, Framesets([True, True]), Network(), table)
+    ticker.tick(2, 2 * SECOND, 0)
+    ticker.tick(3, 3 * SECOND, 0)
+    assert [seen["vehicle.speed_mps"] for seen in rules.seen] == [None, 5.0]
+
+
+def test_timings_name_every_stage() -> None:
+    report = pipeline(Rules(), Framesets([True, True]), Network(), SignalTable({}, 1.0)).tick(0, 0, 0)
+    assert set(report.timings_ms) == {"infer", "track", "compare", "rules"}

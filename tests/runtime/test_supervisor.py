@@ -1,0 +1,72 @@
+"""The supervisor with real child processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from runtime.supervisor import Child, Supervisor, SupervisorError
+
+
+def child(name: str, code: str, tmp_path: Path) -> Child:
+    return Child(name, [sys.executable, "-c", code], tmp_path / f"{name}.log")
+
+
+def wait_until(condition, limit_s: float = 20.0) -> None:
+    deadline_s = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "condition did not come true"
+        time.sleep(0.02)
+
+
+SLEEP = "import time, signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); print('up', flush=True); time.sleep(60)"
+
+
+def test_killed_child_is_started_again_and_told_about(tmp_path: Path) -> None:
+    told: list[str] = []
+    supervisor = Supervisor([child("worker", SLEEP, tmp_path)], told.append)
+    supervisor.start()
+    worker = supervisor.children["worker"]
+    first_pid = worker.process.pid
+    log = tmp_path / "worker.log"
+    wait_until(lambda: "up" in log.read_text())
+    os.kill(first_pid, signal.SIGKILL)
+    wait_until(lambda: not worker.is_running)
+
+    def restarted() -> bool:
+        supervisor.watch_once(time.monotonic())
+        return worker.is_running and worker.process.pid != first_pid
+
+    wait_until(restarted)
+    wait_until(lambda: log.read_text().count("up") == 2)
+    assert supervisor.stop() == {"worker": 0}
+    assert worker.exit_codes == [-signal.SIGKILL]
+    assert "worker died with code -9" in told[0]
+
+
+def test_child_that_refuses_its_configuration_ends_the_run(tmp_path: Path) -> None:
+    supervisor = Supervisor([child("worker", "import sys; sys.exit(2)", tmp_path)], lambda _: None)
+    supervisor.start()
+    with pytest.raises(SupervisorError, match="refused its configuration"):
+        supervisor.run(threading.Event())
+
+
+def test_child_that_left_with_zero_is_done_and_not_started_again(tmp_path: Path) -> None:
+    supervisor = Supervisor([child("worker", "pass", tmp_path)], lambda _: None)
+    supervisor.start()
+    supervisor.run(threading.Event())
+    assert supervisor.children["worker"].restarts == 0
+
+
+def test_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    supervisor = Supervisor([child("worker", stubborn, tmp_path)], lambda _: None)
+    supervisor.start()
+    wait_until(lambda: "up" in (tmp_path / "worker.log").read_text())
+    assert supervisor.stop(timeout_s=0.5) == {"worker": -signal.SIGKILL}

@@ -1,0 +1,315 @@
+"""Receiver and uploader over real encrypted sockets on loopback; strangers, hostile vehicles, a dying doorkeeper."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgpack
+import pytest
+import zmq
+
+from runtime.clock import SystemClock
+from runtime.messages import Priority
+from runtime.spool import Spool
+from runtime.uplink.authenticator import AuthenticatorError, ZapAuthenticator
+from runtime.uplink.delivery import DeliveryLimits
+from runtime.uplink.keys import EnrolledVehicles, KeyPair, ensure_local_pair, load_keys, revoke
+from runtime.uplink.receiver import Receiver, ReceiverSettings
+from runtime.uplink.sockets import receiver_socket, vehicle_socket
+from runtime.uplink.uploader import Uploader, UploaderSettings
+from runtime.uplink.wire import MAX_PAYLOAD_BYTES, PROTOCOL_VERSION, Hello, Nack, Welcome, decode, encode
+
+VEHICLE = "car-1"
+PATIENCE_S = 10.0
+REFUSAL_WAIT_MS = 700
+HELLO = [encode(Hello(PROTOCOL_VERSION, "test")), b""]
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for {what}"
+        time.sleep(0.01)
+
+
+class RunningReceiver:
+    """A receiver in a thread, with the figures it last published and the error it ended with."""
+
+    def __init__(self, directory: Path, keys: Path, verify=None) -> None:
+        settings = ReceiverSettings("tcp://127.0.0.1:*", directory, keys, reload_s=0.1)
+        bound = threading.Event()
+        self.stop = threading.Event()
+        self.error: BaseException | None = None
+        self.figures: dict = {}
+        self.own = load_keys(keys, "receiver")
+        self.receiver = Receiver(
+            settings,
+            self.own,
+            EnrolledVehicles(keys),
+            SystemClock(),
+            self.figures.update,
+            verify,
+            lambda address: bound.set(),
+        )
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+        assert bound.wait(PATIENCE_S), self.error
+        self.address = self.receiver.address
+
+    def _run(self) -> None:
+        try:
+            self.receiver.run(self.stop)
+        except BaseException as error:
+            self.error = error
+
+    def end(self) -> None:
+        self.stop.set()
+        self.thread.join(PATIENCE_S)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> tuple[Path, Path]:
+    return ensure_local_pair(tmp_path / "keys", VEHICLE)
+
+
+@pytest.fixture
+def receiver(tmp_path: Path, keys):
+    running = RunningReceiver(tmp_path / "receiver", keys[1])
+    yield running
+    running.end()
+
+
+@pytest.fixture
+def context():
+    with zmq.Context() as created:
+        yield created
+        created.destroy(linger=0)
+
+
+@pytest.fixture
+def own(keys) -> KeyPair:
+    return load_keys(keys[0], "vehicle")
+
+
+@pytest.fixture
+def vehicle(context, receiver, own):
+    """An enrolled vehicle that says what it likes."""
+    socket = vehicle_socket(context, own, receiver.own.public)
+    socket.connect(receiver.address)
+    return socket
+
+
+def ask(socket, frames: list[bytes], timeout_ms: int = 5000):
+    """Send, and return the decoded answer; None when there is none."""
+    if not socket.poll(timeout_ms, zmq.POLLOUT):
+        return None
+    socket.send_multipart(frames)
+    if not socket.poll(timeout_ms):
+        return None
+    return decode(socket.recv_multipart(), (Welcome, Nack))[0]
+
+
+def test_clips_are_delivered_verified_and_gone_from_the_vehicle(tmp_path, keys):
+    seen: list[Path] = []
+
+    def verify(path: Path) -> list[str]:
+        seen.append(path)
+        if path.read_bytes() == b"raise":
+            raise RuntimeError("no MCAP")
+        return [] if path.read_bytes() == b"good" else ["camera front has a gap"]
+
+    running = RunningReceiver(tmp_path / "receiver", keys[1], verify)
+    with Spool.open(tmp_path / "spool", 64 << 20) as spool:
+        for content in (b"good", b"bad", b"raise"):
+            draft = spool.begin(10, Priority.HIGH)
+            draft.path.write_bytes(content)
+            spool.seal(draft, {"rule": "takeover"})
+        settings = UploaderSettings(running.address, keys[0], backoff_first_s=0.05)
+        published: dict = {}
+        uploader = Uploader(
+            spool,
+            settings,
+            load_keys(keys[0], "vehicle"),
+            running.own.public,
+            SystemClock(),
+            random.Random(1),
+            published.update,
+        )
+        stop = threading.Event()
+        thread = threading.Thread(target=uploader.run, args=(stop,))
+        thread.start()
+        wait_for(lambda: spool.counts().delivered == 3, "delivery")
+        wait_for(lambda: running.figures.get("unverified") == 0 and running.figures["clips"] == 3, "verification")
+        clips = running.receiver.store.catalogue.clips(running.receiver.store.directory, VEHICLE)
+        stop.set()
+        thread.join(PATIENCE_S)
+        assert list((tmp_path / "spool" / "clips").iterdir()) == []
+    running.end()
+    assert running.error is None
+    assert published["clips_delivered"] == 3
+    assert [clip.verified for clip in clips] == [True, False, False]
+    assert clips[1].problems == "camera front has a gap"
+    assert clips[2].problems == "RuntimeError: no MCAP"
+    assert clips[0].metadata == '{"rule": "takeover"}'
+    assert clips[0].path.parent.parent.name == VEHICLE
+    assert seen == [clip.path for clip in clips]
+
+
+def plain(context, receiver, own):
+    """No encryption, no key."""
+    return context.socket(zmq.DEALER)
+
+
+def unenrolled(context, receiver, own):
+    """Knows the receiver's key, but nobody enrolled its own."""
+    return vehicle_socket(context, KeyPair(*zmq.curve_keypair()), receiver.own.public)
+
+
+def wrong_receiver_key(context, receiver, own):
+    """Enrolled, but talks to somebody it takes for another."""
+    return vehicle_socket(context, own, zmq.curve_keypair()[0])
+
+
+def password(context, receiver, own):
+    """Tries PLAIN where CURVE is spoken."""
+    socket = context.socket(zmq.DEALER)
+    socket.plain_username, socket.plain_password = b"admin", b"admin"
+    return socket
+
+
+@pytest.mark.parametrize("stranger", [plain, unenrolled, wrong_receiver_key, password])
+def test_a_stranger_is_not_let_in(context, receiver, vehicle, own, stranger):
+    socket = stranger(context, receiver, own)
+    socket.linger = 0
+    socket.connect(receiver.address)
+    assert ask(socket, HELLO, REFUSAL_WAIT_MS) is None
+    assert not receiver.receiver.reception.received
+    assert isinstance(ask(vehicle, HELLO), Welcome), "the enrolled vehicle is"
+    assert receiver.receiver.reception.received == {"HELLO": 1}
+
+
+@pytest.mark.parametrize("handler", [None, "hanging"])
+def test_without_an_authenticator_at_work_nobody_gets_in(context, keys, own, handler):
+    receiver_keys = load_keys(keys[1], "receiver")
+    if handler == "hanging":
+        dead = context.socket(zmq.ROUTER)
+        dead.bind("inproc://zeromq.zap.01")
+    router = receiver_socket(context, receiver_keys)
+    port = router.bind_to_random_port("tcp://127.0.0.1")
+    socket = vehicle_socket(context, own, receiver_keys.public)
+    socket.connect(f"tcp://127.0.0.1:{port}")
+    assert not socket.poll(REFUSAL_WAIT_MS, zmq.POLLOUT), "no handshake completes"
+    assert not router.poll(0)
+
+
+def test_the_receiver_stops_when_its_authenticator_dies(context, receiver, own, monkeypatch):
+    def die(self, request):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(ZapAuthenticator, "judge", die)
+    socket = vehicle_socket(context, own, receiver.own.public)
+    socket.connect(receiver.address)
+    receiver.thread.join(PATIENCE_S)
+    assert isinstance(receiver.error, AuthenticatorError)
+    assert "out of memory" in str(receiver.error)
+
+
+@pytest.mark.parametrize("domain", ["", "*"])
+def test_a_domain_that_fails_open_is_refused(context, keys, domain):
+    with pytest.raises(AuthenticatorError, match="strangers"):
+        ZapAuthenticator(context, domain, EnrolledVehicles(keys[1]))
+
+
+def test_a_second_authenticator_in_one_context_is_refused(context, keys):
+    first = ZapAuthenticator(context, "shadowrig", EnrolledVehicles(keys[1]))
+    first.start()
+    with pytest.raises(AuthenticatorError, match="in use"):
+        ZapAuthenticator(context, "shadowrig", EnrolledVehicles(keys[1])).start()
+    first.stop()
+
+
+def test_only_our_domain_curve_and_an_enrolled_key_are_admitted(context, keys, own):
+    authenticator = ZapAuthenticator(context, "shadowrig", EnrolledVehicles(keys[1]))
+    key = zmq.utils.z85.decode(own.public)
+    good = [b"1.0", b"1", b"shadowrig", b"127.0.0.1", b"", b"CURVE", key]
+    assert authenticator.judge(good) == (own.public, "")
+    for position, value in [
+        (0, b"2.0"),
+        (2, b""),
+        (2, b"other"),
+        (5, b"NULL"),
+        (5, b"PLAIN"),
+        (6, bytes(32)),
+        (6, b""),
+    ]:
+        bad = list(good)
+        bad[position] = value
+        assert authenticator.judge(bad)[1], (position, value)
+    assert authenticator.judge(good[:-1])[1]
+    assert authenticator.judge([*good, b""])[1]
+
+
+def test_a_revoked_vehicle_is_cut_off_in_its_live_session(context, receiver, vehicle, keys):
+    assert isinstance(ask(vehicle, HELLO), Welcome)
+    revoke(keys[1], VEHICLE)
+    wait_for(lambda: ask(vehicle, HELLO, 50) is None, "the table to be read again")
+    assert receiver.receiver.dropped["key no longer enrolled"] >= 1
+    again = vehicle_socket(context, load_keys(keys[0], "vehicle"), receiver.own.public)
+    again.connect(receiver.address)
+    assert ask(again, HELLO, REFUSAL_WAIT_MS) is None, "and no new session begins"
+
+
+def test_a_forged_vehicle_name_is_refused(vehicle, receiver):
+    header = msgpack.packb({"type": "HELLO", "version": 1, "software": "x", "vehicle": "car-2"})
+    answer = ask(vehicle, [header, b""])
+    assert (answer.code, "vehicle" in answer.detail) == ("malformed", True)
+
+
+def test_a_wrong_version_is_told_so(vehicle):
+    assert ask(vehicle, [encode(Hello(99, "future")), b""]).code == "version"
+
+
+def test_garbage_from_an_enrolled_vehicle_is_counted_and_answered(vehicle, receiver):
+    rng = random.Random(4)
+    for count in (1, 2, 3, 7):
+        answer = ask(vehicle, [rng.randbytes(rng.randint(0, 5000)) for _ in range(count)])
+        assert answer.code == "malformed"
+    assert receiver.receiver.reception.nacks == {"malformed": 4}
+    assert isinstance(ask(vehicle, HELLO), Welcome)
+
+
+def test_an_oversize_frame_ends_that_connection_and_no_other(context, receiver, vehicle, own):
+    assert isinstance(ask(vehicle, HELLO), Welcome)
+    hostile = vehicle_socket(context, own, receiver.own.public)
+    monitor = hostile.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+    hostile.connect(receiver.address)
+    assert hostile.poll(5000, zmq.POLLOUT)
+    hostile.send_multipart([HELLO[0], bytes(MAX_PAYLOAD_BYTES * 4)])
+    assert monitor.poll(5000), "the receiver closes the connection"
+    monitor.close(0)
+    assert isinstance(ask(vehicle, HELLO), Welcome)
+    assert receiver.receiver.reception.received == {"HELLO": 2}
+
+
+def test_an_uploader_that_is_refused_says_why_and_goes_on_trying(tmp_path, receiver, keys):
+    with Spool.open(tmp_path / "spool", 64 << 20) as spool:
+        settings = UploaderSettings(
+            receiver.address, keys[0], backoff_first_s=0.01, limits=DeliveryLimits(reply_timeout_s=0.5)
+        )
+        stranger = KeyPair(*zmq.curve_keypair())
+        published: dict = {}
+        uploader = Uploader(
+            spool, settings, stranger, receiver.own.public, SystemClock(), random.Random(1), published.update
+        )
+        stop = threading.Event()
+        thread = threading.Thread(target=uploader.run, args=(stop,))
+        thread.start()
+        wait_for(lambda: published.get("sessions", 0) >= 3, "another attempt")
+        stop.set()
+        thread.join(PATIENCE_S)
+    assert "enrolled" in published["last_error"]

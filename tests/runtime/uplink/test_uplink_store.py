@@ -1,0 +1,218 @@
+"""The receiver's files: durable before acknowledged, complete before stored, and never outside their folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from runtime.uplink.catalogue import ClipKey, PartialRow
+from runtime.uplink.ranges import RangeSet
+from runtime.uplink.reception import Reception
+from runtime.uplink.store import ClipStore, RefusedError, StoreLimits
+from runtime.uplink.wire import MAX_RANGES, Chunk, Commit, Done, Nack, Offer, State, encode
+
+CONTENT = bytes(range(256)) * 4
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+DAY_NS = 1_700_000_000 * 1_000_000_000  # 2023-11-14 UTC
+
+
+def row(n: int = 1, content: bytes = CONTENT, vehicle: str = "car-1") -> PartialRow:
+    key = ClipKey(vehicle, n, hashlib.sha256(content).hexdigest())
+    return PartialRow(key, len(content), "normal", "{}", (), None)
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    created = ClipStore(tmp_path, StoreLimits())
+    yield created
+    created.close()
+
+
+def restart(store: ClipStore) -> tuple[ClipStore, int]:
+    store.close()
+    again = ClipStore(store.directory, store.limits)
+    return again, again.recover(DAY_NS)
+
+
+def fill(store: ClipStore, offered: PartialRow, content: bytes = CONTENT) -> None:
+    store.offer(offered, DAY_NS)
+    store.write(offered.key, 0, content)
+    store.flush(DAY_NS)
+
+
+def test_a_complete_clip_lies_under_its_vehicle_and_day(store):
+    fill(store, row())
+    assert store.commit(row().key, DAY_NS)
+    (clip,) = store.catalogue.clips(store.directory)
+    assert clip.path == store.directory / "clips" / "car-1" / "2023-11-14" / f"{1:012d}-{SHA256[:16]}.mcap"
+    assert clip.path.read_bytes() == CONTENT
+    assert store.offer(row(), DAY_NS) is None, "offered again, it is stored already"
+
+
+def test_only_flushed_bytes_survive_a_crash_as_held(store):
+    store.offer(row(), DAY_NS)
+    store.write(row().key, 0, CONTENT[:300])
+    store.flush(DAY_NS)
+    store.write(row().key, 300, CONTENT[300:400])
+    store, _ = restart(store)
+    assert store.offer(row(), DAY_NS) == RangeSet([(0, 300)])
+    store.close()
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_killed_around_the_rename_a_clip_is_stored_once(store, monkeypatch, renamed):
+    fill(store, row())
+    if renamed:
+        monkeypatch.setattr(store.catalogue, "store", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    else:
+        monkeypatch.setattr("runtime.uplink.store.rename_durably", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        store.commit(row().key, DAY_NS)
+    monkeypatch.undo()
+    store, completed = restart(store)
+    assert completed == int(renamed)
+    if not renamed:
+        assert store.offer(row(), DAY_NS) == RangeSet([(0, len(CONTENT))]), "not a byte has to come again"
+        assert store.commit(row().key, DAY_NS)
+    (clip,) = store.catalogue.clips(store.directory)
+    assert clip.path.read_bytes() == CONTENT
+    assert list((store.directory / "partial").iterdir()) == []
+    store.close()
+
+
+def test_a_failed_fdatasync_drops_the_partial_and_says_so(store, monkeypatch):
+    store.offer(row(), DAY_NS)
+    store.write(row().key, 0, CONTENT)
+
+    def failing(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", failing)
+    answers, failures = store.flush(DAY_NS)
+    monkeypatch.undo()
+    assert answers == []
+    assert [key for key, _ in failures] == [row().key]
+    assert store.offer(row(), DAY_NS) == RangeSet(), "all of it has to come again"
+
+
+def test_files_without_rows_and_rows_without_files_are_cleared_at_start(store):
+    fill(store, row(1))
+    fill(store, row(2))
+    (lost,) = (store.directory / "partial").glob("*-000000000002-*")
+    lost.unlink()
+    stray = store.directory / "partial" / "stray.part"
+    stray.write_bytes(b"x")
+    store, _ = restart(store)
+    assert [partial.key.n for partial in store.catalogue.partials()] == [1]
+    assert not stray.exists()
+    store.close()
+
+
+def test_a_vehicle_cannot_exceed_its_quota_and_others_are_unaffected(tmp_path):
+    store = ClipStore(tmp_path, StoreLimits(vehicle_quota_bytes=2 * len(CONTENT)))
+    store.offer(row(1), DAY_NS)
+    store.offer(row(2), DAY_NS)
+    with pytest.raises(RefusedError, match="vehicle_quota"):
+        store.offer(row(3), DAY_NS)
+    assert store.offer(row(3, vehicle="car-2"), DAY_NS) == RangeSet()
+    store.close()
+
+
+def test_a_vehicle_holds_few_partials_the_longest_untouched_gives_way(tmp_path):
+    store = ClipStore(tmp_path, StoreLimits(vehicle_partials=2))
+    for n in (1, 2, 3):
+        store.offer(row(n), DAY_NS + n)
+    assert [partial.key.n for partial in store.catalogue.partials()] == [2, 3]
+    store.close()
+
+
+def test_too_many_holes_are_refused(store):
+    store.offer(row(), DAY_NS)
+    for hole in range(MAX_RANGES):
+        store.write(row().key, 2 * hole, b"x")
+    with pytest.raises(RefusedError, match="too_fragmented"):
+        store.write(row().key, 2 * MAX_RANGES, b"x")
+
+
+# -- through the protocol --------------------------------------------------------------------------------------------
+
+DIGEST = bytes.fromhex(SHA256)
+
+
+@pytest.fixture
+def reception(store):
+    created = Reception(store, 1 << 20)
+    created.handle("car-1", [encode(Offer(1, DIGEST, len(CONTENT), "normal")), b"{}"], DAY_NS)
+    return created
+
+
+def chunk(offset: int, data: bytes, hashed: bytes | None = None) -> list[bytes]:
+    return [encode(Chunk(1, DIGEST, offset, hashlib.sha256(data if hashed is None else hashed).digest())), data]
+
+
+def answer(reception: Reception, frames: list[bytes], vehicle: str = "car-1"):
+    ((to, message),) = reception.handle(vehicle, frames, DAY_NS)
+    assert to == vehicle
+    return message
+
+
+def test_a_chunk_with_a_flipped_bit_is_refused_by_its_offset(reception):
+    damaged = bytes([CONTENT[0] ^ 1]) + CONTENT[1:100]
+    refused = answer(reception, chunk(0, damaged, hashed=CONTENT[:100]))
+    assert (refused.code, refused.n, refused.offset) == ("bad_chunk_hash", 1, 0)
+    assert reception.flush(DAY_NS) == [], "nothing to acknowledge"
+
+
+def test_duplicate_and_reordered_chunks_make_the_same_clip(reception, store):
+    for offset in (512, 0, 512, 256, 0, 768):
+        assert reception.handle("car-1", chunk(offset, CONTENT[offset : offset + 256]), DAY_NS) == []
+    ((_, ack),) = reception.flush(DAY_NS)
+    assert ack.ranges == ((0, len(CONTENT)),)
+    assert answer(reception, [encode(Commit(1, DIGEST)), b""]) == Done(1, DIGEST)
+    assert answer(reception, [encode(Commit(1, DIGEST)), b""]) == Done(1, DIGEST), "again: the same"
+    assert answer(reception, chunk(0, CONTENT[:256])) == Done(1, DIGEST), "a late chunk changes nothing"
+    assert len(store.catalogue.clips(store.directory)) == 1
+
+
+def test_chunks_that_are_right_one_by_one_but_not_the_clip_are_never_stored(reception, store):
+    other = bytes(len(CONTENT))
+    reception.handle("car-1", chunk(0, other), DAY_NS)
+    replies = [message for _, message in reception.handle("car-1", [encode(Commit(1, DIGEST)), b""], DAY_NS)]
+    assert isinstance(replies[-1], Nack)
+    assert replies[-1].code == "bad_file_hash"
+    assert store.catalogue.clips(store.directory) == []
+
+
+def test_a_commit_with_bytes_missing_names_what_is_held(reception):
+    reception.handle("car-1", chunk(0, CONTENT[:256]), DAY_NS)
+    reception.flush(DAY_NS)
+    assert answer(reception, [encode(Commit(1, DIGEST)), b""]) == State(1, DIGEST, "partial", ((0, 256),))
+
+
+def test_a_chunk_beyond_the_offered_size_is_refused(reception):
+    assert answer(reception, chunk(len(CONTENT), b"more")).code == "malformed"
+
+
+def test_another_vehicle_cannot_touch_or_finish_a_clip(reception):
+    reception.handle("car-1", chunk(0, CONTENT), DAY_NS)
+    reception.flush(DAY_NS)
+    assert answer(reception, chunk(0, CONTENT), "car-2").code == "unknown_clip"
+    assert answer(reception, [encode(Commit(1, DIGEST)), b""], "car-2").code == "unknown_clip"
+
+
+@pytest.mark.parametrize("metadata", [b"[1]", b"{", b"\xff\xfe", b'{"a":' * 5000, b'"' + bytes(70_000) + b'"'])
+def test_metadata_that_is_no_json_object_is_refused(reception, metadata):
+    assert answer(reception, [encode(Offer(2, DIGEST, 10, "low")), metadata]).code == "malformed"
+
+
+def test_a_disk_that_fills_while_writing_is_answered_not_fatal(reception, store, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("runtime.uplink.store.write_fully", full)
+    assert answer(reception, chunk(0, CONTENT)).code == "storage"
+    monkeypatch.undo()
+    assert answer(reception, chunk(0, CONTENT)).code == "unknown_clip", "the vehicle has to offer it again"

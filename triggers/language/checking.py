@@ -1,0 +1,412 @@
+"""A condition's text -> a checked expression, or every mistake in it at its offset.
+
+Python's own parser reads the text (`ast.parse`: nothing is executed); what comes out is rebuilt as `Expression`
+nodes, kind by kind, and whatever is not known here is a mistake. Length, size and depth are bounded before any
+recursion, so that a hostile text is refused at once.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import math
+import tokenize
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from runtime.formats.documents import suggest
+from triggers.language import expressions, vocabulary
+from triggers.language.expressions import Constant, Expression, Operation, SignalRead
+from triggers.language.types import Type
+
+NUMBER, BOOLEAN, TEXT, ANY = Type.NUMBER, Type.BOOLEAN, Type.TEXT, Type.ANY
+
+
+@dataclass(frozen=True, slots=True)
+class TextMistake:
+    """What is wrong, `offset` characters into the text."""
+
+    offset: int
+    message: str
+    value: str
+    fix: str
+
+
+class CheckError(ValueError):
+    """The text is not an expression of the language."""
+
+    def __init__(self, mistakes: list[TextMistake]) -> None:
+        super().__init__("; ".join(mistake.message for mistake in mistakes))
+        self.mistakes = mistakes
+
+
+@dataclass
+class Scope:
+    """What names mean in one rule. `signal_types` learns the types of undeclared signals from their use."""
+
+    declared: Mapping[str, Type] = field(default_factory=dict)
+    lets: dict[str, Expression] = field(default_factory=dict)
+    signal_types: dict[str, Type] = field(default_factory=dict)
+
+    def signal_type(self, name: str) -> Type | None:
+        """The type of a signal, ANY while nothing says what it is, None when there is no such signal."""
+        for table in (self.signal_types, self.declared, vocabulary.SIGNALS):
+            if name in table and table[name] is not ANY:
+                return table[name]
+        namespace = name.partition(".")[0]
+        is_known = name in self.declared or name in vocabulary.SIGNALS or namespace in vocabulary.OPEN_NAMESPACES
+        return ANY if is_known else None
+
+    def signal_names(self) -> set[str]:
+        """Every signal that may be named."""
+        return {*self.declared, *vocabulary.SIGNALS}
+
+
+def check(text: str, scope: Scope, expected: Type) -> Expression:
+    """Parse and check `text`. Raises CheckError with every mistake."""
+    tree, shift = _parse(text)
+    checker = _Checker(text, shift, scope)
+    checker.check(tree, expected)  # learns the types of signals that nothing declares
+    if checker.mistakes:
+        raise CheckError(checker.mistakes)
+    result = checker.check(tree, expected)
+    if checker.mistakes:
+        raise CheckError(checker.mistakes)
+    return result
+
+
+def _parse(text: str) -> tuple[ast.expr, int]:
+    if len(text) > vocabulary.MAX_TEXT_LENGTH:
+        limit = vocabulary.MAX_TEXT_LENGTH
+        raise CheckError([TextMistake(0, f"is longer than {limit} characters", text[:40] + "…", "use `let` or two rules")])
+    one_line = text.replace("\n", " ").replace("\r", " ").replace("\t", " ")
+    shift = len(one_line) - len(one_line.lstrip())
+    if not one_line.strip():
+        raise CheckError([TextMistake(0, "is empty", "", "write a condition such as vehicle.speed_mps > 3")])
+    _refuse_comments(one_line[shift:], shift)
+    try:
+        return ast.parse(one_line[shift:], mode="eval").body, shift
+    except SyntaxError as error:
+        offset = min(shift + max((error.offset or 1) - 1, 0), len(text))
+        shown = text[offset : offset + 20].strip() or text[-20:]
+        fix = "compare with '=='" if "=" in shown[:2] else "check quotes, brackets and operators here"
+        raise CheckError([TextMistake(offset, f"is not an expression: {error.msg}", shown, fix)]) from error
+    except (RecursionError, MemoryError, ValueError) as error:
+        raise CheckError([TextMistake(0, "is nested too deeply to read", text[:40], "split it with `let`")]) from error
+
+
+def _refuse_comments(text: str, shift: int) -> None:
+    """A `#` would silently end the condition, since its lines are joined."""
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type == tokenize.COMMENT:
+                fix = "put the comment on a line of its own above the key"
+                raise CheckError([TextMistake(shift + token.start[1], "has a comment inside", token.string[:40], fix)])
+    except (tokenize.TokenError, SyntaxError):
+        return  # ast.parse says what is wrong
+
+
+class _Checker:
+    """Turns `ast` nodes into expressions; collects mistakes and goes on with a stand-in of the expected type."""
+
+    def __init__(self, text: str, shift: int, scope: Scope) -> None:
+        self.text = text
+        self.shift = shift
+        self.scope = scope
+        self.mistakes: list[TextMistake] = []
+        self._inside_quantifier = False
+        self._depth = 0
+
+    def check(self, node: ast.expr, expected: Type) -> Expression:
+        """The expression for `node`, which must be of the `expected` type."""
+        if self._depth >= vocabulary.MAX_DEPTH:
+            return self._wrong(node, f"is nested deeper than {vocabulary.MAX_DEPTH} levels", "split it with `let`", expected)
+        self._depth += 1
+        try:
+            handler = _HANDLERS.get(type(node))
+            if handler is None:
+                return self._wrong(node, f"{_describe(node)} is not part of the rule language", _LANGUAGE_HINT, expected)
+            return self._require(node, handler(self, node, expected), expected)
+        finally:
+            self._depth -= 1
+
+    # -- leaves
+
+    def _constant(self, node: ast.Constant, expected: Type) -> Expression:
+        value = node.value
+        if isinstance(value, (bool, str)):
+            return expressions.constant(value)
+        if isinstance(value, (int, float)) and abs(value) <= 1e300 and math.isfinite(value):
+            return expressions.constant(value)
+        if value is None:
+            return self._wrong(node, "None is not a value", "write known(x) to ask whether x is known", expected)
+        return self._wrong(node, "is not a finite number, text, True or False", "write such a literal", expected)
+
+    def _name(self, node: ast.Name, expected: Type) -> Expression:
+        if node.id in self.scope.lets:
+            return self.scope.lets[node.id]
+        if node.id in vocabulary.TRACK_FIELDS:
+            return self._track_field(node, expected)
+        known = {*self.scope.lets, *self.scope.signal_names(), *vocabulary.FUNCTIONS, *vocabulary.QUANTIFIERS}
+        if self._inside_quantifier:
+            known |= {*vocabulary.TRACK_FIELDS, *vocabulary.TRACK_FUNCTIONS}
+        if node.id in known:
+            return self._wrong(node, f"{node.id} is a function and needs brackets", self._usage(node.id), expected)
+        return self._wrong(node, f"unknown name {node.id!r}", self._suggest(node.id, known), expected)
+
+    def _track_field(self, node: ast.Name, expected: Type) -> Expression:
+        if not self._inside_quantifier:
+            own = f"write vehicle.{node.id} for this car, or " if f"vehicle.{node.id}" in vocabulary.SIGNALS else ""
+            fix = f"{own}ask about tracks: any_track({node.id} …)"
+            return self._wrong(node, f"track field {node.id!r} outside any_track, all_tracks, count_tracks", fix, expected)
+        return expressions.track_field(node.id, vocabulary.TRACK_FIELDS[node.id])
+
+    def _attribute(self, node: ast.Attribute, expected: Type) -> Expression:
+        name = _dotted(node)
+        if name is None:
+            return self._wrong(node, "only signals have dots in their names", "write namespace.signal_name", expected)
+        signal_type = self.scope.signal_type(name)
+        if signal_type is None:
+            return self._wrong(node, f"unknown signal {name!r}", self._suggest(name, self.scope.signal_names()), expected)
+        return expressions.signal(name, signal_type)
+
+    # -- operators
+
+    def _bool_op(self, node: ast.BoolOp, expected: Type) -> Expression:
+        operands = [self.check(value, BOOLEAN) for value in node.values]
+        name = "and" if isinstance(node.op, ast.And) else "or"
+        result = operands[0]
+        for operand in operands[1:]:
+            result = expressions.operation(name, BOOLEAN, (result, operand))
+        return result
+
+    def _unary(self, node: ast.UnaryOp, expected: Type) -> Expression:
+        if isinstance(node.op, ast.Not):
+            return expressions.operation("not", BOOLEAN, (self.check(node.operand, BOOLEAN),))
+        if not isinstance(node.op, (ast.USub, ast.UAdd)):
+            return self._wrong(node, "'~' is not part of the rule language", "write not", expected)
+        operand = self.check(node.operand, NUMBER)
+        if isinstance(node.op, ast.UAdd):
+            return operand
+        if isinstance(operand, Constant) and isinstance(operand.value, float):
+            return expressions.constant(-operand.value)
+        return expressions.operation("negate", NUMBER, (operand,))
+
+    def _binary(self, node: ast.BinOp, expected: Type) -> Expression:
+        name = vocabulary.ARITHMETIC.get(type(node.op).__name__)
+        if name is None:
+            fix = "write and, or" if isinstance(node.op, (ast.BitAnd, ast.BitOr)) else _LANGUAGE_HINT
+            return self._wrong(node, "bit operators are not part of the rule language", fix, expected)
+        return expressions.operation(name, NUMBER, (self.check(node.left, NUMBER), self.check(node.right, NUMBER)))
+
+    def _compare(self, node: ast.Compare, expected: Type) -> Expression:
+        result: Expression | None = None
+        left_node = node.left
+        for operator, right_node in zip(node.ops, node.comparators, strict=True):
+            link = self._link(left_node, operator, right_node)
+            result = link if result is None else expressions.operation("and", BOOLEAN, (result, link))
+            left_node = right_node
+        assert result is not None
+        return result
+
+    def _link(self, left_node: ast.expr, operator: ast.cmpop, right_node: ast.expr) -> Expression:
+        name = type(operator).__name__
+        if name in vocabulary.ORDERINGS:
+            operands = (self.check(left_node, NUMBER), self.check(right_node, NUMBER))
+            return expressions.operation(vocabulary.ORDERINGS[name], BOOLEAN, operands)
+        if name in vocabulary.EQUALITIES:
+            return expressions.operation(vocabulary.EQUALITIES[name], BOOLEAN, self._same_type(left_node, right_node))
+        if name in ("In", "NotIn"):
+            found = self._membership(left_node, right_node)
+            return found if name == "In" else expressions.operation("not", BOOLEAN, (found,))
+        return self._wrong(left_node, "'is' is not part of the rule language", "compare with '=='", BOOLEAN)
+
+    def _same_type(self, left_node: ast.expr, right_node: ast.expr) -> tuple[Expression, Expression]:
+        left = self.check(left_node, ANY)
+        right = self.check(right_node, left.type)
+        return self._require(left_node, left, right.type), right
+
+    def _membership(self, left_node: ast.expr, right_node: ast.expr) -> Expression:
+        operand = self.check(left_node, ANY)
+        if not isinstance(right_node, (ast.Tuple, ast.List, ast.Set)) or not right_node.elts:
+            return self._wrong(right_node, "'in' needs a list of values", 'write x in ("left", "right")', BOOLEAN)
+        choices = [self.check(element, operand.type) for element in right_node.elts]
+        operand = self._require(left_node, operand, choices[0].type)
+        values = [choice.value for choice in choices if isinstance(choice, Constant)]
+        if len(values) < len(choices):
+            return self._wrong(right_node, "'in' needs literal values", "write numbers or text in quotes", BOOLEAN)
+        return expressions.membership(operand, tuple(values))
+
+    def _conditional(self, node: ast.IfExp, expected: Type) -> Expression:
+        condition = self.check(node.test, BOOLEAN)
+        then = self.check(node.body, expected)
+        otherwise = self.check(node.orelse, then.type)
+        then = self._require(node.body, then, otherwise.type)
+        return expressions.operation("if", then.type, (condition, then, otherwise))
+
+    # -- calls
+
+    def _call(self, node: ast.Call, expected: Type) -> Expression:
+        name = node.func.id if isinstance(node.func, ast.Name) else None
+        tables = (vocabulary.FUNCTIONS, vocabulary.QUANTIFIERS, vocabulary.TRACK_FUNCTIONS)
+        function = next((table[name] for table in tables if name in table), None) if name else None
+        if name is None or function is None:
+            return self._unknown_function(node, expected)
+        if name in vocabulary.TRACK_FUNCTIONS and not self._inside_quantifier:
+            fix = f"ask about tracks: any_track({name}(2.0) > …)"
+            return self._wrong(node, f"{name} outside any_track, all_tracks, count_tracks", fix, expected)
+        if not self._arguments_fit(node, name, function):
+            return self._stand_in(expected if function.result is ANY else function.result)
+        if name in vocabulary.QUANTIFIERS:
+            return self._quantifier(node, name, function)
+        return self._plain_call(node, name, function)
+
+    def _arguments_fit(self, node: ast.Call, name: str, function: vocabulary.Function) -> bool:
+        wanted = len(function.operands) + function.has_seconds
+        is_enough = len(node.args) >= 2 if function.is_variadic else len(node.args) == wanted
+        if node.keywords or any(isinstance(argument, ast.Starred) for argument in node.args) or not is_enough:
+            self._wrong(node, f"{name} is called with the wrong arguments", f"write {function.usage(name)}", ANY)
+            return False
+        return True
+
+    def _quantifier(self, node: ast.Call, name: str, function: vocabulary.Function) -> Expression:
+        was_inside, self._inside_quantifier = self._inside_quantifier, True
+        condition = self.check(node.args[0], BOOLEAN)
+        self._inside_quantifier = was_inside
+        nested = (part.name for part in expressions.walk(condition) if isinstance(part, Operation))
+        if was_inside or not vocabulary.QUANTIFIERS.keys().isdisjoint(nested):
+            return self._wrong(node, f"{name} and another quantifier inside each other", "combine them with and / or", function.result)
+        return expressions.operation(name, function.result, (condition,))
+
+    def _plain_call(self, node: ast.Call, name: str, function: vocabulary.Function) -> Expression:
+        seconds = self._seconds(node.args[-1], name) if function.has_seconds else None
+        values = node.args[:-1] if function.has_seconds else node.args
+        types = function.operands * len(values) if function.is_variadic else function.operands
+        operands = tuple(self.check(value, kind) for value, kind in zip(values, types, strict=True))
+        over_tracks = name in vocabulary.TRACK_FUNCTIONS
+        if function.is_temporal and any(operand.reads_tracks for operand in operands):
+            fix = f"use {', '.join(sorted(vocabulary.TRACK_FUNCTIONS))}, or {name}(any_track(…))"
+            return self._wrong(node, f"{name} cannot follow each track", fix, function.result)
+        result = operands[0].type if function.result is ANY else function.result
+        return expressions.operation(name, result, operands, seconds, over_tracks)
+
+    def _seconds(self, node: ast.expr, function_name: str) -> float:
+        value = node.value if isinstance(node, ast.Constant) else None
+        limit = vocabulary.MAX_TRACK_WINDOW_S if function_name in vocabulary.TRACK_FUNCTIONS else vocabulary.MAX_WINDOW_S
+        if function_name == "at_random":
+            limit = 86_400.0
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= limit:
+            return float(value)
+        fix = f"write a literal of more than 0 and at most {limit:g}"
+        self._wrong(node, f"{function_name} needs a fixed number of seconds", fix, NUMBER)
+        return 1.0
+
+    def _unknown_function(self, node: ast.Call, expected: Type) -> Expression:
+        name = ast.unparse(node.func) if isinstance(node.func, (ast.Name, ast.Attribute)) else None
+        if name is None:
+            return self._wrong(node, "only named functions can be called", "write name(…)", expected)
+        known = {*vocabulary.FUNCTIONS, *vocabulary.QUANTIFIERS, *vocabulary.TRACK_FUNCTIONS}
+        return self._wrong(node.func, f"unknown function {name!r}", self._suggest(name, known), expected)
+
+    # -- types and mistakes
+
+    def _require(self, node: ast.expr, found: Expression, expected: Type) -> Expression:
+        if found.size > vocabulary.MAX_NODES:
+            message = f"has more than {vocabulary.MAX_NODES} parts (each use of a let name counted)"
+            return self._wrong(node, message, "make two rules", expected)
+        if expected is ANY or found.type is expected:
+            return found
+        if found.type is ANY and isinstance(found, SignalRead):
+            self.scope.signal_types[found.name] = expected
+            return expressions.signal(found.name, expected)
+        if found.type is ANY:
+            return found  # an operation over a signal of unknown type: settled in the second pass, or when evaluated
+        message = f"is {found.type.value}, but {expected.value} is needed here"
+        return self._wrong(node, message, _type_fix(found.type, expected), expected)
+
+    def _wrong(self, node: ast.expr, message: str, fix: str, expected: Type) -> Expression:
+        offset = self._offset(node)
+        value = self.text[offset : self._end(node)]
+        mistake = TextMistake(offset, message, value, fix)
+        if mistake not in self.mistakes:
+            self.mistakes.append(mistake)
+        return self._stand_in(expected)
+
+    def _stand_in(self, expected: Type) -> Expression:
+        """An expression of the expected type, so that one mistake does not cause others."""
+        return expressions.operation("stand-in", expected, ())
+
+    def _offset(self, node: ast.expr) -> int:
+        return self.shift + self._characters(node.col_offset)
+
+    def _end(self, node: ast.expr) -> int:
+        return self.shift + self._characters(node.end_col_offset or node.col_offset)
+
+    def _characters(self, utf8_offset: int) -> int:
+        """`ast` counts bytes of UTF-8."""
+        encoded = self.text[self.shift :].encode("utf-8", "surrogatepass")
+        return len(encoded[:utf8_offset].decode("utf-8", "replace"))
+
+    def _suggest(self, name: str, known: set[str]) -> str:
+        short = {word.partition(".")[2]: word for word in self.scope.signal_names()}
+        return f"did you mean {short[name]!r}?" if name in short else suggest(name, known)
+
+    def _usage(self, name: str) -> str:
+        for table in (vocabulary.FUNCTIONS, vocabulary.QUANTIFIERS, vocabulary.TRACK_FUNCTIONS):
+            if name in table:
+                return f"write {table[name].usage(name)}"
+        return "write a signal, a number or text in quotes"
+
+
+_LANGUAGE_HINT = "use signals, numbers, text, + - * / // % **, comparisons, and or not in, if else, and functions"
+
+_HANDLERS: Mapping[type[ast.expr], Callable[..., Expression]] = {
+    ast.Constant: _Checker._constant,
+    ast.Name: _Checker._name,
+    ast.Attribute: _Checker._attribute,
+    ast.BoolOp: _Checker._bool_op,
+    ast.UnaryOp: _Checker._unary,
+    ast.BinOp: _Checker._binary,
+    ast.Compare: _Checker._compare,
+    ast.IfExp: _Checker._conditional,
+    ast.Call: _Checker._call,
+}
+
+
+def _dotted(node: ast.Attribute) -> str | None:
+    parts = [node.attr]
+    inner: ast.expr = node.value
+    while isinstance(inner, ast.Attribute):
+        parts.append(inner.attr)
+        inner = inner.value
+    return ".".join([inner.id, *reversed(parts)]) if isinstance(inner, ast.Name) else None
+
+
+def _describe(node: ast.expr) -> str:
+    names = {
+        ast.Lambda: "a lambda",
+        ast.ListComp: "a comprehension",
+        ast.GeneratorExp: "a comprehension",
+        ast.SetComp: "a comprehension",
+        ast.DictComp: "a comprehension",
+        ast.Subscript: "an index in [ ]",
+        ast.JoinedStr: "an f-string",
+        ast.NamedExpr: "':='",
+        ast.List: "a list",
+        ast.Tuple: "a list (outside 'in')",
+        ast.Dict: "a dictionary",
+        ast.Set: "a set",
+        ast.Starred: "'*'",
+        ast.Await: "await",
+    }
+    return names.get(type(node), f"{type(node).__name__}")
+
+
+def _type_fix(found: Type, expected: Type) -> str:
+    if (found, expected) == (NUMBER, BOOLEAN):
+        return "compare it with something, such as > 0"
+    if (found, expected) == (BOOLEAN, NUMBER):
+        return "write it alone, or (1 if … else 0) to count it"
+    if TEXT in (found, expected):
+        return "compare text with text in quotes, numbers with numbers"
+    return f"write {expected.value}"
