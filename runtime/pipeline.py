@@ -117,6 +117,7 @@ class Pipeline:
     def __init__(self, stages: Stages, stopwatch: Callable[[], int] = time.perf_counter_ns) -> None:
         self._stages = stages
         self._stopwatch = stopwatch
+        self._last_sequences: NDArray[np.int64] | None = None
 
     def tick(self, instant: int, instant_time_ns: int, wall_ns: int) -> TickReport:
         """Work on one instant, whose capture time is `instant_time_ns`."""
@@ -148,7 +149,15 @@ class Pipeline:
         if stages.tracker is None or stages.framesets is None or frameset is None:
             return []
         ego = EgoMotion(number(signals, "vehicle.speed_mps"), driven_curvature_1pm(signals))
-        return stages.tracker.update(prediction, frameset.present, time_ns, ego, stages.framesets.geometries)
+        return stages.tracker.update(prediction, self._fresh(frameset), time_ns, ego, stages.framesets.geometries)
+
+    def _fresh(self, frameset: Frameset) -> NDArray[np.bool_]:
+        """Cameras with a new image. A held one shows the past again: taken as new, its objects would seem to stand."""
+        if self._last_sequences is None:
+            self._last_sequences = np.full(len(frameset.cameras), -1, np.int64)
+        fresh: NDArray[np.bool_] = frameset.present & (frameset.frame_sequence != self._last_sequences)
+        self._last_sequences[fresh] = frameset.frame_sequence[fresh]
+        return fresh
 
     def _own_signals(
         self,

@@ -1,0 +1,29 @@
+"""Trigger rules: which moments of driving are worth sending home.
+
+    rules = load_rules([library_path()])            # DocumentError with every problem, located
+    engine = RuleEngine(rules, seed=1)
+    firings = engine.evaluate(tracks, signals, time_ns, wall_ns)
+
+`language` turns a condition's text into a checked expression tree; `evaluation` turns the trees of all rules into
+one program whose shared parts run once a tick; `rules` reads rule files and runs the tests shipped inside them;
+`engine` moves every rule through inactive -> pending -> firing -> cooling and decides what is kept.
+Everything here is pure: time is an argument, chance is seeded, no file is read after loading.
+"""
+
+from triggers.engine import RuleEngine, RuleStatus
+from triggers.rules.loading import library_path, load_rules
+from triggers.rules.rule import Budget, Rule, RuleSet
+from triggers.rules.testing import RuleTestReport, RuleTestResult, run_rule_tests
+
+__all__ = [
+    "Budget",
+    "Rule",
+    "RuleEngine",
+    "RuleSet",
+    "RuleStatus",
+    "RuleTestReport",
+    "RuleTestResult",
+    "library_path",
+    "load_rules",
+    "run_rule_tests",
+]

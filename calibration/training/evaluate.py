@@ -3,7 +3,8 @@
     python -m calibration.training.evaluate BUNDLE [--cache DIR]
 
 Every file of the bundle runs on the same held-out instants through ONNX Runtime. Control errors are given in units and
-as points: per cent of the truth's spread from the 5th to the 95th percentile. `constant` is the error of always
+as points: per cent of the truth's spread from the 5th to the 95th percentile. Objects count from 4 px on the
+shorter and 8 px on the longer side (of 320x192) when 40 % visible. `constant` is the error of always
 answering the median: what a head must beat to have learned anything.
 """
 
@@ -26,7 +27,7 @@ from calibration.training.dataset import TrainingSet
 from calibration.training.decode import Boxes, decode_image, iou_matrix
 from calibration.training.layout import CAMERAS, CLASSES, OUTPUTS, SEGMENTS, TRAFFIC_LIGHT
 from calibration.training.metrics import MATCH_IOU, AbsoluteError, AveragePrecision, Overlap, boxes_of_class
-from calibration.training.targets import is_countable
+from calibration.training.targets import is_scored
 
 LOWEST_SCORE = 0.02  # precision-recall curves need the weak detections too
 IOU_THRESHOLD = 0.55
@@ -129,7 +130,7 @@ def _score_detections(scores: Scores, objects: NDArray[np.void], output: Outputs
     for camera in range(len(CAMERAS)):
         boxes = decode_camera(output, camera)
         seen = objects[objects["camera"] == camera]
-        ignored = ~is_countable(seen)
+        ignored = ~is_scored(seen)
         for class_id, precision in enumerate(scores.precision):
             chosen = seen["class_id"] == class_id
             precision.add(*boxes_of_class(boxes, class_id), seen["box"][chosen], ignored[chosen])

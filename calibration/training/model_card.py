@@ -30,7 +30,8 @@ camera is missing; `speed_mps` float32 `[1, 1]`.
 
 _TAIL = """
 `error_points` are per cent of the truth's spread (5th to 95th percentile). `constant` is the error of always answering
-the median of the held-out set. Objects under 3 pixels a side at 320x192, or less than 30 % visible, are not counted.
+the median of the held-out set. Objects count from 4 pixels on the shorter and 8 on the longer side at 320x192 when at
+least 40 % visible.
 
 ## Making it again
 

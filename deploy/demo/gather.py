@@ -24,7 +24,7 @@ def gather_facts(paths: DemoPaths, drive_path: Path, seconds: float, problems: S
     """The facts of the run in `paths`: every number comes from what the processes wrote, or from the clips."""
     runtime = read_status(paths.status / "runtime.json") or {}
     recorder = read_status(paths.status / "recorder.json") or {}
-    clips = tuple(sorted(paths.received.glob("*/*/*.mcap")))
+    clips = tuple(sorted(paths.received.glob("clips/*/*/*.mcap")))
     verified, broken = _verify(clips)
     cameras: Mapping[str, Any] = runtime.get("cameras", {})
     model = runtime.get("model") or {}

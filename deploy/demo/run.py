@@ -66,14 +66,14 @@ def _make_drive(folder: Path, seconds: float, seed: int, console: Console) -> Pa
     with _progress(console) as progress:
         task = progress.add_task("making the synthetic drive (first time only)", total=1.0)
 
-        def advance(done: float) -> None:
-            progress.update(task, completed=done)
+        def advance(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
 
         path = synthesize_drive(
             folder / "drives", seed=seed, duration_s=seconds + DRIVE_MARGIN_S, rate_hz=RATE_HZ, size=SIZE_PX,
             progress=advance,
         )  # fmt: skip
-        progress.update(task, completed=1.0)
+        progress.update(task, completed=1.0, total=1.0)
     console.print(f"drive: {path}")
     return path
 
@@ -101,7 +101,7 @@ class _Stage:
         paths = self.paths
         rig = {
             "vehicle": {"id": VEHICLE},
-            "rig": str(drive_path / "rig.yaml"),
+            "rig": str(drive_path.parent / "rig.yaml"),
             "drive": str(drive_path),
             "model": {"bundle": "hydra_mini"},
             "tick": {"rate_hz": RATE_HZ},

@@ -4,8 +4,9 @@
 known. Both are deterministic: the same seed gives the same bytes.
 """
 
+from replay.synthetic.drive_writer import synthesize_drive
 from replay.synthetic.instants import LabelledInstant, labelled_instants
 from replay.synthetic.labels import Box
 from replay.synthetic.rigs import CAMERAS
 
-__all__ = ["CAMERAS", "Box", "LabelledInstant", "labelled_instants"]
+__all__ = ["CAMERAS", "Box", "LabelledInstant", "labelled_instants", "synthesize_drive"]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from replay.synthetic.idm import CONTROLLER, controller_acceleration, pursuit_curvature_1pm
 from replay.synthetic.road import Road
 from replay.synthetic.traffic import EgoPlace
+from runtime.messages import SignalValue
 
 WHEELBASE_M = 2.8
 STEERING_RATIO = 15.0
@@ -104,7 +105,7 @@ class Ego:
         self.d_m += distance * math.sin(self.turn_rad)
         self.turn_rad += self.curvature_1pm * distance - road_curvature * along
 
-    def vehicle_signals(self, accel_noise_mps2: float, torque_noise_nm: float, wiper: bool) -> dict[str, object]:
+    def vehicle_signals(self, accel_noise_mps2: float, torque_noise_nm: float, wiper: bool) -> dict[str, SignalValue]:
         """`vehicle.*` as the bus reports it."""
         inputs = self.inputs
         steering = inputs.driver_curvature_1pm is not None
@@ -125,7 +126,7 @@ class Ego:
             "wiper": wiper,
         }
 
-    def controller_signals(self) -> dict[str, object]:
+    def controller_signals(self) -> dict[str, SignalValue]:
         """`controller.*` as the stack reports it."""
         inputs = self.inputs
         overriding = inputs.engaged and (inputs.gas_mps2 is not None or inputs.driver_curvature_1pm is not None)
@@ -141,7 +142,7 @@ class Ego:
             "state": state,
         }
 
-    def lead_signals(self) -> dict[str, object]:
+    def lead_signals(self) -> dict[str, SignalValue]:
         """`lead.*` as the radar reports it; distances only while there is one."""
         gap_m = self.surroundings.lead_gap_m
         if gap_m is None:

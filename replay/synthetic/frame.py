@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -228,7 +229,7 @@ def _seen(
     return np.clip(through, 0, 255).astype(np.int64)
 
 
-def _joined(parts: list[NDArray[np.generic]] | list[FloatArray], empty_shape: tuple[int, ...]) -> FloatArray:
+def _joined(parts: Sequence[NDArray[Any]], empty_shape: tuple[int, ...]) -> FloatArray:
     return np.concatenate(parts) if parts else np.zeros(empty_shape)
 
 

@@ -23,12 +23,13 @@ from replay.synthetic.painter import Painter
 from replay.synthetic.projection import CameraView
 from replay.synthetic.rigs import CAMERAS, synthetic_rig
 from replay.synthetic.road import Road, RoadStyle
-from replay.synthetic.scenery import Scenery, build_scenery
+from replay.synthetic.scenery import Scenery, build_scenery, random_junction_places
 from replay.synthetic.sensor import Sensor
 from runtime.rig import Rig
 
 INSTANTS_PER_SCENE = 5
 SCENE_LENGTH_M = 620.0
+JUNCTION_SPACING_M = 170.0
 WEATHER_WEIGHTS = (0.4, 0.2, 0.2, 0.2)
 GENERATOR_STREAM = 11
 SMALLEST_LEAD_LABEL_M, FARTHEST_LEAD_M = 0.5, 90.0
@@ -75,7 +76,8 @@ class _Scene:
         weather = str(generator.choice(WEATHERS, p=WEATHER_WEIGHTS))
         self._atmosphere: Atmosphere = random_atmosphere(weather, generator)
         lamps_on = self._atmosphere.lamps_on
-        self._scenery: Scenery = build_scenery(self._road, generator, lamps_on, junction_spacing_m=170.0)
+        places = random_junction_places(SCENE_LENGTH_M, JUNCTION_SPACING_M, generator)
+        self._scenery: Scenery = build_scenery(self._road, generator, lamps_on, places)
         self._scenery.freeze()
         self._painters = [Painter(CameraView(camera), self._atmosphere) for camera in rig.cameras]
         first = rig.cameras[0]

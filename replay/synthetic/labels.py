@@ -137,8 +137,9 @@ class LabelCanvas:
         if distance_m > FARTHEST_LABEL_M or (thing.must_face and not self._sees_front(thing, centre)):
             return None
         outer = self._outer_box(thing)
-        size = (self._view.width, self._view.height)
-        box: Corners = tuple(float(np.clip(value, 0, size[i % 2])) for i, value in enumerate(outer or (0.0,) * 4))
+        size = (float(self._view.width), float(self._view.height))
+        x0, y0, x1, y1 = (min(max(value, 0.0), size[i % 2]) for i, value in enumerate(outer or (0.0,) * 4))
+        box: Corners = (x0, y0, x1, y1)
         if min(box[2] - box[0], box[3] - box[1]) < SMALLEST_BOX_PX:
             return None
         rows = slice(int(box[1] / 2), int(np.ceil(box[3] / 2)))

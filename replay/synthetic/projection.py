@@ -90,4 +90,4 @@ class CameraView:
 def subpixels(pixels: FloatArray) -> PointArray:
     """Pixels as the fixed-point integers that OpenCV takes with `shift=SUBPIXEL_BITS`."""
     limited = np.minimum(np.maximum(pixels, -FARTHEST_PX), FARTHEST_PX)
-    return np.rint(limited * SUBPIXELS).astype(np.int32)
+    return np.asarray(np.rint(limited * SUBPIXELS), np.int32)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from replay.synthetic.script import CameraFault
 from replay.synthetic.things import Colour
+from runtime.messages import SignalValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class FrameState:
     accel_target_mps2: float
     lead_gap_m: float | None
     movers: tuple[MoverState, ...]
-    signal_states: tuple[str, ...]  # by junction
+    held_signals: tuple[tuple[float, str], ...]  # junction's place and colour; all others are green
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class SignalRow:
 
     time_s: float
     namespace: str
-    values: dict[str, object]
+    values: dict[str, SignalValue]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +68,10 @@ class Furniture:
     """What the script put beside the road, in road coordinates."""
 
     junction_s_m: list[float] = field(default_factory=list)
-    hidden_sign_s_m: list[float] = field(default_factory=list)  # stop signs that a branch half hides
+    hidden_signs: list[tuple[float, float]] = field(default_factory=list)  # place; since when a gust sways its branch
     plain_sign_s_m: list[float] = field(default_factory=list)
     lone_parked_s_m: list[float] = field(default_factory=list)
+    crossings: list[tuple[float, float]] = field(default_factory=list)  # zebra's place; when people set out
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -23,6 +24,7 @@ from replay.synthetic.things import Colour, Thing
 FloatArray = NDArray[np.float64]
 
 JUNCTION_HALF_WIDTH_M = 7.0
+STOP_LINE_SETBACK_M = 3.5
 FIRST_JUNCTION_M = 90.0
 WHITE: Colour = (226, 226, 220)
 
@@ -138,11 +140,11 @@ def _colour(values: object) -> Colour:
 
 
 def build_scenery(
-    road: Road, generator: np.random.Generator, lamps_on: bool, junction_spacing_m: float = 260.0
+    road: Road, generator: np.random.Generator, lamps_on: bool, junction_places_m: Sequence[float]
 ) -> Scenery:
-    """A whole road's scenery. Numbers of things are proportional to the road's length."""
+    """A whole road's scenery, ready for additions; call `freeze` on it before use."""
     scenery = Scenery(road, random_colours(generator))
-    _junctions(scenery, generator, junction_spacing_m)
+    _junctions(scenery, generator, junction_places_m)
     _lane_lines(scenery)
     _patches(scenery, generator)
     _roadside(scenery, generator, lamps_on)
@@ -154,19 +156,24 @@ def junction_at(scenery: Scenery, s_m: float, margin_m: float = 2.0) -> bool:
     return any(abs(s_m - j.centre_s_m) < JUNCTION_HALF_WIDTH_M + margin_m for j in scenery.junctions)
 
 
-def _junctions(scenery: Scenery, generator: np.random.Generator, spacing_m: float) -> None:
+def random_junction_places(road_length_m: float, spacing_m: float, generator: np.random.Generator) -> list[float]:
+    """Where junctions might be: about every `spacing_m`."""
+    places = [FIRST_JUNCTION_M + float(generator.uniform(0, 60))]
+    while places[-1] < road_length_m - 40:
+        places.append(places[-1] + spacing_m * float(generator.uniform(0.75, 1.3)))
+    return places[:-1]
+
+
+def _junctions(scenery: Scenery, generator: np.random.Generator, places_m: Sequence[float]) -> None:
     style = scenery.road.style
-    s = FIRST_JUNCTION_M + float(generator.uniform(0, 60))
-    while s < scenery.road.length_m - 40:
-        far_side = s + JUNCTION_HALF_WIDTH_M
-        head_d = style.kerb_d_m - 0.6
+    head_d = style.kerb_d_m - 0.6
+    for s in places_m:
         heads = (
-            (0.0 + float(generator.uniform(-1.0, 1.0)), 5.2, head_d),
+            (float(generator.uniform(-1.0, 1.0)), 5.2, head_d),
             (head_d, float(generator.uniform(2.6, 3.2)), 0.0),
         )
-        scenery.junctions.append(Junction(s - JUNCTION_HALF_WIDTH_M - 3.5, s, heads))
-        _junction_marks(scenery, s, far_side)
-        s += spacing_m * float(generator.uniform(0.75, 1.3))
+        scenery.junctions.append(Junction(s - JUNCTION_HALF_WIDTH_M - STOP_LINE_SETBACK_M, s, heads))
+        _junction_marks(scenery, s, s + JUNCTION_HALF_WIDTH_M)
 
 
 def _junction_marks(scenery: Scenery, s: float, far_side: float) -> None:

@@ -41,9 +41,14 @@ class CameraFault:
     start_s: float
     length_s: float
 
+    @property
+    def end_s(self) -> float:
+        """When the camera is well again."""
+        return self.start_s + self.length_s
+
     def covers(self, time_s: float) -> bool:
         """Whether the fault is on at this time."""
-        return self.start_s <= time_s < self.start_s + self.length_s
+        return self.start_s <= time_s < self.end_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ def write_script(duration_s: float, generator: np.random.Generator) -> Script:
     if SHORTEST_DRIVE_WITH_TAKEOVER_S <= duration_s < 17.0:
         acts[0] = Act("takeover", duration_s * 0.55, 2.6, "brake", least_speed_mps=5.0)
     fitting = [act for act in acts if act.start_s + act.length_s <= duration_s - 1.5]
-    faulty = [fault for fault in faults if fault.start_s + fault.length_s <= duration_s - 1.0]
+    faulty = [fault for fault in faults if fault.end_s <= duration_s - 1.0]
     return Script(tuple(fitting), tuple(faulty))
 
 

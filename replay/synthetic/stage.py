@@ -13,20 +13,26 @@ from dataclasses import dataclass, field
 from replay.synthetic.crowd import EGO_FRONT_M
 from replay.synthetic.ego import Ego, Inputs
 from replay.synthetic.recording import Furniture, PlantedEvent
-from replay.synthetic.scenery import JUNCTION_HALF_WIDTH_M
+from replay.synthetic.scenery import JUNCTION_HALF_WIDTH_M, STOP_LINE_SETBACK_M
 from replay.synthetic.script import FIRST_ENGAGE_S, PATIENCE_S, Act, Script
 from replay.synthetic.traffic import Traffic, Vehicle
 
-FREE_ROAD_M = 60.0
-CLEARING_S = 8.0  # the lane ahead is kept clear this long before an act that needs it
+FREE_ROAD_M = 42.0
+CLEARING_S = 9.0  # the lane ahead is kept clear this long before an act that needs it
 PEDAL_S = 1.3
 HANDS_S = 0.9
 PHANTOM_BRAKE_MPS2 = -3.0
 DRIFT_1PM = 0.009
 HARD_BRAKE_MPS2 = -6.5
+HUMAN_FOR_S = 2.0  # the driver has been driving this long before braking hard
 YELLOW_S = 2.2
-STANDING_S = 4.0
-SIGN_BEYOND_LINE_M = 34.0
+CROSSING_BEYOND_LINE_M = 1.9
+FLICKER_DETAIL = "a branch sways before a stop sign"
+STANDING_S = 3.5
+STANDING_MPS = 1.0  # the last metre of an approach by IDM takes long
+GUST_AFTER_S = 1.0
+SIGN_PASSED_M = 3.0
+SIGN_BEYOND_LINE_M = 26.0
 PARKED_AHEAD_M = 55.0
 
 
@@ -40,16 +46,18 @@ class _Running:
 class RedLight:
     """A junction whose signal the script holds."""
 
-    junction: int
+    centre_s_m: float
     stop_line_s_m: float
     yellow_until_s: float
     standing_since_s: float | None = None
-    green_since_s: float | None = None
+
+    @property
+    def sign_s_m(self) -> float:
+        """Where the half hidden stop sign stands."""
+        return self.stop_line_s_m + SIGN_BEYOND_LINE_M
 
     def state(self, time_s: float) -> str:
         """The colour at this time."""
-        if self.green_since_s is not None:
-            return "green"
         return "yellow" if time_s < self.yellow_until_s else "red"
 
 
@@ -69,31 +77,27 @@ class Stage:
     _running: list[_Running] = field(default_factory=list)
     _engage_at_s: float | None = FIRST_ENGAGE_S
     _cut_in: tuple[Vehicle, float] | None = None
+    _taken_over_s: float = 0.0
+    _swaying: list[tuple[float, float]] = field(default_factory=list)  # sign's place, since when
 
     def __post_init__(self) -> None:
         self._waiting = list(self.script.acts)
 
-    @property
-    def signal_states(self) -> tuple[str, ...]:
-        """Lights are green for the car unless the script holds one."""
-        return tuple("green" for _ in self.furniture.junction_s_m)
-
-    def states(self, time_s: float) -> tuple[str, ...]:
-        """The colour of every junction's signal."""
-        states = list(self.signal_states)
-        if self.red_light is not None:
-            states[self.red_light.junction] = self.red_light.state(time_s)
-        return tuple(states)
+    def held_signals(self, time_s: float) -> tuple[tuple[float, str], ...]:
+        """Places and colours of the signals that the script holds; all others are green for the car."""
+        light = self.red_light
+        return () if light is None else ((light.centre_s_m, light.state(time_s)),)
 
     def stop_line_s_m(self, time_s: float) -> float | None:
         """Where traffic must stop now, or None."""
         light = self.red_light
-        return None if light is None or light.state(time_s) == "green" else light.stop_line_s_m
+        return None if light is None else light.stop_line_s_m
 
     def keeps_clear(self, time_s: float) -> bool:
         """Whether the lane ahead must be free now or soon."""
-        soon = any(act.needs_free_road and act.start_s - time_s < CLEARING_S for act in self._waiting)
-        return soon or any(running.act.needs_free_road for running in self._running)
+        soon = [act for act in self._waiting if act.start_s - time_s < CLEARING_S]
+        on = soon + [running.act for running in self._running]
+        return any(act.needs_free_road or act.kind == "red_light" for act in on)
 
     def inputs(self, time_s: float) -> Inputs:
         """What driver and controller faults do in this step; begins and ends acts."""
@@ -107,6 +111,7 @@ class Stage:
         self._running = [r for r in self._running if time_s < r.start_s + r.act.length_s]
         self._direct_cut_in(time_s)
         self._mind_red_light(time_s)
+        self._mind_hidden_signs(time_s)
         return inputs
 
     def _begin_due(self, time_s: float) -> None:
@@ -122,9 +127,9 @@ class Stage:
             return False
         if act.kind in ("takeover", "override", "phantom_brake", "drift") and not self.engaged:
             return False
-        if act.kind == "hard_brake" and (self.engaged or any(r.act.kind == "takeover" for r in self._running)):
+        if act.kind == "hard_brake" and (self.engaged or time_s - self._taken_over_s < HUMAN_FOR_S):
             return False
-        if act.kind == "cut_in" and self._cut_in_candidate() is None and time_s < act.start_s + 2.0:
+        if act.kind == "cut_in" and self._cut_in_candidate() is None and time_s < act.start_s + 1.0:
             return False
         lead = self.traffic.lead(self.ego.place)
         return not act.needs_free_road or lead is None or lead[0] > FREE_ROAD_M
@@ -133,7 +138,7 @@ class Stage:
         self._running.append(_Running(act, time_s))
         end_s = time_s + act.length_s
         if act.kind == "takeover":
-            self.engaged = False
+            self.engaged, self._taken_over_s = False, time_s
             self._engage_at_s = end_s if end_s < self.duration_s - 2.0 else None
             self._note(time_s, "driver_takeover", TAKEOVER_DETAILS[act.variant])
         elif act.kind == "override":
@@ -176,19 +181,20 @@ class Stage:
         """Somebody in the next lane who is a little ahead."""
         for vehicle in self.traffic.vehicles:
             gap = vehicle.s_m - vehicle.length_m / 2 - self.ego.s_m - EGO_FRONT_M
-            if not vehicle.oncoming and vehicle.lane in (0, 2) and vehicle.old_lane is None and 7.0 < gap < 16.0:
+            if not vehicle.oncoming and vehicle.lane in (0, 2) and vehicle.old_lane is None and 10.0 < gap < 18.0:
                 return vehicle
         return None
 
     def _begin_cut_in(self, time_s: float) -> None:
         vehicle = self._cut_in_candidate()
         if vehicle is None:
-            s = self.ego.s_m + EGO_FRONT_M + 13.0
+            s = self.ego.s_m + EGO_FRONT_M + 15.0
             nearby = [v for v in self.traffic.vehicles if v.lane == 2 and not v.oncoming and abs(v.s_m - s) < 14.0]
             for other in nearby:
                 self.traffic.vehicles.remove(other)
             vehicle = self.traffic.add(s, 2, speed_mps=self.ego.speed_mps)
         vehicle.scripted = True
+        vehicle.speed_mps = max(vehicle.speed_mps, self.ego.speed_mps - 0.5)
         side = "left" if vehicle.lane == 2 else "right"
         self.traffic.change_lane(vehicle, 1)
         self._cut_in = (vehicle, time_s)
@@ -211,23 +217,34 @@ class Stage:
         """A junction ahead turns yellow, then red; beyond it stands a stop sign behind a swaying branch."""
         stop_line = self.ego.s_m + EGO_FRONT_M + max(45.0, self.ego.speed_mps * 3.6 + 8.0)
         self.furniture.junction_s_m = [s for s in self.furniture.junction_s_m if abs(s - stop_line) > 90.0]
-        self.furniture.junction_s_m.append(stop_line + JUNCTION_HALF_WIDTH_M + 3.5)
-        self.furniture.hidden_sign_s_m.append(stop_line + SIGN_BEYOND_LINE_M)
-        self.red_light = RedLight(len(self.furniture.junction_s_m) - 1, stop_line, time_s + YELLOW_S)
+        centre = stop_line + JUNCTION_HALF_WIDTH_M + STOP_LINE_SETBACK_M
+        self.furniture.junction_s_m.append(centre)
+        self.red_light = RedLight(centre, stop_line, time_s + YELLOW_S)
+        sign = (self.red_light.sign_s_m, time_s + GUST_AFTER_S)
+        self.furniture.hidden_signs.append(sign)
+        self._swaying.append(sign)
+        self.furniture.crossings.append((stop_line + CROSSING_BEYOND_LINE_M, self.red_light.yellow_until_s))
 
     def _mind_red_light(self, time_s: float) -> None:
         light = self.red_light
         if light is None:
             return
-        sign_s = light.stop_line_s_m + SIGN_BEYOND_LINE_M
-        if light.green_since_s is None:
-            if light.standing_since_s is None and self.ego.speed_mps < 0.5:
-                light.standing_since_s = time_s
-                self._flicker_from_s = time_s
-            elif light.standing_since_s is not None and time_s - light.standing_since_s > STANDING_S:
-                light.green_since_s = time_s
-        elif self.ego.s_m > sign_s - 15.0:
+        if light.standing_since_s is None and self.ego.speed_mps < STANDING_MPS:
+            light.standing_since_s = time_s
+        if light.standing_since_s is not None and time_s - light.standing_since_s > STANDING_S:
             self.red_light = None
+
+    def _mind_hidden_signs(self, time_s: float) -> None:
+        """While the wind sways the branch and until the car has passed, detections of the sign flicker."""
+        passed = [(s, since) for s, since in self._swaying if s - self.ego.s_m < SIGN_PASSED_M]
+        for sign in passed:
+            self._swaying.remove(sign)
+            self._note(sign[1], "detection_flicker", FLICKER_DETAIL, time_s)
+
+    def finish(self, time_s: float) -> None:
+        """The drive ends here: close what is still going on."""
+        for _, since_s in self._swaying:
+            self._note(since_s, "detection_flicker", FLICKER_DETAIL, time_s)
 
     def _begin_parked_car(self, time_s: float) -> None:
         place = self.ego.s_m + PARKED_AHEAD_M

@@ -8,7 +8,8 @@ keep out of the right lane, where they would hide the roadside.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -27,6 +28,8 @@ CLEAR_AHEAD_M = 130.0
 TALL_KINDS = ("van", "truck", "bus")
 MOST_VEHICLES = 60
 COMFORTABLE_STOP_MPS2 = 3.5
+HURRIED_BRAKING_MPS2 = 4.5  # what others put up with from somebody who must leave the lane
+HURRIED_SPEED_MPS = 19.0
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +61,10 @@ class Vehicle:
     def lanes(self) -> tuple[int, ...]:
         """The lanes it takes up."""
         return (self.lane,) if self.old_lane is None else (self.lane, self.old_lane)
+
+
+#: Middle, length, speed, and the vehicle, or None for the car itself.
+RowEntry: TypeAlias = "tuple[float, float, float, Vehicle | None]"
 
 
 @dataclass(slots=True)
@@ -137,7 +144,8 @@ class Traffic:
         rows = self._rows(ego)
         for vehicle in self.vehicles:
             if not vehicle.oncoming:
-                vehicle.accel_mps2 = self._acceleration(vehicle, rows, stop_line_s_m)
+                hurries = keep_clear and ego.lane in vehicle.lanes and vehicle.s_m > ego.s_m and not vehicle.scripted
+                vehicle.accel_mps2 = self._acceleration(vehicle, rows, stop_line_s_m, hurries)
                 if decides:
                     self._consider_change(vehicle, rows, ego, keep_clear)
         for vehicle in self.vehicles:
@@ -150,9 +158,9 @@ class Traffic:
         vehicle.old_lane, vehicle.lane = vehicle.lane, lane
         vehicle.change_s, vehicle.change_from_d_m = 0.0, vehicle.d_m
 
-    def _rows(self, ego: EgoPlace) -> list[list[tuple[float, float, float, Vehicle | None]]]:
+    def _rows(self, ego: EgoPlace) -> list[list[RowEntry]]:
         """By lane: (middle, length, speed, vehicle or None for the car), in order along the road."""
-        rows: list[list[tuple[float, float, float, Vehicle | None]]] = [[] for _ in range(LANE_COUNT)]
+        rows: list[list[RowEntry]] = [[] for _ in range(LANE_COUNT)]
         for vehicle in self.vehicles:
             if not vehicle.oncoming:
                 for lane in vehicle.lanes:
@@ -166,30 +174,30 @@ class Traffic:
     def _acceleration(
         self,
         vehicle: Vehicle,
-        rows: list[list[tuple[float, float, float, Vehicle | None]]],
+        rows: list[list[RowEntry]],
         stop_line_s_m: float | None,
+        hurries: bool,
     ) -> float:
-        accel = min(self._follow(vehicle, rows[lane], vehicle.s_m) for lane in vehicle.lanes)
+        accel = min(self._follow(vehicle, rows[lane], vehicle.s_m, hurries) for lane in vehicle.lanes)
         if stop_line_s_m is not None:
             gap = stop_line_s_m - vehicle.s_m - vehicle.length_m / 2
             if gap > max(0.5, vehicle.speed_mps**2 / (2 * COMFORTABLE_STOP_MPS2)):
                 accel = min(accel, idm_acceleration(vehicle.driver, vehicle.speed_mps, gap, vehicle.speed_mps))
         return accel
 
-    def _follow(
-        self, vehicle: Vehicle, row: list[tuple[float, float, float, Vehicle | None]], s_m: float
-    ) -> float:
+    def _follow(self, vehicle: Vehicle, row: list[RowEntry], s_m: float, hurries: bool = False) -> float:
         """IDM behind whoever is next ahead in a lane."""
+        driver = replace(vehicle.driver, desired_speed_mps=HURRIED_SPEED_MPS) if hurries else vehicle.driver
         for middle, length, speed, other in row:
             if middle > s_m and other is not vehicle:
                 gap = middle - s_m - (length + vehicle.length_m) / 2
-                return idm_acceleration(vehicle.driver, vehicle.speed_mps, gap, vehicle.speed_mps - speed)
-        return idm_acceleration(vehicle.driver, vehicle.speed_mps, FREE_GAP_M, 0.0)
+                return idm_acceleration(driver, vehicle.speed_mps, gap, vehicle.speed_mps - speed)
+        return idm_acceleration(driver, vehicle.speed_mps, FREE_GAP_M, 0.0)
 
     def _consider_change(
         self,
         vehicle: Vehicle,
-        rows: list[list[tuple[float, float, float, Vehicle | None]]],
+        rows: list[list[RowEntry]],
         ego: EgoPlace,
         keep_clear: bool,
     ) -> None:
@@ -202,17 +210,16 @@ class Traffic:
                 continue
             if lane == ego.lane and (keep_clear or -25.0 < ahead_m < 45.0):
                 continue
-            loss = self._follower_loss(vehicle, rows[lane])
+            limit = HURRIED_BRAKING_MPS2 if must_leave else vehicle.driver.safe_braking_mps2
+            loss = self._follower_loss(vehicle, rows[lane], limit)
             there = self._follow(vehicle, rows[lane], vehicle.s_m)
-            if loss is None or there < -vehicle.driver.safe_braking_mps2:
+            if loss is None or there < -limit:
                 continue
             if must_leave or wants_to_change(vehicle.driver, vehicle.accel_mps2, there, loss):
                 self.change_lane(vehicle, lane)
                 return
 
-    def _follower_loss(
-        self, vehicle: Vehicle, row: list[tuple[float, float, float, Vehicle | None]]
-    ) -> float | None:
+    def _follower_loss(self, vehicle: Vehicle, row: list[RowEntry], limit_mps2: float) -> float | None:
         """What a change costs whoever would then be behind; None where it would not be safe."""
         behind = [entry for entry in row if entry[0] <= vehicle.s_m and entry[3] is not vehicle]
         ahead = [entry for entry in row if entry[0] > vehicle.s_m]
@@ -224,7 +231,7 @@ class Traffic:
         gap = vehicle.s_m - middle - (length + vehicle.length_m) / 2
         driver = other.driver if other is not None else Driver()
         after = idm_acceleration(driver, speed, gap, speed - vehicle.speed_mps) if gap > 3.0 else HARDEST_BRAKING_MPS2
-        return None if after < -driver.safe_braking_mps2 else max(0.0, -after)
+        return None if after < -limit_mps2 else max(0.0, -after)
 
     def _move(self, vehicle: Vehicle, dt_s: float) -> None:
         if vehicle.oncoming:

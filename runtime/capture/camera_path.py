@@ -45,7 +45,12 @@ class CameraPath:
             return
         errors, skipped = decoder.errors, decoder.skipped
         frames = decoder.decode(packet)
-        self.watch.decoding(pictures=len(frames), errors=decoder.errors - errors, skipped=decoder.skipped - skipped)
+        self.watch.decoding(
+            pictures=len(frames),
+            errors=decoder.errors - errors,
+            skipped=decoder.skipped - skipped,
+            joining=decoder.is_joining,
+        )
         for frame in frames:
             self._offer(frame)
 

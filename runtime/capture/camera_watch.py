@@ -115,13 +115,13 @@ class CameraWatch:
         periods = (time_ns - self.last_packet_ns) * self.info.rate_hz / NANOSECONDS_PER_SECOND
         return 0 if periods < LOST_FROM_PERIODS else min(round(periods) - 1, MAX_LOST_IN_A_GAP)
 
-    def decoding(self, *, pictures: int, errors: int, skipped: int) -> None:
-        """What the decoder made of one packet."""
+    def decoding(self, *, pictures: int, errors: int, skipped: int, joining: bool = False) -> None:
+        """What the decoder made of one packet; `joining`: it has not met the stream's first key frame yet."""
         self.counters.decoded += pictures
         self.counters.decode_errors += errors
         self.counters.undecoded += skipped
         with self._lock:
-            self._torn.append(errors + skipped > 0)
+            self._torn.append(errors > 0 or (skipped > 0 and not joining))
 
     def accepts(self, width: int, height: int) -> bool:
         """True when a picture has the expected size; counts it when not."""

@@ -18,7 +18,7 @@ from runtime.messages import Packet
 
 _NANOSECOND = Fraction(1, 1_000_000_000)
 
-#: Codecs of which every picture stands alone, or whose recordings have one key frame only: nothing to wait for.
+#: Codecs of which every picture stands alone, or whose recordings have one key frame only: no use in waiting again.
 _WITHOUT_KEY_FRAMES = frozenset({"mjpeg", "gif", "png", "rawvideo", "bmp"})
 
 #: Pictures that a decoder may hold back to bring them into showing order (H.264 and H.265 allow 16).
@@ -48,8 +48,10 @@ class PacketDecoder:
         self.errors = 0
         #: Packets dropped unseen while waiting for a key frame.
         self.skipped = 0
-        self._waits_for_key = info.codec not in _WITHOUT_KEY_FRAMES
-        self._awaiting_key = self._waits_for_key
+        #: True until the first key frame: what is skipped by then was not lost, the stream was joined in its middle.
+        self.is_joining = True
+        self._awaiting_key = True
+        self._refers_back = info.codec not in _WITHOUT_KEY_FRAMES
         self._sequences: dict[int, int] = {}
         self._context = self._create(info)
 
@@ -80,7 +82,7 @@ class PacketDecoder:
         except av.error.FFmpegError:
             self._lose_reference()
             return []
-        self._awaiting_key = False
+        self._awaiting_key = self.is_joining = False
         if any(picture.is_corrupt for picture in pictures):
             self._lose_reference()
             return []
@@ -101,6 +103,6 @@ class PacketDecoder:
 
     def _lose_reference(self) -> None:
         self.errors += 1
-        self._awaiting_key = self._waits_for_key
+        self._awaiting_key = self._refers_back
         self._sequences.clear()
         self._context.flush_buffers()

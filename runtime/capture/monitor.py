@@ -7,7 +7,7 @@
 | `wrong_size` | pictures are not of the expected size |
 | `corrupt` | a fifth of the last packets is torn, or waits for a key frame after one that was |
 | `dropping` | no frame for half a second (or five periods), or a tenth of the last frames was lost |
-| `late` | a fifth of the last frames came after their tick |
+| `late` | half of the last frames came after their tick, while most other cameras were on time |
 | `frozen` | one picture for a second of driving; with the speed unknown, for three in which most others change |
 
 The first that applies is told. Standing cars see standing pictures: while the car is known to stand, nothing is
@@ -32,7 +32,7 @@ SILENT_PERIODS = 5
 FROZEN_MOVING_NS = NANOSECONDS_PER_SECOND
 FROZEN_UNKNOWN_NS = 3 * NANOSECONDS_PER_SECOND
 TORN_SHARE = 0.2
-LATE_SHARE = 0.2
+LATE_SHARE = 0.5
 LOST_SHARE = 0.1
 #: A share is not believed before so many packets: the first torn one would be all of them.
 MIN_PACKETS = 10
@@ -88,7 +88,7 @@ class HealthMonitor:
             return "dropping", f"no frame for {silent_ns / NANOSECONDS_PER_SECOND:.1f} s"
         if enough and recent.lost >= LOST_SHARE:
             return "dropping", f"{recent.lost:.0%} of the last frames were lost"
-        if enough and recent.late >= LATE_SHARE:
+        if enough and recent.late >= LATE_SHARE and self._most_others_are_on_time(watch):
             return "late", f"{recent.late:.0%} of the last frames came after their tick"
         if self._is_frozen(watch, now_ns, vehicle_moving):
             return "frozen", f"one picture for {watch.unchanged_for_ns / NANOSECONDS_PER_SECOND:.1f} s"
@@ -119,6 +119,12 @@ class HealthMonitor:
             return watch.unchanged_for_ns >= FROZEN_UNKNOWN_NS and self._most_others_change(watch)
         moving_for_ns = now_ns - (now_ns if self._moving_since_ns is None else self._moving_since_ns)
         return min(watch.unchanged_for_ns, moving_for_ns) >= FROZEN_MOVING_NS
+
+    def _most_others_are_on_time(self, watch: CameraWatch) -> bool:
+        """When most cameras are late, the machine is overloaded and the camera is not at fault."""
+        others = [other for other in self._watches if other is not watch and other.connection == "streaming"]
+        on_time = sum(other.recent().late < LATE_SHARE / 2 for other in others)
+        return 2 * on_time >= len(others)
 
     def _most_others_change(self, watch: CameraWatch) -> bool:
         others = [other for other in self._watches if other is not watch and other.connection == "streaming"]

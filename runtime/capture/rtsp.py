@@ -24,7 +24,8 @@ class RtspSource(ContainerSource):
             "fflags": "nobuffer",
             "max_delay": "0",
             "reorder_queue_size": "0" if transport == "tcp" else "32",
-            "analyzeduration": "1000000",
+            "analyzeduration": "200000",  # microseconds; the session description says most of it already
+            "fpsprobesize": "0",
             "allowed_media_types": "video",
         }
         super().__init__(camera, address, clock, format_name="rtsp", options=options)

@@ -38,7 +38,7 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def make_directory_durably(directory: Path, mode: int = 0o750) -> None:
+def make_directory_durably(directory: Path, mode: int = 0o770) -> None:
     """Create `directory` and its missing parents, each durable in its own parent."""
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     for path in reversed(missing):

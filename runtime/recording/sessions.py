@@ -58,7 +58,7 @@ class SessionLock:
         self._layout = layout
         self.record = record
         lock = layout.sessions / f"{record.session}.lock"
-        self._descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self._descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             write_atomically(layout.sessions / f"{record.session}.json", record.model_dump_json(indent=1).encode())

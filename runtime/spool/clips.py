@@ -136,7 +136,7 @@ def encode_metadata(metadata: Mapping[str, Any]) -> str:
 
 def create_locked(path: Path) -> int:
     """Create an empty file and hold its lock until the returned descriptor is closed, or its process dies."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o640)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o660)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return descriptor
 

@@ -65,7 +65,7 @@ class SpoolFolder:
 @contextmanager
 def start_up_lock(folder: SpoolFolder) -> Iterator[None]:
     """One process at a time opens and recovers."""
-    descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o640)
+    descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o660)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

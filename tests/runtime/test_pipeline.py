@@ -117,3 +117,30 @@ def test_samples_after_the_instant_wait_for_the_next_tick() -> None:
 def test_timings_name_every_stage() -> None:
     report = pipeline(Rules(), Framesets([True, True]), Network(), SignalTable({}, 1.0)).tick(0, 0, 0)
     assert set(report.timings_ms) == {"infer", "track", "compare", "rules"}
+
+
+class Followed:
+    """Remembers which cameras the tracker was told are new."""
+
+    def __init__(self) -> None:
+        self.fresh: list[list[bool]] = []
+
+    def update(self, prediction: object, present: np.ndarray, time_ns: int, ego: object, geometries: object) -> list:
+        self.fresh.append(present.tolist())
+        return []
+
+
+def test_held_frame_is_not_new_to_the_tracker() -> None:
+    followed, table = Followed(), SignalTable({}, 1.0)
+    health = CameraHealthSignals(HealthMonitor([CameraWatch("front"), CameraWatch("rear")]))
+
+    class Moving(Framesets):
+        def take(self, instant: int) -> Frameset:
+            frameset = super().take(instant)
+            frameset.frame_sequence[0] = instant  # the rear camera's frame 0 is held
+            return frameset
+
+    ticker = Pipeline(Stages(table, Rules(), Comparator(), health, Moving([True, True]), Network(), followed))
+    for instant in (1, 2):
+        ticker.tick(instant, instant * SECOND, 0)
+    assert followed.fresh == [[True, True], [True, False]]

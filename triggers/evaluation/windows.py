@@ -4,14 +4,16 @@ The window of length w at time t holds the ticks in [t - w, t], both ends includ
 and never go back. A window longer than `MAX_ENTRIES` ticks keeps `MAX_ENTRIES` steps: ticks within 1/MAX_ENTRIES
 of its length share an entry, which then leaves as one, up to that much late.
 
+Booleans need no window: the times at which they were last true, false or unknown answer every question.
 Extremes are a monotonic queue (Lemire 2006, arXiv:cs/0610046). Totals are a queue made of two stacks, which adds
 only and never subtracts, so that no rounding error stays behind when a large value leaves the window.
 """
 
 from __future__ import annotations
 
-import math
 from collections import deque
+
+from triggers.language.types import Value
 
 MAX_ENTRIES = 2048
 
@@ -40,26 +42,143 @@ class Coverage:
 class ExtremeWindow:
     """Smallest value of the window; for the largest, push and read negated values."""
 
-    __slots__ = ("_entries", "_last_merged_ns", "_length_ns", "_resolution_ns")
+    __slots__ = ("_entries", "_length_ns", "_step_ns")
 
     def __init__(self, length_ns: int) -> None:
         self._length_ns = length_ns
-        self._resolution_ns = length_ns // MAX_ENTRIES
-        self._entries: deque[tuple[int, float]] = deque()
-        self._last_merged_ns: int | None = None
+        self._step_ns = _step_ns(length_ns)
+        self._entries: deque[tuple[int, float]] = deque()  # times and values both increase
 
-    def push(self, time_ns: int, value: float) -> float:
-        """Add this tick's value; returns the smallest of the window."""
+    def push(self, time_ns: int, value: float) -> None:
+        """Add this tick's value."""
         entries = self._entries
         while entries and entries[-1][1] >= value:
             entries.pop()
-        if len(entries) > 1 and time_ns - entries[-2][0] < self._resolution_ns:
-            entries.pop()  # lies between a smaller neighbour and this one: lost to the window's resolution
+        if entries and entries[-1][0] // self._step_ns == time_ns // self._step_ns:
+            value = entries.pop()[1]  # one entry a step: the smaller value stays that much longer
         entries.append((time_ns, value))
         start_ns = time_ns - self._length_ns
         while entries[0][0] < start_ns:
             entries.popleft()
-        return entries[0][1]
+
+    def smallest(self) -> float:
+        """The smallest value of the window that ends with the last push."""
+        return self._entries[0][1]
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+class TotalWindow:
+    """Sum and number of the window's values."""
+
+    __slots__ = ("_arrived", "_arrived_count", "_arrived_sum", "_leaving", "_length_ns", "_step_ns")
+
+    def __init__(self, length_ns: int) -> None:
+        self._length_ns = length_ns
+        self._step_ns = _step_ns(length_ns)
+        self._arrived: list[tuple[int, float, int]] = []  # (time, sum, count) of one step each, oldest first
+        self._arrived_sum = 0.0
+        self._arrived_count = 0
+        self._leaving: list[tuple[int, float, int]] = []  # newest first; sum and count of it and all newer ones
+
+    def push(self, time_ns: int, value: float) -> None:
+        """Add this tick's value."""
+        arrived = self._arrived
+        if arrived and arrived[-1][0] // self._step_ns == time_ns // self._step_ns:
+            _, total, count = arrived[-1]
+            arrived[-1] = (time_ns, total + value, count + 1)
+        else:
+            arrived.append((time_ns, value, 1))
+        self._arrived_sum += value
+        self._arrived_count += 1
+        self._leave(time_ns - self._length_ns)
+
+    def _leave(self, start_ns: int) -> None:
+        leaving = self._leaving
+        while leaving and leaving[-1][0] < start_ns:
+            leaving.pop()
+        if not leaving and self._arrived[0][0] < start_ns:
+            self._turn_over()
+            while leaving and leaving[-1][0] < start_ns:
+                leaving.pop()
+
+    def _turn_over(self) -> None:
+        total, count = 0.0, 0
+        for time_ns, step_sum, step_count in reversed(self._arrived):
+            total += step_sum
+            count += step_count
+            self._leaving.append((time_ns, total, count))
+        self._arrived.clear()
+        self._arrived_sum, self._arrived_count = 0.0, 0
+
+    def mean(self) -> float:
+        """The mean of the window that ends with the last push."""
+        _, total, count = self._leaving[-1] if self._leaving else (0, 0.0, 0)
+        return (total + self._arrived_sum) / (count + self._arrived_count)
+
+    def __len__(self) -> int:
+        return len(self._arrived) + len(self._leaving)
+
+
+class EventWindow:
+    """How many events the window holds."""
+
+    __slots__ = ("_entries", "_length_ns", "_step_ns", "_total")
+
+    def __init__(self, length_ns: int) -> None:
+        self._length_ns = length_ns
+        self._step_ns = _step_ns(length_ns)
+        self._entries: deque[tuple[int, int]] = deque()
+        self._total = 0
+
+    def push(self, time_ns: int, count: int) -> None:
+        """Add this tick's events."""
+        entries = self._entries
+        if count:
+            self._total += count
+            if entries and entries[-1][0] // self._step_ns == time_ns // self._step_ns:
+                count += entries.pop()[1]
+            entries.append((time_ns, count))
+        start_ns = time_ns - self._length_ns
+        while entries and entries[0][0] < start_ns:
+            self._total -= entries.popleft()[1]
+
+    def total(self) -> int:
+        """Events in the window that ends with the last push."""
+        return self._total
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+class LagWindow:
+    """The value at the newest tick that is at least the window's length old."""
+
+    __slots__ = ("_entries", "_length_ns", "_step_ns")
+
+    def __init__(self, length_ns: int) -> None:
+        self._length_ns = length_ns
+        self._step_ns = _step_ns(length_ns)
+        self._entries: deque[tuple[int, Value]] = deque()
+
+    def push(self, time_ns: int, value: Value) -> None:
+        """Add this tick's value."""
+        entries = self._entries
+        if not entries or entries[-1][0] // self._step_ns != time_ns // self._step_ns:
+            entries.append((time_ns, value))
+        start_ns = time_ns - self._length_ns
+        while len(entries) > 1 and entries[1][0] <= start_ns:
+            entries.popleft()
+
+    def oldest(self, time_ns: int) -> tuple[int, Value]:
+        """Time and value of that tick; None as value while the window reaches back before the first tick."""
+        entry = self._entries[0]
+        return entry if entry[0] <= time_ns - self._length_ns else (entry[0], None)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def _step_ns(length_ns: int) -> int:
+    return max(length_ns // MAX_ENTRIES, 1)

@@ -316,13 +316,17 @@ class _Checker:
             return self._wrong(node, message, "make two rules", expected)
         if expected is ANY or found.type is expected:
             return found
-        if found.type is ANY and isinstance(found, SignalRead):
-            self.scope.signal_types[found.name] = expected
-            return expressions.signal(found.name, expected)
         if found.type is ANY:
-            return found  # an operation over a signal of unknown type: settled in the second pass, or when evaluated
+            self._settle(found, expected)  # so that the second pass finds it typed
+            return found
         message = f"is {found.type.value}, but {expected.value} is needed here"
         return self._wrong(node, message, _type_fix(found.type, expected), expected)
+
+    def _settle(self, found: Expression, expected: Type) -> None:
+        """Every signal that gives `found` its type is of the `expected` one."""
+        for part in expressions.walk(found):
+            if isinstance(part, SignalRead) and part.type is ANY:
+                self.scope.signal_types.setdefault(part.name, expected)
 
     def _wrong(self, node: ast.expr, message: str, fix: str, expected: Type) -> Expression:
         offset = self._offset(node)

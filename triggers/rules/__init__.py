@@ -1,0 +1,1 @@
+"""Rule files: their format, their checks, and the tests shipped inside them."""
