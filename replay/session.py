@@ -24,21 +24,21 @@ from runtime.capture.camera_watch import CameraWatch
 from runtime.composition import (
     CompositionError,
     ModelChoice,
-    TickParts,
+    Openings,
     compose_tick,
     describe_provenance,
     find_bundle,
     open_network,
     open_rig,
     open_rules,
+    open_signals,
 )
-from runtime.drives import Drive, open_drive
+from runtime.drives import Drive, DriveVideoError, open_drive
 from runtime.health.histogram import LatencyHistogram
 from runtime.inference.network import Network
 from runtime.messages import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, Firing, SignalSample
 from runtime.recording.provenance import CameraProvenance
 from runtime.shadow.scoreboard import Scoreboard
-from runtime.signals.table import SignalTable
 
 MAX_RATE_HZ = 240.0
 
@@ -76,13 +76,18 @@ class _Session:
 
     def __init__(self, request: ReplayRequest) -> None:
         self._request = request
-        self._drive = open_drive(request.drive)
-        rig = open_rig(request.rig or rig_beside(self._drive))
-        rules = open_rules(request.rules)
-        watches = [CameraWatch(name, opened_ns=self._drive.start_ns) for name in self._drive.cameras]
-        self._network = self._open_network()
-        self._table = SignalTable({}, 1.0)
-        reference = watches[0].name if watches else None
+        openings = Openings()
+        drive = openings.open(lambda: open_drive(request.drive))
+        rules = openings.open(lambda: open_rules(request.rules))
+        rig = openings.open(lambda: open_rig(request.rig or (rig_beside(drive) if drive is not None else None)))
+        bundle = openings.open(lambda: None if request.model is None else find_bundle(request.model))
+        openings.settle()
+        assert drive is not None and rules is not None
+        self._drive = drive
+        watches = [CameraWatch(name, opened_ns=drive.start_ns) for name in drive.cameras]
+        self._network = self._open_network(bundle)
+        self._table = open_signals({})
+        reference, self._grid_start_ns = self._first_capture()
         self._parts = compose_tick(
             watches, self._network, rig, self._table, rules, 0, request.rate_hz, reference
         )
@@ -93,12 +98,11 @@ class _Session:
         self._clips = self._open_clips()
         self._watches = watches
 
-    def _open_network(self) -> Network | None:
-        if self._request.model is None or not self._drive.cameras:
+    def _open_network(self, bundle: Path | None) -> Network | None:
+        if bundle is None or not self._drive.cameras:
             return None
         try:
-            choice = ModelChoice(find_bundle(self._request.model), threads=self._request.threads)
-            return open_network(choice, tuple(self._drive.cameras))
+            return open_network(ModelChoice(bundle, threads=self._request.threads), tuple(self._drive.cameras))
         except CompositionError as error:
             raise ReplayError(str(error)) from error
 
@@ -137,7 +141,7 @@ class _Session:
     def _instants(self, show_progress: bool) -> Iterator[tuple[int, int]]:
         """Instants with the time up to which frames and signals belong to them: windows end a quarter period late."""
         grid, drive = self._parts.grid, self._drive
-        grid.start(self._first_capture_ns())
+        grid.start(self._grid_start_ns)
         instant = 0
         with Progress(
             TextColumn("replaying {task.fields[drive]}"), BarColumn(), TimeRemainingColumn(), disable=not show_progress
@@ -148,12 +152,16 @@ class _Session:
                 progress.update(task, completed=(window_end_ns - drive.start_ns) / NANOSECONDS_PER_SECOND)
                 instant += 1
 
-    def _first_capture_ns(self) -> int:
-        """Where the grid begins: at the reference camera's first frame, else at the drive's start."""
-        for camera in self._drive.cameras.values():
-            packet = next(iter(camera.packets()), None)
-            return packet.time_ns if packet is not None else self._drive.start_ns
-        return self._drive.start_ns
+    def _first_capture(self) -> tuple[str | None, int]:
+        """The reference camera, the first that has a frame, and the time of that frame, where the grid begins."""
+        for name, camera in self._drive.cameras.items():
+            try:
+                packet = next(iter(camera.packets()), None)
+            except DriveVideoError:
+                continue  # reported where the camera is played
+            if packet is not None:
+                return name, packet.time_ns
+        return None, self._drive.start_ns
 
     def _result(
         self,
@@ -182,7 +190,7 @@ class _Session:
             firings=firings,
             clips=clips,
             suppressed=parts.engine.suppressed,
-            not_applicable=not_applicable(parts),
+            not_applicable=parts.not_applicable,
             latency_ms=latency.to_dict(),
             model=model_facts(self._network),
             grades=grades,
@@ -230,8 +238,3 @@ def model_facts(network: Network | None) -> dict[str, str] | None:
         return None
     said = network.description
     return {"name": said.name, "backend": said.backend, "precision": said.precision, "sha256": said.sha256}
-
-
-def not_applicable(parts: TickParts) -> dict[str, str]:
-    """Rules that cannot fire with this model and these signals, with the reason of each."""
-    return {}

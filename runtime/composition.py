@@ -6,21 +6,26 @@ files do not fit one another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
 
 from runtime.camera_health import CameraHealthSignals
 from runtime.capture.assembler import Assembler
 from runtime.capture.camera_watch import CameraWatch
 from runtime.capture.monitor import HealthMonitor
 from runtime.capture.phase import InstantGrid
+from runtime.formats.documents import DocumentError, Problem
 from runtime.formats.durable_files import sha256_of
+from runtime.formats.signal_names import CANONICAL_SIGNALS, DEFAULT_TIMEOUT_S
 from runtime.inference.backend import BackendError
 from runtime.inference.heads.decoder import BundleFitError
 from runtime.inference.network import Network
 from runtime.inference.tracking import Tracker
-from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.messages import NANOSECONDS_PER_SECOND, Frameset
 from runtime.pipeline import Pipeline, Stages
 from runtime.recording.provenance import CameraProvenance, ModelProvenance, Provenance
 from runtime.rig import Rig, load_rig
@@ -32,9 +37,31 @@ from triggers import RuleEngine, RuleSet, library_path, load_rules
 BUNDLED_MODELS = Path(__file__).resolve().parent / "models"
 RULE_LIBRARY = "library"
 
+Opened = TypeVar("Opened")
+
 
 class CompositionError(ValueError):
     """Parts that are good in themselves do not fit together; the text says which and what to do."""
+
+
+class Openings:
+    """Opens one file after another and tells the problems of all of them at once, instead of those of the first."""
+
+    def __init__(self) -> None:
+        self._problems: list[Problem] = []
+
+    def open(self, action: Callable[[], Opened]) -> Opened | None:
+        """What `action` gives; None, with its problems noted, when it raises DocumentError."""
+        try:
+            return action()
+        except DocumentError as error:
+            self._problems += error.problems
+            return None
+
+    def settle(self) -> None:
+        """Raises DocumentError with every problem noted so far."""
+        if self._problems:
+            raise DocumentError(dict.fromkeys(self._problems))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +85,18 @@ class TickParts:
     health: CameraHealthSignals
     rules: RuleSet
     engine: RuleEngine
+    #: Rules that cannot fire with this model and these cameras, with the reason of each.
+    not_applicable: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_bundle(name_or_path: str) -> Path:
-    """A bundled network by its name, or the folder of another. Raises CompositionError."""
+    """A bundled network by its name, or the folder of another. Raises DocumentError."""
     for candidate in (BUNDLED_MODELS / name_or_path, Path(name_or_path)):
         if (candidate / "model.yaml").is_file():
             return candidate
     bundled = ", ".join(sorted(path.name for path in BUNDLED_MODELS.iterdir())) if BUNDLED_MODELS.is_dir() else "none"
-    raise CompositionError(
-        f"no model bundle {name_or_path!r} (bundled: {bundled}; fix: name one of them, or a folder made by 'model import')"
-    )
+    fix = f"name a bundled one ({bundled}), or a folder made by 'model import'"
+    raise DocumentError([Problem(name_or_path, 0, 0, "is not a model bundle: there is no model.yaml", None, fix)])
 
 
 def open_network(choice: ModelChoice, cameras: Sequence[str]) -> Network:
@@ -83,6 +111,16 @@ def open_network(choice: ModelChoice, cameras: Sequence[str]) -> Network:
 def open_rules(places: Sequence[str | Path]) -> RuleSet:
     """Load rule files; `library` means the rules that come with the software. Raises DocumentError."""
     return load_rules([library_path() if str(place) == RULE_LIBRARY else Path(place) for place in places])
+
+
+def open_signals(timeouts_s: Mapping[str, float], default_timeout_s: float = DEFAULT_TIMEOUT_S) -> SignalTable:
+    """The table of all signals. Canonical signals that come more slowly than others keep their longer timeout."""
+    slow = {
+        name: max(signal.timeout_s, default_timeout_s)
+        for name, signal in CANONICAL_SIGNALS.items()
+        if signal.timeout_s != DEFAULT_TIMEOUT_S
+    }
+    return SignalTable({**slow, **timeouts_s}, default_timeout_s)
 
 
 def compose_tick(
@@ -103,7 +141,23 @@ def compose_tick(
     health = CameraHealthSignals(HealthMonitor(watches))
     engine = RuleEngine(rules, seed=seed)
     stages = Stages(signals, engine, Comparator(), health, assembler, network if assembler else None, tracker)
-    return TickParts(Pipeline(stages), grid, assembler, network, health, rules, engine)
+    lacking = rules.not_applicable(published_scalars(network) if network else (), assembler is not None)
+    return TickParts(Pipeline(stages), grid, assembler, network, health, rules, engine, lacking)
+
+
+def published_scalars(network: Network) -> Sequence[str]:
+    """The scalars that a network publishes as `heads.<name>`: asked of itself, on images of padding."""
+    spec, count = network.image_spec, len(network.cameras)
+    frameset = Frameset(
+        sequence=0,
+        time_ns=0,
+        cameras=network.cameras,
+        present=np.ones(count, np.bool_),
+        frame_time_ns=np.zeros(count, np.int64),
+        frame_sequence=np.zeros(count, np.int64),
+        images=np.full((count, *spec.plane_shape), spec.pad_value, np.uint8),
+    )
+    return tuple(network.predict(frameset, None, None).scalars)
 
 
 def describe_provenance(

@@ -158,7 +158,7 @@ def _assemble(
     )
     return Batch(
         images=images,
-        speed_mps=torch.from_numpy(np.ascontiguousarray(scalars["speed_mps"])).reshape(-1, 1),
+        speed_mps=torch.from_numpy(scalars["speed_mps"].astype(np.float32)).reshape(-1, 1),
         heatmap=torch.from_numpy(targets.heatmap),
         heat_weight=torch.from_numpy(targets.weight),
         positive_image=torch.from_numpy(targets.image),

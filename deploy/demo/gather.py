@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ def gather_facts(paths: DemoPaths, drive_path: Path, seconds: float, problems: S
     verified, broken = _verify(clips)
     cameras: Mapping[str, Any] = runtime.get("cameras", {})
     model = runtime.get("model") or {}
+    shutil.copytree(paths.status, paths.folder / "status", dirs_exist_ok=True)
     sheet = contact_sheet(clips[0], paths.folder / "contact_sheet.png").path if clips else None
     firings = runtime.get("firings", [])
     return DemoFacts(
@@ -77,7 +79,10 @@ def _grade(
 
 
 def _realtime(settings: Sequence[Mapping[str, Any]]) -> str:
-    granted = [str(setting["setting"]) for setting in settings if setting["applied"]]
-    refused = [f"{setting['setting']} ({setting['reason']})" for setting in settings if not setting["applied"]]
-    told = [*(f"granted: {text}" for text in granted), *(f"not granted: {text}" for text in refused)]
+    """One phrase for each kind of wish: eight cameras' threads ask for the same."""
+    told: dict[str, None] = {}
+    for setting in settings:
+        wish = str(setting["setting"])
+        wish = f"capture: {wish.partition(': ')[2]}" if wish.startswith("camera ") else wish
+        told[f"{wish} granted" if setting["applied"] else f"{wish} not granted ({setting['reason']})"] = None
     return "; ".join(told) or "none asked for"

@@ -23,7 +23,9 @@ from deploy.demo.gather import gather_facts
 from deploy.demo.paths import DemoPaths
 from deploy.demo.table import print_facts
 from replay.synthetic import synthesize_drive
+from replay.synthetic.rigs import synthetic_rig
 from runtime.health.status import read_status
+from runtime.rig import save_rig
 from runtime.shutdown import stop_on_signals
 from runtime.spool import Spool
 from runtime.supervisor import Child, Supervisor, SupervisorError, shadowrig_command
@@ -32,6 +34,8 @@ from runtime.uplink.keys import ensure_local_pair
 DEFAULT_FOLDER = Path.home() / ".cache" / "shadowrig" / "demo"
 RATE_HZ = 20.0
 SIZE_PX = (640, 384)
+WEATHER = "clear"
+RIG_FILE = "rig.yaml"
 #: The drive goes on a little after the last planted event, so that its post-roll is there.
 DRIVE_MARGIN_S = 2.0
 MIN_SECONDS, MAX_SECONDS = 20.0, 600.0
@@ -71,9 +75,10 @@ def _make_drive(folder: Path, seconds: float, seed: int, console: Console) -> Pa
 
         path = synthesize_drive(
             folder / "drives", seed=seed, duration_s=seconds + DRIVE_MARGIN_S, rate_hz=RATE_HZ, size=SIZE_PX,
-            progress=advance,
+            progress=advance, weather=WEATHER,
         )  # fmt: skip
         progress.update(task, completed=1.0, total=1.0)
+        save_rig(synthetic_rig(*SIZE_PX), path.parent / RIG_FILE)
     console.print(f"drive: {path}")
     return path
 
@@ -101,7 +106,7 @@ class _Stage:
         paths = self.paths
         rig = {
             "vehicle": {"id": VEHICLE},
-            "rig": str(drive_path.parent / "rig.yaml"),
+            "rig": str(drive_path.parent / RIG_FILE),
             "drive": str(drive_path),
             "model": {"bundle": "hydra_mini"},
             "tick": {"rate_hz": RATE_HZ},

@@ -101,7 +101,7 @@ class Road:
 
     def heading_rad(self, s_m: ArrayLike) -> FloatArray:
         """Direction of the centreline in the world, left positive."""
-        return np.interp(np.asarray(s_m, np.float64), self._s_m, self._heading_rad)
+        return np.asarray(np.interp(np.asarray(s_m, np.float64), self._s_m, self._heading_rad))
 
     def points(self, s_m: ArrayLike, d_m: ArrayLike, z_m: float = 0.0) -> FloatArray:
         """[..., 3] world points of places on the road; `s_m` and `d_m` broadcast."""

@@ -70,6 +70,7 @@ class Assembler:
             _CameraRow(np.full(spec.plane_shape, spec.pad_value, np.uint8), FrameCounters()) for _ in self.cameras
         ]
         self._geometries: tuple[Geometry | None, ...] = (None,) * len(self.cameras)
+        self._has_begun = False  # before any camera has delivered, nobody is missing
 
     def declare(self, camera: str, rate_hz: float | None, *, free_running: bool = False) -> None:
         """Say how a camera runs, when its source has opened: from this follows whether its frames are held."""
@@ -89,6 +90,7 @@ class Assembler:
         index = self._row_of[camera]
         row = self._rows[index]
         row.counters.received += 1
+        self._has_begun = True
         instant = self.grid.observe(camera, frame_time_ns)
         outcome = self._ring.refusal(instant)
         if outcome is None:
@@ -112,7 +114,7 @@ class Assembler:
         time_ns = self.grid.time_of(instant)
         for index, row in enumerate(self._rows):
             self._hold(slot, index, row, time_ns)
-            row.counters.missing += not slot.present[index]
+            row.counters.missing += self._has_begun and not slot.present[index]
         slot.pad_missing(self.spec.pad_value)
         self._geometries = tuple(slot.geometries)
         return Frameset(

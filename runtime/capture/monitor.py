@@ -103,14 +103,15 @@ class HealthMonitor:
         ended_early = newest_ns - (watch.last_packet_ns or 0) > ENDED_BEFORE_OTHERS_NS
         return ("ended", "the recording ended before the others") if ended_early else ("", "")
 
-    @staticmethod
-    def _silent_ns(watch: CameraWatch, now_ns: int) -> int:
+    def _silent_ns(self, watch: CameraWatch, now_ns: int) -> int:
         """How long nothing has come, where that is too long; else 0."""
         rate_hz = watch.info.rate_hz if watch.info is not None else None
         period_ns = round(NANOSECONDS_PER_SECOND / rate_hz) if rate_hz else 0
         last_ns = watch.since_ns if watch.last_packet_ns is None else max(watch.last_packet_ns, watch.since_ns)
         silent_ns = now_ns - last_ns
-        return silent_ns if silent_ns > max(SILENT_NS, SILENT_PERIODS * period_ns) else 0
+        # A camera that has just been connected may take its time over the first frame.
+        allowed_ns = self._connect_grace_ns if watch.last_packet_ns is None else max(SILENT_NS, SILENT_PERIODS * period_ns)
+        return silent_ns if silent_ns > allowed_ns else 0
 
     def _is_frozen(self, watch: CameraWatch, now_ns: int, vehicle_moving: bool | None) -> bool:
         if vehicle_moving is False:

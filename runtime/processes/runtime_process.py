@@ -27,6 +27,7 @@ from runtime.composition import (
     open_network,
     open_rig,
     open_rules,
+    open_signals,
 )
 from runtime.config.rig_config import RigConfig
 from runtime.health.garbage import SlackCollector
@@ -42,7 +43,6 @@ from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.provenance import CameraProvenance
 from runtime.recording.sessions import SessionRecord
 from runtime.shadow.scoreboard import Scoreboard
-from runtime.signals.table import SignalTable
 
 #: Firings that the status file lists, newest last.
 LISTED_FIRINGS = 1000
@@ -102,7 +102,7 @@ class LiveRuntime:
         rig = open_rig(config.rig)
         self._sources = builder.build(config)  # last: a recorded drive begins to play from here on
         self._watches = [CameraWatch(camera.name, camera.size, clock.now_ns()) for camera in self._sources.cameras]
-        self._table = SignalTable(config.signals.timeouts_s, config.signals.default_timeout_s)
+        self._table = open_signals(config.signals.timeouts_s, config.signals.default_timeout_s)
         reference = config.tick.reference_camera or (self._watches[0].name if self._watches else None)
         self.parts = compose_tick(
             self._watches, self._network, rig, self._table, rules, config.rules.seed, config.tick.rate_hz, reference
@@ -223,7 +223,10 @@ class LiveRuntime:
             provenance=provenance,
         )
         try:
-            return HistoryWriter(self._directories.history, config.history.seconds, config.history.max_bytes, session)
+            wall_offset_ns = self._clock.wall_ns() - self._clock.now_ns()
+            return HistoryWriter(
+                self._directories.history, config.history.seconds, config.history.max_bytes, session, wall_offset_ns
+            )
         except OSError as error:
             raise StartError(f"history cannot be written in {self._directories.history}: {error}") from error
 
@@ -250,6 +253,7 @@ class LiveRuntime:
             "firing_count": figures.firing_count,
             "firings": [_listed(firing) for firing in list(figures.firings)],
             "rules": [rule.name for rule in self.parts.rules.rules],
+            "not_applicable": dict(self.parts.not_applicable),
             "suppressed": {rule: dict(reasons) for rule, reasons in self.parts.engine.suppressed.items()},
             "agreement": figures.scoreboard.to_dict(),
             "model": _model(self._network),

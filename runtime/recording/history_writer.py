@@ -60,8 +60,13 @@ class _Current:
 class HistoryWriter:
     """Owned by one thread. Time comes with the records; nothing here reads a clock."""
 
-    def __init__(self, directory: Path | str, seconds: float, max_bytes: int, session: SessionRecord) -> None:
-        """Adopts what an earlier run left there (and closes its last segment). OSError when it cannot be written."""
+    def __init__(
+        self, directory: Path | str, seconds: float, max_bytes: int, session: SessionRecord, wall_offset_ns: int = 0
+    ) -> None:
+        """Adopts what an earlier run left there (and closes its last segment). OSError when it cannot be written.
+
+        `wall_offset_ns` is wall minus capture time, for records that come before the first packet tells it.
+        """
         self.layout = HistoryLayout(directory)
         self.layout.create()
         self.counters = HistoryCounters()
@@ -72,7 +77,7 @@ class HistoryWriter:
         self._closed_bytes = 0
         self._current: _Current | None = None
         self._calibrations: dict[str, bytes] = {}
-        self._wall_offset_ns = 0
+        self._wall_offset_ns = wall_offset_ns
         self._adopt()
 
     # Records

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from runtime.messages import SignalReader, Track
 from triggers.evaluation.memory import Memory, make_memory
 from triggers.evaluation.operators import OPERATORS
-from triggers.evaluation.track_history import HISTORY_FUNCTIONS, TrackHistory, covers, field_value
+from triggers.evaluation.track_past import HISTORY_FUNCTIONS, TrackHistory, covers, field_value
 from triggers.language.expressions import (
     QUANTIFIERS,
     Constant,

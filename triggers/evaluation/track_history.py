@@ -1,136 +1,120 @@
-"""The recent past of every track, for `displacement_px`, `class_flips`, `presence_flips`, `state_flips`, `box_jitter`.
+"""Per-track history: displacement_px, class_flips, presence_flips, state_flips, box_jitter.
 
-One bounded deque for each living track; a track that the tracker no longer reports is forgotten at once.
+Each class keeps what it needs by place (see `track_table`) and yields one column per tick. A count of flips is
+known from the track's first tick on: a track that did not exist did not flip. Displacement and jitter are unknown
+until the track was followed for the whole window: what a box did before it was seen is not known.
 """
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
-from runtime.messages import NANOSECONDS_PER_SECOND, Track
-from triggers.language.types import Value
+import numpy as np
+from numpy.typing import NDArray
 
-#: Ticks remembered for each track: a minute at 20 Hz.
-MAX_MOMENTS = 1200
+from triggers.evaluation.track_table import CAPACITY, UNKNOWN_CODE, FloatColumn, TrackTable
+from triggers.evaluation.track_windows import PlaceMinima, PlaceTotals
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """A track on one tick."""
+class TrackHistory(Protocol):
+    """One function of the language with one window length."""
 
-    time_ns: int
-    x_px: float
-    y_px: float
-    height_px: float
-    class_name: str
-    state: str | None
-    visible: bool
+    def update(self, table: TrackTable) -> FloatColumn:
+        """Take in this tick and return the function's value for every track."""
 
 
-class TrackHistory:
-    """All tracks' pasts."""
+class Displacement:
+    """Diagonal of the smallest upright rectangle that held the box's centre over the window, pixels."""
 
-    def __init__(self, longest_s: float) -> None:
-        """`longest_s` is the longest window that any rule asks for; 0: nothing is kept."""
-        self._longest_ns = round(longest_s * NANOSECONDS_PER_SECOND)
-        self._moments: dict[int, deque[Moment]] = {}
+    def __init__(self, length_ns: int) -> None:
+        self._length_ns = length_ns
+        self._minima = PlaceMinima(length_ns, width=4)
 
-    def see(self, tracks: Sequence[Track], time_ns: int) -> None:
-        """Take in the tracks of one tick."""
-        if self._longest_ns == 0:
-            return
-        alive: dict[int, deque[Moment]] = {}
-        for track in tracks:
-            moments = self._moments.get(track.track_id)
-            if moments is None:
-                moments = deque(maxlen=MAX_MOMENTS)
-            moments.append(_moment(track, time_ns))
-            while moments[0].time_ns < time_ns - self._longest_ns:
-                moments.popleft()
-            alive[track.track_id] = moments
-        self._moments = alive
-
-    def within(self, track: Track, seconds: float, time_ns: int) -> list[Moment]:
-        """The track's moments of the last `seconds`, oldest first."""
-        start_ns = time_ns - round(seconds * NANOSECONDS_PER_SECOND)
-        return [moment for moment in self._moments.get(track.track_id, ()) if moment.time_ns >= start_ns]
+    def update(self, table: TrackTable) -> FloatColumn:
+        """See TrackHistory."""
+        if table.new_places:
+            self._minima.wipe(table.new_places)
+        x, y = _centres(table)
+        self._minima.push(table.time_ns, table.places, np.stack((x, -x, y, -y)))
+        lowest = self._minima.minima(table.places).astype(np.float64)
+        extent = np.hypot(lowest[0] + lowest[1], lowest[2] + lowest[3])
+        return np.where(_is_followed(table, self._length_ns), extent, np.nan)
 
 
-def _moment(track: Track, time_ns: int) -> Moment:
-    x0, y0, x1, y1 = track.box_px
-    return Moment(time_ns, (x0 + x1) / 2, (y0 + y1) / 2, y1 - y0, track.class_name, track.state, track.visible)
+class Flips:
+    """How often a column changed for the same track; unknown values are passed over."""
+
+    def __init__(self, length_ns: int, field: str) -> None:
+        self._field = field
+        self._totals = PlaceTotals(length_ns)
+        self._last = np.full(CAPACITY, UNKNOWN_CODE, np.int32)
+
+    def update(self, table: TrackTable) -> FloatColumn:
+        """See TrackHistory."""
+        if table.new_places:
+            self._totals.wipe(table.new_places)
+            self._last[table.new_places] = UNKNOWN_CODE
+        now: NDArray[np.int32] = table.column(self._field).astype(np.int32)
+        before = self._last[table.places]
+        has_flipped = (now != before) & (now != UNKNOWN_CODE) & (before != UNKNOWN_CODE)
+        self._last[table.places] = np.where(now == UNKNOWN_CODE, before, now)
+        self._totals.add(table.time_ns, table.places, has_flipped)
+        return self._totals.totals[table.places]
 
 
-def _age_s(track: Track, time_ns: int) -> float:
-    return (time_ns - track.first_seen_ns) / NANOSECONDS_PER_SECOND
+class Jitter:
+    """Mean length of the centre's second difference between ticks, in box heights.
+
+    A box that moves smoothly has almost none, whatever its speed; a detector's noise does not depend on the tick
+    rate in it. Ticks in which the object was not visible (the tracker guesses smoothly) are passed over.
+    """
+
+    def __init__(self, length_ns: int) -> None:
+        self._length_ns = length_ns
+        self._sums = PlaceTotals(length_ns)
+        self._counts = PlaceTotals(length_ns)
+        self._centres = np.full((2, 2, CAPACITY), np.nan)  # last and last but one; x and y
+
+    def update(self, table: TrackTable) -> FloatColumn:
+        """See TrackHistory."""
+        places = table.places
+        if table.new_places:
+            self._sums.wipe(table.new_places)
+            self._counts.wipe(table.new_places)
+            self._centres[:, :, table.new_places] = np.nan
+        jumps = self._jumps(table)
+        is_known = ~np.isnan(jumps)
+        self._sums.add(table.time_ns, places, np.where(is_known, jumps, 0.0))
+        self._counts.add(table.time_ns, places, is_known)
+        counts = self._counts.totals[places]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = self._sums.totals[places] / counts
+        return np.where(_is_followed(table, self._length_ns) & (counts > 0), np.maximum(mean, 0.0), np.nan)
+
+    def _jumps(self, table: TrackTable) -> FloatColumn:
+        now = np.where(table.column("visible") > 0, np.stack(_centres(table)), np.nan)
+        last, last_but_one = self._centres[:, :, table.places]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            jumps = np.hypot(*(now - 2 * last + last_but_one)) / table.column("height_px")
+        self._centres[1][:, table.places] = last
+        self._centres[0][:, table.places] = now
+        return np.where(np.isfinite(jumps), jumps, np.nan)
 
 
-def displacement_px(moments: Sequence[Moment], is_whole: bool) -> Value:
-    """Diagonal of the area that the centre of the seen box stayed in; unknown for a track younger than the window."""
-    seen = [moment for moment in moments if moment.visible]
-    if not is_whole or not seen:
-        return None
-    xs, ys = [moment.x_px for moment in seen], [moment.y_px for moment in seen]
-    return math.hypot(max(xs) - min(xs), max(ys) - min(ys))
+def _centres(table: TrackTable) -> tuple[FloatColumn, FloatColumn]:
+    boxes = table.boxes
+    return (boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2
 
 
-def _flips(moments: Sequence[Moment], of: Callable[[Moment], object]) -> Value:
-    return float(sum(of(before) != of(after) for before, after in zip(moments, moments[1:], strict=False)))
+def _is_followed(table: TrackTable, length_ns: int) -> NDArray[np.bool_]:
+    return np.asarray(table.time_ns - table.since_ns[table.places] >= length_ns)
 
 
-def class_flips(moments: Sequence[Moment], is_whole: bool) -> Value:
-    """How often the class changed."""
-    return _flips(moments, lambda moment: moment.class_name)
-
-
-def presence_flips(moments: Sequence[Moment], is_whole: bool) -> Value:
-    """How often it appeared or disappeared."""
-    return _flips(moments, lambda moment: moment.visible)
-
-
-def state_flips(moments: Sequence[Moment], is_whole: bool) -> Value:
-    """How often the state changed between two known ones."""
-    return _flips([moment for moment in moments if moment.state is not None], lambda moment: moment.state)
-
-
-def box_jitter(moments: Sequence[Moment], is_whole: bool) -> Value:
-    """Mean second difference of the centre, in box heights: 0 for smooth motion."""
-    seen = [moment for moment in moments if moment.visible]
-    if len(seen) < 3:
-        return None
-    jumps = [
-        math.hypot(a.x_px - 2 * b.x_px + c.x_px, a.y_px - 2 * b.y_px + c.y_px) / max(b.height_px, 1.0)
-        for a, b, c in zip(seen, seen[1:], seen[2:], strict=False)
-    ]
-    return sum(jumps) / len(jumps)
-
-
-HISTORY_FUNCTIONS: Mapping[str, Callable[[Sequence[Moment], bool], Value]] = {
-    "displacement_px": displacement_px,
-    "class_flips": class_flips,
-    "presence_flips": presence_flips,
-    "state_flips": state_flips,
-    "box_jitter": box_jitter,
+TRACK_HISTORIES: Mapping[str, Callable[[int], TrackHistory]] = {
+    "displacement_px": Displacement,
+    "class_flips": lambda length_ns: Flips(length_ns, "class_name"),
+    "presence_flips": lambda length_ns: Flips(length_ns, "visible"),
+    "state_flips": lambda length_ns: Flips(length_ns, "state"),
+    "box_jitter": Jitter,
 }
-
-
-def field_value(track: Track, name: str, time_ns: int) -> Value:
-    """A track field of the language; None where the track does not know it."""
-    if name == "age_s":
-        return _age_s(track, time_ns)
-    if name == "width_px":
-        return float(track.box_px[2] - track.box_px[0])
-    if name == "height_px":
-        return float(track.box_px[3] - track.box_px[1])
-    if name == "track_id":
-        return float(track.track_id)
-    value: Value = getattr(track, name)
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
-
-
-def covers(track: Track, seconds: float, time_ns: int) -> bool:
-    """True when the track is at least so old."""
-    return _age_s(track, time_ns) >= seconds

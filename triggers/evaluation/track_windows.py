@@ -1,0 +1,112 @@
+"""Sliding windows over all tracks at once: one row per step of time, one column per place of the track table.
+
+All tracks are seen at the same ticks, so one list of times serves every column and each tick costs a few array
+operations, however many tracks there are. A window has at most `MAX_ROWS` rows: ticks within 1/MAX_ROWS of its
+length share one and leave together, that much late at most. Allocated once, never grown.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triggers.evaluation.track_table import CAPACITY
+
+MAX_ROWS = 128
+
+
+class PlaceTotals:
+    """For each place, the sum over the window of what was added. Exact for counts."""
+
+    def __init__(self, length_ns: int) -> None:
+        self._length_ns = length_ns
+        self._step_ns = max(length_ns // (MAX_ROWS - 2), 1)
+        self._rows = np.zeros((MAX_ROWS, CAPACITY))
+        self._times_ns = [0] * MAX_ROWS
+        self._oldest = 0
+        self._count = 0
+        self.totals: NDArray[np.float64] = np.zeros(CAPACITY)
+
+    def wipe(self, places: list[int]) -> None:
+        """Forget everything about these places."""
+        self._rows[:, places] = 0
+        self.totals[places] = 0
+
+    def add(self, time_ns: int, places: NDArray[np.intp], values: NDArray[Any]) -> None:
+        """Add one value to each of `places` at this tick, and let old ones leave."""
+        self._leave(time_ns - self._length_ns)
+        row = self._row(time_ns)
+        self._rows[row, places] += values
+        self.totals[places] += values
+
+    def _row(self, time_ns: int) -> int:
+        newest = (self._oldest + self._count - 1) % MAX_ROWS
+        if not self._count or self._times_ns[newest] // self._step_ns != time_ns // self._step_ns:
+            newest = (newest + 1) % MAX_ROWS if self._count else self._oldest
+            self._rows[newest] = 0
+            self._count += 1
+        self._times_ns[newest] = time_ns
+        return newest
+
+    def _leave(self, start_ns: int) -> None:
+        while self._count and self._times_ns[self._oldest] < start_ns:
+            self.totals -= self._rows[self._oldest]
+            self._oldest = (self._oldest + 1) % MAX_ROWS
+            self._count -= 1
+
+
+class PlaceMinima:
+    """For each place, the smallest of the window, of `width` quantities at once; a queue made of two stacks."""
+
+    def __init__(self, length_ns: int, width: int) -> None:
+        self._length_ns = length_ns
+        self._step_ns = max(length_ns // (MAX_ROWS - 2), 1)
+        self._arrived = np.full((MAX_ROWS, width, CAPACITY), np.inf, np.float32)
+        self._arrived_times_ns: list[int] = []
+        self._arrived_minima = np.full((width, CAPACITY), np.inf, np.float32)
+        self._leaving = np.full((MAX_ROWS, width, CAPACITY), np.inf, np.float32)
+        self._leaving_times_ns: list[int] = []  # newest first, as the rows of _leaving
+
+    def wipe(self, places: list[int]) -> None:
+        """Forget everything about these places."""
+        self._arrived[: len(self._arrived_times_ns), :, places] = np.inf
+        self._arrived_minima[:, places] = np.inf
+        self._leaving[: len(self._leaving_times_ns), :, places] = np.inf
+
+    def push(self, time_ns: int, places: NDArray[np.intp], values: NDArray[Any]) -> None:
+        """Add `values[width, len(places)]` at this tick, and let old ones leave."""
+        times = self._arrived_times_ns
+        if times and times[-1] // self._step_ns == time_ns // self._step_ns:
+            times[-1] = time_ns
+        else:
+            self._arrived[len(times)] = np.inf
+            times.append(time_ns)
+        row = self._arrived[len(times) - 1]
+        row[:, places] = np.minimum(row[:, places], values)
+        self._arrived_minima[:, places] = np.minimum(self._arrived_minima[:, places], values)
+        self._leave(time_ns - self._length_ns)
+
+    def _leave(self, start_ns: int) -> None:
+        times = self._leaving_times_ns
+        if (times and times[0] < start_ns) or (not times and self._arrived_times_ns[0] < start_ns):
+            times.clear()
+            self._turn_over()
+        while times and times[-1] < start_ns:
+            times.pop()
+
+    def _turn_over(self) -> None:
+        count = len(self._arrived_times_ns)
+        np.minimum.accumulate(self._arrived[count - 1 :: -1] if count < MAX_ROWS else self._arrived[::-1],
+                              axis=0, out=self._leaving[:count])
+        self._leaving_times_ns.extend(reversed(self._arrived_times_ns))
+        self._arrived_times_ns.clear()
+        self._arrived_minima.fill(np.inf)
+
+    def minima(self, places: NDArray[np.intp]) -> NDArray[np.float32]:
+        """`[width, len(places)]` minima of the window that ends with the last push."""
+        arrived = self._arrived_minima[:, places]
+        if not self._leaving_times_ns:
+            return arrived
+        return np.minimum(arrived, self._leaving[len(self._leaving_times_ns) - 1][:, places])
