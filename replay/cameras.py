@@ -21,7 +21,9 @@ from runtime.messages import Packet
 class ReplayCamera:
     """One camera of the drive."""
 
-    def __init__(self, camera: DriveCamera, watch: CameraWatch, assembler: Assembler | None, keep_packets: bool) -> None:
+    def __init__(
+        self, camera: DriveCamera, watch: CameraWatch, assembler: Assembler | None, keep_packets: bool
+    ) -> None:
         self.watch = watch
         self._camera = camera
         self._path = CameraPath(watch, assembler)
@@ -72,11 +74,14 @@ class ReplayCameras:
     """All cameras of a drive, fed side by side."""
 
     def __init__(
-        self, drive: Drive, watches: Sequence[CameraWatch], assembler: Assembler | None, keep_packets: bool, workers: int
+        self,
+        drive: Drive,
+        watches: Sequence[CameraWatch],
+        assembler: Assembler | None,
+        keep_packets: bool,
+        workers: int,
     ) -> None:
-        self._cameras = [
-            ReplayCamera(drive.cameras[watch.name], watch, assembler, keep_packets) for watch in watches
-        ]
+        self._cameras = [ReplayCamera(drive.cameras[watch.name], watch, assembler, keep_packets) for watch in watches]
         self._pool = ThreadPoolExecutor(max_workers=max(1, workers), thread_name_prefix="replay-camera")
         for camera in self._cameras:
             camera.open(drive.start_ns)

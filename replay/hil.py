@@ -102,7 +102,7 @@ class _Bench:
         self._out.setsockopt(zmq.SNDHWM, SEND_QUEUE_MESSAGES)
         self._results = None if results_address is None else self._socket(zmq.SUB, results_address, bind=False)
         self._listener = threading.Thread(target=self._listen, name="bench-results", daemon=True)
-        self._listening = threading.Event()
+        self._over = threading.Event()
         self._outstanding: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
         self._streams: dict[str, StreamInfo] = {}
@@ -131,7 +131,7 @@ class _Bench:
                 raise HilError("interrupted while waiting for subscribers")
             if self._clock.now_ns() > deadline_ns:
                 missing = ", ".join(sorted(topic.decode() for topic in wanted))
-                raise HilError(f"nobody subscribed to {missing} within {wait_s:g} s: is the daemon running on this address?")
+                raise HilError(f"nobody subscribed to {missing} within {wait_s:g} s: does the daemon run with this address?")
             if self._out.poll(100):
                 event = self._out.recv()
                 if event[:1] == b"\x01":
@@ -145,11 +145,14 @@ class _Bench:
         if seconds is not None:
             end_ns = min(end_ns, self._drive.start_ns + round(seconds * NANOSECONDS_PER_SECOND))
         for item in self._timeline():
-            if item.time_ns > end_ns or not self._clock.wait_until(epoch.to_live(item.time_ns), stop):
+            if item.time_ns > end_ns:
+                break
+            if not self._clock.wait_until(epoch.to_live(item.time_ns), stop):
+                end_ns = item.time_ns  # interrupted: only so much was played
                 break
             self._send(item, epoch)
         stop.wait(SETTLE_NS / NANOSECONDS_PER_SECOND)
-        self._listening.set()
+        self._over.set()
         self._listener.join(5.0)
         self.result.seconds = (end_ns - self._drive.start_ns) / NANOSECONDS_PER_SECOND
         return self.result
@@ -182,7 +185,7 @@ class _Bench:
         self._out.send_multipart(encode_camera(packet, self._streams[item.camera]))
 
     def _listen(self) -> None:
-        while self._results is not None and not self._listening.is_set():
+        while self._results is not None and not self._over.is_set():
             if self._results.poll(100):
                 now_ns = self._clock.now_ns()
                 try:
@@ -194,16 +197,16 @@ class _Bench:
         with self._lock:
             ours = {(camera, time_ns) for camera, time_ns in tick.frames.items()} & self._outstanding
             self._outstanding -= ours
+        self.result.firings.update(tick.firings)
         if not ours:
             return
         self.result.results += 1
         self.result.frames_seen.update(camera for camera, _ in ours)
         self.result.latency.record_ns(max(0, now_ns - tick.time_ns))
-        self.result.firings.update(tick.firings)
 
     def close(self) -> None:
         """Close the sockets, after the listener has left them."""
-        self._listening.set()
+        self._over.set()
         if self._listener.ident is not None:
             self._listener.join(5.0)
         self._context.destroy(linger=0)

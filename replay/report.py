@@ -35,6 +35,7 @@ class ReplayResult:
     grades: Grades | None
     agreement: Mapping[str, Mapping[str, float]]
     camera_faults: Mapping[str, str]
+    drive_faults: Sequence[str]
 
     @property
     def real_time_factor(self) -> float:
@@ -45,6 +46,16 @@ class ReplayResult:
         """Seconds from the drive's start to a firing."""
         return (firing.time_ns - self.start_ns) / NANOSECONDS_PER_SECOND
 
+    @property
+    def notes(self) -> list[str]:
+        """What went wrong without ending the replay, and what could not be asked: one line each."""
+        return [
+            *(f"drive: {fault}" for fault in self.drive_faults),
+            *(f"camera {camera}: {fault}" for camera, fault in self.camera_faults.items()),
+            *(f"camera {camera}: no frame at {count} ticks" for camera, count in self.frames_missing.items() if count),
+            *(f"rule {rule} is not applicable: {reason}" for rule, reason in self.not_applicable.items()),
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """The result in the shape that `--json` promises."""
         facts: dict[str, Any] = {
@@ -53,15 +64,10 @@ class ReplayResult:
             "cameras": list(self.cameras),
             "framesets": self.framesets,
             "framesets_dropped": self.framesets_dropped,
-            "frames_missing": dict(self.frames_missing),
             "real_time_factor": round(self.real_time_factor, 2),
             "firings": [self._firing(firing) for firing in self.firings],
-            "suppressed": {rule: dict(reasons) for rule, reasons in self.suppressed.items()},
-            "not_applicable": dict(self.not_applicable),
             "latency_ms": dict(self.latency_ms),
             "model": None if self.model is None else dict(self.model),
-            "agreement": {name: dict(values) for name, values in self.agreement.items()},
-            "camera_faults": dict(self.camera_faults),
         }
         if self.grades is not None:
             facts["truth"] = self.grades.totals()
@@ -86,10 +92,8 @@ def print_result(result: ReplayResult) -> None:
         console.print(_firings(result))
     else:
         console.print("no rule fired")
-    for rule, reason in result.not_applicable.items():
-        console.print(f"[yellow]not applicable:[/] {rule}: {reason}")
-    for camera, fault in result.camera_faults.items():
-        console.print(f"[yellow]camera {camera}:[/] {fault}")
+    for note in result.notes:
+        console.print(note, style="yellow", markup=False)
 
 
 def _summary(result: ReplayResult) -> Table:
@@ -104,6 +108,11 @@ def _summary(result: ReplayResult) -> Table:
     if result.grades is not None:
         totals = result.grades.totals()
         table.add_row("truth", f"{totals['hit']} hit, {totals['missed']} missed, {totals['false']} false")
+    for name, agreement in result.agreement.items():
+        table.add_row(name, f"mean {agreement['mean_absolute']:.3g}, largest {agreement['largest_absolute']:.3g}")
+    suppressed = sum(sum(reasons.values()) for reasons in result.suppressed.values())
+    if suppressed:
+        table.add_row("suppressed", f"{suppressed} firings by cooldown, budget or sampling")
     if result.clips:
         table.add_row("clips", f"{len(set(result.clips.values()))} in {next(iter(result.clips.values())).parent}")
     return table

@@ -82,7 +82,8 @@ class _Session:
         rig = openings.open(lambda: open_rig(request.rig or (rig_beside(drive) if drive is not None else None)))
         bundle = openings.open(lambda: None if request.model is None else find_bundle(request.model))
         openings.settle()
-        assert drive is not None and rules is not None
+        assert drive is not None
+        assert rules is not None
         self._drive = drive
         watches = [CameraWatch(name, opened_ns=drive.start_ns) for name in drive.cameras]
         self._network = self._open_network(bundle)
@@ -184,7 +185,7 @@ class _Session:
             duration_s=drive.duration_s,
             cameras=tuple(drive.cameras),
             framesets=framesets,
-            framesets_dropped=0,
+            framesets_dropped=0,  # a replay waits for every frame: it never skips an instant
             frames_missing={camera: counter.missing for camera, counter in counters.items()},
             wall_s=wall_s,
             firings=firings,
@@ -198,6 +199,7 @@ class _Session:
             camera_faults={
                 watch.name: watch.error for watch in self._watches if watch.connection == "failed" and watch.error
             },
+            drive_faults=tuple(drive.faults),
         )
 
     def close(self) -> None:

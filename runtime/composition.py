@@ -61,7 +61,7 @@ class Openings:
     def settle(self) -> None:
         """Raises DocumentError with every problem noted so far."""
         if self._problems:
-            raise DocumentError(dict.fromkeys(self._problems))
+            raise DocumentError({str(problem): problem for problem in self._problems}.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,20 @@ import os
 import sys
 from pathlib import Path
 
-from runtime.config import load_config, load_receiver_config
+from runtime.clock import SystemClock
+from runtime.config import load_receiver_config, parse_config
 from runtime.config.directories import Directories, resolve_directories
 from runtime.config.rig_config import RigConfig
+from runtime.formats.documents import Document, DocumentError, load_document
 from runtime.health.doctor import Check, DoctorPlan, Probe, diagnose
-from runtime.processes.shell import StartError
+from runtime.processes.shell import StartError, make_directories
 from runtime.shutdown import stop_on_signals
 from runtime.supervisor import Child, Supervisor, SupervisorError, shadowrig_command
 
 #: Stopping follows the data: the runtime first, so that the recorder can seal what is in flight.
 STOP_ORDER = ("runtime", "recorder", "uploader")
+#: A process may take its whole shutdown timeout for its data, and then still has to let go of its threads.
+STOP_MARGIN_S = 10.0
 DEFAULT_MODEL = "hydra_mini"
 
 
@@ -32,13 +36,24 @@ class DaemonError(Exception):
 
 def run_daemon(config_path: Path, process: str) -> int:
     """Run `all` processes, or one of `runtime`, `recorder`, `uploader`, until SIGTERM or SIGINT."""
-    config = load_config(config_path)
+    document = load_document(config_path)
+    config = parse_config(document)
     try:
         if process == "all":
+            _check_parts(config, document)
             return _supervise(config, config_path)
         return _run_one(config, process)
     except StartError as error:
         raise DaemonError(str(error), exit_code=2) from error
+    except DocumentError:
+        _check_parts(config, document)  # the process met the first bad file: tell of all of them
+        raise
+
+
+def _check_parts(config: RigConfig, document: Document) -> None:
+    from runtime.preflight import check_parts
+
+    check_parts(config, document, SystemClock())
 
 
 def _run_one(config: RigConfig, process: str) -> int:
@@ -59,7 +74,7 @@ def _run_one(config: RigConfig, process: str) -> int:
 
 def _supervise(config: RigConfig, config_path: Path) -> int:
     stop = stop_on_signals()
-    directories = resolve_directories(config, os.environ, os.getuid())
+    directories = make_directories(config)
     children = [
         Child(name, shadowrig_command("run", "--process", name, "--config", str(config_path)), log)
         for name, log in ((name, _log_path(directories, name)) for name in reversed(STOP_ORDER))
@@ -67,14 +82,14 @@ def _supervise(config: RigConfig, config_path: Path) -> int:
     supervisor = Supervisor(children, lambda text: print(text, file=sys.stderr, flush=True))
     print(f"running as {config.vehicle.id}; logs and spool in {directories.state}; stop with Ctrl-C or SIGTERM", flush=True)
     supervisor.start()
-    failure = ""
+    failure: SupervisorError | None = None
     try:
         supervisor.run(stop)
     except SupervisorError as error:
-        failure = str(error)
-    codes = supervisor.stop(STOP_ORDER, config.health.shutdown_timeout_s or 1.0)
-    if failure:
-        raise DaemonError(failure)
+        failure = error
+    codes = supervisor.stop(STOP_ORDER, config.health.shutdown_timeout_s + STOP_MARGIN_S)
+    if failure is not None:
+        raise DaemonError(str(failure), failure.exit_code)
     bad = {name: code for name, code in codes.items() if code != 0}
     if bad:
         raise DaemonError(", ".join(f"{name} ended with code {code}" for name, code in bad.items()))

@@ -7,6 +7,7 @@ one by one are added to it. Every source of one drive shares one epoch, so that 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from runtime.capture.paced_sources import DriveCameraSource, video_file_source
@@ -15,9 +16,11 @@ from runtime.capture.sources import CameraSource
 from runtime.capture.v4l2 import V4l2Source
 from runtime.capture.zeromq import ZeromqCameraSource
 from runtime.clock import Clock
+from runtime.composition import Openings
 from runtime.config import sources as configured
 from runtime.config.rig_config import RigConfig
 from runtime.drives import Drive, DriveEpoch, open_drive
+from runtime.formats.documents import DocumentError, Problem, suggest
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.signals.can_bus import CanBusSource
 from runtime.signals.recorded import RecordedSignalSource
@@ -48,7 +51,7 @@ class LiveSources:
 
 
 class SourceBuilder:
-    """Opens drives once each and builds sources. Raises DocumentError for a bad drive."""
+    """Opens drives once each and builds sources. Raises DocumentError with the problems of all sources."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -63,18 +66,29 @@ class SourceBuilder:
     def build(self, config: RigConfig) -> LiveSources:
         """All cameras and signal sources of a configuration; recorded ones begin to play `LEAD_IN_NS` from now."""
         self._start_ns = self._clock.now_ns() + LEAD_IN_NS
-        sources = LiveSources()
-        if config.drive is not None:
-            drive = self._drive(config.drive)
-            sources.epoch = self._epoch(drive)
-            sources.cameras += [
-                LiveCamera(name, DriveCameraSource(camera, self._clock, sources.epoch))
-                for name, camera in drive.cameras.items()
-            ]
-            sources.signals.append(RecordedSignalSource(drive, self._clock, sources.epoch))
-        sources.cameras += [self._camera(name, camera) for name, camera in config.cameras.items()]
-        sources.signals += [self._signal(source) for source in config.signals.sources]
-        return sources
+        openings = Openings()
+        played = openings.open(lambda: self._played(config)) or LiveSources()
+        cameras = [openings.open(partial(self._camera, *named)) for named in config.cameras.items()]
+        signals = [openings.open(partial(self._signal, source)) for source in config.signals.sources]
+        openings.settle()
+        played.cameras += [camera for camera in cameras if camera is not None]
+        played.signals += [signal for signal in signals if signal is not None]
+        return played
+
+    def _played(self, config: RigConfig) -> LiveSources:
+        """The cameras and signals of the drive that the configuration plays as a whole."""
+        if config.drive is None:
+            return LiveSources()
+        drive = self._drive(config.drive)
+        epoch = self._epoch(drive)
+        twice = sorted(set(drive.cameras) & set(config.cameras))
+        if twice:
+            message = f"has cameras that the rig lists too: {', '.join(twice)}"
+            raise DocumentError([Problem(str(drive.path), 0, 0, message, None, "rename them in the rig")])
+        cameras = [
+            LiveCamera(name, DriveCameraSource(camera, self._clock, epoch)) for name, camera in drive.cameras.items()
+        ]
+        return LiveSources(cameras, [RecordedSignalSource(drive, self._clock, epoch)], epoch)
 
     def _drive(self, path: Path) -> Drive:
         if path not in self._drives:
@@ -90,8 +104,7 @@ class SourceBuilder:
 
     def _camera_source(self, name: str, source: configured.CameraSourceConfig) -> CameraSource:
         if isinstance(source, configured.DriveCameraSource):
-            drive = self._drive(source.path)
-            return DriveCameraSource(drive.cameras[source.camera or name], self._clock, self._epoch(drive), name)
+            return self._drive_camera(name, source)
         if isinstance(source, configured.VideoSource):
             return video_file_source(name, source.path, self._clock, loop=source.loop, live_start_ns=self._start_ns)
         if isinstance(source, configured.RtspSource):
@@ -99,6 +112,14 @@ class SourceBuilder:
         if isinstance(source, configured.V4l2Source):
             return V4l2Source(name, source.device, self._clock, input_format=source.input_format)
         return ZeromqCameraSource(name, source.address, self._clock, bind=source.bind)
+
+    def _drive_camera(self, name: str, source: configured.DriveCameraSource) -> CameraSource:
+        drive = self._drive(source.path)
+        wanted = source.camera or name
+        if wanted not in drive.cameras:
+            message = f"has no camera {wanted!r}, which camera {name!r} of the rig asks for"
+            raise DocumentError([Problem(str(drive.path), 0, 0, message, None, suggest(wanted, drive.cameras))])
+        return DriveCameraSource(drive.cameras[wanted], self._clock, self._epoch(drive), name)
 
     def _signal(self, source: configured.SignalSourceConfig) -> SignalSource:
         if isinstance(source, configured.DriveSignalSource):

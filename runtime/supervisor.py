@@ -2,11 +2,13 @@
 
 A child that dies is started again after a bounded, doubling pause; more than `MAX_RESTARTS` deaths of one child end
 the whole run with an error. Stopping follows the data: the runtime first, so that the recorder can seal what is in
-flight, and the uploader last.
+flight, and the uploader last. Children live in sessions of their own, so that a Ctrl-C or a signal to the whole group
+does not reach them past this order; the kernel tells them to leave when the supervisor itself is killed.
 """
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import subprocess
 import sys
@@ -21,9 +23,16 @@ MAX_PAUSE_S = 10.0
 STOP_TIMEOUT_S = 30.0
 POLL_S = 0.1
 
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
 
 class SupervisorError(RuntimeError):
-    """A child cannot be kept running."""
+    """A child cannot be kept running. `exit_code` is 2 when it refused its input, 1 otherwise."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 @dataclass(slots=True)
@@ -42,7 +51,10 @@ class Child:
         """Start it, with its output appended to its log file."""
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                preexec_fn=_leave_with_parent,
+            )  # fmt: skip
 
     @property
     def is_running(self) -> bool:
@@ -60,6 +72,11 @@ class Child:
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()
+
+
+def _leave_with_parent() -> None:
+    """Runs in the child before its program does: SIGTERM when the supervisor dies, however it dies."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def shadowrig_command(*arguments: str) -> list[str]:
@@ -109,7 +126,7 @@ class Supervisor:
         child.exit_codes.append(code)
         child.restarts += 1
         if code == 2:
-            raise SupervisorError(f"{child.name} refused its configuration: see {child.log_path}")
+            raise SupervisorError(f"{child.name} refused its configuration: see {child.log_path}", exit_code=2)
         if child.restarts > MAX_RESTARTS:
             raise SupervisorError(f"{child.name} died {child.restarts} times, last with {code}: see {child.log_path}")
         pause_s = min(MAX_PAUSE_S, 0.25 * 2 ** (child.restarts - 1))

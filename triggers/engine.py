@@ -37,7 +37,7 @@ class RuleEngine:
 
     def __init__(self, rules: RuleSet, seed: int) -> None:
         self.rules = rules
-        self._program = Program(_expressions(rules), seed)
+        self._program = Program(_expressions(rules), seed, {})
         self._reads = {rule.name: _signals(rule) for rule in rules.rules}
         self._status = {rule.name: RuleStatus() for rule in rules.rules}
         self._suppressed: dict[str, Counter[str]] = {rule.name: Counter() for rule in rules.rules}
@@ -60,7 +60,7 @@ class RuleEngine:
 
     def _goes_off(self, rule: Rule, time_ns: int) -> bool:
         status = self._status[rule.name]
-        if self._program.value(rule.when) is not True:
+        if self._program.value(self._program.slot(rule.when)) is not True:
             status.true_since_ns, status.has_fired = None, False
             return False
         if status.true_since_ns is None:
@@ -92,9 +92,9 @@ class RuleEngine:
         if rule.budget.firings_per_hour is not None:
             status.firings_ns.append(time_ns)
         operands: dict[str, SignalValue | None] = {
-            name: self._program.value(read) for name, read in self._reads[rule.name].items()
+            name: self._program.value(self._program.slot(read)) for name, read in self._reads[rule.name].items()
         }
-        operands.update((name, self._program.value(operand)) for name, operand in rule.operands.items())
+        operands.update((name, self._program.value(self._program.slot(operand))) for name, operand in rule.operands.items())
         sequence, self._sequence = self._sequence, self._sequence + 1
         return Firing(
             rule.name, rule.version, sequence, time_ns, wall_ns, operands, rule.priority, rule.capture, rule.sample

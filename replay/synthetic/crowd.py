@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from replay.synthetic import catalogue
+from replay.synthetic import catalogue, vehicle_meshes
 from replay.synthetic.atmosphere import Atmosphere
-from replay.synthetic.catalogue import Material
 from replay.synthetic.frame import EgoPose
+from replay.synthetic.materials import Material
 from replay.synthetic.scenery import Scenery, junction_at, put_on_road
 from replay.synthetic.things import Colour, Thing
 
@@ -43,12 +43,12 @@ class Crowd:
 
 def random_kind(generator: np.random.Generator) -> str:
     """A vehicle kind; cars are commonest."""
-    return str(generator.choice(catalogue.VEHICLE_KINDS, p=KIND_WEIGHTS))
+    return str(generator.choice(vehicle_meshes.VEHICLE_KINDS, p=KIND_WEIGHTS))
 
 
 def random_paint(generator: np.random.Generator) -> Colour:
     """A car's colour with a little variation."""
-    base = catalogue.VEHICLE_PAINTS[int(generator.integers(len(catalogue.VEHICLE_PAINTS)))]
+    base = vehicle_meshes.VEHICLE_PAINTS[int(generator.integers(len(vehicle_meshes.VEHICLE_PAINTS)))]
     red, green, blue = np.clip(np.array(base) + generator.uniform(-14, 14, 3), 6, 245).tolist()
     return (red, green, blue)
 
@@ -112,7 +112,7 @@ class _Placer:
         while s > self._ego.s_m - 65.0:
             if self._chance(self._density):
                 kind = random_kind(self._generator)
-                self._vehicle(kind, s - catalogue.vehicle_length_m(kind) / 2 - 1.5, lane, self._chance(0.15))
+                self._vehicle(kind, s - vehicle_meshes.vehicle_length_m(kind) / 2 - 1.5, lane, self._chance(0.15))
             s -= self._random(16.0, 45.0)
 
     def _lane_ahead(self, lane: int, ego_lane: int, ego_speed_mps: float) -> None:
@@ -125,7 +125,7 @@ class _Placer:
         while s < self._ego.s_m + 120.0:
             if (is_own and first) or self._chance(self._density):
                 kind = random_kind(self._generator)
-                length = catalogue.vehicle_length_m(kind)
+                length = vehicle_meshes.vehicle_length_m(kind)
                 braking = self._chance(0.25)
                 self._vehicle(kind, s + length / 2, lane, braking)
                 if is_own and first:
@@ -145,7 +145,7 @@ class _Placer:
     def _vehicle(self, kind: str, s_m: float, lane: int, braking: bool) -> None:
         indicator = int(self._generator.choice([-1, 0, 1], p=(0.05, 0.9, 0.05)))
         lamps = vehicle_lamps(self._atmosphere.lamps_on, braking, indicator)
-        thing = Thing(catalogue.vehicle(kind), 0, 0, 0, "vehicle", lit=lamps, paint=self._paint())
+        thing = Thing(vehicle_meshes.vehicle(kind), 0, 0, 0, "vehicle", lit=lamps, paint=self._paint())
         sway = float(self._generator.normal(0.0, 0.2))
         self._put(thing, s_m, self._scenery.road.style.lane_centre_d_m(lane) + sway, self._small_turn(0.012))
 
@@ -157,7 +157,7 @@ class _Placer:
             while s < self._ego.s_m + 130.0:
                 if self._chance(self._density * 0.8):
                     lamps = vehicle_lamps(self._atmosphere.lamps_on, self._chance(0.1))
-                    mesh = catalogue.vehicle(random_kind(self._generator))
+                    mesh = vehicle_meshes.vehicle(random_kind(self._generator))
                     thing = Thing(mesh, 0, 0, 0, "vehicle", lit=lamps, paint=self._paint())
                     self._put(thing, s, style.oncoming_centre_d_m(lane), math.pi + self._small_turn(0.012))
                 s += self._random(14.0, 50.0)
@@ -169,10 +169,10 @@ class _Placer:
         middle = (style.right_edge_d_m + style.kerb_d_m) / 2 - 0.1
         s = self._ego.s_m - 50.0
         while s < self._ego.s_m + 110.0:
-            kind = str(self._generator.choice(catalogue.VEHICLE_KINDS[:5]))
-            length = catalogue.vehicle_length_m(kind)
+            kind = str(self._generator.choice(vehicle_meshes.VEHICLE_KINDS[:5]))
+            length = vehicle_meshes.vehicle_length_m(kind)
             if self._chance(share) and not junction_at(self._scenery, s, 6.0):
-                thing = Thing(catalogue.vehicle(kind), 0, 0, 0, "vehicle", paint=self._paint())
+                thing = Thing(vehicle_meshes.vehicle(kind), 0, 0, 0, "vehicle", paint=self._paint())
                 self._put(thing, s, middle + self._small_turn(0.1), self._small_turn(0.03))
             s += length + self._random(0.8, 4.0)
 

@@ -8,8 +8,8 @@ when it is complete: a half-written drive is never found. Cameras are painted by
 change a single byte.
 
 Beside the usual topics: `/truth/events` (what was planted), `/truth/<camera>` (objects in each frame, also of frames
-that a faulty camera did not deliver), `/ego_truth` (the car's place and what the controller should do), the
-calibration of each camera, and `drive` and `synthetic` metadata.
+that a faulty camera did not deliver), `/truth/ego` and `/truth/lanes` (see `truth_topics`), the calibration of each
+camera, and `drive` and `synthetic` metadata.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from typing import TYPE_CHECKING
 
 from replay.synthetic.atmosphere import WEATHERS
 from replay.synthetic.camera_film import film_path, read_film, shoot, time_ns_of
-from replay.synthetic.recording import FrameState, Recording
+from replay.synthetic.recording import Recording
 from replay.synthetic.rigs import CAMERAS, synthetic_rig
 from replay.synthetic.simulation import drive_road, simulate
+from replay.synthetic.truth_topics import EGO_CHANNEL, LANES_CHANNEL, ego_truth, lane_truth
 from runtime.formats.mcap_files import McapTopicWriter
 from runtime.messages import NANOSECONDS_PER_SECOND, Packet, SignalValue
 from runtime.rig import Rig
@@ -191,7 +192,7 @@ def _write_mcap(recording: Recording, parameters: DriveParameters, films: Path, 
         writer.metadata("drive", _description(parameters))
         writer.metadata("synthetic", _provenance(parameters))
         _write_calibration(writer, synthetic_rig(parameters.width, parameters.height))
-        sources = [_signals(writer, recording), _truth(writer, recording), _ego_truth(writer, recording)]
+        sources = [_signals(writer, recording), _truth(writer, recording), _frame_truth(writer, recording)]
         sources += [_film(writer, films, camera) for camera in CAMERAS]
         for _, _, write in heapq.merge(*sources, key=lambda item: item[:2]):
             write()
@@ -245,28 +246,14 @@ def _truth(writer: McapTopicWriter, recording: Recording) -> Iterator[Writing]:
         yield time_ns, 1, _bound(writer.truth_event, event.event, event.detail, time_ns, until_ns)
 
 
-def _ego_truth(writer: McapTopicWriter, recording: Recording) -> Iterator[Writing]:
+def _frame_truth(writer: McapTopicWriter, recording: Recording) -> Iterator[Writing]:
+    """The car's own truth and its lanes, once a frame."""
     road = drive_road(recording.seed, recording.road_length_m)
     for state in recording.frames:
         time_ns = time_ns_of(state.time_s)
-        values = ego_truth_values(state, road.points(state.ego_s_m, state.ego_d_m).tolist())
-        yield time_ns, 2, _bound(writer.signals, "ego_truth", values, time_ns)
-
-
-def ego_truth_values(state: FrameState, place_m: list[float]) -> dict[str, SignalValue]:
-    """The car's true place, its place in the lane, and what a faultless controller would do."""
-    values: dict[str, SignalValue] = {
-        "x_m": round(place_m[0], 4),
-        "y_m": round(place_m[1], 4),
-        "along_m": round(state.ego_s_m, 4),
-        "lane_offset_m": round(state.ego_d_m, 4),
-        "heading_error_rad": round(state.ego_turn_rad, 6),
-        "target_accel_mps2": round(state.accel_target_mps2, 4),
-        "target_curvature_1pm": round(state.curvature_target_1pm, 6),
-    }
-    if state.lead_gap_m is not None:
-        values["lead_distance_m"] = round(state.lead_gap_m, 3)
-    return values
+        for channel, values in ((EGO_CHANNEL, ego_truth(road, state)), (LANES_CHANNEL, lane_truth(road, state))):
+            data = json.dumps(values, separators=(",", ":")).encode()
+            yield time_ns, 2, _bound(writer.write, channel, data, time_ns)
 
 
 def _film(writer: McapTopicWriter, films: Path, camera: str) -> Iterator[Writing]:

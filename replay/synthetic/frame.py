@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from replay.synthetic.atmosphere import Atmosphere
 from replay.synthetic.road import Road
 from replay.synthetic.scenery import Mark, Scenery
-from replay.synthetic.things import Colour, Thing
+from replay.synthetic.things import Colour, PosedMesh, Thing
 
 FloatArray = NDArray[np.float64]
 
 BEHIND_M = 70.0
 AHEAD_M = 170.0
 SHADOW_SHARE = 0.45  # light that is left below a vehicle
+BALL_COSINE = 0.55  # a ball is painted flat, with the light of its middle
 GROUND_LIGHT = 0.9  # how much of the sun the ground takes, against a surface that faces it
 
 
@@ -62,12 +63,10 @@ class Ribbon:
     colour: Colour
 
 
-@dataclass(slots=True)
-class Frame:
-    """Arrays in the vehicle frame; colours are final RGB."""
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What lies flat."""
 
-    ego: EgoPose
-    atmosphere: Atmosphere
     ribbons: FloatArray  # [R, 2 n, 3] closed outlines
     ribbon_kinds: list[Mark]
     ribbon_colours: list[tuple[int, int, int]]
@@ -75,21 +74,73 @@ class Frame:
     marks: FloatArray  # [M, 4, 3]
     mark_kinds: NDArray[np.int64]
     mark_colours: FloatArray
-    things: list[Thing]
-    centres: FloatArray  # [T, 3]
-    radii: FloatArray  # [T]
-    heights_m: FloatArray  # [T]
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """All quadrilaterals of all things."""
+
     quads: FloatArray  # [Q, 4, 3]
     normals: FloatArray  # [Q, 3]
     colours: NDArray[np.int64]  # [Q, 3]
     owner: NDArray[np.int64]  # [Q] row in things
     layer: NDArray[np.int64]  # [Q]
     detail: NDArray[np.bool_]  # [Q]
-    balls: FloatArray  # [B, 4]
-    ball_colours: NDArray[np.int64]  # [B, 3]
-    ball_owner: NDArray[np.int64]
-    ball_layer: NDArray[np.int64]
-    ball_facing: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Balls:
+    """All balls and glows of all things."""
+
+    places: FloatArray  # [B, 4] centre and radius
+    colours: NDArray[np.int64]  # [B, 3]
+    owner: NDArray[np.int64]  # [B] row in things
+    layer: NDArray[np.int64]  # [B]
+    facing: FloatArray  # [B, 3]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Arrays in the vehicle frame; colours are final RGB."""
+
+    ego: EgoPose
+    atmosphere: Atmosphere
+    ground: Ground
+    things: list[Thing]
+    centres: FloatArray  # [T, 3]
+    radii: FloatArray  # [T]
+    heights_m: FloatArray  # [T]
+    faces: Faces
+    balls: Balls
+
+
+@dataclass(frozen=True, slots=True)
+class _Lighting:
+    """The light on each thing."""
+
+    atmosphere: Atmosphere
+    headlight: FloatArray  # [T]
+    clear: FloatArray  # [T]
+
+    def on(self, cosine: FloatArray, owner: NDArray[np.int64]) -> FloatArray:
+        """[N, 3] light on surfaces with this cosine towards the sun; undersides get a little less of the sky."""
+        sky = 0.9 + 0.1 * np.clip(cosine, -1, 1)
+        light = self.atmosphere.ambient * sky[:, None] + self.atmosphere.sun * np.maximum(cosine, 0.0)[:, None]
+        return np.asarray(light * self.atmosphere.exposure + self.headlight[owner, None])
+
+    def seen(
+        self,
+        colours: list[FloatArray],
+        shines: list[NDArray[np.bool_]],
+        light: FloatArray,
+        owner: NDArray[np.int64],
+    ) -> NDArray[np.int64]:
+        """[N, 3] final colours: lit or shining, through the air."""
+        base = _joined(colours, (0, 3))
+        lit = np.where(_joined(shines, (0,)).astype(bool)[:, None], base, base * light)
+        clear = self.clear[owner, None]
+        through = lit * clear + self.atmosphere.haze * self.atmosphere.exposure * (1 - clear)
+        return np.asarray(np.clip(through, 0, 255), np.int64)
 
 
 def build_frame(scenery: Scenery, atmosphere: Atmosphere, ego: EgoPose, moving: Sequence[Thing]) -> Frame:
@@ -97,47 +148,60 @@ def build_frame(scenery: Scenery, atmosphere: Atmosphere, ego: EgoPose, moving: 
     things = scenery.near_things(ego.s_m, BEHIND_M, AHEAD_M) + list(moving)
     posed = [thing.posed() for thing in things]
     centres = ego.to_vehicle(np.array([p.centre for p in posed]).reshape(-1, 3))
-    owner = np.repeat(np.arange(len(things)), [len(p.quads) for p in posed])
-    ball_owner = np.repeat(np.arange(len(things)), [len(p.balls) for p in posed])
-    world_normals = _joined([p.normals for p in posed], (0, 3))
-    headlight = _headlight(atmosphere, centres)
-    clear = _clear_air(atmosphere, centres)
-    quad_light = _light(atmosphere, world_normals @ atmosphere.sun_direction) + headlight[owner, None]
-    ball_light = _light(atmosphere, np.full(len(ball_owner), 0.55)) + headlight[ball_owner, None]
-    colours = _seen(atmosphere, [p.colours for p in posed], [p.shines for p in posed], quad_light, clear[owner])
-    ball_colours = _seen(
-        atmosphere, [p.ball_colours for p in posed], [p.ball_shines for p in posed], ball_light, clear[ball_owner]
-    )
-    balls = _joined([p.balls for p in posed], (0, 4)).copy()
-    balls[:, :3] = ego.to_vehicle(balls[:, :3])
-    marks, mark_kinds, mark_colours = _marks(scenery, atmosphere, ego, things)
-    strips = ribbons_of(scenery)
-    ground = _ground_light(atmosphere)
+    lighting = _Lighting(atmosphere, _headlight(atmosphere, centres), _clear_air(atmosphere, centres))
     return Frame(
         ego=ego,
         atmosphere=atmosphere,
-        ribbons=ego.to_vehicle(_ribbon_outlines(scenery.road, ego.s_m, strips)),
-        ribbon_kinds=[strip.kind for strip in strips],
-        ribbon_colours=[_rgb(np.array(strip.colour) * ground) for strip in strips],
-        verge_colour=_rgb(np.array(scenery.colours.verge) * ground),
-        marks=ego.to_vehicle(marks),
-        mark_kinds=mark_kinds,
-        mark_colours=mark_colours,
+        ground=_ground(scenery, atmosphere, ego, things),
         things=things,
         centres=centres,
         radii=np.array([p.radius_m for p in posed]),
         heights_m=np.array([thing.mesh.height_m * thing.scale for thing in things]),
+        faces=_faces(ego, things, posed, lighting),
+        balls=_balls(ego, posed, lighting),
+    )
+
+
+def _faces(ego: EgoPose, things: list[Thing], posed: list[PosedMesh], lighting: _Lighting) -> Faces:
+    owner = np.repeat(np.arange(len(posed)), [len(p.quads) for p in posed])
+    normals = _joined([p.normals for p in posed], (0, 3))
+    light = lighting.on(normals @ lighting.atmosphere.sun_direction, owner)
+    return Faces(
         quads=ego.to_vehicle(_joined([p.quads for p in posed], (0, 4, 3))),
-        normals=ego.rotated(world_normals),
-        colours=colours,
+        normals=ego.rotated(normals),
+        colours=lighting.seen([p.colours for p in posed], [p.shines for p in posed], light, owner),
         owner=owner,
         layer=_joined([thing.mesh.layer for thing in things], (0,)).astype(np.int64),
         detail=_joined([thing.mesh.detail for thing in things], (0,)).astype(bool),
-        balls=balls,
-        ball_colours=ball_colours,
-        ball_owner=ball_owner,
-        ball_layer=_joined([p.ball_layer for p in posed], (0,)).astype(np.int64),
-        ball_facing=ego.rotated(_joined([p.ball_facing for p in posed], (0, 3))),
+    )
+
+
+def _balls(ego: EgoPose, posed: list[PosedMesh], lighting: _Lighting) -> Balls:
+    owner = np.repeat(np.arange(len(posed)), [len(p.balls) for p in posed])
+    light = lighting.on(np.full(len(owner), BALL_COSINE), owner)
+    places = _joined([p.balls for p in posed], (0, 4)).copy()
+    places[:, :3] = ego.to_vehicle(places[:, :3])
+    return Balls(
+        places=places,
+        colours=lighting.seen([p.ball_colours for p in posed], [p.ball_shines for p in posed], light, owner),
+        owner=owner,
+        layer=_joined([p.ball_layer for p in posed], (0,)).astype(np.int64),
+        facing=ego.rotated(_joined([p.ball_facing for p in posed], (0, 3))),
+    )
+
+
+def _ground(scenery: Scenery, atmosphere: Atmosphere, ego: EgoPose, things: list[Thing]) -> Ground:
+    light = _ground_light(atmosphere)
+    strips = ribbons_of(scenery)
+    marks, kinds, colours = _marks(scenery, atmosphere, ego, things)
+    return Ground(
+        ribbons=ego.to_vehicle(_ribbon_outlines(scenery.road, ego.s_m, strips)),
+        ribbon_kinds=[strip.kind for strip in strips],
+        ribbon_colours=[_rgb(np.array(strip.colour) * light) for strip in strips],
+        verge_colour=_rgb(np.array(scenery.colours.verge) * light),
+        marks=ego.to_vehicle(marks),
+        mark_kinds=kinds,
+        mark_colours=colours,
     )
 
 
@@ -188,13 +252,6 @@ def _ribbon_outlines(road: Road, s_m: float, strips: list[Ribbon]) -> FloatArray
     return np.concatenate((up, down), axis=1)
 
 
-def _light(atmosphere: Atmosphere, cosine: FloatArray) -> FloatArray:
-    """[..., 3] light on surfaces with this cosine towards the sun; undersides get a little less of the sky."""
-    sky = 0.9 + 0.1 * np.clip(cosine, -1, 1)
-    light = atmosphere.ambient * sky[:, None] + atmosphere.sun * np.maximum(cosine, 0.0)[:, None]
-    return np.asarray(light * atmosphere.exposure)
-
-
 def _ground_light(atmosphere: Atmosphere) -> FloatArray:
     wet = 1.0 - 0.3 * atmosphere.rain
     upward = max(0.0, float(atmosphere.sun_direction[2]))
@@ -213,20 +270,6 @@ def _headlight(atmosphere: Atmosphere, centres: FloatArray) -> FloatArray:
 def _clear_air(atmosphere: Atmosphere, centres: FloatArray) -> FloatArray:
     """Share of a thing's own colour that comes through the air."""
     return np.asarray(np.exp(-3.0 * np.linalg.norm(centres, axis=-1) / atmosphere.visibility_m))
-
-
-def _seen(
-    atmosphere: Atmosphere,
-    colours: list[FloatArray],
-    shines: list[NDArray[np.bool_]],
-    light: FloatArray,
-    clear: FloatArray,
-) -> NDArray[np.int64]:
-    """Final colours of faces."""
-    base = _joined(colours, (0, 3))
-    lit = np.where(_joined(shines, (0,)).astype(bool)[:, None], base, base * light)
-    through = lit * clear[:, None] + atmosphere.haze * atmosphere.exposure * (1 - clear[:, None])
-    return np.clip(through, 0, 255).astype(np.int64)
 
 
 def _joined(parts: Sequence[NDArray[Any]], empty_shape: tuple[int, ...]) -> FloatArray:

@@ -31,7 +31,7 @@ HAZE_FLOOR = 0.02
 
 
 @dataclass(slots=True)
-class _Faces:
+class _Visible:
     """What of a frame's things one camera sees, in painting order."""
 
     outlines: list[NDArray[np.int32] | None]  # None: a ball
@@ -56,7 +56,7 @@ class Painter:
         """Fill `image` [H, W, 3] RGB, before lens and sensor."""
         self._paint_sky(image, frame.ego.yaw_rad)
         corners = (0, self.view.horizon_row), (self.view.width, self.view.height)
-        cv2.rectangle(image, *corners, frame.verge_colour, -1)
+        cv2.rectangle(image, *corners, frame.ground.verge_colour, -1)
         self._paint_ribbons(image, frame, labels)
         self._paint_marks(image, frame, labels)
         self._light_ground(image)
@@ -72,8 +72,8 @@ class Painter:
         cv2.remap(part, *self._sky_maps, cv2.INTER_LINEAR, dst=image[:rows], borderMode=cv2.BORDER_REPLICATE)
 
     def _paint_ribbons(self, image: Image, frame: Frame, labels: LabelCanvas | None) -> None:
-        outlines = self.view.clipped_polygons(self.view.points(frame.ribbons))
-        for outline, kind, colour in zip(outlines, frame.ribbon_kinds, frame.ribbon_colours, strict=True):
+        outlines = self.view.clipped_polygons(self.view.points(frame.ground.ribbons))
+        for outline, kind, colour in zip(outlines, frame.ground.ribbon_kinds, frame.ground.ribbon_colours, strict=True):
             if len(outline) < 3:
                 continue
             cv2.fillPoly(image, [outline], colour, cv2.LINE_8, SUBPIXEL_BITS)
@@ -81,11 +81,11 @@ class Painter:
                 labels.ground_ribbon(outline, is_line=kind is Mark.LINE)
 
     def _paint_marks(self, image: Image, frame: Frame, labels: LabelCanvas | None) -> None:
-        points = self.view.points(frame.marks)
+        points = self.view.points(frame.ground.marks)
         chosen, outlines = _visible_outlines(self.view, points)
-        order = np.argsort(frame.mark_kinds[chosen], kind="stable")
-        colours = frame.mark_colours[chosen].astype(int).tolist()
-        kinds = frame.mark_kinds[chosen].tolist()
+        order = np.argsort(frame.ground.mark_kinds[chosen], kind="stable")
+        colours = frame.ground.mark_colours[chosen].astype(int).tolist()
+        kinds = frame.ground.mark_kinds[chosen].tolist()
         for row in order.tolist():
             cv2.fillConvexPoly(image, outlines[row], colours[row], cv2.LINE_8, SUBPIXEL_BITS)
             if labels is not None and kinds[row] == Mark.LINE:
@@ -102,7 +102,7 @@ class Painter:
             cv2.add(rows, self._haze_add, dst=rows)
 
     def _paint_things(self, image: Image, frame: Frame, labels: LabelCanvas | None) -> None:
-        faces = _faces(self.view, frame)
+        faces = _visible(self.view, frame)
         previous = -1
         for outline, colour, owner, disc in zip(faces.outlines, faces.colours, faces.owners, faces.discs, strict=True):
             if labels is not None and owner != previous:
@@ -135,26 +135,27 @@ def _visible_outlines(view: CameraView, polygons: FloatArray) -> tuple[NDArray[n
     return np.concatenate((whole, crossing[kept])), outlines + [cut[index] for index in kept]
 
 
-def _faces(view: CameraView, frame: Frame) -> _Faces:
+def _visible(view: CameraView, frame: Frame) -> _Visible:
     """Cull, project and order all faces and balls."""
+    faces, balls = frame.faces, frame.balls
     centres = view.points(frame.centres)
     distance_m = np.linalg.norm(centres, axis=1)
     tall_px = view.fy * frame.heights_m / np.maximum(distance_m, 0.5)
     seen = view.sees(centres, frame.radii) & (tall_px > SMALLEST_PX)
-    towards = np.einsum("ij,ij->i", frame.normals, frame.quads[:, 0] - view.place)
-    wanted = seen[frame.owner] & (towards < 0) & (~frame.detail | (tall_px > DETAIL_PX)[frame.owner])
+    towards = np.einsum("ij,ij->i", faces.normals, faces.quads[:, 0] - view.place)
+    wanted = seen[faces.owner] & (towards < 0) & (~faces.detail | (tall_px > DETAIL_PX)[faces.owner])
     rows = np.flatnonzero(wanted)
-    chosen, outlines = _visible_outlines(view, view.points(frame.quads[rows]))
+    chosen, outlines = _visible_outlines(view, view.points(faces.quads[rows]))
     rows = rows[chosen]
     ball_rows, discs = _discs(view, frame, seen)
-    owners = np.concatenate((frame.owner[rows], frame.ball_owner[ball_rows]))
-    layers = np.concatenate((frame.layer[rows], frame.ball_layer[ball_rows]))
-    colours = np.concatenate((frame.colours[rows], frame.ball_colours[ball_rows])).tolist()
+    owners = np.concatenate((faces.owner[rows], balls.owner[ball_rows]))
+    layers = np.concatenate((faces.layer[rows], balls.layer[ball_rows]))
+    colours = np.concatenate((faces.colours[rows], balls.colours[ball_rows])).tolist()
     order = np.lexsort((layers, owners, -distance_m[owners])).tolist()
     all_outlines: list[NDArray[np.int32] | None] = [*outlines, *([None] * len(discs))]
     all_discs = [(0, 0, 0)] * len(outlines) + discs
     owner_list = owners.tolist()
-    return _Faces(
+    return _Visible(
         [all_outlines[i] for i in order],
         [colours[i] for i in order],
         [owner_list[i] for i in order],
@@ -166,13 +167,14 @@ def _discs(
     view: CameraView, frame: Frame, seen: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], list[tuple[int, int, int]]]:
     """Balls in front of the camera as discs in sub-pixels."""
-    rows = np.flatnonzero(seen[frame.ball_owner]) if len(frame.ball_owner) else np.zeros(0, np.int64)
-    places = view.points(frame.balls[rows, :3])
-    away = np.einsum("ij,ij->i", frame.ball_facing[rows], frame.balls[rows, :3] - view.place)
-    in_front = (places[:, 2] > NEAR_M + frame.balls[rows, 3]) & (away <= 0.0)
+    balls = frame.balls
+    rows = np.flatnonzero(seen[balls.owner]) if len(balls.owner) else np.zeros(0, np.int64)
+    places = view.points(balls.places[rows, :3])
+    away = np.einsum("ij,ij->i", balls.facing[rows], balls.places[rows, :3] - view.place)
+    in_front = (places[:, 2] > NEAR_M + balls.places[rows, 3]) & (away <= 0.0)
     rows, places = rows[in_front], places[in_front]
     pixels = subpixels(view.pixels(places))
-    radii = subpixels(frame.balls[rows, 3] * view.fx / places[:, 2])
+    radii = subpixels(balls.places[rows, 3] * view.fx / places[:, 2])
     discs = [(x, y, radius) for (x, y), radius in zip(pixels.tolist(), radii.tolist(), strict=True)]
     return rows, discs
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replay.synthetic import catalogue
-from replay.synthetic.catalogue import Material
+from replay.synthetic.materials import Material
 from replay.synthetic.road import Road
 from replay.synthetic.things import Colour, Thing
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from replay.synthetic.catalogue import BASE_PALETTE, LIT_PALETTE, Material
+from replay.synthetic.materials import BASE_PALETTE, LIT_PALETTE, Material
 from replay.synthetic.meshes import Mesh
 
 FloatArray = NDArray[np.float64]

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from replay.synthetic import catalogue
+from replay.synthetic import vehicle_meshes
 from replay.synthetic.crowd import EGO_FRONT_M, random_kind, random_paint
 from replay.synthetic.idm import FREE_GAP_M, HARDEST_BRAKING_MPS2, Driver, idm_acceleration, wants_to_change
 from replay.synthetic.road import LANE_COUNT, RoadStyle
@@ -119,7 +119,7 @@ class Traffic:
             speed_mps=wanted * 0.95 if speed_mps is None else speed_mps,
             driver=Driver(desired_speed_mps=wanted, time_gap_s=float(generator.uniform(1.0, 1.8))),
             oncoming=oncoming,
-            length_m=catalogue.vehicle_length_m(kind),
+            length_m=vehicle_meshes.vehicle_length_m(kind),
         )
         self._next_id += 1
         self.vehicles.append(vehicle)

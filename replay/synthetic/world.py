@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from replay.synthetic import catalogue
+from replay.synthetic import catalogue, vehicle_meshes
 from replay.synthetic.atmosphere import Atmosphere, random_atmosphere
-from replay.synthetic.catalogue import Material
 from replay.synthetic.crowd import random_clothes, random_paint, signal_heads, vehicle_lamps
 from replay.synthetic.frame import AHEAD_M, BEHIND_M, EgoPose, Frame, build_frame
+from replay.synthetic.materials import Material
 from replay.synthetic.recording import FrameState, MoverState, Recording
 from replay.synthetic.road import Road
 from replay.synthetic.scenery import Scenery, build_scenery, junction_at, put_on_road
@@ -84,11 +84,11 @@ class DriveWorld:
         lone = self._recording.furniture.lone_parked_s_m
         places = [(float(s), False) for s in np.arange(-60.0, self.road.length_m, 7.0)] + [(s, True) for s in lone]
         for number, (s, is_lone) in enumerate(places):
-            kind = str(generator.choice(catalogue.VEHICLE_KINDS[:4]))
+            kind = str(generator.choice(vehicle_meshes.VEHICLE_KINDS[:4]))
             paint = {Material.PAINT: random_paint(generator)}
             wanted = bool(generator.random() < PARKED_SHARE) and not self._must_stay_free(s)
             if is_lone or wanted:
-                car = Thing(catalogue.vehicle(kind), 0, 0, 0, "vehicle", FIRST_PARKED_ID + number, paint=paint)
+                car = Thing(vehicle_meshes.vehicle(kind), 0, 0, 0, "vehicle", FIRST_PARKED_ID + number, paint=paint)
                 put_on_road(self.road, car, s, middle, float(generator.normal(0, 0.02)))
                 self.scenery.add_thing(s, car)
 
@@ -123,7 +123,7 @@ class DriveWorld:
         blink_on = time_s % BLINK_PERIOD_S < BLINK_PERIOD_S / 2
         lamps = vehicle_lamps(self.atmosphere.lamps_on, mover.braking, mover.indicator, blink_on)
         paint = {Material.PAINT: mover.paint}
-        thing = Thing(catalogue.vehicle(mover.kind), 0, 0, 0, "vehicle", mover.track_id, lit=lamps, paint=paint)
+        thing = Thing(vehicle_meshes.vehicle(mover.kind), 0, 0, 0, "vehicle", mover.track_id, lit=lamps, paint=paint)
         put_on_road(self.road, thing, mover.s_m, mover.d_m, mover.turn_rad)
         return thing
 

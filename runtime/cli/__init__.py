@@ -26,7 +26,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="shadowrig",
         description="Vehicle-side shadow-mode inference runtime: decides which seconds are worth sending home.",
-        epilog="First time? Try:  shadowrig demo --seconds 60",
+        epilog="example:\n  shadowrig demo --seconds 60",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"shadowrig {package_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

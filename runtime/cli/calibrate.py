@@ -10,7 +10,7 @@ from runtime.cli.common import Subcommands, add_command, add_group, write_json
 
 def add(commands: Subcommands) -> None:
     """Register the command."""
-    group = add_group(commands, "calibrate", "Calibrate networks.")
+    group = add_group(commands, "calibrate", "Calibrate networks.", "shadowrig calibrate int8 bundles/mine --drives drives")
     parser = add_command(
         group,
         "int8",
@@ -42,7 +42,7 @@ def run_int8(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     if options.json is not None:
-        write_json(options.json, report.to_json())
+        write_json(options.json, report.as_dict())
     if options.json != "-":
         print(report)
     return 0

@@ -12,7 +12,7 @@ from runtime.recording.pictures import Picture
 
 def add(commands: Subcommands) -> None:
     """Register the command."""
-    group = add_group(commands, "clip", "Verify, inspect and picture sealed clips.")
+    group = add_group(commands, "clip", "Verify, inspect and picture sealed clips.", "shadowrig clip verify CLIP.mcap")
     verify = add_command(
         group, "verify", "Check counts, gaps, hashes, key frames, provenance, and decode every frame.",
         "shadowrig clip verify received/**/*.mcap", run_verify,

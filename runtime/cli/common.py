@@ -34,9 +34,15 @@ def add_command(
     return parser
 
 
-def add_group(commands: Subcommands, name: str, summary: str) -> Subcommands:
+def add_group(commands: Subcommands, name: str, summary: str, example: str) -> Subcommands:
     """A command that only holds others."""
-    parser = commands.add_parser(name, help=summary, description=summary)
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     return parser.add_subparsers(dest=f"{name}_command", required=True, metavar="COMMAND")
 
 
@@ -47,5 +53,8 @@ def write_json(path: str | Path, facts: Any) -> None:
         print(text, end="")
         return
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+    except OSError as error:
+        raise CommandError(f"cannot write --json {target}: {error.strerror}", exit_code=1) from error

@@ -10,7 +10,7 @@ from runtime.cli.common import CommandError, Subcommands, add_command, add_group
 
 def add(commands: Subcommands) -> None:
     """Register the command."""
-    group = add_group(commands, "hil", "Feed a running daemon from a bench and measure it.")
+    group = add_group(commands, "hil", "Feed a running daemon from a bench and measure it.", "shadowrig hil play --help")
     parser = add_command(
         group,
         "play",
@@ -27,7 +27,7 @@ def add(commands: Subcommands) -> None:
 
 
 def run_play(options: argparse.Namespace) -> int:
-    """Play; 1 when frames were lost on the way to a tick."""
+    """Play and print what the daemon made of it."""
     from replay.hil import HilError, play_hil
     from runtime.shutdown import stop_on_signals
 

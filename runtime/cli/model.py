@@ -12,7 +12,7 @@ def add(commands: Subcommands) -> None:
     """Register the command."""
     from runtime.inference.heads import DECODERS
 
-    group = add_group(commands, "model", "Import networks as model bundles.")
+    group = add_group(commands, "model", "Import networks as model bundles.", "shadowrig model import --help")
     parser = add_command(
         group,
         "import",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from runtime.cli.common import CommandError, Subcommands, add_command, write_json
@@ -50,4 +51,7 @@ def run(options: argparse.Namespace) -> int:
         write_json(options.json, result.to_json())
     if options.json != "-":
         print_result(result)
+    else:
+        for note in result.notes:
+            print(note, file=sys.stderr)
     return 0

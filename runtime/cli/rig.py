@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from runtime.cli.common import Subcommands, add_command, add_group
+from runtime.cli.common import CommandError, Subcommands, add_command, add_group
 
 
 def add(commands: Subcommands) -> None:
     """Register the command."""
-    group = add_group(commands, "rig", "Import and check camera calibrations.")
+    group = add_group(commands, "rig", "Import and check camera calibrations.", "shadowrig rig check rig.yaml")
     parser = add_command(
         group, "import", "Make a rig file of a DGP scene (TRI-ML's Dataset Governance Policy format).",
         "shadowrig rig import rig_dgp --out rig.yaml", run_import,
@@ -23,10 +23,10 @@ def add(commands: Subcommands) -> None:
 
 def run_import(options: argparse.Namespace) -> int:
     """Import a scene's calibration."""
-    from calibration.import_dgp import import_dgp_rig
+    from calibration.import_dgp import import_dgp
     from runtime.rig import save_rig
 
-    rig = import_dgp_rig(options.scene)
+    rig = import_dgp(options.scene)
     save_rig(rig, options.out)
     print(f"wrote {options.out}: {len(rig.cameras)} cameras")
     return 0

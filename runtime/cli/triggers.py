@@ -10,7 +10,7 @@ from runtime.cli.common import Subcommands, add_command, add_group, write_json
 
 def add(commands: Subcommands) -> None:
     """Register the command."""
-    group = add_group(commands, "triggers", "List, check and test trigger rules.")
+    group = add_group(commands, "triggers", "List, check and test trigger rules.", "shadowrig triggers check my_rules.yaml")
     listing = add_command(
         group, "list", "List rules: name, priority, what they are for.", "shadowrig triggers list", run_list
     )

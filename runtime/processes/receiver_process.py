@@ -23,7 +23,10 @@ PROGRESS_TIMEOUT_S = 30.0
 def run_receiver_process(config: ReceiverConfig, stop: threading.Event) -> int:
     """Receive until `stop`. The process's exit code."""
     clock = SystemClock()
-    config.directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+    try:
+        config.directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+    except OSError as error:
+        raise StartError(f"{config.directory} cannot be made: {error.strerror} (fix: name another directory)") from error
     shell = ProcessShell("receiver", config.directory, clock, PROGRESS_TIMEOUT_S)
     last: dict[str, Any] = {}
 

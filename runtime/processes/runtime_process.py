@@ -34,7 +34,7 @@ from runtime.health.garbage import SlackCollector
 from runtime.health.histogram import LatencyHistogram
 from runtime.health.realtime import RealtimeReport, apply_to_process, apply_to_thread
 from runtime.health.telemetry import TelemetryPublisher
-from runtime.live_sources import LiveCamera, LiveSources, SourceBuilder
+from runtime.live_sources import LiveCamera, SourceBuilder
 from runtime.messages import NANOSECONDS_PER_MILLISECOND, Firing, Packet, SignalSample, TickReport
 from runtime.metronome import Metronome
 from runtime.processes.shell import ProcessShell, StartError, log, make_directories

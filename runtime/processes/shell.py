@@ -22,10 +22,16 @@ class StartError(RuntimeError):
 
 
 def make_directories(config: RigConfig) -> Directories:
-    """Resolve and create the directories of a vehicle process; group members (the other processes) may read them."""
+    """Resolve and create the directories of a vehicle process; group members (the other processes) may read them.
+
+    Raises StartError when one cannot be made.
+    """
     directories = resolve_directories(config, os.environ, os.getuid())
     for directory in (directories.history, directories.status, directories.state, directories.spool):
-        directory.mkdir(parents=True, exist_ok=True, mode=0o770)
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o770)
+        except OSError as error:
+            raise StartError(f"{directory} cannot be made: {error.strerror} (fix: configure another directory)") from error
     return directories
 
 

@@ -1,17 +1,35 @@
-"""All rules' expressions as one program: every distinct node is evaluated once a tick, operands first.
+"""All expressions of all rules as one program: a flat list of closures over one list of slots.
 
-Equal expressions are one node, whichever rules they stand in, so their state is shared too. What is inside a
-quantifier is compiled to a function of one track and runs, with short circuits, for each track.
+Every distinct expression has one slot and is computed once a tick, in an order in which operands come first; deep
+conditions therefore cost no recursion. Steps run in three groups: what does not depend on tracks, what has one
+value per track (skipped on ticks without tracks), and what depends on a quantifier's result.
+
+Values are computed whether or not a rule needs them this tick: temporal operators must see every tick.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import cast
 
-from runtime.messages import SignalReader, Track
-from triggers.evaluation.memory import Memory, make_memory
-from triggers.evaluation.operators import OPERATORS
-from triggers.evaluation.track_past import HISTORY_FUNCTIONS, TrackHistory, covers, field_value
+import numpy as np
+
+from runtime.messages import NANOSECONDS_PER_SECOND, SignalReader, Track
+from triggers.evaluation.edges import EDGE_TESTS, LatchedSignal, Replay, added_step, edge_step, watch_step
+from triggers.evaluation.scalar_steps import SCALAR_STEPS, Slots, Step, membership_step
+from triggers.evaluation.signal_values import CONVERTERS, Converter
+from triggers.evaluation.temporal_steps import TEMPORAL_STEPS, Temporal, Tick
+from triggers.evaluation.track_history import TRACK_HISTORIES, TrackHistory
+from triggers.evaluation.track_steps import (
+    COLUMN_STEPS,
+    QUANTIFIER_STEPS,
+    column_step,
+    membership_column_step,
+    quantifier_step,
+    scalar_step,
+)
+from triggers.evaluation.track_table import FALSE, TRUE, TrackTable
 from triggers.language.expressions import (
     QUANTIFIERS,
     Constant,
@@ -22,171 +40,219 @@ from triggers.language.expressions import (
     TrackField,
     walk,
 )
-from triggers.language.types import Value
+from triggers.language.types import Type, Value
 
-TrackFunction = Callable[[Track], Value]
-Step = Callable[[], Value]
+_WATCHING = frozenset({*EDGE_TESTS, "added", "count_within", "flips"})
 
 
 class Program:
-    """The compiled expressions and their memory."""
+    """Computes expressions tick by tick. `add` them all, then `run` once a tick and read `value(slot)`."""
 
-    def __init__(self, expressions: Iterable[Expression], seed: int) -> None:
-        self._seed = seed
-        self._values: list[Value] = []
-        self._index: dict[bytes, int] = {}
-        self._steps: list[Step] = []
-        self._tracks: Sequence[Track] = ()
-        self._signals: SignalReader | None = None
-        self._time_ns = 0
-        self._history = TrackHistory(0.0)
-        roots = list(expressions)
-        nodes = {node.key: node for root in roots for node in walk(root)}
-        self._history = TrackHistory(max((_track_window_s(node) for node in nodes.values()), default=0.0))
-        for root in roots:
-            for node in walk(root):
-                self._add(node)
+    def __init__(self, expressions: Sequence[Expression], seed: int, image_sizes: Mapping[str, tuple[int, int]]) -> None:
+        nodes = {node.key: node for expression in expressions for node in walk(expression)}
+        keeps_history = any(isinstance(node, Operation) and node.name in TRACK_HISTORIES for node in nodes.values())
+        self.table = TrackTable(image_sizes, keeps_history)
+        #: Values that could not be understood as what a rule expects, by signal.
+        self.not_understood: Counter[str] = Counter()
+        self._tick = Tick(seed)
+        self._slots: Slots = []
+        self._slot_of: dict[bytes, int] = {}
+        self._column_of: dict[bytes, int] = {}  # a scalar expression's slot as a column
+        self._watch_of: dict[bytes, int] = {}
+        self._scalar_steps: list[Step] = []
+        self._track_steps: list[Step] = []
+        self._later_steps: list[Step] = []
+        self._later: set[int] = set()  # slots that depend on a quantifier
+        self._without_tracks: list[tuple[int, bool | float]] = []
+        for expression in expressions:
+            for node in walk(expression):
+                if node.key not in self._slot_of:
+                    self._slot_of[node.key] = self._build(node)
 
-    def run(self, tracks: Sequence[Track], signals: SignalReader, time_ns: int) -> None:
-        """Evaluate everything for one tick."""
-        self._tracks, self._signals, self._time_ns = tracks, signals, time_ns
-        self._history.see(tracks, time_ns)
-        values = self._values
-        for index, step in enumerate(self._steps):
-            values[index] = step()
+    def slot(self, expression: Expression) -> int:
+        """Where the value of an expression that was given to the constructor stands."""
+        return self._slot_of[expression.key]
 
-    def value(self, expression: Expression) -> Value:
-        """What an expression was worth on the last tick."""
-        return self._values[self._index[expression.key]]
+    def value(self, slot: int) -> Value:
+        """The value at the last tick."""
+        return cast(Value, self._slots[slot])
 
-    def _add(self, node: Expression) -> None:
-        if node.key in self._index or node.reads_tracks:
+    @property
+    def slots(self) -> Slots:
+        """All values at the last tick; the list stays the same object."""
+        return self._slots
+
+    @property
+    def retained_entries(self) -> int:
+        """Entries that all windows hold now: what memory beyond the fixed arrays is spent on."""
+        return sum(len(window) for window in self._tick.windows)
+
+    def run(self, tracks: Sequence[Track] | None, signals: SignalReader, time_ns: int) -> None:
+        """Compute everything for one tick. `tracks` is None when nothing looked for objects this tick."""
+        tick = self._tick
+        tick.time_ns, tick.signals = time_ns, signals
+        for step in self._scalar_steps:
+            step()
+        self._run_tracks(tracks, time_ns)
+        for step in self._later_steps:
+            step()
+        tick.previous_ns = time_ns
+
+    def _run_tracks(self, tracks: Sequence[Track] | None, time_ns: int) -> None:
+        if not self._without_tracks:
             return
-        self._index[node.key] = len(self._steps)
-        self._steps.append(self._step(node))
-        self._values.append(None)
+        if tracks is not None:
+            self.table.update(tracks, time_ns)
+        if tracks:
+            with np.errstate(all="ignore"):
+                for step in self._track_steps:
+                    step()
+        else:
+            for slot, value in self._without_tracks:
+                self._slots[slot] = None if tracks is None else value
 
-    def _step(self, node: Expression) -> Step:
+    # -- building
+
+    def _new_slot(self, value: object = None) -> int:
+        self._slots.append(value)
+        return len(self._slots) - 1
+
+    def _build(self, node: Expression) -> int:
         if isinstance(node, Constant):
-            constant = node.value
-            return lambda: constant
+            return self._new_slot(node.value)
         if isinstance(node, SignalRead):
-            return self._signal_step(node.name)
+            out = self._new_slot()
+            self._scalar_steps.append(self._read_step(out, node))
+            return out
+        if isinstance(node, Operation) and node.name in QUANTIFIERS:
+            return self._build_quantifier(node)
+        if node.reads_tracks:
+            return self._build_column(node)
+        return self._build_scalar(node)
+
+    def _read_step(self, out: int, node: SignalRead) -> Step:
+        slots, tick, name, convert = self._slots, self._tick, node.name, CONVERTERS[node.type]
+        not_understood = self.not_understood
+
+        def step() -> None:
+            assert tick.signals is not None
+            raw = tick.signals.value(name)
+            value = None if raw is None else convert(raw)
+            if value is None and raw is not None:
+                not_understood[name] += 1
+            slots[out] = value
+
+        return step
+
+    def _build_scalar(self, node: Expression) -> int:
+        operands = tuple(self._slot_of[operand.key] for operand in node.operands)
+        if isinstance(node, Operation) and node.name in _WATCHING:
+            self._watch(node.operands[0])
+        out = self._new_slot()
+        self._schedule(out, operands, self._scalar_step(node, out, operands))
+        return out
+
+    def _scalar_step(self, node: Expression, out: int, operands: tuple[int, ...]) -> Step:
         if isinstance(node, Membership):
-            index, choices = self._index[node.operands[0].key], node.choices
-            return lambda: None if self._values[index] is None else self._values[index] in choices
-        if isinstance(node, Operation):
-            return self._operation_step(node)
-        raise TypeError(f"{type(node).__name__} has no value outside a quantifier")
-
-    def _signal_step(self, name: str) -> Step:
-        def read() -> Value:
-            assert self._signals is not None
-            value = self._signals.value(name)
-            return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-        return read
-
-    def _operation_step(self, node: Operation) -> Step:
-        if node.name in QUANTIFIERS:
-            return self._quantifier_step(node)
-        memory = make_memory(node.name, node.parameter, f"{self._seed}/{node.key.hex()}")
-        if memory is not None:
-            return self._memory_step(node, memory)
-        function = OPERATORS[node.name]
-        indices = [self._index[operand.key] for operand in node.operands]
-        if len(indices) == 2:
-            first, second = indices
-            return lambda: function(self._values[first], self._values[second])
-        return lambda: function(*(self._values[index] for index in indices))
-
-    def _memory_step(self, node: Operation, memory: Memory) -> Step:
-        if not node.operands:
-            return lambda: memory.see(self._time_ns, (True,))
-        operand = node.operands[0]
-        index = self._index[operand.key]
-        if isinstance(operand, SignalRead):
-            return lambda: memory.see(self._time_ns, self._latched(operand.name, index))
-        return lambda: memory.see(self._time_ns, (self._values[index],))
-
-    def _latched(self, name: str, index: int) -> Sequence[Value]:
-        """Every value of a signal since the last tick, so that a pulse between two ticks is not lost."""
-        assert self._signals is not None
-        samples = self._signals.samples(name)
-        now = self._values[index]
-        if not samples:
-            return (now,)
-        values: list[Value] = [sample.value for sample in samples]
-        return values if values[-1] == now else [*values, now]
-
-    def _quantifier_step(self, node: Operation) -> Step:
-        condition = self._for_track(node.operands[0])
-        if node.name == "count_tracks":
-            return lambda: _count([condition(track) for track in self._tracks])
-        wanted = node.name == "any_track"
-
-        def quantify() -> Value:
-            is_open = False
-            for track in self._tracks:
-                value = condition(track)
-                if value is wanted:
-                    return wanted
-                is_open |= value is None
-            return None if is_open else not wanted
-
-        return quantify
-
-    def _for_track(self, node: Expression) -> TrackFunction:
-        if not node.reads_tracks:
-            for inner in walk(node):
-                self._add(inner)
-            index = self._index[node.key]
-            return lambda track: self._values[index]
-        if isinstance(node, TrackField):
-            name = node.name
-            return lambda track: field_value(track, name, self._time_ns)
-        operands = [self._for_track(operand) for operand in node.operands]
-        if isinstance(node, Membership):
-            choices, inner_value = node.choices, operands[0]
-            return lambda track: None if (found := inner_value(track)) is None else found in choices
+            return membership_step(self._slots, out, operands[0], frozenset(node.choices))
         assert isinstance(node, Operation)
-        return self._track_operation(node, operands)
+        if node.name in SCALAR_STEPS:
+            return SCALAR_STEPS[node.name](self._slots, out, operands)
+        watch = self._watch_of[node.operands[0].key] if node.name in _WATCHING else -1
+        if node.name in EDGE_TESTS:
+            return edge_step(self._slots, out, watch, EDGE_TESTS[node.name])
+        if node.name == "added":
+            return added_step(self._slots, out, watch)
+        operand = operands[0] if operands else -1
+        made = Temporal(self._slots, out, operand, watch, node.parameter or 0.0, self._tick)
+        return TEMPORAL_STEPS[node.name](made)
 
-    def _track_operation(self, node: Operation, operands: Sequence[TrackFunction]) -> TrackFunction:
-        if node.name in HISTORY_FUNCTIONS:
-            return self._history_function(node)
-        if node.name in ("and", "or"):
-            return _short_circuit(node.name == "or", operands[0], operands[1])
-        function = OPERATORS[node.name]
-        return lambda track: function(*(operand(track) for operand in operands))
+    def _schedule(self, out: int, operands: tuple[int, ...], step: Step) -> None:
+        if self._later.isdisjoint(operands):
+            self._scalar_steps.append(step)
+        else:
+            self._later.add(out)
+            self._later_steps.append(step)
 
-    def _history_function(self, node: Operation) -> TrackFunction:
-        function, seconds = HISTORY_FUNCTIONS[node.name], node.parameter or 0.0
+    def _watch(self, operand: Expression) -> None:
+        """Make the slot that follows `operand`'s edges, unless there is one."""
+        if operand.key in self._watch_of:
+            return
+        operand_slot, out = self._slot_of[operand.key], self._new_slot()
+        step = watch_step(self._slots, out, operand_slot, self._tick, self._replay(operand))
+        self._schedule(out, (operand_slot,), step)
+        self._watch_of[operand.key] = out
 
-        def answer(track: Track) -> Value:
-            moments = self._history.within(track, seconds, self._time_ns)
-            return function(moments, covers(track, seconds, self._time_ns))
+    def _replay(self, expression: Expression) -> Replay | None:
+        """A copy of an expression over signals alone; None when it remembers ticks or asks about tracks."""
+        replay = Replay([])
+        copies: dict[bytes, int] = {}
+        for node in walk(expression):
+            out = len(replay.slots)
+            replay.slots.append(node.value if isinstance(node, Constant) else None)
+            operands = tuple(copies[operand.key] for operand in node.operands)
+            copies[node.key] = out
+            if isinstance(node, SignalRead):
+                signal = LatchedSignal(node.name, CONVERTERS[node.type], self._slot_of[node.key], out)
+                replay.signals.append(signal)
+            elif isinstance(node, Membership):
+                replay.steps.append(membership_step(replay.slots, out, operands[0], frozenset(node.choices)))
+            elif isinstance(node, Operation):
+                if node.name not in SCALAR_STEPS:
+                    return None
+                replay.steps.append(SCALAR_STEPS[node.name](replay.slots, out, operands))
+        replay.out = copies[expression.key]
+        return replay
 
-        return answer
+    # -- one value per track
+
+    def _build_quantifier(self, node: Operation) -> int:
+        condition, out = self._column(node.operands[0], Type.BOOLEAN), self._new_slot()
+        self._track_steps.append(quantifier_step(self._slots, out, condition, node.name, self.table))
+        self._without_tracks.append((out, QUANTIFIER_STEPS[node.name][1]))
+        self._later.add(out)
+        return out
+
+    def _build_column(self, node: Expression) -> int:
+        out = self._new_slot()
+        if isinstance(node, TrackField):
+            self._track_steps.append(column_step(self._slots, out, self.table, node.name))
+        elif isinstance(node, Membership):
+            choices = [self._in_column(choice) for choice in node.choices]
+            operand = self._slot_of[node.operands[0].key]
+            self._track_steps.append(membership_column_step(self._slots, out, operand, choices))
+        elif isinstance(node, Operation) and node.name in TRACK_HISTORIES:
+            length_ns = round((node.parameter or 0.0) * NANOSECONDS_PER_SECOND)
+            self._track_steps.append(self._history_step(out, TRACK_HISTORIES[node.name](length_ns)))
+        elif isinstance(node, Operation):
+            kind = next((operand.type for operand in node.operands if operand.reads_tracks), Type.NUMBER)
+            operands = tuple(self._column(operand, kind) for operand in node.operands)
+            self._track_steps.append(COLUMN_STEPS[node.name](self._slots, out, operands))
+        return out
+
+    def _history_step(self, out: int, history: TrackHistory) -> Step:
+        slots, table = self._slots, self.table
+
+        def step() -> None:
+            slots[out] = history.update(table)
+
+        return step
+
+    def _column(self, operand: Expression, kind: Type) -> int:
+        """The slot of `operand` as a column; what has one value for all tracks is converted first."""
+        slot = self._slot_of[operand.key]
+        if operand.reads_tracks:
+            return slot
+        if operand.key not in self._column_of:
+            out = self._column_of[operand.key] = self._new_slot()
+            kind = operand.type if operand.type is not Type.ANY else kind
+            self._track_steps.append(scalar_step(self._slots, out, slot, self.table, kind))
+        return self._column_of[operand.key]
+
+    def _in_column(self, value: bool | float | str) -> float | int:
+        if isinstance(value, bool):
+            return TRUE if value else FALSE
+        return self.table.code(value) if isinstance(value, str) else value
 
 
-def _track_window_s(node: Expression) -> float:
-    is_history = isinstance(node, Operation) and node.name in HISTORY_FUNCTIONS
-    return (node.parameter or 0.0) if is_history and isinstance(node, Operation) else 0.0
-
-
-def _count(values: Sequence[Value]) -> Value:
-    return None if None in values else float(sum(value is True for value in values))
-
-
-def _short_circuit(deciding: bool, left: TrackFunction, right: TrackFunction) -> TrackFunction:
-    def decide(track: Track) -> Value:
-        first = left(track)
-        if first is deciding:
-            return deciding
-        second = right(track)
-        if second is deciding:
-            return deciding
-        return None if first is None or second is None else not deciding
-
-    return decide
+__all__ = ["Converter", "Program"]

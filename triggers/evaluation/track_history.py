@@ -2,7 +2,8 @@
 
 Each class keeps what it needs by place (see `track_table`) and yields one column per tick. A count of flips is
 known from the track's first tick on: a track that did not exist did not flip. Displacement and jitter are unknown
-until the track was followed for the whole window: what a box did before it was seen is not known.
+until the track was followed for the whole window: what a box did before it was seen is not known. As the steps
+that call them, they run with NumPy's floating point warnings off.
 """
 
 from __future__ import annotations
@@ -88,15 +89,13 @@ class Jitter:
         self._sums.add(table.time_ns, places, np.where(is_known, jumps, 0.0))
         self._counts.add(table.time_ns, places, is_known)
         counts = self._counts.totals[places]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = self._sums.totals[places] / counts
+        mean = self._sums.totals[places] / counts
         return np.where(_is_followed(table, self._length_ns) & (counts > 0), np.maximum(mean, 0.0), np.nan)
 
     def _jumps(self, table: TrackTable) -> FloatColumn:
         now = np.where(table.column("visible") > 0, np.stack(_centres(table)), np.nan)
         last, last_but_one = self._centres[:, :, table.places]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            jumps = np.hypot(*(now - 2 * last + last_but_one)) / table.column("height_px")
+        jumps = np.hypot(*(now - 2 * last + last_but_one)) / table.column("height_px")
         self._centres[1][:, table.places] = last
         self._centres[0][:, table.places] = now
         return np.where(np.isfinite(jumps), jumps, np.nan)

@@ -1,6 +1,7 @@
 """Closures over all tracks of a tick at once (see `track_table` for how columns hold the unknown), and quantifiers.
 
-They run only on ticks that have tracks; on others the quantifiers' values for no tracks stand.
+They run only on ticks that have tracks (on others the quantifiers' values for no tracks stand), and with NumPy's
+floating point warnings off: a result that is not finite is unknown.
 """
 
 from __future__ import annotations
@@ -45,8 +46,7 @@ def scalar_step(slots: Slots, out: int, scalar: int, table: TrackTable, kind: Ty
 def _arithmetic(apply: Callable[..., Any]) -> ColumnMaker:
     def make(slots: Slots, out: int, operands: tuple[int, ...]) -> Step:
         def step() -> None:
-            with np.errstate(all="ignore"):
-                values = apply(*[slots[operand] for operand in operands])
+            values = apply(*[slots[operand] for operand in operands])
             slots[out] = np.where(np.isfinite(values), values, np.nan)
 
         return step
@@ -54,7 +54,7 @@ def _arithmetic(apply: Callable[..., Any]) -> ColumnMaker:
     return make
 
 
-def _comparison(apply: Callable[..., Any], over_text: bool = False) -> ColumnMaker:
+def _comparison(apply: Callable[..., Any]) -> ColumnMaker:
     def make(slots: Slots, out: int, operands: tuple[int, ...]) -> Step:
         left_slot, right_slot = operands
 

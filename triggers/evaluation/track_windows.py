@@ -22,7 +22,7 @@ class PlaceTotals:
 
     def __init__(self, length_ns: int) -> None:
         self._length_ns = length_ns
-        self._step_ns = max(length_ns // (MAX_ROWS - 2), 1)
+        self._step_ns = _step_ns(length_ns)
         self._rows = np.zeros((MAX_ROWS, CAPACITY))
         self._times_ns = [0] * MAX_ROWS
         self._oldest = 0
@@ -62,7 +62,7 @@ class PlaceMinima:
 
     def __init__(self, length_ns: int, width: int) -> None:
         self._length_ns = length_ns
-        self._step_ns = max(length_ns // (MAX_ROWS - 2), 1)
+        self._step_ns = _step_ns(length_ns)
         self._arrived = np.full((MAX_ROWS, width, CAPACITY), np.inf, np.float32)
         self._arrived_times_ns: list[int] = []
         self._arrived_minima = np.full((width, CAPACITY), np.inf, np.float32)
@@ -98,8 +98,7 @@ class PlaceMinima:
 
     def _turn_over(self) -> None:
         count = len(self._arrived_times_ns)
-        np.minimum.accumulate(self._arrived[count - 1 :: -1] if count < MAX_ROWS else self._arrived[::-1],
-                              axis=0, out=self._leaving[:count])
+        np.minimum.accumulate(self._arrived[count - 1 :: -1], axis=0, out=self._leaving[:count])
         self._leaving_times_ns.extend(reversed(self._arrived_times_ns))
         self._arrived_times_ns.clear()
         self._arrived_minima.fill(np.inf)
@@ -110,3 +109,8 @@ class PlaceMinima:
         if not self._leaving_times_ns:
             return arrived
         return np.minimum(arrived, self._leaving[len(self._leaving_times_ns) - 1][:, places])
+
+
+def _step_ns(length_ns: int) -> int:
+    """A window of that many steps touches at most four more: partly at both ends, and by rounding."""
+    return max(length_ns // (MAX_ROWS - 4), 1)

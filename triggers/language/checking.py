@@ -295,9 +295,9 @@ class _Checker:
         limit = vocabulary.MAX_TRACK_WINDOW_S if function_name in vocabulary.TRACK_FUNCTIONS else vocabulary.MAX_WINDOW_S
         if function_name == "at_random":
             limit = 86_400.0
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= limit:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and vocabulary.MIN_WINDOW_S <= value <= limit:
             return float(value)
-        fix = f"write a literal of more than 0 and at most {limit:g}"
+        fix = f"write a literal from {vocabulary.MIN_WINDOW_S:g} to {limit:g}"
         self._wrong(node, f"{function_name} needs a fixed number of seconds", fix, NUMBER)
         return 1.0
 

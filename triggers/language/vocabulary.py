@@ -155,5 +155,6 @@ EQUALITIES: Mapping[str, str] = {"Eq": "==", "NotEq": "!="}
 MAX_TEXT_LENGTH = 4096
 MAX_NODES = 1000  # of one expression, every use of a `let` name counted
 MAX_DEPTH = 40
+MIN_WINDOW_S = 0.01
 MAX_WINDOW_S = 600.0
 MAX_TRACK_WINDOW_S = 60.0

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from runtime.messages import CaptureWindow, Priority
-from triggers.language.expressions import Expression, SignalRead, signals_read, walk
+from triggers.language.expressions import Expression, TrackField, signals_read, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +59,12 @@ class RuleSet:
         reasons = {}
         for rule in self.rules:
             lacking = [name for name in rule.signals if name.startswith("heads.") and name[6:] not in available]
+            fields = {node.name for node in walk(rule.when) if isinstance(node, TrackField)}
             reads_tracks = any(node.reads_tracks for node in walk(rule.when))
             if lacking:
                 reasons[rule.name] = f"the model has no {', '.join(lacking)}"
+            elif "predicted_speed_mps" in fields and "predicted_speed_mps" not in available:
+                reasons[rule.name] = "the model predicts no speeds of tracks"
             elif reads_tracks and not has_cameras:
                 reasons[rule.name] = "there are no cameras to track in"
         return reasons
-
-
-def is_known_signal(expression: Expression) -> bool:
-    """True for a plain signal."""
-    return isinstance(expression, SignalRead)

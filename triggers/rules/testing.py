@@ -23,7 +23,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from runtime.formats.documents import Document, DocumentError, load_document, validate
+from runtime.formats.documents import Document, DocumentError, Problem, load_document, validate
 from runtime.messages import NANOSECONDS_PER_SECOND, Firing, SignalSample, SignalValue, Track
 from triggers.engine import RuleEngine
 from triggers.rules.loading import load_rules, rule_files
@@ -132,7 +132,8 @@ def run_rule_tests(places: Sequence[Path | str]) -> RuleTestReport:
 
 def _tests(document: Document, rules: RuleSet) -> list[TestSection]:
     written: list[dict[str, Any]] = document.data.get("tests") or []
-    tests, problems = [], []
+    tests: list[TestSection] = []
+    problems: list[Problem] = []
     names = {rule.name for rule in rules.rules}
     for index in range(len(written)):
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from replay.synthetic.recording import PlantedEvent, Recording
@@ -50,7 +52,7 @@ def test_every_kind_of_event_is_planted(drive):
 
 def test_takeovers_are_exactly_the_moments_at_which_the_controller_stops_being_enabled(drive):
     enabled = series(drive, "controller", "enabled")
-    falls = [later[0] for earlier, later in zip(enabled, enabled[1:], strict=False) if earlier[1] and not later[1]]
+    falls = [later[0] for earlier, later in itertools.pairwise(enabled) if earlier[1] and not later[1]]
     planted = [event.time_s for event in events(drive, "driver_takeover")]
     assert falls == pytest.approx(planted, abs=0.03)
 

@@ -1,0 +1,42 @@
+"""Looks at everything that a configuration names before any process is started, and tells all problems at once.
+
+Drives, CAN databases, rules, calibration and model bundle are opened for reading and let go again. What only the
+running system can know (a camera that does not answer, a backend that refuses the network) is not looked at.
+"""
+
+from __future__ import annotations
+
+from runtime.clock import Clock
+from runtime.composition import Openings, open_rig, open_rules
+from runtime.config.rig_config import RigConfig
+from runtime.formats.documents import Document, DocumentError
+from runtime.inference.bundle import load_bundle
+from runtime.inference.heads.decoder import BundleFitError
+from runtime.inference.network import choose_role
+from runtime.inference.rows import layout_for
+from runtime.live_sources import SourceBuilder
+
+
+def check_parts(config: RigConfig, document: Document, clock: Clock) -> None:
+    """Raises DocumentError with every problem of every file that `config` (read from `document`) names."""
+    openings = Openings()
+    builder = SourceBuilder(clock)
+    sources = openings.open(lambda: builder.build(config))
+    openings.open(lambda: open_rules(config.rules.files))
+    openings.open(lambda: open_rig(config.rig))
+    cameras = None if sources is None else tuple(camera.name for camera in sources.cameras)
+    openings.open(lambda: _check_model(config, document, cameras))
+    openings.settle()
+
+
+def _check_model(config: RigConfig, document: Document, cameras: tuple[str, ...] | None) -> None:
+    """The bundle by itself, and whether it fits the rig as far as that is known."""
+    if config.model is None:
+        return
+    bundle = load_bundle(config.model.bundle)
+    try:
+        choose_role(bundle, config.model.precision)
+        if cameras:
+            layout_for(bundle.manifest, cameras)
+    except BundleFitError as error:
+        raise DocumentError([document.problem(("model",), str(error), at_key=True)]) from error
