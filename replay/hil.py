@@ -131,7 +131,7 @@ class _Bench:
                 raise HilError("interrupted while waiting for subscribers")
             if self._clock.now_ns() > deadline_ns:
                 missing = ", ".join(sorted(topic.decode() for topic in wanted))
-                raise HilError(f"nobody subscribed to {missing} within {wait_s:g} s: does the daemon run with this address?")
+                raise HilError(f"nobody subscribed to {missing} within {wait_s:g} s: does the daemon use this address?")
             if self._out.poll(100):
                 event = self._out.recv()
                 if event[:1] == b"\x01":

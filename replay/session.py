@@ -89,9 +89,7 @@ class _Session:
         self._network = self._open_network(bundle)
         self._table = open_signals({})
         reference, self._grid_start_ns = self._first_capture()
-        self._parts = compose_tick(
-            watches, self._network, rig, self._table, rules, 0, request.rate_hz, reference
-        )
+        self._parts = compose_tick(watches, self._network, rig, self._table, rules, 0, request.rate_hz, reference)
         self._cameras = ReplayCameras(
             self._drive, watches, self._parts.assembler, request.out_dir is not None, os.cpu_count() or 1
         )

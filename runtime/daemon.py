@@ -80,7 +80,8 @@ def _supervise(config: RigConfig, config_path: Path) -> int:
         for name, log in ((name, _log_path(directories, name)) for name in reversed(STOP_ORDER))
     ]
     supervisor = Supervisor(children, lambda text: print(text, file=sys.stderr, flush=True))
-    print(f"running as {config.vehicle.id}; logs and spool in {directories.state}; stop with Ctrl-C or SIGTERM", flush=True)
+    place = directories.state
+    print(f"running as {config.vehicle.id}; logs and spool in {place}; stop with Ctrl-C or SIGTERM", flush=True)
     supervisor.start()
     failure: SupervisorError | None = None
     try:

@@ -126,5 +126,7 @@ class SourceBuilder:
             drive = self._drive(source.path)
             return RecordedSignalSource(drive, self._clock, self._epoch(drive))
         if isinstance(source, configured.CanSource):
-            return CanBusSource(source.interface, source.channel, source.dbc, source.signals, self._clock, source.strict)
+            return CanBusSource(
+                source.interface, source.channel, source.dbc, source.signals, self._clock, source.strict
+            )
         return ZeromqSignalSource(source.address, self._clock, bind=source.bind)

@@ -162,11 +162,3 @@ def street_lamp() -> Mesh:
     builder.prism(lamp, lamp, (6.8, 6.9), Material.STREET_LAMP, 1, with_bottom=True)
     builder.glow((0.0, 1.85, 6.8), 0.25, Material.STREET_LAMP, 2, 0.0)
     return builder.build()
-
-
-@cache
-def pole() -> Mesh:
-    """A plain post."""
-    builder = MeshBuilder()
-    builder.prism((-0.1, 0.1, -0.1, 0.1), (-0.1, 0.1, -0.1, 0.1), (0.0, 6.5), Material.BARK)
-    return builder.build()

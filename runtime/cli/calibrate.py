@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from runtime.cli.common import Subcommands, add_command, add_group, write_json
+from runtime.cli.common import CommandError, Subcommands, add_command, add_group, write_json
 
 
 def add(commands: Subcommands) -> None:
     """Register the command."""
-    group = add_group(commands, "calibrate", "Calibrate networks.", "shadowrig calibrate int8 bundles/mine --drives drives")
+    group = add_group(
+        commands, "calibrate", "Calibrate networks.", "shadowrig calibrate int8 bundles/mine --drives drives"
+    )
     parser = add_command(
         group,
         "int8",
@@ -30,19 +32,25 @@ def add(commands: Subcommands) -> None:
 
 def run_int8(options: argparse.Namespace) -> int:
     """Calibrate and say what it costs."""
-    from calibration.int8.command import calibrate_int8
+    from calibration.int8.command import calibrate_int8, print_report
+    from calibration.int8.graph import GraphError
+    from calibration.int8.ranges import RangesError
+    from calibration.int8.sampling import SamplingError
 
-    report = calibrate_int8(
-        options.bundle,
-        drives=options.drives,
-        images=options.images,
-        method=options.method,
-        percentile=options.percentile,
-        samples=options.samples,
-        seed=options.seed,
-    )
+    try:
+        report = calibrate_int8(
+            options.bundle,
+            drives=options.drives,
+            images=options.images,
+            method=options.method,
+            percentile=options.percentile,
+            samples=options.samples,
+            seed=options.seed,
+        )
+    except (GraphError, RangesError, SamplingError) as error:
+        raise CommandError(str(error)) from error
     if options.json is not None:
         write_json(options.json, report.as_dict())
     if options.json != "-":
-        print(report)
+        print_report(report)
     return 0

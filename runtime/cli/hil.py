@@ -10,7 +10,9 @@ from runtime.cli.common import CommandError, Subcommands, add_command, add_group
 
 def add(commands: Subcommands) -> None:
     """Register the command."""
-    group = add_group(commands, "hil", "Feed a running daemon from a bench and measure it.", "shadowrig hil play --help")
+    group = add_group(
+        commands, "hil", "Feed a running daemon from a bench and measure it.", "shadowrig hil play --help"
+    )
     parser = add_command(
         group,
         "play",
@@ -19,7 +21,7 @@ def add(commands: Subcommands) -> None:
         run_play,
     )
     parser.add_argument("drive", type=Path)
-    parser.add_argument("--to", required=True, metavar="ADDRESS", help="address to publish at; the daemon connects to it")
+    parser.add_argument("--to", required=True, metavar="ADDRESS", help="address to publish at; the daemon connects")
     parser.add_argument("--results", default=None, metavar="ADDRESS", help="the daemon's health.telemetry address")
     parser.add_argument("--seconds", type=float, default=None, help="play only so many seconds")
     parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for the daemon (default 30)")
@@ -32,9 +34,7 @@ def run_play(options: argparse.Namespace) -> int:
     from runtime.shutdown import stop_on_signals
 
     try:
-        result = play_hil(
-            options.drive, options.to, options.results, options.seconds, stop_on_signals(), options.wait
-        )
+        result = play_hil(options.drive, options.to, options.results, options.seconds, stop_on_signals(), options.wait)
     except HilError as error:
         raise CommandError(str(error), exit_code=1) from error
     facts = result.to_json()
@@ -45,7 +45,8 @@ def run_play(options: argparse.Namespace) -> int:
             print(f"{camera:12}  sent {counts['sent']:6}  seen {counts['seen']:6}  lost {counts['lost']:6}")
         latency = facts["latency_ms"]
         if latency["count"]:
-            print("capture→result  " + "  ".join(f"{key} {latency[key]:.1f} ms" for key in ("p50", "p99", "p99_9", "max")))
+            figures = (f"{key} {latency[key]:.1f} ms" for key in ("p50", "p99", "p99_9", "max"))
+            print("capture→result  " + "  ".join(figures))
         for camera, fault in facts["camera_errors"].items():
             print(f"{camera}: {fault}")
     return 0

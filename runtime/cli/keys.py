@@ -15,7 +15,9 @@ Result = TypeVar("Result")
 
 def add(commands: Subcommands) -> None:
     """Register the command."""
-    group = add_group(commands, "keys", "Make CURVE keys; enroll, revoke and list vehicles.", "shadowrig keys list keys")
+    group = add_group(
+        commands, "keys", "Make CURVE keys; enroll, revoke and list vehicles.", "shadowrig keys list keys"
+    )
     new = add_command(
         group, "new", "Make a key pair; the secret file is readable by its owner only.",
         "shadowrig keys new /etc/shadowrig/keys --for vehicle", run_new,

@@ -27,7 +27,10 @@ def run_import(options: argparse.Namespace) -> int:
     from runtime.rig import save_rig
 
     rig = import_dgp(options.scene)
-    save_rig(rig, options.out)
+    try:
+        save_rig(rig, options.out, f"Imported from the DGP scene {options.scene.name}. Format: see runtime/rig.py.")
+    except OSError as error:
+        raise CommandError(f"cannot write {options.out}: {error.strerror}", exit_code=1) from error
     print(f"wrote {options.out}: {len(rig.cameras)} cameras")
     return 0
 

@@ -10,7 +10,9 @@ from runtime.cli.common import Subcommands, add_command, add_group, write_json
 
 def add(commands: Subcommands) -> None:
     """Register the command."""
-    group = add_group(commands, "triggers", "List, check and test trigger rules.", "shadowrig triggers check my_rules.yaml")
+    group = add_group(
+        commands, "triggers", "List, check and test trigger rules.", "shadowrig triggers check my_rules.yaml"
+    )
     listing = add_command(
         group, "list", "List rules: name, priority, what they are for.", "shadowrig triggers list", run_list
     )
@@ -22,7 +24,7 @@ def add(commands: Subcommands) -> None:
         group, "test", "Run the tests that rule files ship with.", "shadowrig triggers test my_rules.yaml", run_test
     )
     for parser in (listing, test):
-        parser.add_argument("files", nargs="*", default=["library"], help="rule files or folders (default: the library)")
+        parser.add_argument("files", nargs="*", default=["library"], help="rule files or folders (default: library)")
     check.add_argument("files", nargs="+", help="rule files or folders")
     listing.add_argument("--json", default=None, metavar="FILE", help="write the list as JSON ('-': standard output)")
 

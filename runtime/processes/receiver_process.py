@@ -26,7 +26,7 @@ def run_receiver_process(config: ReceiverConfig, stop: threading.Event) -> int:
     try:
         config.directory.mkdir(parents=True, exist_ok=True, mode=0o750)
     except OSError as error:
-        raise StartError(f"{config.directory} cannot be made: {error.strerror} (fix: name another directory)") from error
+        raise StartError(f"{config.directory} cannot be made: {error.strerror} (fix: name another)") from error
     shell = ProcessShell("receiver", config.directory, clock, PROGRESS_TIMEOUT_S)
     last: dict[str, Any] = {}
 

@@ -10,6 +10,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import zmq
@@ -81,7 +82,8 @@ class TickFigures:
             self.framesets += 1
             self.latency.record_ns(max(0, result_ns - report.time_ns))
         for stage, milliseconds in report.timings_ms.items():
-            self.stages.setdefault(stage, LatencyHistogram()).record_ns(round(milliseconds * NANOSECONDS_PER_MILLISECOND))
+            histogram = self.stages.setdefault(stage, LatencyHistogram())
+            histogram.record_ns(round(milliseconds * NANOSECONDS_PER_MILLISECOND))
         if report.comparison is not None:
             self.scoreboard.add(report.comparison)
         self.firings.extend(report.firings)
@@ -209,7 +211,9 @@ class LiveRuntime:
     def _open_history(self) -> HistoryWriter:
         config = self._config
         cameras = {
-            camera.name: CameraProvenance(rate_hz=camera.rate_hz or 0.0, width=(camera.size or (0, 0))[0], height=(camera.size or (0, 0))[1])
+            camera.name: CameraProvenance(
+                rate_hz=camera.rate_hz or 0.0, width=(camera.size or (0, 0))[0], height=(camera.size or (0, 0))[1]
+            )
             for camera in self._sources.cameras
         }
         provenance = describe_provenance(
@@ -257,9 +261,13 @@ class LiveRuntime:
             "suppressed": {rule: dict(reasons) for rule, reasons in self.parts.engine.suppressed.items()},
             "agreement": figures.scoreboard.to_dict(),
             "model": _model(self._network),
-            "epoch": None if epoch is None else {"drive_start_ns": epoch.drive_start_ns, "live_start_ns": epoch.live_start_ns},
+            "epoch": None if epoch is None else asdict(epoch),
             "history": {"refused": self._sink.refused(), "errors": self._sink.errors()},
-            "encoder": {"refused": self._encoder.refused, "errors": self._encoder.errors, "last_error": self._encoder.last_error},
+            "encoder": {
+                "refused": self._encoder.refused,
+                "errors": self._encoder.errors,
+                "last_error": self._encoder.last_error,
+            },
             "realtime": self._realtime.to_list(),
         }
 

@@ -31,7 +31,7 @@ def make_directories(config: RigConfig) -> Directories:
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o770)
         except OSError as error:
-            raise StartError(f"{directory} cannot be made: {error.strerror} (fix: configure another directory)") from error
+            raise StartError(f"{directory} cannot be made: {error.strerror} (fix: name another)") from error
     return directories
 
 

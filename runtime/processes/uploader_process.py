@@ -47,9 +47,7 @@ def run_uploader_process(config: RigConfig, stop: threading.Event) -> int:
     return 0
 
 
-def _make_uploader(
-    config: RigConfig, keys: Path, spool: Spool, clock: SystemClock, publish: Publish
-) -> Uploader:
+def _make_uploader(config: RigConfig, keys: Path, spool: Spool, clock: SystemClock, publish: Publish) -> Uploader:
     uplink = config.uplink
     if uplink.server is None:
         raise ValueError("an uploader needs a server")

@@ -59,6 +59,18 @@ def test_true_objects_are_written_for_every_frame(drive_path):
     assert len({item["track_id"] for item in objects}) > 5
 
 
+def test_lane_borders_lie_on_both_sides_of_the_car(drive_path):
+    with McapTopicReader(drive_path) as reader:
+        lanes = [json.loads(message.data)["borders"] for message in reader.messages({"/truth/lanes"})]
+        egos = [json.loads(message.data) for message in reader.messages({"/truth/ego"})]
+    assert len(lanes) == len(egos) == 160
+    for borders, ego in zip(lanes, egos, strict=True):
+        abreast = [min(border, key=lambda point: abs(point[0]))[1] for border in borders]
+        assert abreast == sorted(abreast)
+        assert abreast[1] + ego["lane_offset_m"] == pytest.approx(-1.75, abs=0.1)
+        assert abreast[2] + ego["lane_offset_m"] == pytest.approx(1.75, abs=0.1)
+
+
 def test_an_identity_stays_with_its_object(drive_path):
     """A box of one track moves only a little from frame to frame."""
     with McapTopicReader(drive_path) as reader:
