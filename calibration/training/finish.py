@@ -20,6 +20,9 @@ from calibration.training.network import HydraMini
 from runtime.inference.bundle import load_bundle
 
 VERSION = "1"
+#: Chosen on training seeds: min-max costs 0.3 points of any score there at most, percentile 99.999 costs 2.1 of
+#: traffic lights and 99.99 costs 12, because what small, rare objects excite is the tail that a percentile cuts.
+METHOD = "minmax"
 CALIBRATION_PER_SEED = 8
 SPEED_SAMPLES = 4
 
@@ -49,7 +52,7 @@ def calibrate_draft(directory: Path, cache: Path) -> Agreement:
     write_manifest(directory, VERSION, {})
     manifest = load_bundle(directory).manifest
     samples = [_sample(data, instant) for instant in range(len(data))]
-    quantize_file(directory / FP32_FILE, directory, manifest, samples, "percentile", DEFAULT_PERCENTILE, seed=0)
+    quantize_file(directory / FP32_FILE, directory, manifest, samples, METHOD, DEFAULT_PERCENTILE, seed=0)
     return measure_agreement(directory / FP32_FILE, directory / CPU_INT8_FILE, manifest, samples[:SPEED_SAMPLES])
 
 

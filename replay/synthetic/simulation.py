@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from replay.synthetic.atmosphere import Atmosphere, random_atmosphere
 from replay.synthetic.crowd import BRAKING_MPS2, EGO_FRONT_M
 from replay.synthetic.ego import Ego, Surroundings
 from replay.synthetic.idm import CONTROLLER, controller_acceleration, pursuit_curvature_1pm
@@ -30,7 +31,7 @@ LEAD_RANGE_M = 100.0
 ACCEL_NOISE_MPS2 = 0.02
 TORQUE_NOISE_NM = 0.04
 VEHICLE_EVERY_STEPS = 2
-ROAD_STREAM, SCRIPT_STREAM, TRAFFIC_STREAM, SIGNAL_STREAM = 21, 22, 23, 24
+ROAD_STREAM, SCRIPT_STREAM, TRAFFIC_STREAM, SIGNAL_STREAM, ATMOSPHERE_STREAM = 21, 22, 23, 24, 31
 
 
 def stream(seed: int, number: int) -> np.random.Generator:
@@ -42,6 +43,11 @@ def drive_road(seed: int, length_m: float) -> Road:
     """The road of a drive; the same in the simulation and in every painter."""
     style = RoadStyle(median_width_m=2.0, oncoming_lanes=2)
     return Road(length_m, style, stream(seed, ROAD_STREAM))
+
+
+def drive_atmosphere(seed: int, weather: str) -> Atmosphere:
+    """The weather of a drive; the same for the wiper's signal and for every painter."""
+    return random_atmosphere(weather, stream(seed, ATMOSPHERE_STREAM))
 
 
 def simulate(seed: int, duration_s: float, rate_hz: float, weather: str) -> Recording:
@@ -65,7 +71,7 @@ class _Run:
 
     def __init__(self, recording: Recording, duration_s: float) -> None:
         self._recording = recording
-        self._wet = recording.weather == "rain"
+        self._wiper = drive_atmosphere(recording.seed, recording.weather).wiper
         self._road = drive_road(recording.seed, recording.road_length_m)
         self._ego = Ego(self._road, START_S_M, CONTROLLER.desired_speed_mps * 0.8)
         self._traffic = Traffic(self._road.style, stream(recording.seed, TRAFFIC_STREAM))
@@ -99,7 +105,7 @@ class _Run:
 
     def _publish(self, time_s: float, step: int) -> None:
         noise = self._noise.standard_normal(2) * (ACCEL_NOISE_MPS2, TORQUE_NOISE_NM)
-        vehicle = self._ego.vehicle_signals(float(noise[0]), float(noise[1]), self._wet)
+        vehicle = self._ego.vehicle_signals(float(noise[0]), float(noise[1]), self._wiper)
         rows = self._recording.signals
         rows.append(SignalRow(time_s, "vehicle", vehicle))
         rows.append(SignalRow(time_s, "controller", self._ego.controller_signals()))

