@@ -94,7 +94,9 @@ class RuleEngine:
         operands: dict[str, SignalValue | None] = {
             name: self._program.value(self._program.slot(read)) for name, read in self._reads[rule.name].items()
         }
-        operands.update((name, self._program.value(self._program.slot(operand))) for name, operand in rule.operands.items())
+        operands.update(
+            (name, self._program.value(self._program.slot(operand))) for name, operand in rule.operands.items()
+        )
         sequence, self._sequence = self._sequence, self._sequence + 1
         return Firing(
             rule.name, rule.version, sequence, time_ns, wall_ns, operands, rule.priority, rule.capture, rule.sample

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     FrameQueue = Queue[int]
 
 #: Raise it when the same parameters begin to give other bytes, so that old folders are not used.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 WALL_EPOCH_NS = 1_767_225_600 * NANOSECONDS_PER_SECOND  # 2026-01-01T00:00:00Z: the drive's own date
 DRIVE_FILE = "drive.mcap"
 POLL_S = 0.2

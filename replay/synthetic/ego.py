@@ -32,6 +32,7 @@ class Inputs:
     driver_curvature_1pm: float | None = None  # added by the driver's hands
     accel_error_mps2: float | None = None  # the controller commands this, whatever it should
     curvature_error_1pm: float = 0.0
+    faulted: bool = False  # the controller has dropped out by itself
 
 
 @dataclass(slots=True)
@@ -130,7 +131,9 @@ class Ego:
         """`controller.*` as the stack reports it."""
         inputs = self.inputs
         overriding = inputs.engaged and (inputs.gas_mps2 is not None or inputs.driver_curvature_1pm is not None)
-        state = "off" if not inputs.engaged else ("overriding" if overriding else "engaged")
+        engaged_state = "overriding" if overriding else "engaged"
+        disengaged_state = "fault" if inputs.faulted else "off"
+        state = engaged_state if inputs.engaged else disengaged_state
         return {
             "enabled": inputs.engaged,
             "lateral_active": inputs.engaged and inputs.driver_curvature_1pm is None,

@@ -20,6 +20,7 @@ from replay.synthetic.traffic import Traffic, Vehicle
 FREE_ROAD_M = 42.0
 CLEARING_S = 9.0  # the lane ahead is kept clear this long before an act that needs it
 PEDAL_S = 1.3
+FAULT_SHOWN_S = 1.5  # how long a controller that dropped out says so
 HANDS_S = 0.9
 PHANTOM_BRAKE_MPS2 = -3.0
 DRIFT_1PM = 0.009
@@ -166,6 +167,8 @@ class Stage:
             inputs.gas_mps2 = 1.2
         elif kind == "takeover" and variant == "steering" and age_s < HANDS_S:
             inputs.driver_curvature_1pm = 0.004 * math.sin(2 * math.pi * age_s / HANDS_S)
+        elif kind == "takeover" and variant == "dropout" and age_s < FAULT_SHOWN_S:
+            inputs.faulted = True
         elif kind == "override" and variant == "gas":
             inputs.gas_mps2 = 1.3
         elif kind == "override":

@@ -110,7 +110,9 @@ class HealthMonitor:
         last_ns = watch.since_ns if watch.last_packet_ns is None else max(watch.last_packet_ns, watch.since_ns)
         silent_ns = now_ns - last_ns
         # A camera that has just been connected may take its time over the first frame.
-        allowed_ns = self._connect_grace_ns if watch.last_packet_ns is None else max(SILENT_NS, SILENT_PERIODS * period_ns)
+        allowed_ns = (
+            self._connect_grace_ns if watch.last_packet_ns is None else max(SILENT_NS, SILENT_PERIODS * period_ns)
+        )
         return silent_ns if silent_ns > allowed_ns else 0
 
     def _is_frozen(self, watch: CameraWatch, now_ns: int, vehicle_moving: bool | None) -> bool:

@@ -25,7 +25,10 @@ def wait_until(condition, limit_s: float = 20.0) -> None:
         time.sleep(0.02)
 
 
-SLEEP = "import time, signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); print('up', flush=True); time.sleep(60)"
+SLEEP = (
+    "import time, signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); "
+    "print('up', flush=True); time.sleep(60)"
+)
 
 
 def test_killed_child_is_started_again_and_told_about(tmp_path: Path) -> None:
@@ -65,7 +68,9 @@ def test_child_that_left_with_zero_is_done_and_not_started_again(tmp_path: Path)
 
 
 def test_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
-    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    stubborn = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    )
     supervisor = Supervisor([child("worker", stubborn, tmp_path)], lambda _: None)
     supervisor.start()
     wait_until(lambda: "up" in (tmp_path / "worker.log").read_text())

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from live_processes import Command, Daemon, is_alive, wait_for
 from tiny_bundle import write_tiny_bundle
-from tiny_drive import CAMERAS, FIRINGS, PERIOD_NS, START_NS
+from tiny_drive import CAMERAS, FIRINGS, PERIOD_NS, RULES_YAML
 
 from replay.session import ReplayRequest, replay_drive
 from runtime.recording.inspection import inspect_clip
@@ -23,6 +23,16 @@ from runtime.recording.verify import verify_clip
 from runtime.uplink.keys import ensure_local_pair
 
 pytestmark = pytest.mark.timeout(180)
+
+#: Nothing in the drive, nor its end, is one of these.
+SILENT_RULES = """\
+  - name: halt
+    description: The car stops; a speed that is unknown is not a stop.
+    when: falling(vehicle.speed_mps > 1)
+  - name: fault
+    description: A camera is at fault; one that ends with all others is not.
+    when: health.faulty_cameras != ""
+"""
 
 MakeDaemon = Callable[..., Daemon]
 
@@ -90,25 +100,28 @@ def test_firing_becomes_a_clip_that_is_delivered_and_verified(
     assert not any(is_alive(pid) for pid in pids.values())
 
 
-def test_live_and_replay_fire_alike(daemon: MakeDaemon, tiny_drive: Path, tiny_rules: Path, tmp_path: Path) -> None:
+def test_live_and_replay_fire_alike_and_the_end_of_the_drive_fires_nothing(
+    daemon: MakeDaemon, tiny_drive: Path, tmp_path: Path
+) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(RULES_YAML + SILENT_RULES)
     bundle = write_tiny_bundle(tmp_path / "bundle", len(CAMERAS))
-    vehicle = daemon(drive=str(tiny_drive), rules={"files": [str(tiny_rules)]}, model={"bundle": str(bundle)})
-    vehicle.start("runtime")
+    vehicle = daemon(drive=str(tiny_drive), rules={"files": [str(rules)]}, model={"bundle": str(bundle)})
+    command = vehicle.start("runtime")
     ended = vehicle.wait_for(
         "runtime",
         lambda status: all(camera["state"] == "ended" for camera in status["cameras"].values()),
         "the end of the drive",
     )
-    assert vehicle.command is not None
-    assert vehicle.command.stop() == 0
-    live = firings_in_drive_time({**ended, **vehicle.status("runtime")})
-    replayed = replay_drive(ReplayRequest(tiny_drive, str(bundle), (str(tiny_rules),))).firings
-    assert [rule for rule, _ in live] == [firing.rule for firing in replayed]
+    vehicle.wait_for("runtime", lambda status: status["ticks"] > ended["ticks"] + 30, "ticks on stale signals")
+    assert command.stop() == 0
+    live = firings_in_drive_time(vehicle.status("runtime"))
+    replayed = replay_drive(ReplayRequest(tiny_drive, str(bundle), (str(rules),))).firings
+    assert [rule for rule, _ in live] == [firing.rule for firing in replayed] == [rule for rule, _ in FIRINGS]
     for (_, live_ns), firing in zip(live, replayed, strict=True):
         assert abs(live_ns - firing.time_ns) <= PERIOD_NS
-    assert {name: camera["packets"] for name, camera in ended["cameras"].items()} == {
-        name: 6 * rate_hz for name, (rate_hz, _) in CAMERAS.items()
-    }
+    packets = {name: camera["packets"] for name, camera in ended["cameras"].items()}
+    assert packets == {name: 6 * rate_hz for name, (rate_hz, _) in CAMERAS.items()}
 
 
 def test_sigterm_seals_what_is_in_flight(daemon: MakeDaemon, tiny_drive: Path, tmp_path: Path) -> None:
@@ -157,9 +170,8 @@ def test_children_leave_when_their_supervisor_is_killed(daemon: MakeDaemon, tiny
     wait_for(lambda: not any(is_alive(pid) for pid in pids.values()), "the children's end")
 
 
-@pytest.mark.parametrize("inference", [False, True])
 def test_signal_rules_fire_with_every_camera_dead(
-    daemon: MakeDaemon, tiny_drive: Path, tiny_rules: Path, tmp_path: Path, inference: bool
+    daemon: MakeDaemon, tiny_drive: Path, tiny_rules: Path, tmp_path: Path
 ) -> None:
     drive = Path(shutil.copytree(tiny_drive, tmp_path / "blind"))
     for camera in CAMERAS:
@@ -170,7 +182,7 @@ def test_signal_rules_fire_with_every_camera_dead(
         drive=str(drive),
         rules={"files": [str(tiny_rules)]},
         cameras={"street": {"source": {"kind": "rtsp", "address": f"rtsp://127.0.0.1:{closed_port}/street"}}},
-        model=bundle if inference else None,
+        model=bundle,
     )
     command = vehicle.start("runtime")
     status = vehicle.wait_for("runtime", has_fired_all, "both firings")
@@ -182,33 +194,16 @@ def test_signal_rules_fire_with_every_camera_dead(
     assert str(closed_port) in status["cameras"]["street"]["detail"]
 
 
-def test_drive_that_ends_is_no_takeover_and_no_fault(daemon: MakeDaemon, tiny_drive: Path, tmp_path: Path) -> None:
-    rules = tmp_path / "rules.yaml"
-    rules.write_text(
-        "rules:\n"
-        "  - {name: stop, description: Engaged ends., when: falling(vehicle.speed_mps > 1)}\n"
-        '  - {name: fault, description: A camera fault., when: health.faulty_cameras != ""}\n'
-    )
-    vehicle = daemon(drive=str(tiny_drive), rules={"files": [str(rules)]})
-    command = vehicle.start("runtime")
-    over_ns = 9_000_000_000  # signals are stale by then
-
-    def is_over(status: dict[str, Any]) -> bool:
-        return bool(status["wall_ns"]) and status["ticks"] > over_ns // PERIOD_NS
-
-    status = vehicle.wait_for("runtime", is_over, "nine seconds of ticks")
-    assert command.stop() == 0
-    assert status["firings"] == []
-
-
 def test_bad_configuration_exits_with_two_and_starts_nothing(daemon: MakeDaemon, tiny_drive: Path) -> None:
     vehicle = daemon(drive=str(tiny_drive), tick={"rate_hz": -1}, rulez={}, history={"seconds": "long"})
     command = vehicle.start()
     assert command.wait() == 2
-    for word in ("rate_hz", "rulez", "seconds"):
-        assert re.search(rf"rig\.yaml:\d+:\d+: .*{word}|rig\.yaml:\d+:\d+: .*", command.output)
-        assert word in command.output
-    assert command.output.count("rig.yaml:") >= 3
+    text = vehicle.config_path.read_text().splitlines()
+    for key, value in (("rate_hz", "-1"), ("rulez", ""), ("seconds", "long")):
+        line = next(number for number, written in enumerate(text, start=1) if f"{key}:" in written)
+        problem = next(problem for problem in command.output.splitlines() if f"rig.yaml:{line}:" in problem)
+        assert value in problem
+        assert "fix: " in problem
     assert sorted(path.name for path in vehicle.folder.iterdir()) == ["all.log", "rig.yaml"]
 
 
@@ -244,8 +239,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def test_start_time_of_the_drive_is_what_the_tests_think(tiny_drive: Path) -> None:
-    first = (tiny_drive / "front.csv").read_text().splitlines()[1]
-    assert int(first) == START_NS

@@ -94,7 +94,9 @@ def test_pulse_between_two_ticks_counts_as_rising(tmp_path: Path) -> None:
 
 
 def test_firing_carries_operands_and_the_rules_definition(tmp_path: Path) -> None:
-    rule = FAST + "    operands: {double: vehicle.speed_mps * 2}\n    capture: {pre_s: 3, post_s: 1}\n    priority: high\n"
+    rule = (
+        FAST + "    operands: {double: vehicle.speed_mps * 2}\n    capture: {pre_s: 3, post_s: 1}\n    priority: high\n"
+    )
     firing = play(engine_for(tmp_path, rule), [40.0])[0]
     assert firing.operands == {"vehicle.speed_mps": 40.0, "double": 80.0}
     assert (firing.capture.pre_s, firing.capture.post_s, firing.priority.value) == (3.0, 1.0, "high")

@@ -8,6 +8,7 @@ of time (samples of the same time together); over anything else, once a tick. It
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,7 +94,7 @@ def _any_pair(is_edge: Callable[[Value, Value], bool | None]) -> Callable[[list[
 
     def test(sequence: list[Value]) -> bool | None:
         found: bool | None = False
-        for before, after in zip(sequence, sequence[1:], strict=False):
+        for before, after in itertools.pairwise(sequence):
             edge = is_edge(before, after)
             if edge:
                 return True

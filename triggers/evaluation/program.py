@@ -48,7 +48,9 @@ _WATCHING = frozenset({*EDGE_TESTS, "added", "count_within", "flips"})
 class Program:
     """Computes expressions tick by tick. `add` them all, then `run` once a tick and read `value(slot)`."""
 
-    def __init__(self, expressions: Sequence[Expression], seed: int, image_sizes: Mapping[str, tuple[int, int]]) -> None:
+    def __init__(
+        self, expressions: Sequence[Expression], seed: int, image_sizes: Mapping[str, tuple[int, int]]
+    ) -> None:
         nodes = {node.key: node for expression in expressions for node in walk(expression)}
         keeps_history = any(isinstance(node, Operation) and node.name in TRACK_HISTORIES for node in nodes.values())
         self.table = TrackTable(image_sizes, keeps_history)

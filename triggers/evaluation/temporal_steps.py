@@ -7,6 +7,7 @@ window is unknown while it holds an unknown value. `any_within` is true as soon 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass, field
@@ -185,12 +186,12 @@ def _at_random(made: Temporal) -> Step:
 
 def count_rises(sequence: list[Any]) -> int:
     """Changes from false to true in a watch's sequence."""
-    return sum(before is False and after is True for before, after in zip(sequence, sequence[1:], strict=False))
+    return sum(before is False and after is True for before, after in itertools.pairwise(sequence))
 
 
 def count_changes(sequence: list[Any]) -> int:
     """Changes between known values in a watch's sequence."""
-    pairs = zip(sequence, sequence[1:], strict=False)
+    pairs = itertools.pairwise(sequence)
     return sum(before is not None and after is not None and before != after for before, after in pairs)
 
 

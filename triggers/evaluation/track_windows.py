@@ -108,7 +108,9 @@ class PlaceMinima:
         arrived = self._arrived_minima[:, places]
         if not self._leaving_times_ns:
             return arrived
-        return np.minimum(arrived, self._leaving[len(self._leaving_times_ns) - 1][:, places])
+        leaving = self._leaving[len(self._leaving_times_ns) - 1][:, places]
+        smallest: NDArray[np.float32] = np.minimum(arrived, leaving)
+        return smallest
 
 
 def _step_ns(length_ns: int) -> int:

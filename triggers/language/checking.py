@@ -78,7 +78,9 @@ def check(text: str, scope: Scope, expected: Type) -> Expression:
 def _parse(text: str) -> tuple[ast.expr, int]:
     if len(text) > vocabulary.MAX_TEXT_LENGTH:
         limit = vocabulary.MAX_TEXT_LENGTH
-        raise CheckError([TextMistake(0, f"is longer than {limit} characters", text[:40] + "…", "use `let` or two rules")])
+        raise CheckError(
+            [TextMistake(0, f"is longer than {limit} characters", text[:40] + "…", "use `let` or two rules")]
+        )
     one_line = text.replace("\n", " ").replace("\r", " ").replace("\t", " ")
     shift = len(one_line) - len(one_line.lstrip())
     if not one_line.strip():
@@ -120,12 +122,16 @@ class _Checker:
     def check(self, node: ast.expr, expected: Type) -> Expression:
         """The expression for `node`, which must be of the `expected` type."""
         if self._depth >= vocabulary.MAX_DEPTH:
-            return self._wrong(node, f"is nested deeper than {vocabulary.MAX_DEPTH} levels", "split it with `let`", expected)
+            return self._wrong(
+                node, f"is nested deeper than {vocabulary.MAX_DEPTH} levels", "split it with `let`", expected
+            )
         self._depth += 1
         try:
             handler = _HANDLERS.get(type(node))
             if handler is None:
-                return self._wrong(node, f"{_describe(node)} is not part of the rule language", _LANGUAGE_HINT, expected)
+                return self._wrong(
+                    node, f"{_describe(node)} is not part of the rule language", _LANGUAGE_HINT, expected
+                )
             return self._require(node, handler(self, node, expected), expected)
         finally:
             self._depth -= 1
@@ -158,7 +164,9 @@ class _Checker:
         if not self._inside_quantifier:
             own = f"write vehicle.{node.id} for this car, or " if f"vehicle.{node.id}" in vocabulary.SIGNALS else ""
             fix = f"{own}ask about tracks: any_track({node.id} …)"
-            return self._wrong(node, f"track field {node.id!r} outside any_track, all_tracks, count_tracks", fix, expected)
+            return self._wrong(
+                node, f"track field {node.id!r} outside any_track, all_tracks, count_tracks", fix, expected
+            )
         return expressions.track_field(node.id, vocabulary.TRACK_FIELDS[node.id])
 
     def _attribute(self, node: ast.Attribute, expected: Type) -> Expression:
@@ -167,7 +175,9 @@ class _Checker:
             return self._wrong(node, "only signals have dots in their names", "write namespace.signal_name", expected)
         signal_type = self.scope.signal_type(name)
         if signal_type is None:
-            return self._wrong(node, f"unknown signal {name!r}", self._suggest(name, self.scope.signal_names()), expected)
+            return self._wrong(
+                node, f"unknown signal {name!r}", self._suggest(name, self.scope.signal_names()), expected
+            )
         return expressions.signal(name, signal_type)
 
     # -- operators
@@ -275,7 +285,9 @@ class _Checker:
         self._inside_quantifier = was_inside
         nested = (part.name for part in expressions.walk(condition) if isinstance(part, Operation))
         if was_inside or not vocabulary.QUANTIFIERS.keys().isdisjoint(nested):
-            return self._wrong(node, f"{name} and another quantifier inside each other", "combine them with and / or", function.result)
+            return self._wrong(
+                node, f"{name} and another quantifier inside each other", "combine them with and / or", function.result
+            )
         return expressions.operation(name, function.result, (condition,))
 
     def _plain_call(self, node: ast.Call, name: str, function: vocabulary.Function) -> Expression:
@@ -292,10 +304,16 @@ class _Checker:
 
     def _seconds(self, node: ast.expr, function_name: str) -> float:
         value = node.value if isinstance(node, ast.Constant) else None
-        limit = vocabulary.MAX_TRACK_WINDOW_S if function_name in vocabulary.TRACK_FUNCTIONS else vocabulary.MAX_WINDOW_S
+        limit = (
+            vocabulary.MAX_TRACK_WINDOW_S if function_name in vocabulary.TRACK_FUNCTIONS else vocabulary.MAX_WINDOW_S
+        )
         if function_name == "at_random":
             limit = 86_400.0
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and vocabulary.MIN_WINDOW_S <= value <= limit:
+        if (
+            isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and vocabulary.MIN_WINDOW_S <= value <= limit
+        ):
             return float(value)
         fix = f"write a literal from {vocabulary.MIN_WINDOW_S:g} to {limit:g}"
         self._wrong(node, f"{function_name} needs a fixed number of seconds", fix, NUMBER)

@@ -1,18 +1,18 @@
 """Reads rule files: YAML, every problem of every file at once, each with file, line, column, value and fix.
 
-    rules:
-      - name: hard_braking            # unique, small letters, digits, _
-        description: …                # one sentence
-        why: …                        # why the seconds are worth sending home
-        when: vehicle.accel_mps2 < -4 # a condition of the rule language
-        operands: {speed: vehicle.speed_mps}  # values to keep with the firing, beside the signals of the condition
-        hold_s: 0.2                   # must stay true this long
-        cooldown_s: 30                # then rests this long
-        capture: {pre_s: 10, post_s: 5, cameras: [], topics: []}
-        priority: normal              # safety > high > normal > low > background
-        budget: {firings_per_hour: 20}
-        sample: 1.0                   # keep a firing with this probability; written into the clip
-    tests: …                          # see `testing`
+rules:
+  - name: hard_braking            # unique, small letters, digits, _
+    description: …                # one sentence
+    why: …                        # why the seconds are worth sending home
+    when: vehicle.accel_mps2 < -4 # a condition of the rule language
+    operands: {speed: vehicle.speed_mps}  # values to keep with the firing, beside the signals of the condition
+    hold_s: 0.2                   # must stay true this long
+    cooldown_s: 30                # then rests this long
+    capture: {pre_s: 10, post_s: 5, cameras: [], topics: []}
+    priority: normal              # safety > high > normal > low > background
+    budget: {firings_per_hour: 20}
+    sample: 1.0                   # keep a firing with this probability; written into the clip
+tests: …                          # see `testing`
 """
 
 from __future__ import annotations
@@ -187,7 +187,12 @@ class _RuleReader:
             for mistake in error.mistakes:
                 self.problems.append(
                     Problem(
-                        str(self._document.path), line, column + mistake.offset, mistake.message, mistake.value, mistake.fix
+                        str(self._document.path),
+                        line,
+                        column + mistake.offset,
+                        mistake.message,
+                        mistake.value,
+                        mistake.fix,
                     )
                 )
             return None

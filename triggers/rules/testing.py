@@ -1,17 +1,17 @@
 """Runs the truth tables that rule files ship: time series in, expected firing times out.
 
-    tests:
-      - name: fires when the brake ends it
-        rule: driver_takeover
-        rate_hz: 20                            # ticks a second; default 20
-        duration_s: 4
-        signals:                               # a value holds from its time until the next one
-          controller.enabled: {0: true, 2: false}
-          vehicle.brake_pressed: {0: false, 1.9: true}
-        tracks:                                # optional; a track is there from `from_s` to `to_s`
-          - {class_name: car, camera: front, box_px: [0, 0, 40, 40], from_s: 0, to_s: 4}
-        fires_at_s: [2.0]                      # expected firings, each within one tick
-        operands: {cause: brake}               # optional: what the first firing must say
+tests:
+  - name: fires when the brake ends it
+    rule: driver_takeover
+    rate_hz: 20                            # ticks a second; default 20
+    duration_s: 4
+    signals:                               # a value holds from its time until the next one
+      controller.enabled: {0: true, 2: false}
+      vehicle.brake_pressed: {0: false, 1.9: true}
+    tracks:                                # optional; a track is there from `from_s` to `to_s`
+      - {class_name: car, camera: front, box_px: [0, 0, 40, 40], from_s: 0, to_s: 4}
+    fires_at_s: [2.0]                      # expected firings, each within one tick
+    operands: {cause: brake}               # optional: what the first firing must say
 """
 
 from __future__ import annotations
