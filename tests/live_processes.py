@@ -77,6 +77,13 @@ class Command:
         return self.log.read_text()
 
 
+class _PlainDumper(yaml.SafeDumper):
+    """Writes out a value that stands twice: configurations know no aliases."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
 class Daemon:
     """`shadowrig run` with its configuration, directories and status files below one folder."""
 
@@ -93,7 +100,7 @@ class Daemon:
             "realtime": {"lock_memory": False},
             **config,
         }
-        self.config_path.write_text(yaml.safe_dump(everything, sort_keys=False))
+        self.config_path.write_text(yaml.dump(everything, Dumper=_PlainDumper, sort_keys=False))
         self.command: Command | None = None
 
     def start(self, process: str = "all") -> Command:
@@ -112,7 +119,10 @@ class Daemon:
 
         def satisfied() -> dict[str, Any] | None:
             status = self.status(process)
-            return status if status and condition(status) else None
+            found = status if status and condition(status) else None
+            code = None if self.command is None else self.command.process.poll()
+            assert found or code is None, f"{what} cannot happen any more: the daemon ended with code {code}"
+            return found
 
         try:
             return wait_for(satisfied, what)

@@ -18,9 +18,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -148,14 +150,13 @@ def _make(
     masks = np.lib.format.open_memmap(folder / "masks.npy", "w+", np.uint8, mask_shape)
     objects: list[NDArray[np.void]] = []
     scalars = np.zeros(total, SCALARS)
-    with ProcessPoolExecutor(workers) as pool:
-        for index, part in enumerate(pool.map(_render_seed, seeds, [per_seed] * len(seeds))):
-            start = index * per_seed
-            images[start : start + per_seed], masks[start : start + per_seed] = part.images, part.masks
-            scalars[start : start + per_seed] = part.scalars
-            part.objects["instant"] += start
-            objects.append(part.objects)
-            progress(start + per_seed, total)
+    for index, part in enumerate(_rendered(seeds, per_seed, workers)):
+        start = index * per_seed
+        images[start : start + per_seed], masks[start : start + per_seed] = part.images, part.masks
+        scalars[start : start + per_seed] = part.scalars
+        part.objects["instant"] += start
+        objects.append(part.objects)
+        progress(start + per_seed, total)
     images.flush()
     masks.flush()
     np.save(folder / "objects.npy", np.concatenate(objects))
@@ -163,12 +164,22 @@ def _make(
     (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 
 
-def _render_seed(seed: int, count: int) -> TrainingSet:
-    """Instants of one seed as arrays; runs in a worker process."""
+def _rendered(seeds: Sequence[int], per_seed: int, workers: int) -> Iterator[TrainingSet]:
+    """The parts of a cache in order, rendered by `workers` processes (1: by this one)."""
+    if workers <= 1:
+        for seed in seeds:
+            yield _render_seed(seed, per_seed, SOURCE_SIZE)
+        return
+    # Spawned, not forked: PyTorch and ONNX Runtime may have threads, whose locks a forked child never gets back.
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        yield from pool.map(_render_seed, seeds, repeat(per_seed), repeat(SOURCE_SIZE))
+
+
+def _render_seed(seed: int, count: int, size: tuple[int, int]) -> TrainingSet:
+    """Instants of one seed as arrays."""
     from replay.synthetic import labelled_instants  # the renderer is needed only when a cache is made
 
-    cv2.setNumThreads(1)
-    return pack(labelled_instants(seed=seed, count=count, size=SOURCE_SIZE), seed, count)
+    return pack(labelled_instants(seed=seed, count=count, size=size), seed, count)
 
 
 def pack(instants: Iterable[Any], seed: int, count: int) -> TrainingSet:

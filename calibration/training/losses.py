@@ -21,6 +21,8 @@ from calibration.training.network import (
     LEAD_DISTANCE_SCALE_M,
 )
 
+#: A class with fewer objects in a batch is normalised as if it had this many, or one false peak would shout.
+LEAST_POSITIVES = 4
 WEIGHTS = {
     "heatmap": 1.0,
     "box": 1.5,
@@ -70,12 +72,18 @@ def total_loss(raw: dict[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, 
 
 
 def focal_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Zhou et al. 2019, equation 1 (alpha 2, beta 4), per positive."""
+    """Zhou et al. 2019, equation 1 (alpha 2, beta 4), per positive: half over all classes, half within each.
+
+    Vehicles are a hundred times as frequent as cyclists; without the second half rare classes are hardly learned.
+    """
     log_yes, log_no = functional.logsigmoid(logits), functional.logsigmoid(-logits)
     probability = logits.sigmoid()
     positive = target.eq(1.0)
     loss = torch.where(positive, (1 - probability) ** 2 * log_yes, (1 - target) ** 4 * probability**2 * log_no)
-    return -(loss * weight).sum() / positive.sum().clamp(min=1)
+    by_class = -(loss * weight).sum(dim=(0, 2, 3))
+    positives = positive.sum(dim=(0, 2, 3))
+    overall = by_class.sum() / positives.sum().clamp(min=1)
+    return 0.5 * overall + 0.5 * (by_class / positives.clamp(min=LEAST_POSITIVES)).mean()
 
 
 def _positive_losses(raw: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ import math
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from calibration.training import dataset
 from calibration.training.batches import epoch_batches
 from calibration.training.dataset import TrainingSet
+from calibration.training.finish import make_bundle
 from calibration.training.losses import Batch, total_loss
 from calibration.training.network import HydraMini
 
@@ -64,12 +65,12 @@ class Budget:
         return min(1.0, (now_s - self.started_s) / (self.minutes * 60.0))
 
 
-def learning_rate(progress: float) -> float:
+def learning_rate(progress: float, peak: float = LEARNING_RATE) -> float:
     """Linear warm-up, then half a cosine."""
     if progress < WARMUP_SHARE:
-        return LEARNING_RATE * max(progress / WARMUP_SHARE, 0.02)
+        return peak * max(progress / WARMUP_SHARE, 0.02)
     share = (progress - WARMUP_SHARE) / (1 - WARMUP_SHARE)
-    return LEARNING_RATE * (FINAL_SHARE + (1 - FINAL_SHARE) * 0.5 * (1 + math.cos(math.pi * share)))
+    return peak * (FINAL_SHARE + (1 - FINAL_SHARE) * 0.5 * (1 + math.cos(math.pi * share)))
 
 
 class Trainer:
@@ -126,7 +127,9 @@ class Trainer:
         return float(state["progress"])
 
 
-def train(data: TrainingSet, out: Path, budget: Budget, trainer: Trainer, seed: int, console: Console) -> None:
+def train(
+    data: TrainingSet, out: Path, budget: Budget, trainer: Trainer, seed: int, peak: float, console: Console
+) -> None:
     """Run until the budget is spent; writes `checkpoint.pt` and a line of `log.jsonl` per epoch."""
     with _progress_bar(console) as bar:
         task = bar.add_task("training", total=1.0, detail="")
@@ -135,7 +138,7 @@ def train(data: TrainingSet, out: Path, budget: Budget, trainer: Trainer, seed: 
             sums: dict[str, float] = defaultdict(float)
             steps = 0
             for batch, progress in _until_spent(data, generator, budget, trainer):
-                for name, value in trainer.step(batch, learning_rate(progress)).items():
+                for name, value in trainer.step(batch, learning_rate(progress, peak)).items():
                     sums[name] += value
                 steps += 1
                 detail = " ".join(f"{name} {value / steps:.3f}" for name, value in sums.items())
@@ -174,23 +177,15 @@ def _progress_bar(console: Console) -> Progress:
     return Progress(*columns, console=console)
 
 
-def load_data(cache: Path, console: Console) -> tuple[TrainingSet, TrainingSet]:
-    """The training and the held-out set, rendered if they are not cached."""
+def load_data(name: str, seeds: Sequence[int], per_seed: int, cache: Path, console: Console) -> TrainingSet:
+    """One of the sets, rendered if it is not cached."""
     with _progress_bar(console) as bar:
-        sets = []
-        plan = (
-            ("train", dataset.TRAIN_SEEDS, dataset.TRAIN_PER_SEED),
-            ("held_out", dataset.HELD_OUT_SEEDS, dataset.HELD_OUT_PER_SEED),
+        task = bar.add_task(f"rendering {name}", total=len(seeds) * per_seed, detail="")
+        data = dataset.open_or_make(
+            cache, name, seeds, per_seed, lambda done, total: bar.update(task, completed=done, total=total)
         )
-        for name, seeds, per_seed in plan:
-            task = bar.add_task(f"rendering {name}", total=len(seeds) * per_seed, detail="")
-
-            def report(done: int, total: int, task: object = task) -> None:
-                bar.update(task, completed=done, total=total)  # type: ignore[arg-type]
-
-            sets.append(dataset.open_or_make(cache, name, seeds, per_seed, report))
-            report(len(sets[-1]), len(sets[-1]))
-    return sets[0], sets[1]
+        bar.update(task, completed=len(data))
+    return data
 
 
 def main() -> None:
@@ -200,22 +195,24 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     cv2.setNumThreads(1)  # batches are made by one thread beside the training step
     arguments.out.mkdir(parents=True, exist_ok=True)
-    training, held_out = load_data(arguments.cache, console)
     trainer = Trainer(arguments.seed)
-    checkpoint = arguments.out / "checkpoint.pt"
-    done = trainer.load(checkpoint) if arguments.resume or arguments.export_only else 0.0
+    if arguments.export_only:
+        trainer.load(arguments.out / "checkpoint.pt")
+    else:
+        _train_as_asked(arguments, trainer, console)
+    held_out = load_data("held_out", dataset.HELD_OUT_SEEDS, dataset.HELD_OUT_PER_SEED, arguments.cache, console)
+    make_bundle(trainer.network, held_out, arguments.out / "bundle", arguments.cache, console)
+
+
+def _train_as_asked(arguments: argparse.Namespace, trainer: Trainer, console: Console) -> None:
+    data = load_data("train", dataset.TRAIN_SEEDS, dataset.TRAIN_PER_SEED, arguments.cache, console)
+    done = trainer.load(arguments.out / "checkpoint.pt") if arguments.resume else 0.0
     if arguments.warm_start is not None:
         trainer.load_weights(arguments.warm_start)
-    if not arguments.export_only:
-        spent_s = done * (arguments.minutes or 0.0) * 60.0
-        steps = len(training) // INSTANTS_PER_BATCH
-        budget = Budget(
-            None if arguments.epochs else arguments.minutes, arguments.epochs, steps, time.monotonic() - spent_s
-        )
-        train(training, arguments.out, budget, trainer, arguments.seed, console)
-    from calibration.training.finish import make_bundle
-
-    make_bundle(trainer.network, held_out, arguments.out / "bundle", arguments.cache, console)
+    minutes = None if arguments.epochs else arguments.minutes
+    started_s = time.monotonic() - done * (minutes or 0.0) * 60.0
+    budget = Budget(minutes, arguments.epochs, len(data) // INSTANTS_PER_BATCH, started_s)
+    train(data, arguments.out, budget, trainer, arguments.seed, arguments.learning_rate, console)
 
 
 def _arguments() -> argparse.Namespace:
@@ -224,6 +221,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=35.0, help="training time, without rendering and evaluation")
     parser.add_argument("--epochs", type=int, help="train this many epochs instead of by the clock")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE, help="its peak (default %(default)s)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--cache", type=Path, default=dataset.default_cache_directory())
     parser.add_argument("--resume", action="store_true", help="continue from OUT/checkpoint.pt")

@@ -96,8 +96,8 @@ def _repeated_camera_sources(document: Document) -> Iterator[Problem]:
         if not isinstance(source, Mapping):
             continue
         identity = dict(source)
-        if identity.get("kind") == "drive":
-            identity.setdefault("camera", name)
+        if identity.get("kind") == "drive" or (identity.get("kind") == "zeromq" and identity.get("bind") is not True):
+            identity.setdefault("camera", name)  # one address carries many cameras, told apart by their topics
         key = json.dumps(identity, sort_keys=True)
         if key in seen:
             message = f"camera {name!r} has the same source as {seen[key]!r}"

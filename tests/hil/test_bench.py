@@ -47,8 +47,11 @@ def daemon(tmp_path: Path, tiny_rules: Path, addresses: tuple[str, str]) -> Iter
     bundle = write_tiny_bundle(tmp_path / "bundle", len(CAMERAS))
     one = daemon_on_the_bench(tmp_path / "daemon", tiny_rules, *addresses, model={"bundle": str(bundle)})
     command = one.start("runtime")
-    yield one
-    command.end()
+    try:
+        one.wait_for("runtime", lambda status: status["ticks"] > 0, "the first tick")
+        yield one
+    finally:
+        command.end()
 
 
 def test_every_frame_that_is_sent_is_seen_in_a_tick(
