@@ -32,6 +32,8 @@ LEAD_IN_NS = NANOSECONDS_PER_SECOND
 SETTLE_NS = NANOSECONDS_PER_SECOND
 #: Frames that the bench remembers while their results are outstanding.
 MAX_OUTSTANDING = 100_000
+PRUNE_ABOVE = 5_000
+OUTSTANDING_NS = 5 * NANOSECONDS_PER_SECOND
 SEND_QUEUE_MESSAGES = 4096
 
 
@@ -99,7 +101,6 @@ class _Bench:
         self._clock = clock
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._out = self._socket(zmq.XPUB, to_address, bind=True)
-        self._out.setsockopt(zmq.SNDHWM, SEND_QUEUE_MESSAGES)
         self._results = None if results_address is None else self._socket(zmq.SUB, results_address, bind=False)
         self._listener = threading.Thread(target=self._listen, name="bench-results", daemon=True)
         self._over = threading.Event()
@@ -111,6 +112,7 @@ class _Bench:
     def _socket(self, kind: int, address: str, *, bind: bool) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
         socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.SNDHWM, SEND_QUEUE_MESSAGES)  # takes effect only before bind
         try:
             if bind:
                 socket.bind(address)
@@ -197,6 +199,9 @@ class _Bench:
         with self._lock:
             ours = {(camera, time_ns) for camera, time_ns in tick.frames.items()} & self._outstanding
             self._outstanding -= ours
+            if len(self._outstanding) > PRUNE_ABOVE:  # what has not come back by now is lost
+                oldest_ns = tick.time_ns - OUTSTANDING_NS
+                self._outstanding = {frame for frame in self._outstanding if frame[1] >= oldest_ns}
         self.result.firings.update(tick.firings)
         if not ours:
             return

@@ -46,6 +46,7 @@ class Child:
     restarts: int = 0
     exit_codes: list[int] = field(default_factory=list)
     start_again_at_s: float = 0.0
+    was_stopped: bool = False  # on purpose: it stays down
 
     def start(self) -> None:
         """Start it, with its output appended to its log file."""
@@ -63,6 +64,7 @@ class Child:
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int | None:
         """SIGTERM, then SIGKILL after `timeout_s`; the exit code, or None if it never ran."""
+        self.was_stopped = True
         if self.process is None:
             return None
         if self.is_running:
@@ -106,7 +108,7 @@ class Supervisor:
     def watch_once(self, now_s: float) -> None:
         """Start again what died and whose pause is over."""
         for child in self.children.values():
-            if child.is_running or self._is_done(child):
+            if child.is_running or child.was_stopped or self._is_done(child):
                 continue
             if child.start_again_at_s == 0.0:
                 self._bury(child, now_s)

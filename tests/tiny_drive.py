@@ -54,7 +54,9 @@ FIRINGS = (("gas_pressed", GAS_S), ("driver_takeover", TAKEOVER_S))
 def write_tiny_drive(folder: Path, *, with_cameras: bool = True) -> Path:
     """Write the drive; returns its folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = DRIVE_YAML if with_cameras else DRIVE_YAML.split("cameras:")[0] + "signals:" + DRIVE_YAML.split("signals:")[1]
+    text = (
+        DRIVE_YAML if with_cameras else DRIVE_YAML.split("cameras:")[0] + "signals:" + DRIVE_YAML.split("signals:")[1]
+    )
     (folder / "drive.yaml").write_text(text)
     _write_signals(folder)
     (folder / "truth.csv").write_text(f"elapsed_s,event,detail\n{TAKEOVER_S},driver_takeover,brake\n")

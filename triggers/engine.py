@@ -1,111 +1,141 @@
-"""Moves every rule through inactive -> pending -> firing -> cooling, and decides which firings are kept.
+"""Evaluates every rule once a tick and says which went off, and why.
 
-A rule becomes pending when its condition turns true and fires once that has lasted `hold_s`; then it rests for
-`cooldown_s` and must turn false before it can fire again (a condition that stays true is one event, not many).
-Unknown is not true: it ends pending, and it never fires. What would have fired and was not kept is counted by reason
-(`cooldown`, `budget`, `sample`), so that rates can be estimated from what came home.
+The conditions of all rules are one `Program`; each rule then moves through its states (`states`), and of the events
+that come out some are kept (`selection`). Time is an argument and chance a seeded hash: the same rules, seed, signals
+and tracks give the same firings, live and replayed. Events that are not kept are counted by rule and reason
+(`cooldown`, `sample`, `budget`), so that the fleet's statistics can be corrected for them.
 """
 
 from __future__ import annotations
 
-import random
-from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from runtime.messages import NANOSECONDS_PER_SECOND, Firing, SignalReader, SignalValue, Track
+from runtime.messages import Firing, SignalReader, SignalValue, Track
 from triggers.evaluation.program import Program
-from triggers.language.expressions import Expression, SignalRead, walk
+from triggers.language.expressions import QUANTIFIERS, Expression, Operation, SignalRead, walk
 from triggers.rules.rule import Rule, RuleSet
+from triggers.selection import COOLDOWN, RuleSelection
+from triggers.states import Event, RuleMachine, RuleState
 
-HOUR_NS = 3600 * NANOSECONDS_PER_SECOND
 
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class RuleStatus:
-    """Where one rule stands."""
+    """Where one rule stands after the last tick."""
 
-    true_since_ns: int | None = None
-    has_fired: bool = False  # during the present stretch of true
-    cooling_until_ns: int | None = None
-    firings_ns: deque[int] = field(default_factory=deque)  # of the last hour, for the budget
-    fired: int = 0
+    state: RuleState
+    is_unknown: bool  # the condition is neither true nor false
+    fired: int
+    last_fired_ns: int | None
+    suppressed: Mapping[str, int]
 
 
 class RuleEngine:
-    """The rules of one runtime. Time is an argument; chance is seeded."""
+    """The rules of one runtime. `image_sizes` (width, height by camera) makes the track field `border_px` known."""
 
-    def __init__(self, rules: RuleSet, seed: int) -> None:
+    def __init__(self, rules: RuleSet, seed: int, image_sizes: Mapping[str, tuple[int, int]] | None = None) -> None:
         self.rules = rules
-        self._program = Program(_expressions(rules), seed, {})
-        self._reads = {rule.name: _signals(rule) for rule in rules.rules}
-        self._status = {rule.name: RuleStatus() for rule in rules.rules}
-        self._suppressed: dict[str, Counter[str]] = {rule.name: Counter() for rule in rules.rules}
-        self._random = random.Random(seed)
+        self._program = Program(_expressions(rules), seed, image_sizes or {})
+        self._running = [_RunningRule(rule, self._program, seed) for rule in rules.rules]
+        self._by_name = {running.rule.name: running for running in self._running}
         self._sequence = 0
+        self._time_ns = 0
 
     @property
     def suppressed(self) -> Mapping[str, Mapping[str, int]]:
-        """Firings that were not kept, by rule and reason."""
-        return {rule: dict(reasons) for rule, reasons in self._suppressed.items() if reasons}
+        """Events that were not kept, by rule and reason."""
+        counts = {running.rule.name: running.selection.suppressed for running in self._running}
+        return {rule: dict(reasons) for rule, reasons in counts.items() if reasons}
+
+    @property
+    def not_understood(self) -> Mapping[str, int]:
+        """Values that were not what a rule expects of a signal (text for a number, NaN, ...), by signal."""
+        return dict(self._program.not_understood)
+
+    @property
+    def tracks_refused(self) -> int:
+        """Tracks that were left out because there were too many at once."""
+        return self._program.table.refused
+
+    @property
+    def retained_entries(self) -> int:
+        """Entries that all windows hold now; bounded by their number, however long they are."""
+        return self._program.retained_entries
 
     def status(self) -> Mapping[str, RuleStatus]:
-        """Every rule's state."""
-        return self._status
+        """Every rule's state after the last tick."""
+        return {name: running.status(self._program, self._time_ns) for name, running in self._by_name.items()}
 
-    def evaluate(self, tracks: Sequence[Track], signals: SignalReader, time_ns: int, wall_ns: int) -> list[Firing]:
-        """The rules that go off on this tick."""
+    def account(self, rule: str, time_ns: int, size_bytes: int) -> None:
+        """A clip of `rule` was sealed with that size: it counts against the rule's `bytes_per_day`."""
+        self._by_name[rule].selection.account(time_ns, size_bytes)
+
+    def evaluate(
+        self, tracks: Sequence[Track] | None, signals: SignalReader, time_ns: int, wall_ns: int
+    ) -> list[Firing]:
+        """The rules that go off on this tick. `tracks` is None when nothing looked for objects on it."""
         self._program.run(tracks, signals, time_ns)
-        return [self._fire(rule, time_ns, wall_ns) for rule in self.rules.rules if self._goes_off(rule, time_ns)]
+        self._time_ns = time_ns
+        slots = self._program.slots
+        firings = []
+        for running in self._running:
+            condition = slots[running.slot]
+            if condition is not True and running.machine.is_resting:
+                continue
+            if running.goes_off(condition, time_ns):
+                firings.append(self._fire(running, time_ns, wall_ns))
+        return firings
 
-    def _goes_off(self, rule: Rule, time_ns: int) -> bool:
-        status = self._status[rule.name]
-        if self._program.value(self._program.slot(rule.when)) is not True:
-            status.true_since_ns, status.has_fired = None, False
-            return False
-        if status.true_since_ns is None:
-            status.true_since_ns = time_ns
-        if status.has_fired or time_ns - status.true_since_ns < rule.hold_s * NANOSECONDS_PER_SECOND:
-            return False
-        status.has_fired = True
-        reason = self._refusal(rule, status, time_ns)
-        if reason:
-            self._suppressed[rule.name][reason] += 1
-        return not reason
-
-    def _refusal(self, rule: Rule, status: RuleStatus, time_ns: int) -> str:
-        if status.cooling_until_ns is not None and time_ns < status.cooling_until_ns:
-            return "cooldown"
-        while status.firings_ns and status.firings_ns[0] <= time_ns - HOUR_NS:
-            status.firings_ns.popleft()
-        limit = rule.budget.firings_per_hour
-        if limit is not None and len(status.firings_ns) >= limit:
-            return "budget"
-        if rule.sample < 1.0 and self._random.random() >= rule.sample:
-            return "sample"
-        return ""
-
-    def _fire(self, rule: Rule, time_ns: int, wall_ns: int) -> Firing:
-        status = self._status[rule.name]
-        status.fired += 1
-        status.cooling_until_ns = time_ns + round(rule.cooldown_s * NANOSECONDS_PER_SECOND)
-        if rule.budget.firings_per_hour is not None:
-            status.firings_ns.append(time_ns)
-        operands: dict[str, SignalValue | None] = {
-            name: self._program.value(self._program.slot(read)) for name, read in self._reads[rule.name].items()
-        }
-        operands.update(
-            (name, self._program.value(self._program.slot(operand))) for name, operand in rule.operands.items()
-        )
-        sequence, self._sequence = self._sequence, self._sequence + 1
+    def _fire(self, running: _RunningRule, time_ns: int, wall_ns: int) -> Firing:
+        rule, sequence = running.rule, self._sequence
+        self._sequence += 1
+        operands = running.operands(self._program)
         return Firing(
             rule.name, rule.version, sequence, time_ns, wall_ns, operands, rule.priority, rule.capture, rule.sample
         )
 
 
+class _RunningRule:
+    """One rule with everything that it keeps between ticks."""
+
+    __slots__ = ("_named", "_quantifiers", "machine", "rule", "selection", "slot")
+
+    def __init__(self, rule: Rule, program: Program, seed: int) -> None:
+        self.rule = rule
+        self.slot = program.slot(rule.when)
+        self.machine = RuleMachine(rule)
+        self.selection = RuleSelection(rule, seed)
+        nodes = list(walk(rule.when))
+        reads = {node.name: node for node in nodes if isinstance(node, SignalRead)}
+        self._named = {name: program.slot(node) for name, node in {**reads, **rule.operands}.items()}
+        self._quantifiers = [node for node in nodes if isinstance(node, Operation) and node.name in QUANTIFIERS]
+
+    def goes_off(self, condition: bool | float | str | None, time_ns: int) -> bool:
+        """True when this tick completes an event that is kept."""
+        event = self.machine.step(condition, time_ns)
+        if event is Event.LOST:
+            self.selection.suppressed[COOLDOWN] += 1
+        return event is Event.COMPLETE and self.selection.keep(time_ns)
+
+    def operands(self, program: Program) -> dict[str, SignalValue | None]:
+        """The signals of the condition, the rule's own operands, and the track that the condition is true for."""
+        values: dict[str, SignalValue | None] = {name: program.value(slot) for name, slot in self._named.items()}
+        witnesses = (program.witness(quantifier) for quantifier in self._quantifiers)
+        track = next((witness for witness in witnesses if witness is not None), None)
+        if track is not None:
+            values["track.camera"] = track.camera
+            values["track.class_name"] = track.class_name
+            values["track.track_id"] = float(track.track_id)
+            values["track.score"] = float(track.score)
+        return values
+
+    def status(self, program: Program, time_ns: int) -> RuleStatus:
+        """See `RuleEngine.status`."""
+        selection = self.selection
+        is_unknown = program.value(self.slot) is None
+        state = self.machine.state(time_ns)
+        return RuleStatus(state, is_unknown, selection.kept, selection.last_kept_ns, dict(selection.suppressed))
+
+
 def _expressions(rules: RuleSet) -> list[Expression]:
     return [expression for rule in rules.rules for expression in (rule.when, *rule.operands.values())]
-
-
-def _signals(rule: Rule) -> dict[str, Expression]:
-    return {node.name: node for node in walk(rule.when) if isinstance(node, SignalRead)}

@@ -26,11 +26,13 @@ def gather_facts(paths: DemoPaths, drive_path: Path, seconds: float, problems: S
     runtime = read_status(paths.status / "runtime.json") or {}
     recorder = read_status(paths.status / "recorder.json") or {}
     clips = tuple(sorted(paths.received.glob("clips/*/*/*.mcap")))
-    verified, broken = _verify(clips)
+    sound, broken = _verify(clips)
+    receiver = read_status(paths.received / "receiver.json") or {}
+    verified = min(len(sound), int(receiver.get("verified", 0)))
     cameras: Mapping[str, Any] = runtime.get("cameras", {})
     model = runtime.get("model") or {}
     shutil.copytree(paths.status, paths.folder / "status", dirs_exist_ok=True)
-    sheet = contact_sheet(clips[0], paths.folder / "contact_sheet.png").path if clips else None
+    sheet = contact_sheet(sound[0], paths.folder / "contact_sheet.png").path if sound else None
     firings = runtime.get("firings", [])
     return DemoFacts(
         drive_path=drive_path,
@@ -55,10 +57,11 @@ def gather_facts(paths: DemoPaths, drive_path: Path, seconds: float, problems: S
     )
 
 
-def _verify(clips: Sequence[Path]) -> tuple[int, list[str]]:
+def _verify(clips: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """The clips that keep every promise, and what is wrong with the others: the receiver's verdict, checked again."""
     reports = [(clip, verify_clip(clip)) for clip in clips]
     broken = [f"{clip}: {problem}" for clip, report in reports for problem in report.problems]
-    return sum(report.ok for _, report in reports), broken
+    return [clip for clip, report in reports if report.ok], broken
 
 
 def _latency(latency_ms: Mapping[str, Any]) -> dict[str, float]:

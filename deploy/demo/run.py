@@ -37,7 +37,7 @@ SIZE_PX = (640, 384)
 WEATHER = "clear"
 RIG_FILE = "rig.yaml"
 #: The drive goes on a little after the last planted event, so that its post-roll is there.
-DRIVE_MARGIN_S = 2.0
+DRIVE_MARGIN_S = 3.0
 MIN_SECONDS, MAX_SECONDS = 20.0, 600.0
 VEHICLE = "demo-vehicle"
 START_TIMEOUT_S = 60.0
@@ -152,7 +152,7 @@ class _Stage:
 
     def _play_live(self, supervisor: Supervisor, seconds: float, stop: threading.Event, console: Console) -> None:
         """Wait for the runtime's first tick, then for `seconds` of drive, watching every process."""
-        self._wait(supervisor, stop, START_TIMEOUT_S, lambda: self._ticks() > 0, "the runtime did not start ticking")
+        self._wait(supervisor, stop, START_TIMEOUT_S, lambda: self._framesets() > 0, "the runtime made no frameset")
         started_s = time.monotonic()
         with _progress(console) as progress:
             task = progress.add_task("playing the drive live", total=seconds)
@@ -171,9 +171,11 @@ class _Stage:
             def all_home() -> bool:
                 counts = spool.counts()
                 progress.update(task, completed=counts.delivered)
-                return counts.pending == 0
+                receiver = read_status(self.paths.received / "receiver.json") or {}
+                looked_at = int(receiver.get("verified", 0)) + int(receiver.get("verification_failed", 0))
+                return counts.pending == 0 and looked_at >= counts.delivered
 
-            self._wait(supervisor, stop, DELIVERY_TIMEOUT_S, all_home, "clips were still waiting in the spool")
+            self._wait(supervisor, stop, DELIVERY_TIMEOUT_S, all_home, "clips were not all delivered and verified")
 
     def _wait(
         self, supervisor: Supervisor, stop: threading.Event, timeout_s: float, done: Callable[[], bool], failure: str
@@ -186,7 +188,7 @@ class _Stage:
                 raise DemoError(f"{failure} within {timeout_s:.0f} s: see the logs in {self.paths.logs}")
             supervisor.watch_once(time.monotonic())
 
-    def _ticks(self) -> int:
+    def _framesets(self) -> int:
         status = read_status(self.paths.status / "runtime.json")
         return int(status["framesets"]) if status is not None else 0
 

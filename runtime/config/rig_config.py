@@ -79,13 +79,13 @@ class ModelConfig(Section):
     """The candidate network and how it runs."""
 
     bundle: Annotated[Path, BeforeValidator(_model_bundle)] = Field(examples=["hydra_mini"])
-    backend: Literal["auto", "onnx", "tensorrt"] = "auto"
+    backend: Literal["auto", "onnx"] = "auto"
     precision: Literal["auto", "int8", "fp32"] = "auto"
     threads: int = Field(default=1, ge=1, le=64)
 
 
 class TickConfig(Section):
-    """The beat. `phase_ms` is the time from exposure to the start of the tick; `auto` measures it at start-up."""
+    """The beat. `phase_ms` is the time from exposure to the start of the tick; `auto` is half a period."""
 
     rate_hz: RateHz = 20.0
     phase_ms: Annotated[float, Field(ge=0, le=1000)] | Literal["auto"] = "auto"

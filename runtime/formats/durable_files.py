@@ -83,6 +83,8 @@ def sha256_of(path: Path) -> str:
 
 def open_ledger(path: Path) -> sqlite3.Connection:
     """Open a SQLite ledger. The caller serialises use between threads and begins its own transactions."""
+    # SQLite would make it unwritable for the group; its side files take the mode of the ledger.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660))
     connection = sqlite3.connect(path, timeout=LEDGER_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode=WAL")

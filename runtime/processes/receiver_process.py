@@ -52,8 +52,8 @@ def run_receiver_process(config: ReceiverConfig, stop: threading.Event) -> int:
             settings, own, enrolled, clock, publish, problems_of, lambda address: shell.ready(f"listening at {address}")
         )
         receiver.run(stop)
-    except KeyFileError as error:
-        raise StartError(str(error)) from error
+    except (KeyFileError, OSError) as error:
+        raise StartError(f"keys in {config.keys_directory} cannot be used: {error}") from error
     except zmq.ZMQError as error:
         raise StartError(f"cannot listen at {config.bind}: {error}") from error
     shell.stopping("leaving: unfinished clips go on where they are")

@@ -1,4 +1,5 @@
-"""The runtime: cameras and signals in, ticks on the beat, everything into history. It never touches disk or network.
+"""The runtime: cameras and signals in, ticks on the beat, everything into history. It writes to tmpfs only.
+Its only connections are its configured sources and, for a bench, telemetry.
 
 Threads: one for each camera, one for each signal source, one encoder, one that writes history, and the tick itself.
 The tick hands its report to bounded queues and counts what they refuse. Status is written by a thread of its own.
@@ -46,7 +47,7 @@ from runtime.recording.sessions import SessionRecord
 from runtime.shadow.scoreboard import Scoreboard
 
 #: Firings that the status file lists, newest last.
-LISTED_FIRINGS = 1000
+LISTED_FIRINGS = 200
 #: Share of a period between exposure and tick where the configuration says `auto`.
 AUTO_PHASE = 0.5
 

@@ -63,8 +63,8 @@ def _make_uploader(config: RigConfig, keys: Path, spool: Spool, clock: SystemClo
     try:
         own = ensure_keys(keys, "vehicle")
         receiver_key = load_public_key(uplink.server_public_key or keys / "receiver.public")
-    except KeyFileError as error:
-        raise StartError(str(error)) from error
+    except (KeyFileError, OSError) as error:
+        raise StartError(f"keys in {keys} cannot be used: {error}") from error
     return Uploader(spool, settings, own, receiver_key, clock, random.Random(), publish)
 
 

@@ -22,6 +22,7 @@ from runtime.recording.history_writer import HistoryWriter
 MAX_QUEUED_RECORDS = 4096
 MAX_QUEUED_BYTES = 64 * 1024 * 1024
 MAX_QUEUED_FIRINGS = 256
+MAX_ERROR_TEXTS = 32
 #: What a record without a payload of its own is taken to weigh.
 _SMALL_RECORD_BYTES = 1024
 
@@ -139,9 +140,10 @@ class HistorySink:
         """A record that cannot be written is counted with its reason; the thread goes on with the next."""
         try:
             action(*arguments)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # whatever one record provokes, the only writer must go on with the next
             with self._wake:
-                self._errors[f"{type(error).__name__}: {error}"[:200]] += 1
+                text = f"{type(error).__name__}: {error}"[:200]
+                self._errors[text if len(self._errors) < MAX_ERROR_TEXTS else "others"] += 1
 
 
 def _weight(record: Record) -> int:

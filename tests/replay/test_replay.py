@@ -103,9 +103,7 @@ def test_rules_that_need_tracks_are_not_applicable_without_inference(
 
 
 @pytest.mark.parametrize("camera", list(CAMERAS))
-def test_missing_video_costs_only_its_camera(
-    damaged_drive: Path, tiny_rules: Path, bundle: Path, camera: str
-) -> None:
+def test_missing_video_costs_only_its_camera(damaged_drive: Path, tiny_rules: Path, bundle: Path, camera: str) -> None:
     (damaged_drive / f"{camera}.mp4").unlink()
     result = replay(damaged_drive, tiny_rules, bundle)
     assert [rule for rule, _ in fired(result)] == [rule for rule, _ in FIRINGS]

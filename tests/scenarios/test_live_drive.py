@@ -86,7 +86,9 @@ def test_firing_becomes_a_clip_that_is_delivered_and_verified(
     runtime = vehicle.wait_for("runtime", has_fired_all, "both firings")
     vehicle.wait_for("recorder", lambda status: status["sealed"] >= 1 and not status["waiting"], "a sealed clip")
     clips = wait_for(lambda: sorted(received.rglob("*.mcap")), "the delivery")
-    vehicle.wait_for("recorder", lambda status: status["spool"]["delivered"] == status["spool"]["sealed"], "the receipt")
+    vehicle.wait_for(
+        "recorder", lambda status: status["spool"]["delivered"] == status["spool"]["sealed"], "the receipt"
+    )
 
     assert [problems(clip) for clip in clips] == [[] for _ in clips]
     rules = [firing["rule"] for clip in clips for firing in inspect_clip(clip).to_json()["firings"]]

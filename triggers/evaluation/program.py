@@ -46,7 +46,7 @@ _WATCHING = frozenset({*EDGE_TESTS, "added", "count_within", "flips"})
 
 
 class Program:
-    """Computes expressions tick by tick. `add` them all, then `run` once a tick and read `value(slot)`."""
+    """Computes expressions tick by tick: `run` once a tick, then read `value(slot(expression))`."""
 
     def __init__(
         self, expressions: Sequence[Expression], seed: int, image_sizes: Mapping[str, tuple[int, int]]
@@ -65,7 +65,9 @@ class Program:
         self._track_steps: list[Step] = []
         self._later_steps: list[Step] = []
         self._later: set[int] = set()  # slots that depend on a quantifier
-        self._without_tracks: list[tuple[int, bool | float]] = []
+        self._without_tracks: list[tuple[int, bool | float]] = []  # quantifiers and their values without tracks
+        self._condition_of: dict[bytes, int] = {}  # the column of each quantifier's condition
+        self._has_tracks = False
         for expression in expressions:
             for node in walk(expression):
                 if node.key not in self._slot_of:
@@ -83,6 +85,14 @@ class Program:
     def slots(self) -> Slots:
         """All values at the last tick; the list stays the same object."""
         return self._slots
+
+    def witness(self, quantifier: Operation) -> Track | None:
+        """The surest of the tracks for which a quantifier's condition is true at the last tick."""
+        if not self._has_tracks:
+            return None
+        truth = np.broadcast_to(self._slots[self._condition_of[quantifier.key]], len(self.table.tracks))
+        matching = [track for track, held in zip(self.table.tracks, truth, strict=True) if held == TRUE]
+        return max(matching, key=lambda track: track.score, default=None)
 
     @property
     def retained_entries(self) -> int:
@@ -105,6 +115,7 @@ class Program:
             return
         if tracks is not None:
             self.table.update(tracks, time_ns)
+        self._has_tracks = bool(tracks)
         if tracks:
             with np.errstate(all="ignore"):
                 for step in self._track_steps:
@@ -210,6 +221,7 @@ class Program:
 
     def _build_quantifier(self, node: Operation) -> int:
         condition, out = self._column(node.operands[0], Type.BOOLEAN), self._new_slot()
+        self._condition_of[node.key] = condition
         self._track_steps.append(quantifier_step(self._slots, out, condition, node.name, self.table))
         self._without_tracks.append((out, QUANTIFIER_STEPS[node.name][1]))
         self._later.add(out)

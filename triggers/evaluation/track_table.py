@@ -8,7 +8,7 @@ At most `CAPACITY` tracks are followed; those beyond are left out of the tick an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -120,7 +120,7 @@ class TrackTable:
         return np.asarray(np.minimum(self.boxes[:, :2], sizes - self.boxes[:, 2:]).min(axis=1))
 
 
-_DERIVED = {
+_DERIVED: Mapping[str, Callable[[TrackTable], NDArray[Any]]] = {
     "visible": TrackTable._visible,
     "age_s": TrackTable._age_s,
     "width_px": TrackTable._width_px,

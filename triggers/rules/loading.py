@@ -1,83 +1,21 @@
-"""Reads rule files: YAML, every problem of every file at once, each with file, line, column, value and fix.
-
-rules:
-  - name: hard_braking            # unique, small letters, digits, _
-    description: …                # one sentence
-    why: …                        # why the seconds are worth sending home
-    when: vehicle.accel_mps2 < -4 # a condition of the rule language
-    operands: {speed: vehicle.speed_mps}  # values to keep with the firing, beside the signals of the condition
-    hold_s: 0.2                   # must stay true this long
-    cooldown_s: 30                # then rests this long
-    capture: {pre_s: 10, post_s: 5, cameras: [], topics: []}
-    priority: normal              # safety > high > normal > low > background
-    budget: {firings_per_hour: 20}
-    sample: 1.0                   # keep a firing with this probability; written into the clip
-tests: …                          # see `testing`
-"""
+"""Reads rule files (see `format`): every problem of every file at once, with file, line, column, value and fix."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from runtime.formats.documents import Document, DocumentError, Problem, load_document, validate
-from runtime.messages import CaptureWindow, Priority
-from triggers.language.checking import CheckError, Scope, check
+from runtime.messages import CaptureWindow
+from triggers.language.checking import CheckError, Scope, TextMistake, check
 from triggers.language.expressions import Expression
 from triggers.language.types import Type
+from triggers.rules.format import RuleFile, RuleSection
+from triggers.rules.places import place_in_value
 from triggers.rules.rule import Budget, Rule, RuleSet
-
-MAX_RULES = 10_000
-NAME_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class CaptureSection(_Section):
-    """What a firing keeps."""
-
-    pre_s: float = Field(default=10.0, ge=0, le=300)
-    post_s: float = Field(default=5.0, ge=0, le=300)
-    cameras: tuple[str, ...] = ()
-    topics: tuple[str, ...] = ()
-
-
-class BudgetSection(_Section):
-    """How much a rule may send."""
-
-    firings_per_hour: int | None = Field(default=None, ge=1, le=100_000)
-
-
-class RuleSection(_Section):
-    """One rule as it is written."""
-
-    name: str = Field(pattern=NAME_PATTERN)
-    description: str = Field(min_length=1, max_length=1000)
-    why: str = Field(default="", max_length=2000)
-    when: str
-    operands: dict[str, str] = Field(default_factory=dict, max_length=32)
-    hold_s: float = Field(default=0.0, ge=0, le=600)
-    cooldown_s: float = Field(default=30.0, ge=0, le=86_400)
-    capture: CaptureSection = CaptureSection()
-    priority: Priority = Priority.NORMAL
-    budget: BudgetSection = BudgetSection()
-    sample: float = Field(default=1.0, gt=0, le=1)
-
-
-class RuleFile(_Section):
-    """A whole rule file."""
-
-    category: str = ""
-    let: dict[str, str] = Field(default_factory=dict, max_length=256)
-    rules: tuple[RuleSection, ...] = Field(min_length=1, max_length=MAX_RULES)
-    tests: tuple[dict[str, Any], ...] = ()
 
 
 def library_path() -> Path:
@@ -144,7 +82,7 @@ class _RuleReader:
             if section.name in owners:
                 message = f"rule {section.name!r} exists already, in {owners[section.name]}"
                 self.problems.append(self._document.problem(("rules", index, "name"), message, "choose another name"))
-            owners[section.name] = str(self._document.path)
+            owners.setdefault(section.name, str(self._document.path))
             rule = self._rule(index, section)
             rules += [rule] if rule is not None else []
         return rules
@@ -167,9 +105,10 @@ class _RuleReader:
             operands={name: operand for name, operand in operands.items() if operand is not None},
             hold_s=section.hold_s,
             cooldown_s=section.cooldown_s,
+            rearm=section.rearm,
             capture=CaptureWindow(**section.capture.model_dump()),
             priority=section.priority,
-            budget=Budget(section.budget.firings_per_hour),
+            budget=Budget(**section.budget.model_dump()),
             sample=section.sample,
             version=self._version(section),
         )
@@ -183,16 +122,15 @@ class _RuleReader:
         try:
             return check(text, scope, expected)
         except CheckError as error:
-            line, column = self._document.locate(path)
-            for mistake in error.mistakes:
-                self.problems.append(
-                    Problem(
-                        str(self._document.path),
-                        line,
-                        column + mistake.offset,
-                        mistake.message,
-                        mistake.value,
-                        mistake.fix,
-                    )
-                )
+            self.problems += [self._problem(mistake, text, path) for mistake in error.mistakes]
             return None
+
+    def _problem(self, mistake: TextMistake, text: str, path: tuple[str | int, ...]) -> Problem:
+        line, column = place_in_value(self._lines, *self._document.locate(path), text, mistake.offset)
+        message = f"this {mistake.message}" if mistake.message.startswith(("is ", "has ")) else mistake.message
+        return Problem(str(self._document.path), line, column, message, mistake.value or None, mistake.fix)
+
+    @cached_property
+    def _lines(self) -> list[str]:
+        """The file's text, to find a character of an expression in it."""
+        return self._document.path.read_text(encoding="utf-8-sig").split("\n")

@@ -12,9 +12,10 @@ from triggers.language.expressions import Expression, TrackField, signals_read, 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How often a rule may fire; None: no limit."""
+    """How much a rule may send home; None: no limit."""
 
     firings_per_hour: int | None = None
+    bytes_per_day: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Rule:
     priority: Priority
     budget: Budget
     sample: float
+    rearm: str  # "edge": one firing while the condition stays true; "level": again whenever it has cooled
     version: str  # hash of the definition
 
     @property

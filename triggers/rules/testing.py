@@ -5,29 +5,33 @@ tests:
     rule: driver_takeover
     rate_hz: 20                            # ticks a second; default 20
     duration_s: 4
-    signals:                               # a value holds from its time until the next one
+    signals:                               # a value holds from its time until the next one; null: unknown
       controller.enabled: {0: true, 2: false}
       vehicle.brake_pressed: {0: false, 1.9: true}
     tracks:                                # optional; a track is there from `from_s` to `to_s`
       - {class_name: car, camera: front, box_px: [0, 0, 40, 40], from_s: 0, to_s: 4}
     fires_at_s: [2.0]                      # expected firings, each within one tick
+    fires: {at_least: 1, at_most: 3}       # or, where chance decides, how many
     operands: {cause: brake}               # optional: what the first firing must say
+
+A test asks what the condition finds, so sampling and budgets are off. Values between two ticks are latched as in the
+car: `{2.01: true, 2.02: false}` is a pulse that `rising` sees.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from runtime.formats.documents import Document, DocumentError, Problem, load_document, validate
+from runtime.formats.documents import Document, DocumentError, Mistake, Problem, load_document, validate
 from runtime.messages import NANOSECONDS_PER_SECOND, Firing, SignalSample, SignalValue, Track
 from triggers.engine import RuleEngine
 from triggers.rules.loading import load_rules, rule_files
-from triggers.rules.rule import RuleSet
+from triggers.rules.rule import Budget, RuleSet
 
 
 class TrackSection(BaseModel):
@@ -50,6 +54,15 @@ class TrackSection(BaseModel):
     predicted_speed_mps: float | None = None
 
 
+class CountSection(BaseModel):
+    """How many firings are expected, both ends included."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    at_least: int = Field(default=0, ge=0)
+    at_most: int = Field(ge=0)
+
+
 class TestSection(BaseModel):
     """One test as it is written."""
 
@@ -60,10 +73,17 @@ class TestSection(BaseModel):
     rule: str
     rate_hz: float = Field(default=20.0, gt=0, le=1000)
     duration_s: float = Field(gt=0, le=3600)
-    signals: dict[str, dict[float, bool | float | str]] = Field(default_factory=dict)
+    signals: dict[str, dict[float, bool | float | str | None]] = Field(default_factory=dict)
     tracks: tuple[TrackSection, ...] = ()
-    fires_at_s: tuple[float, ...]
-    operands: dict[str, bool | float | str] = Field(default_factory=dict)
+    fires_at_s: tuple[float, ...] | None = None
+    fires: CountSection | None = None
+    operands: dict[str, bool | float | str | None] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _expects_one_thing(self) -> TestSection:
+        if (self.fires_at_s is None) == (self.fires is None):
+            raise Mistake("must say either 'fires_at_s' or 'fires'", "add 'fires_at_s: []' if it must not fire")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +91,9 @@ class RuleTestResult:
     """What became of one test."""
 
     file: Path
+    line: int
     name: str
     rule: str
-    expected_s: tuple[float, ...]
     fired_s: tuple[float, ...]
     difference: str  # empty when the test passed
 
@@ -84,7 +104,8 @@ class RuleTestResult:
 
     def __str__(self) -> str:
         verdict = "pass" if self.passed else "FAIL"
-        return f"{verdict}  {self.rule}: {self.name}" + (f"\n      {self.difference}" if self.difference else "")
+        place = f"\n      {self.file}:{self.line}: {self.difference}" if self.difference else ""
+        return f"{verdict}  {self.rule}: {self.name}{place}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +127,7 @@ class RuleTestReport:
 class _Signals:
     """The signals of a test at one tick."""
 
-    def __init__(self, values: Mapping[str, SignalValue], new: Mapping[str, SignalSample]) -> None:
+    def __init__(self, values: Mapping[str, SignalValue | None], new: Mapping[str, list[SignalSample]]) -> None:
         self._values = values
         self._new = new
 
@@ -114,19 +135,28 @@ class _Signals:
         return self._values.get(name)
 
     def samples(self, name: str) -> Sequence[SignalSample]:
-        return (self._new[name],) if name in self._new else ()
+        return self._new.get(name, ())
 
     def names(self) -> Sequence[str]:
         return sorted(self._values)
 
 
 def run_rule_tests(places: Sequence[Path | str]) -> RuleTestReport:
-    """Run the tests of every rule file in `places`. Raises DocumentError for files that cannot be read."""
+    """Run the tests of every rule file in `places`. Raises DocumentError with every problem of every file."""
+    files = rule_files(places)
+    load_rules(files)  # all files together first, so that all their problems are told at once
     results: list[RuleTestResult] = []
-    for path in rule_files(places):
-        rules = load_rules([path])
-        document = load_document(path)
-        results += [_run(path, rules, test) for test in _tests(document, rules)]
+    problems: list[Problem] = []
+    for path in files:
+        document, rules = load_document(path), load_rules([path])
+        try:
+            tests = _tests(document, rules)
+        except DocumentError as error:
+            problems += error.problems
+            continue
+        results += [_run(document, index, rules, test) for index, test in enumerate(tests)]
+    if problems:
+        raise DocumentError(problems)
     return RuleTestReport(tuple(results))
 
 
@@ -150,8 +180,9 @@ def _tests(document: Document, rules: RuleSet) -> list[TestSection]:
     return tests
 
 
-def _run(path: Path, rules: RuleSet, test: TestSection) -> RuleTestResult:
-    engine = RuleEngine(RuleSet(tuple(rule for rule in rules.rules if rule.name == test.rule)), seed=0)
+def _run(document: Document, index: int, rules: RuleSet, test: TestSection) -> RuleTestResult:
+    rule = next(rule for rule in rules.rules if rule.name == test.rule)
+    engine = RuleEngine(RuleSet((replace(rule, sample=1.0, budget=Budget()),)), seed=0)
     firings: list[Firing] = []
     previous_s = -1.0
     for tick in range(round(test.duration_s * test.rate_hz) + 1):
@@ -159,17 +190,18 @@ def _run(path: Path, rules: RuleSet, test: TestSection) -> RuleTestResult:
         firings += engine.evaluate(_tracks(test, now_s), _signals(test, previous_s, now_s), _ns(now_s), _ns(now_s))
         previous_s = now_s
     fired_s = tuple(firing.time_ns / NANOSECONDS_PER_SECOND for firing in firings)
-    return RuleTestResult(path, test.name, test.rule, test.fires_at_s, fired_s, _difference(test, firings, fired_s))
+    line, _ = document.locate(("tests", index))
+    return RuleTestResult(document.path, line, test.name, test.rule, fired_s, _difference(test, firings, fired_s))
 
 
 def _signals(test: TestSection, previous_s: float, now_s: float) -> _Signals:
-    values: dict[str, SignalValue] = {}
-    new: dict[str, SignalSample] = {}
+    values: dict[str, SignalValue | None] = {}
+    new: dict[str, list[SignalSample]] = {}
     for name, series in test.signals.items():
         for at_s in sorted(at_s for at_s in series if at_s <= now_s):
-            values[name] = series[at_s]
-            if at_s > previous_s:
-                new[name] = SignalSample(name, _ns(at_s), series[at_s])
+            value = values[name] = series[at_s]
+            if at_s > previous_s and value is not None:
+                new.setdefault(name, []).append(SignalSample(name, _ns(at_s), value))
     return _Signals(values, new)
 
 
@@ -192,16 +224,22 @@ def _tracks(test: TestSection, now_s: float) -> list[Track]:
 
 
 def _difference(test: TestSection, firings: Sequence[Firing], fired_s: Sequence[float]) -> str:
-    tolerance_s = 1.001 / test.rate_hz
-    pairs = zip(test.fires_at_s, fired_s, strict=False)
-    fits = all(abs(expected - fired) <= tolerance_s for expected, fired in pairs)
-    if len(fired_s) != len(test.fires_at_s) or not fits:
-        return f"expected firings at {list(test.fires_at_s)} s, fired at {[round(at_s, 3) for at_s in fired_s]} s"
+    shown = [round(at_s, 3) for at_s in fired_s]
+    if test.fires is not None and not test.fires.at_least <= len(fired_s) <= test.fires.at_most:
+        return f"expected {test.fires.at_least} to {test.fires.at_most} firings, got {len(fired_s)}: {shown[:20]} s"
+    if test.fires_at_s is not None and not _are_near(test.fires_at_s, fired_s, 1.001 / test.rate_hz):
+        return f"expected firings at {list(test.fires_at_s)} s, fired at {shown} s"
     for name, expected in test.operands.items():
         found = firings[0].operands.get(name) if firings else None
-        if found != expected:
-            return f"operand {name} is {found!r}, not {expected!r}"
+        if found != expected or not firings:
+            return f"expected operand {name} to be {expected!r}, the first firing has {found!r}"
     return ""
+
+
+def _are_near(expected_s: Sequence[float], found_s: Sequence[float], tolerance_s: float) -> bool:
+    if len(expected_s) != len(found_s):
+        return False
+    return all(abs(expected - found) <= tolerance_s for expected, found in zip(expected_s, found_s, strict=True))
 
 
 def _ns(seconds: float) -> int:
