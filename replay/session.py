@@ -28,6 +28,7 @@ from runtime.composition import (
     compose_tick,
     describe_provenance,
     find_bundle,
+    model_facts,
     open_network,
     open_rig,
     open_rules,
@@ -230,11 +231,3 @@ def rig_beside(drive: Drive) -> Path | None:
     folder = drive.path if drive.path.is_dir() else drive.path.parent
     path = folder / "rig.yaml"
     return path if path.is_file() else None
-
-
-def model_facts(network: Network | None) -> dict[str, str] | None:
-    """The model as reports show it."""
-    if network is None:
-        return None
-    said = network.description
-    return {"name": said.name, "backend": said.backend, "precision": said.precision, "sha256": said.sha256}

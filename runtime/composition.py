@@ -18,6 +18,7 @@ from runtime.capture.assembler import Assembler
 from runtime.capture.camera_watch import CameraWatch
 from runtime.capture.monitor import HealthMonitor
 from runtime.capture.phase import InstantGrid
+from runtime.config.rig_config import BUNDLED_MODELS, RULE_LIBRARY
 from runtime.formats.documents import DocumentError, Problem
 from runtime.formats.durable_files import sha256_of
 from runtime.formats.signal_names import CANONICAL_SIGNALS, DEFAULT_TIMEOUT_S
@@ -33,9 +34,6 @@ from runtime.shadow.comparison import Comparator
 from runtime.signals.table import SignalTable
 from runtime.version import package_version
 from triggers import RuleEngine, RuleSet, library_path, load_rules
-
-BUNDLED_MODELS = Path(__file__).resolve().parent / "models"
-RULE_LIBRARY = "library"
 
 Opened = TypeVar("Opened")
 
@@ -190,3 +188,11 @@ def describe_provenance(
 def open_rig(path: Path | None) -> Rig | None:
     """The camera calibration, if there is one. Raises DocumentError."""
     return None if path is None else load_rig(path)
+
+
+def model_facts(network: Network | None) -> dict[str, str] | None:
+    """The model as reports show it; None when there is none."""
+    if network is None:
+        return None
+    said = network.description
+    return {"name": said.name, "backend": said.backend, "precision": said.precision, "sha256": said.sha256}

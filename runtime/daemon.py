@@ -114,7 +114,7 @@ def run_receiver(config_path: Path) -> int:
 
 def examine_machine() -> list[Check]:
     """What this machine can and cannot do for the daemon, with the bundled model looked at too."""
-    from runtime.composition import BUNDLED_MODELS
+    from runtime.config.rig_config import BUNDLED_MODELS
     from runtime.inference.bundle import load_bundle
 
     def probe_model() -> str:

@@ -56,7 +56,7 @@ def run_check(options: argparse.Namespace) -> int:
 
 def run_test(options: argparse.Namespace) -> int:
     """Run the shipped tests; 1 when one fails."""
-    from runtime.composition import RULE_LIBRARY
+    from runtime.config.rig_config import RULE_LIBRARY
     from triggers import library_path, run_rule_tests
 
     report = run_rule_tests([library_path() if place == RULE_LIBRARY else Path(place) for place in options.files])

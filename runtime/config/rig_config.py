@@ -149,7 +149,7 @@ class RealtimeConfig(Section):
 class HealthConfig(Section):
     """How the processes show that they are alive."""
 
-    status_interval_s: Seconds = Field(default=1.0, ge=0.1, le=60)
+    status_interval_s: Seconds = Field(default=1.0, ge=0.1, le=5)
     progress_timeout_s: Seconds = Field(
         default=10.0, ge=1, description="without progress for so long, a process is restarted"
     )

@@ -26,6 +26,7 @@ from runtime.composition import (
     ModelChoice,
     compose_tick,
     describe_provenance,
+    model_facts,
     open_network,
     open_rig,
     open_rules,
@@ -261,8 +262,9 @@ class LiveRuntime:
             "not_applicable": dict(self.parts.not_applicable),
             "suppressed": {rule: dict(reasons) for rule, reasons in self.parts.engine.suppressed.items()},
             "agreement": figures.scoreboard.to_dict(),
-            "model": _model(self._network),
+            "model": model_facts(self._network),
             "epoch": None if epoch is None else asdict(epoch),
+            "signals": self._signal_status(),
             "history": {"refused": self._sink.refused(), "errors": self._sink.errors()},
             "encoder": {
                 "refused": self._encoder.refused,
@@ -271,6 +273,11 @@ class LiveRuntime:
             },
             "realtime": self._realtime.to_list(),
         }
+
+    def _signal_status(self) -> dict[str, Any]:
+        """Every source's state, and what the table took and refused."""
+        counters = asdict(self._table.counters())
+        return {"sources": [asdict(source.status()) for source in self._sources.signals], "table": counters}
 
     def _camera_status(self) -> dict[str, Any]:
         frames = {} if self.parts.assembler is None else self.parts.assembler.counters()
@@ -312,13 +319,6 @@ def _open_telemetry(address: str | None) -> TelemetryPublisher | None:
         return TelemetryPublisher(address)
     except zmq.ZMQError as error:
         raise StartError(f"health.telemetry {address!r} cannot be bound: {error}") from error
-
-
-def _model(network: Any) -> dict[str, str] | None:
-    if network is None:
-        return None
-    said = network.description
-    return {"name": said.name, "backend": said.backend, "precision": said.precision, "sha256": said.sha256}
 
 
 def _listed(firing: Firing) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from tiny_drive import CAMERAS, DURATION_S, FIRINGS, write_tiny_drive
 
 from replay.report import ReplayResult
 from replay.session import ReplayError, ReplayRequest, replay_drive
-from runtime.composition import BUNDLED_MODELS
+from runtime.config.rig_config import BUNDLED_MODELS
 from runtime.formats.documents import DocumentError
 from runtime.recording.verify import verify_clip
 
