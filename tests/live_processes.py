@@ -49,6 +49,7 @@ class Command:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "runtime.cli", *arguments],
                 cwd=REPOSITORY, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
+                start_new_session=True,
             )  # fmt: skip
 
     def wait(self) -> int:

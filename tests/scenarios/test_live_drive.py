@@ -137,8 +137,10 @@ def test_sigterm_seals_what_is_in_flight(daemon: MakeDaemon, tiny_drive: Path, t
     vehicle.wait_for("runtime", lambda status: "takeover" in rules_of(status), "the firing")
     assert vehicle.sealed_clips == []
     pids = vehicle.pids
-    # Twice, as a service manager that signals the whole group does: the second must not cut the first one short.
-    os.kill(command.process.pid, signal.SIGTERM)
+    # To the whole group and again to the process, as terminals and service managers do: the children still leave in
+    # order, and the second signal does not cut the first one short.
+    os.killpg(command.process.pid, signal.SIGTERM)
+    wait_for(lambda: "closing history" in (vehicle.folder / "state" / "logs" / "runtime.log").read_text(), "the end")
     assert command.stop() == 0
     assert not any(is_alive(pid) for pid in pids.values())
     assert len(vehicle.sealed_clips) == 1

@@ -22,10 +22,12 @@ from triggers.evaluation.signal_values import CONVERTERS, Converter
 from triggers.evaluation.temporal_steps import TEMPORAL_STEPS, Temporal, Tick
 from triggers.evaluation.track_history import TRACK_HISTORIES, TrackHistory
 from triggers.evaluation.track_steps import (
-    COLUMN_STEPS,
     QUANTIFIER_STEPS,
+    TRUTH_STEPS,
+    VALUE_STEPS,
     column_step,
     membership_column_step,
+    pair,
     quantifier_step,
     scalar_step,
 )
@@ -239,16 +241,18 @@ class Program:
             length_ns = round((node.parameter or 0.0) * NANOSECONDS_PER_SECOND)
             self._track_steps.append(self._history_step(out, TRACK_HISTORIES[node.name](length_ns)))
         elif isinstance(node, Operation):
-            kind = next((operand.type for operand in node.operands if operand.reads_tracks), Type.NUMBER)
+            types = [operand.type for operand in reversed(node.operands)]  # of an `if`, the condition stands first
+            kind = next((each for each in types if each is not Type.ANY), Type.NUMBER)
             operands = tuple(self._column(operand, kind) for operand in node.operands)
-            self._track_steps.append(COLUMN_STEPS[node.name](self._slots, out, operands))
+            steps = TRUTH_STEPS if kind is Type.BOOLEAN else VALUE_STEPS
+            self._track_steps.append(steps[node.name](self._slots, out, operands))
         return out
 
     def _history_step(self, out: int, history: TrackHistory) -> Step:
         slots, table = self._slots, self.table
 
         def step() -> None:
-            slots[out] = history.update(table)
+            slots[out] = pair(history.update(table))
 
         return step
 
@@ -260,7 +264,11 @@ class Program:
         if operand.key not in self._column_of:
             out = self._column_of[operand.key] = self._new_slot()
             kind = operand.type if operand.type is not Type.ANY else kind
-            self._track_steps.append(scalar_step(self._slots, out, slot, self.table, kind))
+            step = scalar_step(self._slots, out, slot, self.table, kind)
+            if isinstance(operand, Constant):
+                step()  # once and for all
+            else:
+                self._track_steps.append(step)
         return self._column_of[operand.key]
 
     def _in_column(self, value: bool | float | str) -> float | int:

@@ -320,7 +320,7 @@ class _Checker:
         return 1.0
 
     def _unknown_function(self, node: ast.Call, expected: Type) -> Expression:
-        name = ast.unparse(node.func) if isinstance(node.func, (ast.Name, ast.Attribute)) else None
+        name = node.func.id if isinstance(node.func, ast.Name) else None
         if name is None:
             return self._wrong(node, "only named functions can be called", "write name(…)", expected)
         known = {*vocabulary.FUNCTIONS, *vocabulary.QUANTIFIERS, *vocabulary.TRACK_FUNCTIONS}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from runtime.messages import CaptureWindow, Priority
-from triggers.language.expressions import Expression, TrackField, signals_read, walk
+from triggers.language.expressions import QUANTIFIERS, Expression, Operation, SignalRead, TrackField, signals_read
+from triggers.rules.applicability import missing_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +56,40 @@ class RuleSet:
         text = "\n".join(f"{rule.name} {rule.version}" for rule in sorted(self.rules, key=lambda rule: rule.name))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def not_applicable(self, heads: Iterable[str], has_cameras: bool) -> dict[str, str]:
-        """Rules that cannot fire with these heads (`heads.<name>`) and cameras, with the reason of each."""
+    def not_applicable(
+        self, heads: Iterable[str], has_cameras: bool, signals: Iterable[str] | None = None
+    ) -> dict[str, str]:
+        """Rules that can never fire here, with what each lacks.
+
+        `heads` are the scalars that the model publishes (`heads.<name>`), and `predicted_speed_mps` if it predicts
+        speeds of tracks. `signals` are the names that the sources can give, where that is known.
+        """
         available = set(heads)
-        reasons = {}
-        for rule in self.rules:
-            lacking = [name for name in rule.signals if name.startswith("heads.") and name[6:] not in available]
-            fields = {node.name for node in walk(rule.when) if isinstance(node, TrackField)}
-            reads_tracks = any(node.reads_tracks for node in walk(rule.when))
-            if lacking:
-                reasons[rule.name] = f"the model has no {', '.join(lacking)}"
-            elif "predicted_speed_mps" in fields and "predicted_speed_mps" not in available:
-                reasons[rule.name] = "the model predicts no speeds of tracks"
-            elif reads_tracks and not has_cameras:
-                reasons[rule.name] = "there are no cameras to track in"
-        return reasons
+        sources = None if signals is None else set(signals)
+
+        def is_missing(node: Expression) -> bool:
+            if isinstance(node, SignalRead) and node.name.startswith("heads."):
+                return node.name.partition(".")[2] not in available
+            if isinstance(node, SignalRead):
+                return sources is not None and node.name not in sources
+            if isinstance(node, TrackField):
+                return node.name == "predicted_speed_mps" and node.name not in available
+            return isinstance(node, Operation) and node.name in QUANTIFIERS and not has_cameras
+
+        lacking = {rule.name: missing_words(rule.when, is_missing) for rule in self.rules}
+        return {name: _reason(words) for name, words in lacking.items() if words}
+
+
+def _reason(words: Sequence[str]) -> str:
+    reasons = []
+    heads = [word for word in words if word.startswith("heads.")]
+    signals = [word for word in words if "." in word and word not in heads]
+    if heads:
+        reasons.append(f"the model has no {', '.join(heads)}")
+    if "predicted_speed_mps" in words:
+        reasons.append("the model predicts no speeds of tracks")
+    if signals:
+        reasons.append(f"no source gives {', '.join(signals)}")
+    if not QUANTIFIERS.isdisjoint(words):
+        reasons.append("there are no cameras to track in")
+    return "; ".join(reasons)
