@@ -8,7 +8,8 @@ from pathlib import Path
 from runtime.messages import SignalSample, SignalValue, Track
 from triggers import RuleEngine, load_rules
 from triggers.evaluation.program import Program
-from triggers.language.checking import Scope, check
+from triggers.language.checking import check
+from triggers.language.scope import Scope
 from triggers.language.types import Type, Value
 
 MILLISECOND = 1_000_000

@@ -7,8 +7,10 @@ import math
 import pytest
 from rule_ticks import make_track, value_of
 
-from triggers.language.checking import CheckError, Scope, TextMistake, check
+from triggers.language.checking import check
 from triggers.language.expressions import signals_read
+from triggers.language.mistakes import CheckError, TextMistake
+from triggers.language.scope import Scope
 from triggers.language.types import Type
 
 

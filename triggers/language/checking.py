@@ -8,63 +8,23 @@ recursion, so that a hostile text is refused at once.
 from __future__ import annotations
 
 import ast
-import io
 import math
-import tokenize
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from runtime.formats.documents import suggest
 from triggers.language import expressions, vocabulary
 from triggers.language.expressions import Constant, Expression, Operation, SignalRead
+from triggers.language.mistakes import LANGUAGE_HINT, CheckError, TextMistake, describe, type_fix
+from triggers.language.scope import Scope
+from triggers.language.source import dotted_name, parse
 from triggers.language.types import Type
 
 NUMBER, BOOLEAN, TEXT, ANY = Type.NUMBER, Type.BOOLEAN, Type.TEXT, Type.ANY
 
 
-@dataclass(frozen=True, slots=True)
-class TextMistake:
-    """What is wrong, `offset` characters into the text."""
-
-    offset: int
-    message: str
-    value: str
-    fix: str
-
-
-class CheckError(ValueError):
-    """The text is not an expression of the language."""
-
-    def __init__(self, mistakes: list[TextMistake]) -> None:
-        super().__init__("; ".join(mistake.message for mistake in mistakes))
-        self.mistakes = mistakes
-
-
-@dataclass
-class Scope:
-    """What names mean in one rule. `signal_types` learns the types of undeclared signals from their use."""
-
-    declared: Mapping[str, Type] = field(default_factory=dict)
-    lets: dict[str, Expression] = field(default_factory=dict)
-    signal_types: dict[str, Type] = field(default_factory=dict)
-
-    def signal_type(self, name: str) -> Type | None:
-        """The type of a signal, ANY while nothing says what it is, None when there is no such signal."""
-        for table in (self.signal_types, self.declared, vocabulary.SIGNALS):
-            if name in table and table[name] is not ANY:
-                return table[name]
-        namespace = name.partition(".")[0]
-        is_known = name in self.declared or name in vocabulary.SIGNALS or namespace in vocabulary.OPEN_NAMESPACES
-        return ANY if is_known else None
-
-    def signal_names(self) -> set[str]:
-        """Every signal that may be named."""
-        return {*self.declared, *vocabulary.SIGNALS}
-
-
 def check(text: str, scope: Scope, expected: Type) -> Expression:
     """Parse and check `text`. Raises CheckError with every mistake."""
-    tree, shift = _parse(text)
+    tree, shift = parse(text)
     checker = _Checker(text, shift, scope)
     checker.check(tree, expected)  # learns the types of signals that nothing declares
     if checker.mistakes:
@@ -73,39 +33,6 @@ def check(text: str, scope: Scope, expected: Type) -> Expression:
     if checker.mistakes:
         raise CheckError(checker.mistakes)
     return result
-
-
-def _parse(text: str) -> tuple[ast.expr, int]:
-    if len(text) > vocabulary.MAX_TEXT_LENGTH:
-        limit = vocabulary.MAX_TEXT_LENGTH
-        raise CheckError(
-            [TextMistake(0, f"is longer than {limit} characters", text[:40] + "…", "use `let` or two rules")]
-        )
-    one_line = text.replace("\n", " ").replace("\r", " ").replace("\t", " ")
-    shift = len(one_line) - len(one_line.lstrip())
-    if not one_line.strip():
-        raise CheckError([TextMistake(0, "is empty", "", "write a condition such as vehicle.speed_mps > 3")])
-    _refuse_comments(one_line[shift:], shift)
-    try:
-        return ast.parse(one_line[shift:], mode="eval").body, shift
-    except SyntaxError as error:
-        offset = min(shift + max((error.offset or 1) - 1, 0), len(text))
-        shown = text[offset : offset + 20].strip() or text[-20:]
-        fix = "compare with '=='" if "=" in shown[:2] else "check quotes, brackets and operators here"
-        raise CheckError([TextMistake(offset, f"is not an expression: {error.msg}", shown, fix)]) from error
-    except (RecursionError, MemoryError, ValueError) as error:
-        raise CheckError([TextMistake(0, "is nested too deeply to read", text[:40], "split it with `let`")]) from error
-
-
-def _refuse_comments(text: str, shift: int) -> None:
-    """A `#` would silently end the condition, since its lines are joined."""
-    try:
-        for token in tokenize.generate_tokens(io.StringIO(text).readline):
-            if token.type == tokenize.COMMENT:
-                fix = "put the comment on a line of its own above the key"
-                raise CheckError([TextMistake(shift + token.start[1], "has a comment inside", token.string[:40], fix)])
-    except (tokenize.TokenError, SyntaxError):
-        return  # ast.parse says what is wrong
 
 
 class _Checker:
@@ -129,9 +56,7 @@ class _Checker:
         try:
             handler = _HANDLERS.get(type(node))
             if handler is None:
-                return self._wrong(
-                    node, f"{_describe(node)} is not part of the rule language", _LANGUAGE_HINT, expected
-                )
+                return self._wrong(node, f"{describe(node)} is not part of the rule language", LANGUAGE_HINT, expected)
             return self._require(node, handler(self, node, expected), expected)
         finally:
             self._depth -= 1
@@ -170,7 +95,7 @@ class _Checker:
         return expressions.track_field(node.id, vocabulary.TRACK_FIELDS[node.id])
 
     def _attribute(self, node: ast.Attribute, expected: Type) -> Expression:
-        name = _dotted(node)
+        name = dotted_name(node)
         if name is None:
             return self._wrong(node, "only signals have dots in their names", "write namespace.signal_name", expected)
         signal_type = self.scope.signal_type(name)
@@ -205,7 +130,7 @@ class _Checker:
     def _binary(self, node: ast.BinOp, expected: Type) -> Expression:
         name = vocabulary.ARITHMETIC.get(type(node.op).__name__)
         if name is None:
-            fix = "write and, or" if isinstance(node.op, (ast.BitAnd, ast.BitOr)) else _LANGUAGE_HINT
+            fix = "write and, or" if isinstance(node.op, (ast.BitAnd, ast.BitOr)) else LANGUAGE_HINT
             return self._wrong(node, "bit operators are not part of the rule language", fix, expected)
         return expressions.operation(name, NUMBER, (self.check(node.left, NUMBER), self.check(node.right, NUMBER)))
 
@@ -338,7 +263,7 @@ class _Checker:
             self._settle(found, expected)  # so that the second pass finds it typed
             return found
         message = f"is {found.type.value}, but {expected.value} is needed here"
-        return self._wrong(node, message, _type_fix(found.type, expected), expected)
+        return self._wrong(node, message, type_fix(found.type, expected), expected)
 
     def _settle(self, found: Expression, expected: Type) -> None:
         """Every signal that gives `found` its type is of the `expected` one."""
@@ -380,8 +305,6 @@ class _Checker:
         return "write a signal, a number or text in quotes"
 
 
-_LANGUAGE_HINT = "use signals, numbers, text, + - * / // % **, comparisons, and or not in, if else, and functions"
-
 _HANDLERS: Mapping[type[ast.expr], Callable[..., Expression]] = {
     ast.Constant: _Checker._constant,
     ast.Name: _Checker._name,
@@ -393,42 +316,3 @@ _HANDLERS: Mapping[type[ast.expr], Callable[..., Expression]] = {
     ast.IfExp: _Checker._conditional,
     ast.Call: _Checker._call,
 }
-
-
-def _dotted(node: ast.Attribute) -> str | None:
-    parts = [node.attr]
-    inner: ast.expr = node.value
-    while isinstance(inner, ast.Attribute):
-        parts.append(inner.attr)
-        inner = inner.value
-    return ".".join([inner.id, *reversed(parts)]) if isinstance(inner, ast.Name) else None
-
-
-def _describe(node: ast.expr) -> str:
-    names = {
-        ast.Lambda: "a lambda",
-        ast.ListComp: "a comprehension",
-        ast.GeneratorExp: "a comprehension",
-        ast.SetComp: "a comprehension",
-        ast.DictComp: "a comprehension",
-        ast.Subscript: "an index in [ ]",
-        ast.JoinedStr: "an f-string",
-        ast.NamedExpr: "':='",
-        ast.List: "a list",
-        ast.Tuple: "a list (outside 'in')",
-        ast.Dict: "a dictionary",
-        ast.Set: "a set",
-        ast.Starred: "'*'",
-        ast.Await: "await",
-    }
-    return names.get(type(node), f"{type(node).__name__}")
-
-
-def _type_fix(found: Type, expected: Type) -> str:
-    if (found, expected) == (NUMBER, BOOLEAN):
-        return "compare it with something, such as > 0"
-    if (found, expected) == (BOOLEAN, NUMBER):
-        return "write it alone, or (1 if … else 0) to count it"
-    if TEXT in (found, expected):
-        return "compare text with text in quotes, numbers with numbers"
-    return f"write {expected.value}"

@@ -1,4 +1,4 @@
-"""Whether a rule can fire at all on this vehicle, found before it runs: a rule that never can is named, not left silent.
+"""Whether a rule can fire at all on this vehicle, found before it runs: one that never can is named, not left silent.
 
 Every part of a condition has a set of outcomes that it can still have when certain signals, heads and track fields
 are missing and therefore always unknown: `true`, `false` and, for numbers and text, `value`. An empty set is always

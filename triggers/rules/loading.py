@@ -10,8 +10,10 @@ from pathlib import Path
 
 from runtime.formats.documents import Document, DocumentError, Problem, load_document, validate
 from runtime.messages import CaptureWindow
-from triggers.language.checking import CheckError, Scope, TextMistake, check
+from triggers.language.checking import check
 from triggers.language.expressions import Expression
+from triggers.language.mistakes import CheckError, TextMistake
+from triggers.language.scope import Scope
 from triggers.language.types import Type
 from triggers.rules.format import RuleFile, RuleSection
 from triggers.rules.places import place_in_value
