@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from calibration.int8.graph import Graph
 from calibration.int8.plan import QuantizationPlan
@@ -146,10 +146,12 @@ def _assemble(graph: Graph, emitter: _Emitter) -> ModelProto:
     read = {name for node in nodes for name in node.input} | graph.outputs
     constants = [tensor for tensor in model.graph.initializer if tensor.name in read]
     constants += [numpy_helper.from_array(np.asarray(value), name) for name, value in emitter.constants.items()]
-    for existing, fresh in ((model.graph.node, nodes), (model.graph.initializer, constants)):
-        copies = [type(item).FromString(item.SerializeToString()) for item in fresh]
-        del existing[:]
-        existing.extend(copies)
+    node_copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    constant_copies = [TensorProto.FromString(tensor.SerializeToString()) for tensor in constants]
+    del model.graph.node[:]
+    model.graph.node.extend(node_copies)
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(constant_copies)
     del model.graph.value_info[:]
     model.doc_string = "INT8 (QDQ) for ONNX Runtime on CPUs; emitted by shadowrig calibrate int8"
     return model

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from foxglove_schemas_protobuf.CameraCalibration_pb2 import CameraCalibration
 from foxglove_schemas_protobuf.CompressedVideo_pb2 import CompressedVideo
 from foxglove_schemas_protobuf.ImageAnnotations_pb2 import ImageAnnotations
 from foxglove_schemas_protobuf.Log_pb2 import Log
 from foxglove_schemas_protobuf.PointsAnnotation_pb2 import PointsAnnotation
-from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from runtime.formats.bitstream import is_key_access_unit
 from runtime.messages import NANOSECONDS_PER_SECOND, PASS_THROUGH_CODECS, Packet, Track
@@ -171,7 +172,14 @@ def encode_log(time_ns: int, level: str, name: str, message: str) -> bytes:
     return bytes(log.SerializeToString())
 
 
-def _stamp(message: Message, time_ns: int) -> None:
+class _Stamped(Protocol):
+    """A message with a `timestamp` field."""
+
+    @property
+    def timestamp(self) -> Timestamp: ...
+
+
+def _stamp(message: _Stamped, time_ns: int) -> None:
     seconds, nanos = divmod(time_ns, NANOSECONDS_PER_SECOND)
     message.timestamp.seconds = seconds
     message.timestamp.nanos = nanos

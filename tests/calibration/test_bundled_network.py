@@ -55,8 +55,8 @@ def test_int8_costs_at_most_two_points_of_any_stated_metric(bundle: ModelBundle)
 
 
 def test_curvature_and_lead_distance_have_learned_more_than_the_median(bundle: ModelBundle) -> None:
-    # Acceleration is not among them: it depends on closing speeds, which a single moment does not show, and on held-out
-    # seeds this network's is no better than a constant. The card says so.
+    # Acceleration is not among them: these weights saw labels with stronger braking than today's renderer gives, and on
+    # its held-out seeds they are no better than a constant. The card says so.
     shares = {"curvature_mae_1pm": 0.7, "lead_distance_mae_m": 0.4}
     metrics = bundle.manifest.metrics
     for name, share in shares.items():
