@@ -55,13 +55,11 @@ class HilResult:
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
     firings: Counter[str] = field(default_factory=Counter)
     camera_errors: dict[str, str] = field(default_factory=dict)
+    listened: bool = True  # False: no results address was given, so nothing is known of what the daemon saw
 
     def to_json(self) -> dict[str, Any]:
-        """`{"drive","seconds","frames":{camera:{"sent","seen","lost"}},"latency_ms",...}`."""
-        frames = {
-            camera: {"sent": sent, "seen": self.frames_seen[camera], "lost": sent - self.frames_seen[camera]}
-            for camera, sent in self.frames_sent.items()
-        }
+        """`{"drive","seconds","frames":{camera:{"sent","seen","lost"}},"latency_ms",...}`; "sent" alone if unheard."""
+        frames = {camera: self._counts(camera) for camera in self.frames_sent}
         return {
             "drive": self.drive,
             "seconds": round(self.seconds, 3),
@@ -73,6 +71,10 @@ class HilResult:
             "firings": dict(self.firings),
             "camera_errors": dict(self.camera_errors),
         }
+
+    def _counts(self, camera: str) -> dict[str, int]:
+        sent, seen = self.frames_sent[camera], self.frames_seen[camera]
+        return {"sent": sent, "seen": seen, "lost": sent - seen} if self.listened else {"sent": sent}
 
 
 def play_hil(
@@ -107,7 +109,7 @@ class _Bench:
         self._outstanding: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
         self._streams: dict[str, StreamInfo] = {}
-        self.result = HilResult(drive.name, 0.0)
+        self.result = HilResult(drive.name, 0.0, listened=results_address is not None)
 
     def _socket(self, kind: int, address: str, *, bind: bool) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)

@@ -45,7 +45,7 @@ def run_play(options: argparse.Namespace) -> int:
         write_json(options.json, facts)
     if options.json != "-":
         for camera, counts in facts["frames"].items():
-            print(f"{camera:12}  sent {counts['sent']:6}  seen {counts['seen']:6}  lost {counts['lost']:6}")
+            print(f"{camera:12}  " + "  ".join(f"{name} {count:6}" for name, count in counts.items()))
         latency = facts["latency_ms"]
         if latency["count"]:
             figures = (f"{key} {latency[key]:.1f} ms" for key in ("p50", "p99", "p99_9", "max"))
