@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import cast
 
 import numpy as np
@@ -93,8 +94,8 @@ class Program:
         if not self._has_tracks:
             return None
         truth = np.broadcast_to(self._slots[self._condition_of[quantifier.key]], len(self.table.tracks))
-        matching = [track for track, held in zip(self.table.tracks, truth, strict=True) if held == TRUE]
-        return max(matching, key=lambda track: track.score, default=None)
+        matching = [self.table.tracks[row] for row in np.flatnonzero(truth == TRUE).tolist()]
+        return max(matching, key=attrgetter("score"), default=None)
 
     @property
     def retained_entries(self) -> int:

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from triggers.evaluation.track_table import CAPACITY, UNKNOWN_CODE, FloatColumn, TrackTable
+from triggers.evaluation.track_table import CAPACITY, FloatColumn, TrackTable
 from triggers.evaluation.track_windows import PlaceMinima, PlaceTotals
 
 
@@ -49,18 +49,12 @@ class Flips:
     def __init__(self, length_ns: int, field: str) -> None:
         self._field = field
         self._totals = PlaceTotals(length_ns)
-        self._last = np.full(CAPACITY, UNKNOWN_CODE, np.int32)
 
     def update(self, table: TrackTable) -> FloatColumn:
         """See TrackHistory."""
         if table.new_places:
             self._totals.wipe(table.new_places)
-            self._last[table.new_places] = UNKNOWN_CODE
-        now: NDArray[np.int32] = table.column(self._field).astype(np.int32)
-        before = self._last[table.places]
-        has_flipped = (now != before) & (now != UNKNOWN_CODE) & (before != UNKNOWN_CODE)
-        self._last[table.places] = np.where(now == UNKNOWN_CODE, before, now)
-        self._totals.add(table.time_ns, table.places, has_flipped)
+        self._totals.add(table.time_ns, table.flipped_places(self._field), 1.0)
         return self._totals.totals[table.places]
 
 

@@ -53,6 +53,9 @@ class TrackTable:
         self.places: NDArray[np.intp] = np.zeros(0, np.intp)
         self.new_places: list[int] = []
         self.since_ns: NDArray[np.int64] = np.zeros(CAPACITY, np.int64)  # by place: the tick that first listed it
+        self._columns: dict[str, NDArray[Any]] = {}  # of this tick
+        self._flipped_places: dict[str, NDArray[np.intp]] = {}  # of this tick
+        self._last_codes: dict[str, NDArray[np.int32]] = {}  # by field and place, where it was last known
         self._keeps_history = keeps_history
         self._place_of: dict[tuple[str, int], int] = {}
         self._free = list(range(CAPACITY - 1, -1, -1))
@@ -62,6 +65,8 @@ class TrackTable:
         self.refused += max(len(tracks) - CAPACITY, 0)
         self.tracks = tracks if len(tracks) <= CAPACITY else tracks[:CAPACITY]
         self.time_ns = time_ns
+        self._columns.clear()
+        self._flipped_places.clear()
         if self.tracks:
             self.boxes = np.array([track.box_px for track in self.tracks], np.float64)
         if self._keeps_history:
@@ -94,6 +99,22 @@ class TrackTable:
 
     def column(self, name: str) -> NDArray[Any]:
         """The column of a track field, by its name in the language."""
+        if name not in self._columns:
+            self._columns[name] = self._read_column(name)
+        return self._columns[name]
+
+    def flipped_places(self, name: str) -> NDArray[np.intp]:
+        """Places whose track has another value of a text or truth field than when it was last known."""
+        if name not in self._flipped_places:
+            last = self._last_codes.setdefault(name, np.full(CAPACITY, UNKNOWN_CODE, np.int32))
+            last[self.new_places] = UNKNOWN_CODE
+            now, before = self.column(name).astype(np.int32), last[self.places]
+            is_known = now != UNKNOWN_CODE
+            self._flipped_places[name] = self.places[is_known & (now != before) & (before != UNKNOWN_CODE)]
+            last[self.places[is_known]] = now[is_known]
+        return self._flipped_places[name]
+
+    def _read_column(self, name: str) -> NDArray[Any]:
         derived = _DERIVED.get(name)
         if derived is not None:
             return derived(self)

@@ -34,12 +34,13 @@ class PlaceTotals:
         self._rows[:, places] = 0
         self.totals[places] = 0
 
-    def add(self, time_ns: int, places: NDArray[np.intp], values: NDArray[Any]) -> None:
-        """Add one value to each of `places` at this tick, and let old ones leave."""
+    def add(self, time_ns: int, places: NDArray[np.intp], values: NDArray[Any] | float) -> None:
+        """Add a value to each of `places` at this tick, and let old ones leave."""
         self._leave(time_ns - self._length_ns)
         row = self._row(time_ns)
-        self._rows[row, places] += values
-        self.totals[places] += values
+        if places.size:
+            self._rows[row, places] += values
+            self.totals[places] += values
 
     def _row(self, time_ns: int) -> int:
         newest = (self._oldest + self._count - 1) % MAX_ROWS
