@@ -165,7 +165,47 @@ class Track:
     speed_mps: float | None = None  # over ground
     bearing_deg: float | None = None  # 0 ahead, left positive
     lane: str | None = None  # "ego", "left", "right", "other"
-    predicted_speed_mps: float | None = None
+    predicted_speed_mps: float | None = None  # what the network says of this object, besides where it is
+    predicted_distance_m: float | None = None  # from a depth head; `distance_m` is from the box and the ground
+    closing_speed_mps: float | None = None  # how fast the distance shrinks; negative while it grows
+    lateral_speed_mps: float | None = None  # over ground, across the car's heading; to the left is positive
+    #: Other cameras whose image holds this object's place on the road, and how many of these follow an object there.
+    overlapping_cameras: int | None = None
+    confirming_cameras: int | None = None
+    #: By how much the bearings of this camera and the nearest confirming one differ: left of it is positive.
+    confirming_gap_deg: float | None = None
+
+
+@dataclass(slots=True)
+class ControllerObject:
+    """One entry of the active controller's own object list, for controllers that publish one."""
+
+    object_id: int
+    class_name: str
+    score: float | None = None
+    first_seen_ns: int | None = None
+    distance_m: float | None = None
+    lateral_m: float | None = None  # left of the car is positive
+    speed_mps: float | None = None  # over ground
+    closing_speed_mps: float | None = None
+    bearing_deg: float | None = None  # 0 ahead, left positive
+    lane: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CameraView:
+    """How one camera stands at a tick: its health and what its image is like. None: no image on this tick."""
+
+    camera: str
+    state: str  # "ok", or the fault: "frozen", "dropping", "corrupt", "ended", "failed", "late", ...
+    is_missing: bool  # no frame on this tick
+    latency_ms: float | None = None  # from capture until the tick took the frame
+    luma: float | None = None  # mean brightness, 0..255
+    luma_std: float | None = None  # contrast, 0..128
+    dark_share: float | None = None  # of pixels darker than 16
+    bright_share: float | None = None  # of pixels brighter than 240
+    sharpness: float | None = None  # variance of the Laplacian at the network's image size
+    misalignment_deg: float | None = None  # slow mean of `confirming_gap_deg` over this camera's tracks
 
 
 @dataclass(slots=True)
@@ -201,6 +241,11 @@ class Firing:
     priority: Priority
     capture: CaptureWindow
     sample_probability: float = 1.0
+    score: float | None = None  # the rule's `score` at this moment: what a value-ranked budget chose by
+    campaign: str = ""  # "name@version" of the campaign that brought the rule; empty: the vehicle's own rules
+    #: Events of this rule so far, this one included, by what became of them ("kept", "cooldown", "sample", "budget",
+    #: "score", "campaign", "disk", "history"): with them the clips alone give unbiased rates.
+    tally: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
