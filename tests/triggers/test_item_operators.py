@@ -163,7 +163,10 @@ def camera(name: str, **fields: object) -> CameraView:
 
 
 def test_cameras_and_controller_objects_are_followed_by_their_own_names() -> None:
-    dark, near = "any_camera(luma < lag(luma, 0.1) - 60)", 'any_object(class_name == "car" and rate(distance_m, 0.1) < -8)'
+    dark, near = (
+        "any_camera(luma < lag(luma, 0.1) - 60)",
+        'any_object(class_name == "car" and rate(distance_m, 0.1) < -8)',
+    )
     expressions = [check(text, Scope(), Type.BOOLEAN) for text in (dark, near)]
     program = Program(expressions, 0, {})
     found = []

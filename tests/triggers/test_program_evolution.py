@@ -38,9 +38,7 @@ TICK = st.fixed_dictionaries(
         "x": st.one_of(st.integers(-9, 9).map(float), st.none()),
         "tracks": st.one_of(
             st.none(),
-            st.lists(
-                st.tuples(st.integers(0, 4), st.integers(-50, 50), st.booleans()), unique_by=lambda each: each[0]
-            ),
+            st.lists(st.tuples(st.integers(0, 4), st.integers(-50, 50), st.booleans()), unique_by=lambda each: each[0]),
         ),
     }
 )
@@ -98,7 +96,9 @@ def test_building_another_program_changes_nothing_that_the_running_one_says() ->
         number = 0
         while not done.is_set():
             number += 1
-            program.evolve(expressions_of([*TEXTS[::2], f"any_track(class_name == 'c{number}' or speed_mps > {number})"]))
+            program.evolve(
+                expressions_of([*TEXTS[::2], f"any_track(class_name == 'c{number}' or speed_mps > {number})"])
+            )
 
     thread = threading.Thread(target=build)
     thread.start()

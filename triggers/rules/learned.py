@@ -19,7 +19,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from runtime.formats.documents import Document, DocumentError, load_document, validate
-from triggers.rules.format import MAX_VECTOR, QuerySection
+from triggers.rules.format import MAX_VECTOR, Component, QuerySection
 
 MAX_CLASSIFIER_BYTES = 64 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
@@ -49,7 +49,7 @@ class QueryFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    embedding: tuple[float, ...] = Field(min_length=1, max_length=MAX_VECTOR)
+    embedding: tuple[Component, ...] = Field(min_length=1, max_length=MAX_VECTOR)
     model: str = Field(min_length=1, max_length=64)
     model_sha256: str | None = Field(default=None, max_length=64)
     camera: str | None = Field(default=None, min_length=1, max_length=64)
@@ -65,7 +65,7 @@ def read_query(document: Document, name: str, section: QuerySection) -> Embeddin
         file = validate(load_document(_beside(document, where, section.file or "")), QueryFile)
         query = EmbeddingQuery(name, file.embedding, file.model, file.camera)
     length = math.hypot(*query.vector)
-    if not (length > 1e-12 and math.isfinite(length)):
+    if length < 1e-12:
         fix = "take it from a clip again: it has no direction to compare"
         raise DocumentError([document.problem(where, f"the vector has the length {length:g}", fix)])
     return query

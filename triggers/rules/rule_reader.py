@@ -21,7 +21,7 @@ from triggers.rules.memory import MAX_WINDOW_BYTES, WindowBudget
 from triggers.rules.places import place_in_value
 from triggers.rules.rule import Budget, Rule
 
-MAX_PROBLEMS = 1000  # of one file
+MAX_PROBLEMS = 200  # of one file: nobody mends more at once, and each costs a search for what was meant
 #: What a firing tells beside its operands, where the condition asks about tracks.
 WITNESS_OPERANDS = ("track.camera", "track.class_name")
 
