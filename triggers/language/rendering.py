@@ -5,7 +5,7 @@ What comes out is a condition of the language again: checked anew it gives an eq
 
 from __future__ import annotations
 
-from triggers.language.expressions import Constant, Expression, Membership, Operation
+from triggers.language.expressions import Constant, Expression, Inside, Membership, Operation, SignalRead
 from triggers.language.types import Value
 
 _IF, _OR, _AND, _NOT, _COMPARISON, _SUM, _PRODUCT, _SIGN, _POWER, _ATOM = range(10)
@@ -41,7 +41,17 @@ def _render(node: Expression) -> tuple[str, int]:
         return f"{_inside(node.operands[0], _SUM)} in ({choices}{',' if len(node.choices) == 1 else ''})", _COMPARISON
     if isinstance(node, Operation):
         return _operation(node)
-    return str(getattr(node, "name", "?")), _ATOM
+    if isinstance(node, Inside):
+        return f"inside({literal(node.name)})", _ATOM
+    name = str(getattr(node, "name", "?"))
+    return _learned(name) if isinstance(node, SignalRead) else name, _ATOM
+
+
+def _learned(signal: str) -> str:
+    """Fleet queries and learned triggers are signals inside and calls in a text."""
+    namespace, _, name = signal.partition(".")
+    call = {"embedding": "embedding_distance", "classifier": "classifier"}.get(namespace)
+    return signal if call is None else f"{call}({literal(name)})"
 
 
 def _operation(node: Operation) -> tuple[str, int]:
