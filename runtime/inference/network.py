@@ -13,6 +13,7 @@ into the backend's ring with one row per batch row: camera `i` of the frameset h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from runtime.formats.image_spec import Geometry, ImageSpec
 from runtime.inference.backend import Backend, NetworkDescription, RawOutputs
 from runtime.inference.bundle import ModelBundle, load_bundle
+from runtime.inference.embedding import find_embedding
 from runtime.inference.heads import build_decoder
 from runtime.inference.heads.decoder import BatchLayout, BundleFitError, HeadResult, ObjectDepth, RowDetections
 from runtime.inference.heads.specification import HydraDetectionsHead, YoloxHead
@@ -46,6 +48,8 @@ class Network:
         tensors = backend.infer(_nothing(self.cameras, self.image_spec), None).tensors
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         self._decoders = [build_decoder(head, shapes, layout) for head in bundle.manifest.heads]
+        #: Where this network's embedding of a scene is; None when it has none.
+        self.embedding = find_embedding(bundle.manifest.name, bundle.manifest.heads, shapes, self._rig_layout(layout))
         self.class_names, self._first_class = _joined_classes(bundle)
         identity = self.image_spec.geometry(self.image_spec.width, self.image_spec.height)
         self._source_boxes = SourceBoxes(self.rows, layout.rows, identity)
@@ -75,6 +79,10 @@ class Network:
         network = Network(bundle, runner, layout, cameras)
         runner.warmup()
         return network
+
+    def _rig_layout(self, layout: BatchLayout) -> BatchLayout:
+        """`layout` with the cameras in the rig's order."""
+        return replace(layout, row_of_camera=dict(zip(self.cameras, self.rows, strict=True)))
 
     @property
     def description(self) -> NetworkDescription:

@@ -50,7 +50,7 @@ class DepthMap:
         scale = np.float32(self.head.scale)
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             metres = scale / values if self.head.quantity == "inverse_metres" else scale * values
-        return np.where((metres > 0.0) & (metres <= self.head.max_m), metres, np.float32(np.nan))
+        return np.asarray(np.where((metres > 0.0) & (metres <= self.head.max_m), metres, np.nan), np.float32)
 
 
 class DepthDecoder:
@@ -77,4 +77,4 @@ def _median(values: NDArray[np.float32]) -> NDArray[np.float32]:
     known = np.count_nonzero(np.isfinite(values), axis=1)
     ordered = np.sort(values, axis=1)  # NaN last
     middle = ordered[np.arange(values.shape[0]), np.maximum(known - 1, 0) // 2]
-    return np.where(2 * known >= values.shape[1], middle, np.float32(np.nan)).astype(np.float32)
+    return np.asarray(np.where(2 * known >= values.shape[1], middle, np.nan), np.float32)
