@@ -121,7 +121,6 @@ def test_score_and_quota_are_part_of_the_rule(tmp_path: Path) -> None:
     assert rule.campaign == ""
 
 
-def test_quota_may_go_by_a_signal_of_the_condition_or_by_the_track_it_is_true_for(tmp_path: Path) -> None:
-    for by in ("heads.weather", "track.class_name"):
-        when = "    when: any_track(visible) and heads.weather == 'rain'\n"
-        assert rule_of(tmp_path, f"{HEAD}{when}    budget: {{firings_per_hour: 3, by: {by}}}\n").budget.by == by
+def test_quota_may_go_by_a_signal_of_the_condition(tmp_path: Path) -> None:
+    when = "    when: heads.weather == 'rain'\n    budget: {firings_per_hour: 3, by: heads.weather}\n"
+    assert rule_of(tmp_path, HEAD + when).budget.by == "heads.weather"
