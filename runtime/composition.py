@@ -23,7 +23,7 @@ from runtime.config.rig_config import BUNDLED_MODELS, RULE_LIBRARY
 from runtime.controller_objects import ControllerObjects
 from runtime.formats.documents import DocumentError, Problem
 from runtime.formats.durable_files import sha256_of
-from runtime.formats.signal_names import BUTTONS, CANONICAL_SIGNALS, DEFAULT_TIMEOUT_S
+from runtime.formats.signal_names import BUTTONS, CANONICAL_SIGNALS, DEFAULT_TIMEOUT_S, RecordedKind
 from runtime.inference.backend import BackendError
 from runtime.inference.heads.decoder import BundleFitError
 from runtime.inference.network import Network
@@ -37,8 +37,16 @@ from runtime.signals.table import SignalTable
 from runtime.tick_health import TickHealth
 from runtime.version import package_version
 from triggers import RuleEngine, RuleSet, library_path, load_rules
+from triggers.language.types import Type
 
 Opened = TypeVar("Opened")
+
+_TYPE_OF_KIND: Mapping[RecordedKind, Type] = {
+    "boolean": Type.BOOLEAN,
+    "number": Type.NUMBER,
+    "text": Type.TEXT,
+    "any": Type.ANY,
+}
 
 
 class CompositionError(ValueError):
@@ -112,9 +120,13 @@ def open_network(choice: ModelChoice, cameras: Sequence[str]) -> Network:
         raise CompositionError(f"model {choice.bundle}: {error}") from error
 
 
-def open_rules(places: Sequence[str | Path]) -> RuleSet:
-    """Load rule files; `library` means the rules that come with the software. Raises DocumentError."""
-    return load_rules([library_path() if str(place) == RULE_LIBRARY else Path(place) for place in places])
+def open_rules(places: Sequence[str | Path], declared: Mapping[str, RecordedKind] | None = None) -> RuleSet:
+    """Load rule files; `library` means the rules that come with the software. Raises DocumentError.
+
+    `declared` are signals beyond the canonical ones: those of a configuration, or those that a drive holds.
+    """
+    types = {name: _TYPE_OF_KIND[kind] for name, kind in (declared or {}).items()}
+    return load_rules([library_path() if str(place) == RULE_LIBRARY else Path(place) for place in places], types)
 
 
 def open_signals(timeouts_s: Mapping[str, float], default_timeout_s: float = DEFAULT_TIMEOUT_S) -> SignalTable:

@@ -102,7 +102,7 @@ class LiveRuntime:
         self._shell = ProcessShell("runtime", self._directories.status, clock, config.health.progress_timeout_s)
         builder = SourceBuilder(clock)
         self._network = _open_network(config, builder.camera_names(config))
-        rules = open_rules(config.rules.files)
+        rules = open_rules(config.rules.files, config.signals.declared)
         rig = open_rig(config.rig)
         self._sources = builder.build(config)  # last: a recorded drive begins to play from here on
         self._watches = [CameraWatch(camera.name, camera.size, clock.now_ns()) for camera in self._sources.cameras]
