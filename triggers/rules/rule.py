@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runtime.messages import CaptureWindow, Priority
 from triggers.language.expressions import QUANTIFIERS, Expression, Operation, SignalRead, TrackField, signals_read
@@ -17,6 +17,15 @@ class Budget:
 
     firings_per_hour: int | None = None
     bytes_per_day: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignTerms:
+    """What a campaign's rules may cost together, and when they collect."""
+
+    budget: Budget
+    starts_wall_ns: int
+    expires_wall_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,7 @@ class Rule:
     sample: float
     rearm: str  # "edge": one firing while the condition stays true; "level": again whenever it has cooled
     version: str  # hash of the definition
+    campaign: str = ""  # "name@version" of the campaign that brought it; empty: the vehicle's own
 
     @property
     def signals(self) -> tuple[str, ...]:
@@ -49,6 +59,7 @@ class RuleSet:
     """The rules that run together; names are unique."""
 
     rules: tuple[Rule, ...]
+    terms: Mapping[str, CampaignTerms] = field(default_factory=dict)  # by Rule.campaign
 
     @property
     def fingerprint(self) -> str:
