@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runtime.messages import CaptureWindow, Priority
 from triggers.language.expressions import QUANTIFIERS, Expression, Operation, SignalRead, TrackField, signals_read
@@ -17,6 +17,16 @@ class Budget:
 
     firings_per_hour: int | None = None
     bytes_per_day: int | None = None
+    by: str | None = None  # an operand: each of its values has `firings_per_hour` for itself
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignTerms:
+    """What a campaign's rules share: one budget, and the time in which they collect."""
+
+    budget: Budget
+    starts_wall_ns: int
+    expires_wall_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,8 @@ class Rule:
     sample: float
     rearm: str  # "edge": one firing while the condition stays true; "level": again whenever it has cooled
     version: str  # hash of the definition
+    score: Expression | None = None  # under `bytes_per_day`, the best by this number are kept
+    campaign: str = ""  # "name@version" of the campaign that brought it
 
     @property
     def signals(self) -> tuple[str, ...]:
@@ -49,6 +61,7 @@ class RuleSet:
     """The rules that run together; names are unique."""
 
     rules: tuple[Rule, ...]
+    terms: Mapping[str, CampaignTerms] = field(default_factory=dict)  # by `Rule.campaign`
 
     @property
     def fingerprint(self) -> str:
