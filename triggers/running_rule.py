@@ -73,7 +73,10 @@ class RunningRule:
 
 
 def load(machine: RuleMachine, selection: RuleSelection, rule: Rule, saved: Mapping[str, Any]) -> None:
-    """Take over what `RunningRule.saved` gave. KeyError, TypeError, ValueError or AttributeError when it is not that."""
+    """Take over what `RunningRule.saved` gave.
+
+    KeyError, TypeError, ValueError or AttributeError when it is something else.
+    """
     is_same_rule = saved["version"] == rule.version
     cools_until_ns = None if saved["cools_until_ns"] is None else int(saved["cools_until_ns"])
     selection.load(saved, is_same_rule)
