@@ -37,6 +37,7 @@ from runtime.signals.table import SignalTable
 from runtime.tick_health import TickHealth
 from runtime.version import package_version
 from triggers import OPTIONAL_TRACK_FIELDS, Capabilities, RuleEngine, RuleSet, library_path, load_rules
+from triggers.engine import PreparedRules
 
 Opened = TypeVar("Opened")
 
@@ -89,6 +90,7 @@ class TickParts:
     views: CameraViews
     objects: ControllerObjects
     tick_health: TickHealth
+    capabilities: Capabilities
     #: Rules that cannot fire with this model and these cameras, with the reason of each.
     not_applicable: Mapping[str, str] = field(default_factory=dict)
 
@@ -159,8 +161,28 @@ def compose_tick(
     )
     lacking = rules.not_applicable(capabilities)
     return TickParts(
-        Pipeline(stages), grid, assembler, network, health, rules, engine, views, objects, tick_health, lacking
+        Pipeline(stages), grid, assembler, network, health, rules, engine, views, objects, tick_health, capabilities, lacking
     )
+
+
+@dataclass(frozen=True, slots=True)
+class RulesChange:
+    """Other rules for a running tick, built beside it: what is left to do is to put them in place."""
+
+    rules: RuleSet
+    prepared: PreparedRules
+    not_applicable: Mapping[str, str]
+
+
+def prepare_change(parts: TickParts, rules: RuleSet) -> RulesChange:
+    """Build what these rules need; changes nothing that runs. On any thread. Raises DocumentError."""
+    return RulesChange(rules, parts.engine.prepare(rules), rules.not_applicable(parts.capabilities))
+
+
+def apply_change(parts: TickParts, change: RulesChange) -> None:
+    """Put them in place, between two ticks. StaleRulesError when others were put in since they were prepared."""
+    parts.engine.swap(change.prepared)
+    parts.rules, parts.not_applicable = change.rules, change.not_applicable
 
 
 def published_scalars(network: Network) -> Sequence[str]:

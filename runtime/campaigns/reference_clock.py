@@ -1,7 +1,8 @@
 """Wall time that never goes back: what dates are judged by, whatever the vehicle's clock is set to.
 
-The latest time that was ever seen is kept on disk. A clock that was set back, or that starts at 1970 for want of a
-battery, then reads that time: an expired campaign stays expired, and a frozen repository looks as old as it is.
+The latest time that was ever seen is kept on disk, and goes on with the monotonic clock while a process lives. A clock
+that was set back, or that starts at 1970 for want of a battery, then reads that time: an expired campaign stays
+expired, and a frozen repository looks as old as it is.
 Running ahead cannot be told from the truth: a clock that was once set to a wrong future makes dates look passed
 until it comes, which stops campaigns and starts none.
 """
@@ -24,9 +25,13 @@ class ReferenceClock:
         self._path = path
         self._may_write = may_write
         self._latest_ns = self._written_ns = _read(path)
+        self._latest_at_ns: int | None = None  # on the monotonic clock
 
-    def judge(self, wall_ns: int) -> int:
-        """The time to judge dates by, now that the vehicle's clock says `wall_ns`. OSError when it cannot be kept."""
+    def judge(self, wall_ns: int, now_ns: int) -> int:
+        """The time to judge dates by, now that the vehicle's clocks say this. OSError when it cannot be kept."""
+        if self._latest_at_ns is not None:
+            self._latest_ns += max(0, now_ns - self._latest_at_ns)
+        self._latest_at_ns = now_ns
         if not self._may_write:
             self._latest_ns = max(self._latest_ns, _read(self._path))
         self._latest_ns = max(self._latest_ns, wall_ns)

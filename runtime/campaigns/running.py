@@ -1,6 +1,6 @@
 """What the runtime makes of the shelf: its own rules and those of the campaigns that collect now.
 
-    lineup = Lineups(shelf, own, vehicle, opens).compose(wall_ns)
+    lineup = Lineups(shelf, own, vehicle, opens).compose(wall_ns, now_ns)
 
 Looked at whenever the switch changes or a campaign begins or ends. Each campaign is opened from its verified files,
 hashed again; one that is damaged, expired, for another vehicle or does not fit is left out with the reason, and the
@@ -39,7 +39,7 @@ class Lineup:
     refused: dict[str, tuple[str, str]] = field(default_factory=dict)  # reason and detail, by label
     waiting: dict[str, str] = field(default_factory=dict)  # not refused, not yet running
     model: Path | None = None  # bundle of the one campaign that brings a model
-    next_change_wall_ns: int | None = None  # when one of them begins or ends
+    changes_in_ns: int | None = None  # until one of them begins or ends
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -63,9 +63,9 @@ class Lineups:
         """The network is chosen, with this campaign's bundle or the vehicle's own (None): it stays until the end."""
         self._model, self._opens, self._is_started = model, opens, True
 
-    def compose(self, wall_ns: int) -> Lineup:
+    def compose(self, wall_ns: int, now_ns: int) -> Lineup:
         """The lineup at this moment. Never raises for what is on the disk."""
-        now_ns = self._clock.judge(wall_ns)
+        judged_ns = self._clock.judge(wall_ns, now_ns)
         lineup = _Draft(self._own)
         try:
             active = self._shelf.active()
@@ -73,11 +73,11 @@ class Lineups:
             lineup.refused["active.json"] = (error.reason, error.detail)
             active = []
         for campaign in sorted(active, key=lambda campaign: campaign.current.name):
-            self._add(lineup, campaign, now_ns)
-        return lineup.done(now_ns)
+            self._add(lineup, campaign, judged_ns)
+        return lineup.done(judged_ns)
 
     def _add(self, lineup: _Draft, active: ActiveCampaign, now_ns: int) -> None:
-        """The current version, or the one before it."""
+        """The current version, or the one before it; an end that came is the end of both."""
         for stored in (active.current, active.previous):
             if stored is None:
                 continue
@@ -86,6 +86,8 @@ class Lineups:
                     return
             except CampaignRefusedError as error:
                 lineup.refused[stored.label] = (error.reason, error.detail)
+                if error.reason == "campaign_expired":
+                    return
 
     def _try(self, lineup: _Draft, stored: StoredCampaign, now_ns: int) -> bool:
         """True when this version is settled: it runs, or waits for its beginning. Raises why it is refused."""
@@ -137,5 +139,5 @@ class _Draft:
 
     def done(self, now_ns: int) -> Lineup:
         """As a value."""
-        following = min((edge for edge in self.edges if edge > now_ns), default=None)
+        following = min((edge - now_ns for edge in self.edges if edge > now_ns), default=None)
         return Lineup(self.rules, tuple(self.campaigns), self.refused, self.waiting, self.model, following)

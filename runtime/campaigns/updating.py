@@ -1,6 +1,6 @@
 """One look at the fleet's repository, on the vehicle: metadata, index, campaigns, checks, the switch.
 
-    outcome = CampaignUpdate(shelf, vehicle, root, check, settings).run(puller, wall_ns)
+    outcome = CampaignUpdate(shelf, vehicle, root, check, settings).run(puller, wall_ns, now_ns)
 
 1. `tuf.ngclient.Updater` walks root -> timestamp -> snapshot -> targets: signatures by threshold, expiry, rollback,
    lengths and hashes. Dates are judged twice: by python-tuf against the vehicle's clock, and here against the
@@ -107,11 +107,11 @@ class CampaignUpdate:
         self._clock = ReferenceClock(shelf.clock_path)
         self._refused: dict[tuple[str, ...], CampaignRefusedError] = {}
 
-    def run(self, puller: Puller, wall_ns: int) -> UpdateOutcome:
+    def run(self, puller: Puller, wall_ns: int, now_ns: int) -> UpdateOutcome:
         """Look once. Never raises for what the server, its files or the shelf hold; what was active stays then."""
         outcome = UpdateOutcome(wall_ns)
         try:
-            outcome.wall_ns = self._clock.judge(wall_ns)
+            outcome.wall_ns = self._clock.judge(wall_ns, now_ns)
             self._shelf.tidy()
             self._look(puller, outcome)
         except CampaignRefusedError as error:

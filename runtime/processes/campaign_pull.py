@@ -130,7 +130,7 @@ class CampaignPull:
 
     def _look(self) -> float:
         """Look once, and report; seconds until the next time."""
-        outcome = self._update.run(ExchangePuller(self._exchange), self._clock.wall_ns())
+        outcome = self._update.run(ExchangePuller(self._exchange), self._clock.wall_ns(), self._clock.now_ns())
         if self._stop.is_set():
             return 0.0
         for refused in outcome.refusals:

@@ -123,7 +123,7 @@ class Vehicle:
         )
 
     def look(self, puller, now: datetime) -> UpdateOutcome:
-        return self.update.run(puller, int(now.timestamp() * 1e9))
+        return self.update.run(puller, int(now.timestamp() * 1e9), 0)
 
     @property
     def active(self) -> list[str]:
