@@ -15,6 +15,7 @@ import numpy as np
 
 from runtime.camera_health import CameraHealthSignals
 from runtime.camera_views import CameraViews
+from runtime.capabilities import capabilities_of
 from runtime.capture.assembler import Assembler
 from runtime.capture.camera_watch import CameraWatch
 from runtime.capture.monitor import HealthMonitor
@@ -26,6 +27,7 @@ from runtime.formats.durable_files import sha256_of
 from runtime.formats.signal_names import BUTTONS, CANONICAL_SIGNALS, DEFAULT_TIMEOUT_S
 from runtime.inference.backend import BackendError
 from runtime.inference.heads.decoder import BundleFitError
+from runtime.inference.learned import NOVELTY, LearnedStage, LearnedTriggers
 from runtime.inference.network import Network
 from runtime.inference.tracking import Tracker
 from runtime.messages import NANOSECONDS_PER_SECOND, Frameset
@@ -36,7 +38,7 @@ from runtime.shadow.comparison import Comparator
 from runtime.signals.table import SignalTable
 from runtime.tick_health import TickHealth
 from runtime.version import package_version
-from triggers import OPTIONAL_TRACK_FIELDS, Capabilities, RuleEngine, RuleSet, library_path, load_rules
+from triggers import Capabilities, RuleEngine, RuleSet, library_path, load_rules
 from triggers.engine import PreparedRules
 
 Opened = TypeVar("Opened")
@@ -90,6 +92,7 @@ class TickParts:
     views: CameraViews
     objects: ControllerObjects
     tick_health: TickHealth
+    learned: LearnedStage
     capabilities: Capabilities
     #: Rules that cannot fire with this model and these cameras, with the reason of each.
     not_applicable: Mapping[str, str] = field(default_factory=dict)
@@ -139,7 +142,11 @@ def compose_tick(
     rate_hz: float,
     reference_camera: str | None,
 ) -> TickParts:
-    """The tick for these cameras. Without a network nothing is decoded and no framesets are made."""
+    """The tick for these cameras. Without a network nothing is decoded and no framesets are made.
+
+    Raises:
+        DocumentError: a query or classifier of the rules does not do for this network.
+    """
     cameras = tuple(watch.name for watch in watches)
     grid = InstantGrid(round(NANOSECONDS_PER_SECOND / rate_hz), reference_camera)
     assembler = Assembler(cameras, network.image_spec, grid) if network is not None and cameras else None
@@ -149,20 +156,20 @@ def compose_tick(
     engine = RuleEngine(rules, seed=seed, image_sizes=image_sizes)
     views = CameraViews(health, "rgb" if network is None else network.image_spec.color)
     objects, tick_health = ControllerObjects(), TickHealth()
+    space = network.embedding if network is not None and assembler else None
+    learned = LearnedStage(space, LearnedTriggers.open(rules, space))
     stages = Stages(
         signals, engine, Comparator(), health, assembler, network if assembler else None, tracker,
-        views=views, objects=objects, tick_health=tick_health, image_sizes=image_sizes,
+        views=views, objects=objects, tick_health=tick_health, learned=learned, image_sizes=image_sizes,
     )  # fmt: skip
-    capabilities = Capabilities(
-        heads=frozenset(published_scalars(network) if network else ()),
-        track_fields=OPTIONAL_TRACK_FIELDS - {"predicted_speed_mps", "predicted_distance_m"},
-        cameras=len(cameras),
-        has_images=assembler is not None,
-    )
+    looking = network if assembler else None
+    published = published_scalars(looking) if looking else ()
+    capabilities = capabilities_of(looking, published, cameras, rig)
     lacking = rules.not_applicable(capabilities)
     return TickParts(
-        Pipeline(stages), grid, assembler, network, health, rules, engine, views, objects, tick_health, capabilities, lacking
-    )
+        Pipeline(stages), grid, assembler, network, health, rules, engine, views, objects, tick_health, learned,
+        capabilities, lacking,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,22 +178,28 @@ class RulesChange:
 
     rules: RuleSet
     prepared: PreparedRules
+    learned: LearnedTriggers
     not_applicable: Mapping[str, str]
 
 
 def prepare_change(parts: TickParts, rules: RuleSet) -> RulesChange:
     """Build what these rules need; changes nothing that runs. On any thread. Raises DocumentError."""
-    return RulesChange(rules, parts.engine.prepare(rules), rules.not_applicable(parts.capabilities))
+    learned = LearnedTriggers.open(rules, parts.learned.space)
+    return RulesChange(rules, parts.engine.prepare(rules), learned, rules.not_applicable(parts.capabilities))
 
 
 def apply_change(parts: TickParts, change: RulesChange) -> None:
     """Put them in place, between two ticks. StaleRulesError when others were put in since they were prepared."""
     parts.engine.swap(change.prepared)
+    parts.learned.triggers = change.learned
     parts.rules, parts.not_applicable = change.rules, change.not_applicable
 
 
 def published_scalars(network: Network) -> Sequence[str]:
-    """The scalars that a network publishes as `heads.<name>`: asked of itself, on images of padding."""
+    """The scalars that a network publishes as `heads.<name>`: asked of itself, on images of padding.
+
+    Those that it gives only on some ticks, and what the tick derives from its embedding, are named after them.
+    """
     spec, count = network.image_spec, len(network.cameras)
     frameset = Frameset(
         sequence=0,
@@ -197,7 +210,9 @@ def published_scalars(network: Network) -> Sequence[str]:
         frame_sequence=np.zeros(count, np.int64),
         images=np.full((count, *spec.plane_shape), spec.pad_value, np.uint8),
     )
-    return tuple(network.predict(frameset, None, None).scalars)
+    always = network.predict(frameset, None, None).scalars
+    derived = () if network.embedding is None else (NOVELTY.removeprefix("heads."),)
+    return tuple(dict.fromkeys((*always, *network.occasional_scalars, *derived)))
 
 
 def describe_provenance(

@@ -25,7 +25,7 @@ from runtime.inference.bundle import ModelBundle, load_bundle
 from runtime.inference.embedding import find_embedding
 from runtime.inference.heads import build_decoder
 from runtime.inference.heads.decoder import BatchLayout, BundleFitError, HeadResult, ObjectDepth, RowDetections
-from runtime.inference.heads.specification import HydraDetectionsHead, YoloxHead
+from runtime.inference.heads.specification import DepthHead, Head, HydraDetectionsHead, YoloxHead
 from runtime.inference.heads.uncertainty import DETECTION_ENTROPY, detection_entropy
 from runtime.inference.onnx_backend import OnnxBackend, OnnxSettings
 from runtime.inference.rows import layout_for
@@ -51,6 +51,12 @@ class Network:
         #: Where this network's embedding of a scene is; None when it has none.
         self.embedding = find_embedding(bundle.manifest.name, bundle.manifest.heads, shapes, self._rig_layout(layout))
         self.class_names, self._first_class = _joined_classes(bundle)
+        heads = bundle.manifest.heads
+        #: States that objects can have, and the fields of tracks that this network tells of objects.
+        self.states = frozenset(state for head in heads for state in _states(head))
+        self.object_fields = frozenset(field for head in heads for field in _told_fields(head))
+        #: Scalars that are published on some ticks only, beside those of every prediction.
+        self.occasional_scalars = (DETECTION_ENTROPY,) if self.class_names else ()
         identity = self.image_spec.geometry(self.image_spec.width, self.image_spec.height)
         self._source_boxes = SourceBoxes(self.rows, layout.rows, identity)
 
@@ -195,6 +201,23 @@ def _joined_classes(bundle: ModelBundle) -> tuple[tuple[str, ...], list[int]]:
         if isinstance(head, HydraDetectionsHead | YoloxHead):
             names += head.classes
     return tuple(names), first
+
+
+def _states(head: Head) -> list[str]:
+    """The states that a head can tell of objects."""
+    if not isinstance(head, HydraDetectionsHead):
+        return []
+    return [state for states in head.states.values() for state in states]
+
+
+def _told_fields(head: Head) -> list[str]:
+    """The fields of tracks that a head tells besides boxes."""
+    if isinstance(head, DepthHead):
+        return ["predicted_distance_m"]
+    if not isinstance(head, HydraDetectionsHead):
+        return []
+    told = {"predicted_distance_m": head.outputs.distance, "predicted_speed_mps": head.outputs.speed}
+    return [field for field, output in told.items() if output is not None]
 
 
 def _shifted(found: RowDetections, first_class: int) -> RowDetections:

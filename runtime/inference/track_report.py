@@ -99,9 +99,9 @@ class TrackReporter:
         age_ns = time_ns - table.field("last_seen_ns")[order]
         fresh = age_ns <= self._settings.max_place_age_s * NANOSECONDS_PER_SECOND
         for index in np.flatnonzero(fresh & np.isfinite(distance_m)).tolist():
-            tracks[index].predicted_distance_m = float(distance_m[index])
+            tracks[index].predicted_distance_m = round(float(distance_m[index]), 2)
         for index in np.flatnonzero(fresh & np.isfinite(speed_mps)).tolist():
-            tracks[index].predicted_speed_mps = float(speed_mps[index])
+            tracks[index].predicted_speed_mps = round(float(speed_mps[index]), 2)
 
     def _add_places(
         self, tracks: Sequence[Track], order: NDArray[np.intp], table: TrackTable, time_ns: int, ego: EgoMotion
