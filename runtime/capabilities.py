@@ -1,4 +1,4 @@
-"""What the running model, rig, cameras and sources can tell rules, so that a rule which can never fire is named at load.
+"""What the running model, rig, cameras and sources can tell rules: a rule that can never fire is named at load.
 
 A rule asks for signals, heads, classes, states and track fields; what nothing here computes is missing, by name. A
 network says for itself what it publishes (`Network`); places on the road need a calibrated camera, speeds over ground

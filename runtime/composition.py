@@ -103,6 +103,8 @@ class TickParts:
     learned: LearnedStage
     capabilities: Capabilities
     always_measures_images: bool
+    #: Width and height of each camera's source image, as far as they are known by now.
+    image_sizes: Mapping[str, tuple[int, int]]
     #: Rules that cannot fire with this model and these cameras, with the reason of each.
     not_applicable: Mapping[str, str] = field(default_factory=dict)
 
@@ -186,7 +188,7 @@ def compose_tick(
     lacking = rules.not_applicable(capabilities)
     return TickParts(
         Pipeline(stages), grid, assembler, network, health, rules, engine, views, objects, tick_health, learned,
-        capabilities, measures_images, lacking,
+        capabilities, measures_images, image_sizes, lacking,
     )  # fmt: skip
 
 
