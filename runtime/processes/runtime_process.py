@@ -16,6 +16,7 @@ from typing import Any
 
 import zmq
 
+from runtime.capabilities import SourceFacts
 from runtime.capture.camera_path import CameraPath
 from runtime.capture.camera_thread import CameraThread, PacketSink
 from runtime.capture.camera_watch import CameraWatch
@@ -102,15 +103,16 @@ class LiveRuntime:
         self._shell = ProcessShell("runtime", self._directories.status, clock, config.health.progress_timeout_s)
         builder = SourceBuilder(clock)
         self._network = _open_network(config, builder.camera_names(config))
-        rules = open_rules(config.rules.files)
+        rules = open_rules(config.rules.files, config.signals.declared)
         rig = open_rig(config.rig)
         self._sources = builder.build(config)  # last: a recorded drive begins to play from here on
         self._watches = [CameraWatch(camera.name, camera.size, clock.now_ns()) for camera in self._sources.cameras]
         self._table = open_signals(config.signals.timeouts_s, config.signals.default_timeout_s)
         reference = config.tick.reference_camera or (self._watches[0].name if self._watches else None)
         self.parts = compose_tick(
-            self._watches, self._network, rig, self._table, rules, config.rules.seed, config.tick.rate_hz, reference
-        )
+            self._watches, self._network, rig, self._table, rules, config.rules.seed, config.tick.rate_hz, reference,
+            SourceFacts(self._sources.signal_names),
+        )  # fmt: skip
         self._sink = HistorySink(self._open_history())
         self._encoder = EncodingWorker(self._keep_packet)
         pairs = zip(self._sources.cameras, self._watches, strict=True)
