@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.capabilities import capabilities_of
+from runtime.capabilities import SourceFacts, capabilities_of
 from runtime.capture.camera_watch import CameraWatch
 from runtime.composition import ModelChoice, compose_tick, find_bundle, open_network, open_signals, published_scalars
 from runtime.formats.documents import DocumentError
@@ -32,7 +32,7 @@ def _rig() -> Rig:
 
 
 def test_a_network_names_its_heads_classes_states_and_embedding(network: Network) -> None:
-    found = capabilities_of(network, published_scalars(network), CAMERAS, None)
+    found = capabilities_of(network, published_scalars(network), CAMERAS, None, SourceFacts())
     assert found.heads >= {
         "weather",
         "weather_entropy",
@@ -47,7 +47,7 @@ def test_a_network_names_its_heads_classes_states_and_embedding(network: Network
 
 
 def test_without_a_network_nothing_is_looked_at() -> None:
-    found = capabilities_of(None, (), CAMERAS, None)
+    found = capabilities_of(None, (), CAMERAS, None, SourceFacts())
     assert (found.cameras, found.has_images, found.embedding_model) == (2, False, None)
 
 
