@@ -275,6 +275,7 @@ class LiveRuntime:
             "firings": [_listed(firing) for firing in list(figures.firings)],
             "rules": [rule.name for rule in self.parts.rules.rules],
             "not_applicable": dict(self.parts.not_applicable),
+            "learned": self.parts.learned.status(),
             "not_understood": dict(self.parts.engine.not_understood),
             "tracks_refused": self.parts.engine.tracks_refused,
             "object_lists_refused": dict(self.parts.objects.malformed),
