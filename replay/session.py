@@ -79,7 +79,8 @@ class _Session:
         self._request = request
         openings = Openings()
         drive = openings.open(lambda: open_drive(request.drive))
-        rules = openings.open(lambda: open_rules(request.rules))
+        declared = None if drive is None else drive.declared
+        rules = openings.open(lambda: open_rules(request.rules, declared))
         rig = openings.open(lambda: open_rig(request.rig or (rig_beside(drive) if drive is not None else None)))
         bundle = openings.open(lambda: None if request.model is None else find_bundle(request.model))
         openings.settle()

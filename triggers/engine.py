@@ -35,7 +35,7 @@ class RuleEngine:
 
     def __init__(self, rules: RuleSet, seed: int, image_sizes: Mapping[str, tuple[int, int]] | None = None) -> None:
         self.rules = rules
-        self._program = Program(_expressions(rules), seed, image_sizes or {})
+        self._program = Program(_expressions(rules), seed, {} if image_sizes is None else image_sizes)
         self._running = [_RunningRule(rule, self._program, seed) for rule in rules.rules]
         self._by_name = {running.rule.name: running for running in self._running}
         self._sequence = 0

@@ -2,6 +2,11 @@
 
 A recorded column of 0 and 1 cannot say by itself whether it means false and true; the canonical name can. Names
 outside this table are allowed: their values keep the type that the source gives them.
+
+`vehicle.bookmark` is a button: true while it is held. A sender that only knows presses sends true and, right after,
+false. However short the pulse, rules see it: samples between two ticks are latched, silence after a release does not
+make it unknown, and the very first press counts (`BUTTONS`). `controller.objects` is a JSON list (see
+`runtime.controller_objects`).
 """
 
 from __future__ import annotations
@@ -14,9 +19,17 @@ from typing import Literal
 from runtime.messages import SignalValue
 
 SignalType = Literal["bool", "float", "str"]
+#: The same in the words of people who declare signals of their own.
+SignalKind = Literal["boolean", "number", "text"]
+#: What is known of a signal that nobody declared: a recorded 0 or 1 may be a number or a boolean.
+RecordedKind = Literal["boolean", "number", "text", "any"]
+TYPE_OF_KIND: Mapping[SignalKind, SignalType] = {"boolean": "bool", "number": "float", "text": "str"}
+KIND_OF_TYPE: Mapping[SignalType, SignalKind] = {word: kind for kind, word in TYPE_OF_KIND.items()}
 
 #: A vehicle's slow messages come at 1 to 10 Hz; longer silence than this means that the source is gone.
 DEFAULT_TIMEOUT_S = 1.0
+#: A button says nothing until it is pressed again.
+BUTTON_TIMEOUT_S = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +54,12 @@ CANONICAL_SIGNALS: Mapping[str, CanonicalSignal] = {
         "vehicle.accel_mps2",
         "vehicle.steering_angle_deg",
         "vehicle.steering_torque_nm",
+        "vehicle.yaw_rate_radps",
+        "vehicle.lateral_accel_mps2",
+        "vehicle.pitch_deg",
         "vehicle.latitude_deg",
         "vehicle.longitude_deg",
+        "vehicle.altitude_m",
     ),
     **_bools(
         "vehicle.gas_pressed",
@@ -52,8 +69,10 @@ CANONICAL_SIGNALS: Mapping[str, CanonicalSignal] = {
         "vehicle.right_blinker",
         "vehicle.standstill",
     ),
+    "vehicle.bookmark": CanonicalSignal("bool", timeout_s=BUTTON_TIMEOUT_S),
     "vehicle.gear": CanonicalSignal("str"),
     "vehicle.wiper": CanonicalSignal("bool", timeout_s=2.0),
+    "vehicle.rain": CanonicalSignal("bool", timeout_s=2.0),
     **_bools("controller.enabled", "controller.lateral_active", "controller.longitudinal_active"),
     **_floats(
         "controller.accel_command_mps2",
@@ -62,11 +81,25 @@ CANONICAL_SIGNALS: Mapping[str, CanonicalSignal] = {
         "controller.set_speed_mps",
     ),
     "controller.state": CanonicalSignal("str"),
+    "controller.objects": CanonicalSignal("str"),
     **_bools("lead.present"),
-    **_floats("lead.distance_m", "lead.relative_speed_mps"),
+    **_floats("lead.distance_m", "lead.relative_speed_mps", "lead.accel_mps2", "lead.lateral_speed_mps"),
+    "lead.class_name": CanonicalSignal("str"),
 }
 
+#: Signals that are events: nobody sends that they are not pressed before they first are.
+BUTTONS = frozenset({"vehicle.bookmark"})
+
 CANONICAL_TIMEOUTS_S: Mapping[str, float] = {name: signal.timeout_s for name, signal in CANONICAL_SIGNALS.items()}
+
+
+def kind_of(name: str, value: SignalValue) -> SignalKind:
+    """The kind of a signal of which this value was seen; a canonical name says it itself."""
+    known = CANONICAL_SIGNALS.get(name)
+    if known is not None:
+        return KIND_OF_TYPE[known.type]
+    return "boolean" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
+
 
 _TRUE_WORDS = frozenset({"1", "1.0", "true", "yes", "on"})
 _FALSE_WORDS = frozenset({"0", "0.0", "false", "no", "off"})
