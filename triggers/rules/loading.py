@@ -55,7 +55,7 @@ def load_rules(places: Sequence[Path | str], declared: Mapping[str, Type] | None
         except DocumentError as error:
             problems += error.problems
             continue
-        reader = _RuleReader(document, file, declared or {})
+        reader = RuleReader(document, file, declared or {})
         rules += reader.read(owners)
         problems += reader.problems
     if problems:
@@ -63,7 +63,7 @@ def load_rules(places: Sequence[Path | str], declared: Mapping[str, Type] | None
     return RuleSet(tuple(rules))
 
 
-class _RuleReader:
+class RuleReader:
     """Checks the expressions of one file."""
 
     def __init__(self, document: Document, file: RuleFile, declared: Mapping[str, Type]) -> None:
