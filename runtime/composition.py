@@ -33,7 +33,7 @@ from runtime.rig import Rig, load_rig
 from runtime.shadow.comparison import Comparator
 from runtime.signals.table import SignalTable
 from runtime.version import package_version
-from triggers import RuleEngine, RuleSet, library_path, load_rules
+from triggers import OPTIONAL_TRACK_FIELDS, Capabilities, RuleEngine, RuleSet, library_path, load_rules
 
 Opened = TypeVar("Opened")
 
@@ -139,7 +139,13 @@ def compose_tick(
     health = CameraHealthSignals(HealthMonitor(watches))
     engine = RuleEngine(rules, seed=seed)
     stages = Stages(signals, engine, Comparator(), health, assembler, network if assembler else None, tracker)
-    lacking = rules.not_applicable(published_scalars(network) if network else (), assembler is not None)
+    capabilities = Capabilities(
+        heads=frozenset(published_scalars(network) if network else ()),
+        track_fields=OPTIONAL_TRACK_FIELDS - {"predicted_speed_mps", "predicted_distance_m"},
+        cameras=len(cameras),
+        has_images=assembler is not None,
+    )
+    lacking = rules.not_applicable(capabilities)
     return TickParts(Pipeline(stages), grid, assembler, network, health, rules, engine, lacking)
 
 

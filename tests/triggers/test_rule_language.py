@@ -115,7 +115,7 @@ def test_track_conditions_read_signals_too() -> None:
         ("abs(1, 2) > 0", 0, "abs is called with the wrong arguments", "abs(number)"),
         ("any_within(vehicle.gas_pressed, vehicle.speed_mps)", 32, "fixed number of seconds", "literal"),
         ("any_within(vehicle.gas_pressed, 1e6)", 32, "fixed number of seconds", "600"),
-        ("any_track(rising(score > 1))", 10, "cannot follow each track", "presence_flips"),
+        ("any_track(added(class_name) != '')", 10, "cannot follow each item", "any_within"),
         ("any_track(any_track(visible))", 10, "inside each other", "and / or"),
         ("vehicle.speed_mps = 3", 18, "is not an expression", "=="),
         ("vehicle.speed_mps > 3 # fast", 22, "has a comment inside", "line of its own"),

@@ -37,10 +37,10 @@ from triggers.language.expressions import (
     QUANTIFIERS,
     Constant,
     Expression,
+    ItemField,
     Membership,
     Operation,
     SignalRead,
-    TrackField,
     walk,
 )
 from triggers.language.types import Type, Value
@@ -142,7 +142,7 @@ class Program:
             return out
         if isinstance(node, Operation) and node.name in QUANTIFIERS:
             return self._build_quantifier(node)
-        if node.reads_tracks:
+        if node.population is not None:
             return self._build_column(node)
         return self._build_scalar(node)
 
@@ -232,7 +232,7 @@ class Program:
 
     def _build_column(self, node: Expression) -> int:
         out = self._new_slot()
-        if isinstance(node, TrackField):
+        if isinstance(node, ItemField):
             self._track_steps.append(column_step(self._slots, out, self.table, node.name))
         elif isinstance(node, Membership):
             choices = [self._in_column(choice) for choice in node.choices]
@@ -260,7 +260,7 @@ class Program:
     def _column(self, operand: Expression, kind: Type) -> int:
         """The slot of `operand` as a column; what has one value for all tracks is converted first."""
         slot = self._slot_of[operand.key]
-        if operand.reads_tracks:
+        if operand.population is not None:
             return slot
         if operand.key not in self._column_of:
             out = self._column_of[operand.key] = self._new_slot()

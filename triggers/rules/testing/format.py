@@ -176,7 +176,7 @@ def _mistakes(document: Document, index: int, test: TestSection, rule: Rule) -> 
         wrong = [value for value in series.values if value is not None and Type.of(value) is not expected]
         if expected is not Type.ANY and wrong:
             yield document.problem(path, f"{name!r} is {expected.value}, not {wrong[0]!r}", "write such values")
-    known = {*rule.operands, *rule.signals}
+    known = {*rule.operands, *signals_read(rule.when)}
     for name in test.operands:
         if name not in known and not name.startswith(WITNESS_PREFIXES):
             path = ("tests", index, "operands", name)

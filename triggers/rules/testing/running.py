@@ -82,7 +82,7 @@ def _run(document: Document, index: int, rules: RuleSet, test: TestSection) -> R
         firings += step(engine, scene_at(test, tick))
     difference = headline(test, firings)
     if difference:
-        difference = describe_difference(test, firings, trace(document, rule, test))
+        difference = describe_difference(test, firings, trace(document, rules, rule, test))
     fired_s = tuple(firing.time_ns / NANOSECONDS_PER_SECOND for firing in firings)
     line, _ = document.locate(("tests", index))
     return RuleTestResult(document.path, line, test.name, test.rule, fired_s, difference)
@@ -90,4 +90,4 @@ def _run(document: Document, index: int, rules: RuleSet, test: TestSection) -> R
 
 def _as_tested(rule: Rule, test: TestSection) -> Rule:
     """A test asks what the condition finds: sampling, budgets and scores stay out, unless it says `selection: true`."""
-    return rule if test.selection else replace(rule, sample=1.0, budget=Budget())
+    return rule if test.selection else replace(rule, sample=1.0, budget=Budget(), score=None)

@@ -13,8 +13,9 @@ from runtime.formats.documents import Document, DocumentError, validate
 from runtime.messages import Firing, SignalValue
 from triggers.engine import RuleEngine
 from triggers.rules.format import BudgetSection, RuleFile
-from triggers.rules.loading import RuleReader
+from triggers.rules.memory import WindowBudget
 from triggers.rules.rule import Rule, RuleSet
+from triggers.rules.rule_reader import RuleReader
 from triggers.rules.testing.format import TestSection
 from triggers.rules.testing.parts import Items, Question, questions_about
 from triggers.rules.testing.scene import Scene, scene_at
@@ -86,14 +87,14 @@ def step(engine: RuleEngine, scene: Scene) -> list[Firing]:
     )
 
 
-def trace(document: Document, rule: Rule, test: TestSection) -> Trace:
+def trace(document: Document, rules: RuleSet, rule: Rule, test: TestSection) -> Trace:
     """Play `test` again, asking about every part of `rule`."""
     section = next(each for each in document.data["rules"] if each["name"] == rule.name)
     tracks, objects = range(1, len(test.tracks or ()) + 1), range(1, len(test.objects or ()) + 1)
     items = Items(tracks, objects, sorted(test.cameras or ()))
     questions = questions_about(section["when"], document.data.get("let") or {}, items)
     played = Trace(rule, test.rate_hz, questions)
-    engine = engine_for((rule, _witness(document, rule, questions)), test)
+    engine = engine_for((rule, _witness(document, rules, rule, questions)), test)
     for tick in range(round(test.duration_s * test.rate_hz) + 1):
         firings = step(engine, scene_at(test, tick))
         played.ticks += [firing.operands for firing in firings if firing.rule == WITNESS]
@@ -105,7 +106,7 @@ def _key(number: int, item: str, place: int | None = None) -> str:
     return f"{number} {item}" if place is None else f"{number} {item} {place}"
 
 
-def _witness(document: Document, rule: Rule, questions: Sequence[Question]) -> Rule:
+def _witness(document: Document, rules: RuleSet, rule: Rule, questions: Sequence[Question]) -> Rule:
     """A rule that goes off on every tick and keeps the answers to all questions."""
     file = validate(document, RuleFile)
     section = next(section for section in file.rules if section.name == rule.name)
@@ -118,8 +119,9 @@ def _witness(document: Document, rule: Rule, questions: Sequence[Question]) -> R
             operands |= {_key(number, item, place): text for place, text in enumerate(texts)}
     always = {"name": WITNESS, "when": "True", "operands": operands, "hold_s": 0.0, "cooldown_s": 0.0}
     every_tick = section.model_copy(update={**always, "rearm": "level", "sample": 1.0, "budget": BudgetSection()})
-    reader = RuleReader(document, file.model_copy(update={"rules": (every_tick,)}), {})
-    rules = reader.read({})
+    changed = file.model_copy(update={"rules": (every_tick,)})
+    reader = RuleReader(document, changed, {}, rules.queries, rules.classifiers, WindowBudget())
+    witnesses = reader.read({})
     if reader.problems:
         raise DocumentError(reader.problems)
-    return rules[0]
+    return witnesses[0]
