@@ -78,12 +78,14 @@ class _Walker:
         yield from self._walk(tree, source, depth, population)
 
     def _walk(self, node: ast.expr, source: str, depth: int, population: str | None) -> Iterator[Question]:
+        """The parts of something whose own value is told already."""
         if isinstance(node, ast.BoolOp):
-            if depth and isinstance(node.op, ast.Or):
-                yield self._question(node, source, depth, population)
-                depth += 1
             for value in node.values:
-                yield from self._walk(value, source, depth, population)
+                if isinstance(value, ast.BoolOp):
+                    yield self._question(value, source, depth, population)
+                    yield from self._walk(value, source, depth + 1, population)
+                else:
+                    yield from self._walk(value, source, depth, population)
             return
         yield self._question(node, source, depth, population)
         yield from self._below(node, source, depth + 1, population)
