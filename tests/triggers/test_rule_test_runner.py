@@ -38,7 +38,7 @@ def play(tmp_path: Path, when: str, scene: str, rest: str = "", head: str = "") 
         ("any_track(score > 0.5)", "score: {0: 0.2, 3: 0.8}", (3.0,)),
         ("any_track(not visible)", "hidden_s: [[1, 2], [3, 3.5]]", (1.0, 3.0)),
         ("any_track(width_px > 60)", "box_px: {ramp: {0: [0, 0, 40, 40], 4: [0, 0, 80, 40]}}", (2.05,)),
-        ("any_track(displacement_px(1.0) > 5)", "shake_px: {0: 0, 2: 10}", (2.0,)),
+        ("any_track(displacement_px(1.0) > 4)", "shake_px: {0: 0, 2: 10}", (2.0,)),
         ("any_track(border_px < 4)", "box_px: [98, 0, 99, 9]\n    image_size_px: [100, 50]", (0.0,)),
         ("any_track(predicted_speed_mps > lateral_speed_mps)", "predicted_speed_mps: 3, lateral_speed_mps: 1", (0.0,)),
     ],
