@@ -186,3 +186,9 @@ def test_the_parts_of_a_condition_are_named_once_each_and_in_order() -> None:
     ]
     assert questions[-1].asks["track 2"] == "any_track(track_id == 2 and (distance_m < 20))"
     assert questions[-1].compares["track 2"] == ["max_tracks(distance_m, track_id == 2)"]
+
+
+def test_edges_of_a_quantifier_are_seen_when_its_last_item_goes(tmp_path: Path) -> None:
+    tracks = "    tracks: [{class_name: car, from_s: 1, to_s: 2}]\n"
+    assert play(tmp_path, "falling(any_track(score > 0.5))", tracks).fired_s == (2.05,)
+    assert play(tmp_path, "changed(count_tracks(score > 0.5))", tracks).fired_s == (1.0, 2.05)
