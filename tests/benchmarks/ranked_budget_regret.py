@@ -102,7 +102,8 @@ def ranked(days: Sequence[Day], keep: int) -> list[float]:
         kept = 0.0
         for time, score in zip(times, scores, strict=True):
             time_ns = round((day + float(time)) * DAY_NS)
-            if ranking.accepts(time_ns, float(score), CLIP_BYTES, lots.random()) and ranking.has_room(time_ns, CLIP_BYTES):
+            is_worth_it = ranking.accepts(time_ns, float(score), CLIP_BYTES, lots.random())
+            if is_worth_it and ranking.has_room(time_ns, CLIP_BYTES):
                 ranking.spending.spent_bytes += CLIP_BYTES
                 kept += float(score)
         sums.append(kept)

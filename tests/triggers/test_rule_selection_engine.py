@@ -83,16 +83,14 @@ def test_the_ledger_sums_to_all_events_whatever_became_of_them(journey: Drive) -
     totals = {rule: sum(counts.values()) for rule, counts in engine.ledger.items()}
     cooling = totals.pop("cooling", 0)
     assert totals == ({rule.name: fast for rule in VARIED[1:]} if fast else {})
-    stretches = sum(
-        speed > 30 and (at == 0 or journey[at - 1][1] <= 30) for at, (_, speed) in enumerate(journey)
-    )
+    stretches = sum(speed > 30 and (at == 0 or journey[at - 1][1] <= 30) for at, (_, speed) in enumerate(journey))
     assert cooling == stretches
 
 
 @settings(deadline=None)
 @given(steps, steps)
 def test_a_restart_goes_on_as_an_uninterrupted_run_would(before: Drive, after: Drive) -> None:
-    """The car stands still while it restarts; all else that a rule remembers is in its windows and not in its budget."""
+    """Whether a condition was true just before is not remembered: the car stands still while it restarts."""
     before = [*before, (1, 0.0)]
     whole = engine_of(*VARIED, terms=TERMS)
     whole.bytes_per_s = 700.0
