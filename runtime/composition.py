@@ -14,16 +14,20 @@ from typing import TypeVar
 import numpy as np
 
 from runtime.camera_health import CameraHealthSignals
+from runtime.camera_views import CameraViews
+from runtime.capabilities import capabilities_of
 from runtime.capture.assembler import Assembler
 from runtime.capture.camera_watch import CameraWatch
 from runtime.capture.monitor import HealthMonitor
 from runtime.capture.phase import InstantGrid
 from runtime.config.rig_config import BUNDLED_MODELS, RULE_LIBRARY
+from runtime.controller_objects import ControllerObjects
 from runtime.formats.documents import DocumentError, Problem
 from runtime.formats.durable_files import sha256_of
-from runtime.formats.signal_names import CANONICAL_SIGNALS, DEFAULT_TIMEOUT_S
+from runtime.formats.signal_names import BUTTONS, CANONICAL_SIGNALS, DEFAULT_TIMEOUT_S
 from runtime.inference.backend import BackendError
 from runtime.inference.heads.decoder import BundleFitError
+from runtime.inference.learned import NOVELTY, LearnedStage, LearnedTriggers
 from runtime.inference.network import Network
 from runtime.inference.tracking import Tracker
 from runtime.messages import NANOSECONDS_PER_SECOND, Frameset
@@ -32,8 +36,9 @@ from runtime.recording.provenance import CameraProvenance, ModelProvenance, Prov
 from runtime.rig import Rig, load_rig
 from runtime.shadow.comparison import Comparator
 from runtime.signals.table import SignalTable
+from runtime.tick_health import TickHealth
 from runtime.version import package_version
-from triggers import OPTIONAL_TRACK_FIELDS, Capabilities, RuleEngine, RuleSet, library_path, load_rules
+from triggers import RuleEngine, RuleSet, library_path, load_rules
 
 Opened = TypeVar("Opened")
 
@@ -83,6 +88,10 @@ class TickParts:
     health: CameraHealthSignals
     rules: RuleSet
     engine: RuleEngine
+    views: CameraViews
+    objects: ControllerObjects
+    tick_health: TickHealth
+    learned: LearnedStage
     #: Rules that cannot fire with this model and these cameras, with the reason of each.
     not_applicable: Mapping[str, str] = field(default_factory=dict)
 
@@ -118,7 +127,7 @@ def open_signals(timeouts_s: Mapping[str, float], default_timeout_s: float = DEF
         for name, signal in CANONICAL_SIGNALS.items()
         if signal.timeout_s != DEFAULT_TIMEOUT_S
     }
-    return SignalTable({**slow, **timeouts_s}, default_timeout_s)
+    return SignalTable({**slow, **timeouts_s}, default_timeout_s, BUTTONS)
 
 
 def compose_tick(
@@ -131,26 +140,39 @@ def compose_tick(
     rate_hz: float,
     reference_camera: str | None,
 ) -> TickParts:
-    """The tick for these cameras. Without a network nothing is decoded and no framesets are made."""
+    """The tick for these cameras. Without a network nothing is decoded and no framesets are made.
+
+    Raises:
+        DocumentError: a query or classifier of the rules does not do for this network.
+    """
     cameras = tuple(watch.name for watch in watches)
     grid = InstantGrid(round(NANOSECONDS_PER_SECOND / rate_hz), reference_camera)
     assembler = Assembler(cameras, network.image_spec, grid) if network is not None and cameras else None
     tracker = Tracker(cameras, rig) if assembler is not None else None
     health = CameraHealthSignals(HealthMonitor(watches))
-    engine = RuleEngine(rules, seed=seed)
-    stages = Stages(signals, engine, Comparator(), health, assembler, network if assembler else None, tracker)
-    capabilities = Capabilities(
-        heads=frozenset(published_scalars(network) if network else ()),
-        track_fields=OPTIONAL_TRACK_FIELDS - {"predicted_speed_mps", "predicted_distance_m"},
-        cameras=len(cameras),
-        has_images=assembler is not None,
+    image_sizes: dict[str, tuple[int, int]] = {}  # the engine reads it; it fills in as first frames come
+    engine = RuleEngine(rules, seed=seed, image_sizes=image_sizes)
+    views = CameraViews(health, "rgb" if network is None else network.image_spec.color)
+    objects, tick_health = ControllerObjects(), TickHealth()
+    space = network.embedding if network is not None and assembler else None
+    learned = LearnedStage(space, LearnedTriggers.open(rules, space))
+    stages = Stages(
+        signals, engine, Comparator(), health, assembler, network if assembler else None, tracker,
+        views=views, objects=objects, tick_health=tick_health, learned=learned, image_sizes=image_sizes,
+    )  # fmt: skip
+    looking = network if assembler else None
+    published = published_scalars(looking) if looking else ()
+    lacking = rules.not_applicable(capabilities_of(looking, published, cameras, rig))
+    return TickParts(
+        Pipeline(stages), grid, assembler, network, health, rules, engine, views, objects, tick_health, learned, lacking
     )
-    lacking = rules.not_applicable(capabilities)
-    return TickParts(Pipeline(stages), grid, assembler, network, health, rules, engine, lacking)
 
 
 def published_scalars(network: Network) -> Sequence[str]:
-    """The scalars that a network publishes as `heads.<name>`: asked of itself, on images of padding."""
+    """The scalars that a network publishes as `heads.<name>`: asked of itself, on images of padding.
+
+    Those that it gives only on some ticks, and what the tick derives from its embedding, are named after them.
+    """
     spec, count = network.image_spec, len(network.cameras)
     frameset = Frameset(
         sequence=0,
@@ -161,7 +183,9 @@ def published_scalars(network: Network) -> Sequence[str]:
         frame_sequence=np.zeros(count, np.int64),
         images=np.full((count, *spec.plane_shape), spec.pad_value, np.uint8),
     )
-    return tuple(network.predict(frameset, None, None).scalars)
+    always = network.predict(frameset, None, None).scalars
+    derived = () if network.embedding is None else (NOVELTY.removeprefix("heads."),)
+    return tuple(dict.fromkeys((*always, *network.occasional_scalars, *derived)))
 
 
 def describe_provenance(

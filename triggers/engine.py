@@ -79,7 +79,7 @@ class RuleEngine:
         self.unknown_answers = 0
         #: Rules and campaigns whose saved state could not be read: they began anew.
         self.damaged_parts = 0
-        self._program = Program(_expressions(rules), seed, image_sizes or {})
+        self._program = Program(_expressions(rules), seed, {} if image_sizes is None else image_sizes)
         self._install(self._prepared(rules, self._program))
 
     # The tick

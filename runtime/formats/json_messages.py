@@ -25,7 +25,6 @@ from runtime.messages import (
     Priority,
     SignalSample,
     SignalValue,
-    TickReport,
 )
 
 #: Heads with more values than this (masks, feature maps) stay out of recordings; an embedding of 8 x 64 fits.
@@ -57,6 +56,7 @@ def encode_prediction(prediction: Prediction, cameras: Sequence[str]) -> bytes:
             "lead_distance_m": finite(prediction.lead_distance_m),
             "scalars": {name: finite(value) for name, value in prediction.scalars.items()},
             "heads": heads,
+            "camera_rows": dict(zip(cameras, prediction.camera_rows, strict=False)),
         }
     )
 
@@ -66,7 +66,7 @@ def _detections(prediction: Prediction, cameras: Sequence[str]) -> list[dict[str
     states = found.state or [None] * len(found)
     boxes_px = np.round(found.box_px.astype(np.float64), 1).tolist()
     rows = zip(found.camera.tolist(), found.class_id.tolist(), found.score.tolist(), boxes_px, states, strict=True)
-    return [
+    listed: list[dict[str, Any]] = [
         {
             "camera": cameras[camera],
             "class_name": prediction.class_names[class_id],
@@ -76,6 +76,10 @@ def _detections(prediction: Prediction, cameras: Sequence[str]) -> list[dict[str
         }
         for camera, class_id, score, box_px, state in rows
     ]
+    for name, told in (("distance_m", found.distance_m), ("speed_mps", found.speed_mps)):
+        for entry, value in zip(listed, () if told is None else told.tolist(), strict=False):
+            entry[name] = finite(round(value, 2))
+    return listed
 
 
 def encode_comparison(comparison: Comparison) -> bytes:
@@ -86,24 +90,6 @@ def encode_comparison(comparison: Comparison) -> bytes:
             "shadow": _action(comparison.shadow),
             "controller": _action(comparison.controller),
             "values": {name: finite(value) for name, value in comparison.values.items()},
-        }
-    )
-
-
-def encode_tick(report: TickReport) -> bytes:
-    """The bookkeeping of one tick: who was present, how long each stage took, what fired."""
-    frameset = report.frameset
-    flags = list(zip(frameset.cameras, frameset.present.tolist(), strict=True)) if frameset else []
-    return encode_json(
-        {
-            "sequence": report.sequence,
-            "time_ns": report.time_ns,
-            "frameset_sequence": frameset.sequence if frameset else None,
-            "present": [camera for camera, present in flags if present],
-            "missing": [camera for camera, present in flags if not present],
-            "tracks": len(report.tracks),
-            "firings": [firing.rule for firing in report.firings],
-            "timings_ms": {stage: finite(round(value, 4)) for stage, value in report.timings_ms.items()},
         }
     )
 

@@ -21,6 +21,8 @@ _DETECTION = {
         "score": {"type": "number"},
         "box_px": _BOX_PX,
         "state": _STRING,
+        "distance_m": _NUMBER,
+        "speed_mps": _NUMBER,
     },
 }
 _TENSOR = {
@@ -29,6 +31,14 @@ _TENSOR = {
         "dtype": {"type": "string"},
         "shape": {"type": "array", "items": _INTEGER},
         "base64": {"type": "string"},
+    },
+}
+#: Records of one kind: the names of their fields once, then one row of values for each. null: not known at all.
+_TABLE = {
+    "type": ["object", "null"],
+    "properties": {
+        "fields": {"type": "array", "items": {"type": "string"}},
+        "rows": {"type": "array", "items": {"type": "array"}},
     },
 }
 
@@ -43,6 +53,7 @@ JSON_SCHEMAS: Mapping[str, Mapping[str, Any]] = {
             "lead_distance_m": _NUMBER,
             "scalars": {"type": "object", "additionalProperties": _ANY_SIGNAL},
             "heads": {"type": "object", "additionalProperties": _TENSOR},
+            "camera_rows": {"type": "object", "additionalProperties": _INTEGER},
         }
     },
     "shadowrig.Comparison": {
@@ -81,10 +92,13 @@ JSON_SCHEMAS: Mapping[str, Mapping[str, Any]] = {
         "properties": {
             "sequence": _INTEGER,
             "time_ns": _INTEGER,
+            "wall_ns": _INTEGER,
             "frameset_sequence": {"type": ["integer", "null"]},
             "present": {"type": "array", "items": {"type": "string"}},
             "missing": {"type": "array", "items": {"type": "string"}},
-            "tracks": _INTEGER,
+            "tracks": _TABLE,
+            "cameras": _TABLE,
+            "signals": {"type": "object", "additionalProperties": _ANY_SIGNAL},
             "firings": {"type": "array", "items": {"type": "string"}},
             "timings_ms": {"type": "object", "additionalProperties": {"type": "number"}},
         }

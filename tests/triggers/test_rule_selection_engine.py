@@ -126,7 +126,7 @@ def test_a_firing_in_flight_is_settled_after_a_restart_and_only_once() -> None:
     engine.bytes_per_s = 1000.0
     (firing,) = tick(engine, SECOND)
     late = engine_of(rule)
-    late.restore(json.loads(json.dumps(engine.save())), SECOND, SECOND)
+    late.restore(json.loads(json.dumps(engine.save())), 3 * SECOND, SECOND)  # the wall clock was corrected meanwhile
     assert tick(late, 2 * SECOND) == []  # 15,000 bytes are reserved
     assert not late.settle(firing.sequence, 100, firing.time_ns + 1)
     assert late.settle(firing.sequence, 100, firing.time_ns)
