@@ -10,9 +10,10 @@ from runtime.cli.common import CommandError, Subcommands, add_command, write_jso
 from runtime.formats.documents import suggest
 
 if TYPE_CHECKING:
-    from triggers import Capabilities, RuleSet
+    from triggers import Capabilities
     from triggers.rules.explanation import Explanation
 
+DEFAULT_MODEL = "hydra_mini"
 NO_MODEL = "none"
 
 
@@ -24,13 +25,14 @@ def add(group: Subcommands) -> None:
     )  # fmt: skip
     parser.add_argument("rule", help="the rule's name")
     parser.add_argument("files", nargs="*", default=["library"], help="rule files or folders (default: library)")
-    add_capability_options(parser)
+    add_capability_options(parser, DEFAULT_MODEL)
     parser.add_argument("--json", default=None, metavar="FILE", help="write it as JSON ('-': standard output)")
 
 
-def add_capability_options(parser: argparse.ArgumentParser) -> None:
-    """What the rule is held against."""
-    parser.add_argument("--model", default="hydra_mini", help="a bundle, or 'none' (default: hydra_mini)")
+def add_capability_options(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """What rules are held against."""
+    shown = "" if default is None else f" (default: {default})"
+    parser.add_argument("--model", default=default, help=f"what can this model serve? A bundle, or 'none'{shown}")
     parser.add_argument(
         "--rig", type=Path, default=None, help="calibration (default: that of the demo's eight cameras)"
     )
@@ -45,7 +47,7 @@ def run_explain(options: argparse.Namespace) -> int:
     names = [rule.name for rule in rules.rules]
     if options.rule not in names:
         raise CommandError(f"no rule is called {options.rule!r}: {suggest(options.rule, names)}")
-    explanation = explain(rules, options.rule, capabilities(options, rules))
+    explanation = explain(rules, options.rule, capabilities(options))
     if options.json is not None:
         write_json(options.json, facts(explanation))
     if options.json != "-":
@@ -53,7 +55,7 @@ def run_explain(options: argparse.Namespace) -> int:
     return 0
 
 
-def capabilities(options: argparse.Namespace, rules: RuleSet) -> Capabilities:
+def capabilities(options: argparse.Namespace) -> Capabilities:
     """What the model and rig of the options can give. Raises DocumentError and CommandError."""
     from runtime.capabilities import SourceFacts, capabilities_of
     from runtime.composition import (
