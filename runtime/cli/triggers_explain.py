@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,8 @@ from runtime.cli.common import CommandError, Subcommands, add_command, write_jso
 from runtime.formats.documents import suggest
 
 if TYPE_CHECKING:
-    from triggers import Capabilities
-    from triggers.rules.explanation import Explanation
+    from triggers import Capabilities, Rule
+    from triggers.rules.explanation import Explanation, Window
 
 DEFAULT_MODEL = "hydra_mini"
 NO_MODEL = "none"
@@ -146,7 +147,7 @@ def _print(explanation: Explanation, model: str) -> None:
     _section("without a model" if model == NO_MODEL else f"with {model}", [served])
 
 
-def _selection(rule: Any) -> str:
+def _selection(rule: Rule) -> str:
     budget = rule.budget
     parts = [] if rule.sample == 1.0 else [f"sampled with probability {rule.sample:g}"]
     if budget.firings_per_hour is not None:
@@ -157,7 +158,7 @@ def _selection(rule: Any) -> str:
     return "; ".join(parts) or "every time"
 
 
-def _window(window: Any) -> str:
+def _window(window: Window) -> str:
     notes = [size(window.memory_bytes)] if window.memory_bytes else []
     if window.shared_with:
         count = len(window.shared_with)
@@ -165,7 +166,7 @@ def _window(window: Any) -> str:
     return window.text + (f"  [{'; '.join(notes)}]" if notes else "")
 
 
-def _section(title: str, lines: Any) -> None:
+def _section(title: str, lines: Sequence[str]) -> None:
     if lines:
         print(f"  {title}:")
         for line in lines:
