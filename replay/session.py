@@ -20,6 +20,7 @@ from replay.cameras import ReplayCameras
 from replay.clips import ReplayClips
 from replay.report import ReplayResult
 from replay.truth import grade
+from runtime.capabilities import SourceFacts
 from runtime.capture.camera_watch import CameraWatch
 from runtime.composition import (
     CompositionError,
@@ -91,7 +92,11 @@ class _Session:
         self._network = self._open_network(bundle)
         self._table = open_signals({})
         reference, self._grid_start_ns = self._first_capture()
-        self._parts = compose_tick(watches, self._network, rig, self._table, rules, 0, request.rate_hz, reference)
+        known = frozenset(drive.signal_kinds) if drive.knows_all_signals else None
+        self._parts = compose_tick(
+            watches, self._network, rig, self._table, rules, 0, request.rate_hz, reference,
+            SourceFacts(known, is_replay=True), measures_images=request.out_dir is not None,
+        )  # fmt: skip
         self._cameras = ReplayCameras(
             self._drive, watches, self._parts.assembler, request.out_dir is not None, os.cpu_count() or 1
         )
@@ -136,7 +141,10 @@ class _Session:
                 scoreboard.add(report.comparison)
             if self._clips is not None:
                 self._clips.record(packets, samples, report)
+                self._clips.tell(self._parts.engine, report.time_ns)
         clips = {} if self._clips is None else self._clips.finish(self._drive.end_ns, firings)
+        if self._clips is not None:
+            self._clips.tell(self._parts.engine, self._drive.end_ns)
         return self._result(firings, clips, framesets, latency, scoreboard, time.perf_counter() - began_s)
 
     def _instants(self, show_progress: bool) -> Iterator[tuple[int, int]]:

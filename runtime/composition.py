@@ -15,7 +15,7 @@ import numpy as np
 
 from runtime.camera_health import CameraHealthSignals
 from runtime.camera_views import CameraViews
-from runtime.capabilities import capabilities_of
+from runtime.capabilities import SourceFacts, capabilities_of, reads_images
 from runtime.capture.assembler import Assembler
 from runtime.capture.camera_watch import CameraWatch
 from runtime.capture.monitor import HealthMonitor
@@ -38,7 +38,8 @@ from runtime.shadow.comparison import Comparator
 from runtime.signals.table import SignalTable
 from runtime.tick_health import TickHealth
 from runtime.version import package_version
-from triggers import RuleEngine, RuleSet, library_path, load_rules
+from triggers import Capabilities, RuleEngine, RuleSet, library_path, load_rules
+from triggers.engine import PreparedRules
 from triggers.language.types import Type
 
 Opened = TypeVar("Opened")
@@ -100,6 +101,10 @@ class TickParts:
     objects: ControllerObjects
     tick_health: TickHealth
     learned: LearnedStage
+    capabilities: Capabilities
+    always_measures_images: bool
+    #: Width and height of each camera's source image, as far as they are known by now.
+    image_sizes: Mapping[str, tuple[int, int]]
     #: Rules that cannot fire with this model and these cameras, with the reason of each.
     not_applicable: Mapping[str, str] = field(default_factory=dict)
 
@@ -151,8 +156,12 @@ def compose_tick(
     seed: int,
     rate_hz: float,
     reference_camera: str | None,
+    sources: SourceFacts | None = None,
+    measures_images: bool = False,
 ) -> TickParts:
     """The tick for these cameras. Without a network nothing is decoded and no framesets are made.
+
+    `sources` says what is known of the signal sources. Images are measured when a rule asks for that, or always.
 
     Raises:
         DocumentError: a query or classifier of the rules does not do for this network.
@@ -164,7 +173,8 @@ def compose_tick(
     health = CameraHealthSignals(HealthMonitor(watches))
     image_sizes: dict[str, tuple[int, int]] = {}  # the engine reads it; it fills in as first frames come
     engine = RuleEngine(rules, seed=seed, image_sizes=image_sizes)
-    views = CameraViews(health, "rgb" if network is None else network.image_spec.color)
+    color = "rgb" if network is None else network.image_spec.color
+    views = CameraViews(health, color, measures_images or reads_images(rules))
     objects, tick_health = ControllerObjects(), TickHealth()
     space = network.embedding if network is not None and assembler else None
     learned = LearnedStage(space, LearnedTriggers.open(rules, space))
@@ -174,10 +184,39 @@ def compose_tick(
     )  # fmt: skip
     looking = network if assembler else None
     published = published_scalars(looking) if looking else ()
-    lacking = rules.not_applicable(capabilities_of(looking, published, cameras, rig))
+    capabilities = capabilities_of(looking, published, cameras, rig, sources or SourceFacts())
+    lacking = rules.not_applicable(capabilities)
     return TickParts(
-        Pipeline(stages), grid, assembler, network, health, rules, engine, views, objects, tick_health, learned, lacking
-    )
+        Pipeline(stages), grid, assembler, network, health, rules, engine, views, objects, tick_health, learned,
+        capabilities, measures_images, image_sizes, lacking,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RulesChange:
+    """Other rules for a running tick, built beside it: what is left to do is to put them in place."""
+
+    rules: RuleSet
+    prepared: PreparedRules
+    learned: LearnedTriggers
+    not_applicable: Mapping[str, str]
+    measures_images: bool
+
+
+def prepare_change(parts: TickParts, rules: RuleSet) -> RulesChange:
+    """Build what these rules need; changes nothing that runs. On any thread. Raises DocumentError."""
+    learned = LearnedTriggers.open(rules, parts.learned.space)
+    lacking = rules.not_applicable(parts.capabilities)
+    measures_images = parts.always_measures_images or reads_images(rules)
+    return RulesChange(rules, parts.engine.prepare(rules), learned, lacking, measures_images)
+
+
+def apply_change(parts: TickParts, change: RulesChange) -> None:
+    """Put them in place, between two ticks. StaleRulesError when others were put in since they were prepared."""
+    parts.engine.swap(change.prepared)
+    parts.learned.triggers = change.learned
+    parts.views.measures_images = change.measures_images
+    parts.rules, parts.not_applicable = change.rules, change.not_applicable
 
 
 def published_scalars(network: Network) -> Sequence[str]:

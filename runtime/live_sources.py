@@ -50,6 +50,7 @@ class LiveSources:
     cameras: list[LiveCamera] = field(default_factory=list)
     signals: list[SignalSource] = field(default_factory=list)
     epoch: DriveEpoch | None = None  # of the drive that is played, if one is
+    signal_names: frozenset[str] | None = frozenset()  # that the sources can give; None: one of them may send any
 
 
 class SourceBuilder:
@@ -77,7 +78,25 @@ class SourceBuilder:
         openings.settle()
         played.cameras += [camera for camera in cameras if camera is not None]
         played.signals += [signal for signal in signals if signal is not None]
+        played.signal_names = self._signal_names(config)
         return played
+
+    def _signal_names(self, config: RigConfig) -> frozenset[str] | None:
+        """Of recorded drives their signals, of a bus what is mapped; what a sender over ZeroMQ sends is not known."""
+        paths = [] if config.drive is None else [config.drive]
+        names: set[str] = set()
+        for source in config.signals.sources:
+            if isinstance(source, configured.ZeromqSignalSource):
+                return None
+            if isinstance(source, configured.CanSource):
+                names.update(source.signals)
+            else:
+                paths.append(source.path)
+        for path in paths:
+            if not self._drive(path).knows_all_signals:
+                return None
+            names.update(self._drive(path).signal_kinds)
+        return frozenset(names)
 
     def _played(self, config: RigConfig) -> LiveSources:
         """The cameras and signals of the drive that the configuration plays as a whole."""

@@ -14,7 +14,6 @@ from runtime.drives.can_decoding import CanSignalSource, build_decoder
 from runtime.formats.zeromq_wire import decode_signals, encode_signals
 from runtime.messages import SignalSample
 from triggers import RuleEngine, load_rules
-from triggers.language.types import Type
 
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
@@ -57,7 +56,7 @@ def test_every_press_fires_once(source: Callable[[Path], Sequence[SignalSample]]
     rules.write_text(
         "rules:\n  - {name: bookmark, description: Marked., when: rising(vehicle.bookmark), cooldown_s: 0.1}\n"
     )
-    engine = RuleEngine(load_rules([rules], {"vehicle.bookmark": Type.BOOLEAN}), seed=0)
+    engine = RuleEngine(load_rules([rules]), seed=0)
     table, samples, fired_ns = open_signals({}), list(source(tmp_path)), []
     for time_ns in range(0, 91 * SECOND, 50 * MILLISECOND):
         while samples and samples[0].time_ns <= time_ns:
