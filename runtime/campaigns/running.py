@@ -58,6 +58,11 @@ class Lineups:
         self._clock = ReferenceClock(shelf.clock_path, may_write=False)
         self._model: Path | None = None
         self._is_started = False
+        self._unfit: dict[Path, str] = {}
+
+    def refuse_model(self, model: Path, detail: str) -> None:
+        """The bundle of a campaign could not be opened here: that version is not looked at again in this run."""
+        self._unfit[model] = detail
 
     def started(self, model: Path | None, opens: Opens) -> None:
         """The network is chosen, with this campaign's bundle or the vehicle's own (None): it stays until the end."""
@@ -101,6 +106,8 @@ class Lineups:
             lineup.edges.append(campaign.starts_wall_ns)
             return False  # until then the version before it collects
         model = model_folder(folder, campaign)
+        if model is not None and model in self._unfit:
+            raise CampaignRefusedError("bad_model", self._unfit[model])
         if model is not None and self._is_started and model != self._model:
             lineup.waiting[stored.label] = "at the next start"
             return False

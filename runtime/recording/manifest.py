@@ -73,6 +73,7 @@ class FiringManifest(_Part):
     sample_probability: float
     pre_s: float
     post_s: float
+    rules_sha256: str = ""  # fingerprint of all rules that ran when this one fired
 
 
 class ClipManifest(_Part):
