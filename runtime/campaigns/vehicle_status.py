@@ -82,7 +82,8 @@ class VehicleStatus:
             found = json.loads(read_bounded(self._shelf.status_path) or b"{}")
             is_ours = all(type(found.get(key)) is type(value) for key, value in fresh.items() if value)
             is_ours = is_ours and all(type(found[key]) is list for key in ("active", "taken", "refusals"))
-            is_ours = is_ours and type(found["ended"]) is dict and all(type(line["times"]) is int for line in found["refusals"])
+            is_ours = is_ours and type(found["ended"]) is dict
+            is_ours = is_ours and all(type(line["times"]) is int for line in found["refusals"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return fresh
         return {**fresh, **found} if is_ours and found.get("vehicle") == self._vehicle else fresh

@@ -77,7 +77,7 @@ class RuntimeCampaigns:
     # The tick
 
     def between_ticks(self, parts: TickParts, sink: HistorySink, time_ns: int) -> None:
-        """Put in what is ready. `time_ns` is that of the next tick. Costs a look at a queue when there is nothing."""
+        """Put in what is ready. `time_ns` lies between the two ticks. A look at a queue when there is nothing."""
         takeover = None if self._watch is None else self._watch.take()
         if takeover is None or self._watch is None:
             return

@@ -183,7 +183,7 @@ class LiveRuntime:
 
     def _tick(self, instant: int) -> None:
         grid, began_ns = self.parts.grid, self._clock.now_ns()
-        self._campaigns.between_ticks(self.parts, self._sink, grid.time_of(instant))
+        self._campaigns.between_ticks(self.parts, self._sink, (grid.time_of(instant - 1) + grid.time_of(instant)) // 2)
         report = self.parts.pipeline.tick(instant, grid.time_of(instant), self._clock.wall_ns(), began_ns)
         result_ns = self._clock.now_ns()
         had_frames = report.frameset is not None and not report.frameset.is_empty

@@ -1,7 +1,7 @@
 """Runs of the runtime, as the recorder sees them: alive, left cleanly, or crashed.
 
-What a run says of itself at its start holds until it notes a change: `<session>.changes` lists which rules ran from which
-instant on, so that a clip names those that were in force when it fired.
+What a run says of itself at its start holds until it notes a change: `<session>.changes` lists which rules ran from
+which instant on, so that a clip names those that were in force when it fired.
 
 A run holds an flock on its lock file from before its session file appears until its process is gone; the kernel lets go
 of it however the process ends. A lock that is free without an `.ended` file is a crash.
