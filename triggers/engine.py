@@ -240,13 +240,12 @@ class RuleEngine:
         if key in self._campaigns:
             return self._campaigns[key].heir(terms)
         saved = self._dormant_campaigns.parts.get(key)
-        if saved is None:
-            return CampaignSelection(terms)
-        try:
-            return campaign_from_dict(terms, saved)
-        except _DAMAGED:
-            self.damaged_parts += 1
-            return CampaignSelection(terms)
+        if saved is not None:
+            try:
+                return campaign_from_dict(terms, saved)
+            except _DAMAGED:
+                self.damaged_parts += 1
+        return CampaignSelection(terms)
 
     # Across restarts
 
@@ -269,7 +268,7 @@ class RuleEngine:
             "in_flight": self._in_flight.to_list(),
         }
 
-    def restore(self, saved: Mapping[str, Any], wall_ns: int, time_ns: int) -> list[str]:
+    def restore(self, saved: Mapping[str, Any], wall_ns: int, time_ns: int) -> None:
         """Take over what an earlier run saved, before the first tick. `time_ns` and `wall_ns` are now.
 
         Rules and campaigns that do not run (yet) are remembered for a later `swap`. Parts that are damaged are left

@@ -48,8 +48,9 @@ class RunningRule:
         return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
     def quota_value(self, program: Program) -> Value:
-        """The value of the operand that the hourly budget goes by; None without one."""
-        return None if self._by_slot is None else program.value(self._by_slot)
+        """The value of the operand that the hourly budget goes by; None without one, and when it is not finite."""
+        value = None if self._by_slot is None else program.value(self._by_slot)
+        return None if isinstance(value, float) and not math.isfinite(value) else value
 
     def operands(self, program: Program) -> dict[str, SignalValue | None]:
         """The signals of the condition, the rule's own operands, and the track that the condition is true for."""

@@ -43,9 +43,12 @@ from runtime.live_sources import LiveCamera, SourceBuilder
 from runtime.messages import NANOSECONDS_PER_MILLISECOND, Firing, Packet, SignalSample, TickReport
 from runtime.metronome import Metronome
 from runtime.processes.runtime_campaigns import RuntimeCampaigns
+from runtime.processes.selection_copy import disk_copy_path
+from runtime.processes.selection_keeper import SelectionKeeper
 from runtime.processes.shell import ProcessShell, StartError, log, make_directories
 from runtime.recording.history_sink import HistorySink
 from runtime.recording.history_writer import HistoryWriter
+from runtime.recording.layout import HistoryLayout
 from runtime.recording.provenance import CameraProvenance
 from runtime.recording.sessions import SessionRecord
 from runtime.shadow.scoreboard import Scoreboard
@@ -120,6 +123,9 @@ class LiveRuntime:
         )
         self._campaigns.attach(self.parts)
         self._sink = HistorySink(self._open_history())
+        layout, disk_copy = HistoryLayout(self._directories.history), disk_copy_path(self._directories.spool)
+        self._selection = SelectionKeeper(self.parts.engine, layout, disk_copy, clock)
+        self._selection.restore()
         self._encoder = EncodingWorker(self._keep_packet)
         pairs = zip(self._sources.cameras, self._watches, strict=True)
         self._cameras = [self._camera_thread(camera, watch) for camera, watch in pairs]
@@ -137,6 +143,7 @@ class LiveRuntime:
     def start(self) -> None:
         """Start every thread; the grid starts now, so that ticks come even when no camera ever does."""
         self._sink.start()
+        self._selection.start()
         self._encoder.start()
         for source in self._sources.signals:
             source.start(self._take_sample)
@@ -162,6 +169,7 @@ class LiveRuntime:
         self._encoder.stop()
         if not self._sink.stop(self._config.health.shutdown_timeout_s or 1.0):
             log.error("history was not closed in time: the recorder will call this run crashed")
+        self._selection.stop()
         self._status_thread.join(5.0)
         if self._telemetry is not None:
             self._telemetry.close()
@@ -194,7 +202,9 @@ class LiveRuntime:
             self._telemetry.publish(report, result_ns)
         self._sink.tick(report)
         for firing in report.firings:
-            self._sink.firing(firing)
+            if not self._sink.firing(firing):
+                self.parts.engine.lost(firing.sequence, "history")
+        self._selection.after_tick(result_ns)
         self._shell.progress()
         next_beat_ns = grid.time_of(instant + 1) + self._phase_ns()
         self._collector.offer(next_beat_ns - self._clock.now_ns())
@@ -279,6 +289,8 @@ class LiveRuntime:
             "tracks_refused": self.parts.engine.tracks_refused,
             "object_lists_refused": dict(self.parts.objects.malformed),
             "suppressed": {rule: dict(reasons) for rule, reasons in self.parts.engine.suppressed.items()},
+            "ledger": self.parts.engine.ledger,
+            "selection": self._selection.status(),
             "agreement": figures.scoreboard.to_dict(),
             "model": model_facts(self._network),
             "epoch": None if epoch is None else asdict(epoch),

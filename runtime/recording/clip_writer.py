@@ -151,6 +151,9 @@ def _firing_manifests(plan: ClipPlan, rules_in_force: Sequence[str]) -> list[Fir
             pre_s=waiting.firing.capture.pre_s,
             post_s=waiting.firing.capture.post_s,
             rules_sha256=rules_sha256,
+            score=waiting.firing.score,
+            campaign=waiting.firing.campaign,
+            tally=dict(waiting.firing.tally),
         )
         for waiting, rules_sha256 in zip(plan.firings, rules_in_force, strict=True)
     ]
