@@ -98,7 +98,7 @@ class RuleEngine:
         `tracks` is None when nothing looked for objects on it; so are `objects` and `cameras` when nothing is known of
         the controller's objects and of the cameras.
         """
-        self._program.run(tracks, signals, time_ns)
+        self._program.run(tracks, signals, time_ns, objects, cameras)
         self._time_ns, self._wall_ns = time_ns, wall_ns
         slots = self._program.slots
         firings = []

@@ -185,3 +185,9 @@ def test_equal_conditions_are_the_same_expression() -> None:
     other = check("vehicle.speed_mps > 3.0 and not (controller.enabled)", Scope(), Type.BOOLEAN)
     assert one == other
     assert signals_read(one) == ("controller.enabled", "vehicle.speed_mps")
+
+
+def test_a_signal_under_known_keeps_its_own_type() -> None:
+    signals = {"heads.lane": "ego", "heads.distance_m": -1.5, "heads.visible": False}
+    text = 'not (heads.visible if heads.lane == "left" else known(heads.distance_m))'
+    assert value_of(text, signals) is False

@@ -1,4 +1,4 @@
-"""How the checker reads a call: plain functions, windows, histories of items, quantifiers, zones and queries by name."""
+"""How the checker reads a call: plain functions, windows, histories of items, quantifiers, zones and queries."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class CallChecker(Reporter):
 
 
 def outside(word: str, population: Population | None, example: str) -> tuple[str, str]:
-    """What is wrong with a field or function of a population where it stands outside of its quantifiers, and the fix."""
+    """What is wrong with a field or function of a population outside of its quantifiers, and the fix."""
     owners = populations.populations_of(word)
     kind = "field " if any(word in populations.FIELDS[owner] for owner in owners) else ""
     if population is not None:

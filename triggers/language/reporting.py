@@ -45,10 +45,13 @@ class Reporter(ABC):
         return self.wrong(node, message, type_fix(found.type, expected), expected)
 
     def _settle(self, found: Expression, expected: Type) -> None:
-        """Every signal that gives `found` its type is of the `expected` one."""
-        for part in expressions.walk(found):
-            if isinstance(part, SignalRead) and part.type is ANY:
+        """Every signal that gives `found` its type is of the `expected` one; not those of `known(x)` inside it, say."""
+        undecided = [found]
+        while undecided:
+            part = undecided.pop()
+            if isinstance(part, SignalRead):
                 self.scope.signal_types.setdefault(part.name, expected)
+            undecided += [operand for operand in part.operands if operand.type is ANY and part.type is ANY]
 
     def wrong(self, node: ast.expr, message: str, fix: str, expected: Type) -> Expression:
         """Note a mistake at `node`."""
