@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from fleet import LIFE, VEHICLE, Fleet, Vehicle, reasons, write_campaign
+from fleet import BUNDLE, LIFE, VEHICLE, Fleet, Vehicle, reasons, write_campaign
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, TargetFile
 from uplink_bench import LyingFiles, UplinkBench
@@ -77,7 +77,7 @@ class Attack:
 
     def draft(self, version: int = 2, **facts) -> None:
         folder = write_campaign(self.folder / f"draft-{version}", self.now, version=version, **facts)
-        add_campaign(self.fleet.repository, folder, self.now, LIFE)
+        add_campaign(self.fleet.repository, folder, BUNDLE, self.now, LIFE)
 
 
 @pytest.fixture
@@ -244,7 +244,7 @@ def test_an_older_version_of_a_campaign_signed_by_everybody(attack):
     fleet.repository.draft_targets([], {}, attack.now + LIFE)
     fleet.sign(fleet.people[:2])
     fleet.push()
-    add_campaign(fleet.repository, folder, attack.now, LIFE)
+    add_campaign(fleet.repository, folder, BUNDLE, attack.now, LIFE)
     fleet.sign(fleet.people[:2])
     fleet.push()
     attack.serve()
