@@ -87,9 +87,7 @@ def add_campaign(repository: Repository, folder: Path, bundle: Path, now: dateti
     entries[campaign.name] = entry_of(campaign)
     if len(entries) > MAX_CAMPAIGNS:
         raise PublishingError(f"more than {MAX_CAMPAIGNS} campaigns would be out: withdraw some")
-    files: Mapping[str, Path] = {
-        entry_of(campaign).target(path): folder / path for path in entry_of(campaign).files
-    }
+    files: Mapping[str, Path] = {entry_of(campaign).target(path): folder / path for path in entry_of(campaign).files}
     repository.draft_targets(entries.values(), files, now + life)
     return campaign
 

@@ -60,9 +60,7 @@ class VehicleStatus:
     def _add_refusal(self, refused: Refusal) -> None:
         """The same refusal again only counts up, and moves to the end."""
         listed = self._facts["refusals"]
-        same = [
-            line for line in listed if (line["campaign"], line["reason"]) == (refused.campaign, refused.reason)
-        ]
+        same = [line for line in listed if (line["campaign"], line["reason"]) == (refused.campaign, refused.reason)]
         line = {
             "campaign": refused.campaign,
             "reason": refused.reason,

@@ -1,11 +1,11 @@
 """`shadowrig campaign`: signed sets of rules and models for a fleet, from a folder to what vehicles run.
 
-    campaign keys    each person makes a key pair, and one online pair for the machine that pushes
-    campaign init    who may sign, and how many must: the first root, brought to vehicles by hand
-    campaign new     check a campaign's folder as vehicles will, and draft it
-    campaign sign    add one person's signature to what is drafted
-    campaign push    publish what enough people signed, where `shadowrig receive` serves it; also renews the dates
-    campaign status  what is out, what waits for whom, what vehicles reported; or, on a vehicle, what runs
+campaign keys    each person makes a key pair, and one online pair for the machine that pushes
+campaign init    who may sign, and how many must: the first root, brought to vehicles by hand
+campaign new     check a campaign's folder as vehicles will, and draft it
+campaign sign    add one person's signature to what is drafted
+campaign push    publish what enough people signed, where `shadowrig receive` serves it; also renews the dates
+campaign status  what is out, what waits for whom, what vehicles reported; or, on a vehicle, what runs
 """
 
 from __future__ import annotations

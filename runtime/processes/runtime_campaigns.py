@@ -42,7 +42,7 @@ class RuntimeCampaigns:
         """
         while (model := self._lineup.model) is not None:
             try:
-                network = open_network(model)
+                network = open_network(model.folder)
                 if network is not None:
                     return self._settle(network)
                 reason = "this vehicle runs no network"
@@ -83,9 +83,7 @@ class RuntimeCampaigns:
             return
         apply_change(parts, takeover.change)
         lineup = takeover.lineup
-        sink.change(
-            SessionChange(from_ns=time_ns, rules_sha256=lineup.rules.fingerprint, campaigns=lineup.campaigns)
-        )
+        sink.change(SessionChange(from_ns=time_ns, rules_sha256=lineup.rules.fingerprint, campaigns=lineup.campaigns))
         self._watch.taken(takeover)
 
     @property
