@@ -289,6 +289,7 @@ class LiveRuntime:
             "rules": [rule.name for rule in self.parts.rules.rules],
             "campaigns": self._campaigns.facts,
             "not_applicable": dict(self.parts.not_applicable),
+            "learned": self.parts.learned.status(),
             "not_understood": dict(self.parts.engine.not_understood),
             "tracks_refused": self.parts.engine.tracks_refused,
             "object_lists_refused": dict(self.parts.objects.malformed),

@@ -154,12 +154,19 @@ class _Analysis:
         ]
         texts = node.choices if isinstance(node, Membership) else _constants(node)
         for each in fields:
-            known = {"class_name": self.capabilities.classes, "state": self.capabilities.states}.get(each.name)
+            known = self._domain(each.name)
             if known is not None and texts and known.isdisjoint(map(str, texts)):
-                kind = "class" if each.name == "class_name" else "state"
+                kind = "state" if each.name == "state" else "class"
                 self.missing.setdefault(f"the model has no {kind}", set()).update(map(str, texts))
                 return True
         return False
+
+    def _domain(self, field_name: str) -> frozenset[str] | None:
+        """The texts that a track's field can have, where that is known."""
+        capabilities = self.capabilities
+        if field_name == "stands_on":
+            return None if capabilities.classes is None else capabilities.classes | {""}
+        return {"class_name": capabilities.classes, "state": capabilities.states}.get(field_name)
 
     # -- what is not there at all
 
