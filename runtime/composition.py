@@ -27,7 +27,7 @@ from runtime.inference.heads.decoder import BundleFitError
 from runtime.inference.network import Network
 from runtime.inference.tracking import Tracker
 from runtime.messages import NANOSECONDS_PER_SECOND, Frameset
-from runtime.pipeline import Pipeline, Stages
+from runtime.pipeline import Pipeline, RuleEvaluation, Stages
 from runtime.recording.provenance import CameraProvenance, ModelProvenance, Provenance
 from runtime.rig import Rig, load_rig
 from runtime.shadow.comparison import Comparator
@@ -130,15 +130,20 @@ def compose_tick(
     seed: int,
     rate_hz: float,
     reference_camera: str | None,
+    wrap_rules: Callable[[RuleEngine], RuleEvaluation] | None = None,
 ) -> TickParts:
-    """The tick for these cameras. Without a network nothing is decoded and no framesets are made."""
+    """The tick for these cameras. Without a network nothing is decoded and no framesets are made.
+
+    `wrap_rules` puts something between the tick and its rules, such as a recorder of what the rules read.
+    """
     cameras = tuple(watch.name for watch in watches)
     grid = InstantGrid(round(NANOSECONDS_PER_SECOND / rate_hz), reference_camera)
     assembler = Assembler(cameras, network.image_spec, grid) if network is not None and cameras else None
     tracker = Tracker(cameras, rig) if assembler is not None else None
     health = CameraHealthSignals(HealthMonitor(watches))
     engine = RuleEngine(rules, seed=seed)
-    stages = Stages(signals, engine, Comparator(), health, assembler, network if assembler else None, tracker)
+    evaluation = engine if wrap_rules is None else wrap_rules(engine)
+    stages = Stages(signals, evaluation, Comparator(), health, assembler, network if assembler else None, tracker)
     lacking = rules.not_applicable(published_scalars(network) if network else (), assembler is not None)
     return TickParts(Pipeline(stages), grid, assembler, network, health, rules, engine, lacking)
 

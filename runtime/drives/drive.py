@@ -62,6 +62,8 @@ class Drive:
     read_signals: Callable[[], Iterator[SignalSample]] = field(repr=False)
     #: What is wrong with the recording and was left out: damaged records, an unreadable end of a log.
     faults: list[str] = field(default_factory=list)
+    #: Every file that the drive is read from; some may be missing or unreadable.
+    files: tuple[Path, ...] = ()
 
     @property
     def duration_s(self) -> float:

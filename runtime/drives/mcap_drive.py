@@ -52,6 +52,7 @@ def _read_description(path: Path, reader: McapTopicReader) -> Drive:
         truth=_truth(reader),
         read_signals=lambda: _signal_samples(path),
         faults=reader.damage,
+        files=(path,),
     )
 
 

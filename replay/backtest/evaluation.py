@@ -1,0 +1,194 @@
+"""Rules over the recorded ticks of one drive, through the engine's own `evaluate`.
+
+Rules that cannot fire on this drive are left out by name (they would cost time and change nothing). A first pass
+runs all others as they are, with cooldown, sampling and budgets. Where that suppressed something, a second pass runs
+those rules alone without sampling and budgets: its firings are the events before selection, which costs "before
+budgets" and precision and recall are made from.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from replay.backtest.clip_costs import ClipSettling
+from replay.backtest.recorded_ticks import Block, RecordedTick, play_block
+from replay.backtest.tick_file import DriveFacts
+from replay.truth import Grades, grade
+from runtime.drives import TruthEvent
+from runtime.messages import NANOSECONDS_PER_SECOND, Firing, SignalValue
+from triggers import Budget, RuleEngine, RuleSet
+
+SEED = 0
+COOLDOWN = "cooldown"
+#: Points of a signal's curve in the report.
+CURVE_POINTS = 1200
+CURVES = ("vehicle.speed_mps", "controller.enabled")
+
+
+@dataclass(frozen=True, slots=True)
+class SuppressedEvent:
+    """An event that was not kept."""
+
+    rule: str
+    time_ns: int
+    reason: str  # "cooldown", or "selection": sampling or a budget
+
+
+@dataclass(slots=True)
+class DriveOutcome:
+    """What the rules did on one drive."""
+
+    path: Path
+    facts: DriveFacts
+    kept: list[Firing]
+    events: list[Firing]  # before sampling and budgets
+    suppressed: Mapping[str, Mapping[str, int]]
+    suppressed_events: list[SuppressedEvent]
+    not_applicable: Mapping[str, str]
+    truth: tuple[TruthEvent, ...] | None
+    grades: Grades | None
+    curves: Mapping[str, list[tuple[float, SignalValue | None]]]  # seconds from the start, value
+    was_cached: bool
+    evaluation_s: float  # spent on rules, all passes
+    recording_s: float  # spent on getting the ticks
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def bytes_per_s(self) -> dict[str, float]:
+        """What each camera recorded."""
+        return {camera: rate.bytes_per_s for camera, rate in self.facts.cameras.items()}
+
+    def elapsed_s(self, time_ns: int) -> float:
+        """Seconds from the drive's start."""
+        return (time_ns - self.facts.start_ns) / NANOSECONDS_PER_SECOND
+
+
+@dataclass(slots=True)
+class RuleRun:
+    """What one pass of rules over recorded ticks brought."""
+
+    firings: list[Firing]
+    suppressed: Mapping[str, Mapping[str, int]]
+    suppressed_at: list[tuple[str, int, str]] = field(default_factory=list)  # where they were watched
+
+
+def not_applicable(rules: RuleSet, facts: DriveFacts) -> dict[str, str]:
+    """Rules that cannot fire on this drive with this model, with the reason of each."""
+    return rules.not_applicable(facts.heads or (), facts.heads is not None, facts.signals)
+
+
+def run_rules(
+    blocks: Iterator[Block],
+    rules: RuleSet,
+    bytes_per_s: Mapping[str, float],
+    watch: Callable[[int, RecordedTick], None] | None = None,
+    watch_suppressed: bool = False,
+) -> RuleRun:
+    """One pass. `watch` sees every tick; `watch_suppressed` notes when events were suppressed."""
+    engine = RuleEngine(rules, seed=SEED)
+    settling = ClipSettling(bytes_per_s)
+    run = RuleRun([], {})
+    counts: Mapping[str, Mapping[str, int]] = {}
+    for index, tick in enumerate(tick for block in blocks for tick in play_block(block)):
+        for firing, share in settling.sealed(tick.time_ns):
+            engine.account(firing.rule, tick.time_ns, share)
+        if firings := tick.evaluate(engine):
+            run.firings += firings
+            settling.take(firings)
+        if watch is not None:
+            watch(index, tick)
+        if watch_suppressed:
+            now = engine.suppressed
+            run.suppressed_at += [(rule, tick.time_ns, reason) for rule, reason in _grown(counts, now)]
+            counts = now
+    run.suppressed = engine.suppressed
+    return run
+
+
+def _grown(
+    before: Mapping[str, Mapping[str, int]], now: Mapping[str, Mapping[str, int]]
+) -> Iterator[tuple[str, str]]:
+    for rule, reasons in now.items():
+        for reason, count in reasons.items():
+            for _ in range(count - before.get(rule, {}).get(reason, 0)):
+                yield rule, reason
+
+
+@dataclass(slots=True)
+class _Curves:
+    """Takes down some signals as they go by."""
+
+    stride: int
+    start_ns: int
+    points: dict[str, list[tuple[float, SignalValue | None]]] = field(
+        default_factory=lambda: {name: [] for name in CURVES}
+    )
+
+    def see(self, index: int, tick: RecordedTick) -> None:
+        if index % self.stride == 0:
+            at_s = round((tick.time_ns - self.start_ns) / NANOSECONDS_PER_SECOND, 2)
+            for name, points in self.points.items():
+                points.append((at_s, tick.signals.value(name)))
+
+
+def evaluate_drive(
+    path: Path,
+    facts: DriveFacts,
+    truth: tuple[TruthEvent, ...] | None,
+    blocks: Callable[[], Iterator[Block]],
+    rules: RuleSet,
+    was_cached: bool = True,
+    recording_s: float = 0.0,
+    notes: Sequence[str] = (),
+) -> DriveOutcome:
+    """Both passes over one drive, graded where there is truth."""
+    began_s = time.perf_counter()
+    lacking = not_applicable(rules, facts)
+    able = replace(rules, rules=tuple(rule for rule in rules.rules if rule.name not in lacking))
+    bytes_per_s = {camera: rate.bytes_per_s for camera, rate in facts.cameras.items()}
+    curves = _Curves(max(1, facts.ticks // CURVE_POINTS), facts.start_ns)
+    first = run_rules(blocks(), able, bytes_per_s, curves.see)
+    events, suppressed_events = _before_selection(first, able, blocks, bytes_per_s)
+    times = [(firing.rule, firing.time_ns) for firing in events]
+    return DriveOutcome(
+        path=path,
+        facts=facts,
+        kept=first.firings,
+        events=events,
+        suppressed=first.suppressed,
+        suppressed_events=suppressed_events,
+        not_applicable=lacking,
+        truth=truth,
+        grades=None if truth is None else grade(truth, times, [rule.name for rule in rules.rules]),
+        curves=curves.points,
+        was_cached=was_cached,
+        evaluation_s=time.perf_counter() - began_s,
+        recording_s=recording_s,
+        notes=[*notes, *facts.notes],
+    )
+
+
+def _before_selection(
+    first: RuleRun, rules: RuleSet, blocks: Callable[[], Iterator[Block]], bytes_per_s: Mapping[str, float]
+) -> tuple[list[Firing], list[SuppressedEvent]]:
+    """The events before sampling and budgets, and those that did not become firings."""
+    selective = set(first.suppressed)
+    if not selective:
+        return first.firings, []
+    unlimited = tuple(
+        replace(rule, budget=Budget(), sample=1.0) for rule in rules.rules if rule.name in selective
+    )
+    second = run_rules(blocks(), replace(rules, rules=unlimited), bytes_per_s, watch_suppressed=True)
+    kept = {(firing.rule, firing.time_ns) for firing in first.firings}
+    refused = [SuppressedEvent(rule, time_ns, reason) for rule, time_ns, reason in second.suppressed_at]
+    refused += [
+        SuppressedEvent(firing.rule, firing.time_ns, "selection")
+        for firing in second.firings
+        if (firing.rule, firing.time_ns) not in kept
+    ]
+    untouched = [firing for firing in first.firings if firing.rule not in selective]
+    events = sorted([*untouched, *second.firings], key=lambda firing: (firing.time_ns, firing.rule))
+    return events, sorted(refused, key=lambda event: (event.time_ns, event.rule))
