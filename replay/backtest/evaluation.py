@@ -108,9 +108,7 @@ def run_rules(
     return run
 
 
-def _grown(
-    before: Mapping[str, Mapping[str, int]], now: Mapping[str, Mapping[str, int]]
-) -> Iterator[tuple[str, str]]:
+def _grown(before: Mapping[str, Mapping[str, int]], now: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[str, str]]:
     for rule, reasons in now.items():
         for reason, count in reasons.items():
             for _ in range(count - before.get(rule, {}).get(reason, 0)):
@@ -178,9 +176,7 @@ def _before_selection(
     selective = set(first.suppressed)
     if not selective:
         return first.firings, []
-    unlimited = tuple(
-        replace(rule, budget=Budget(), sample=1.0) for rule in rules.rules if rule.name in selective
-    )
+    unlimited = tuple(replace(rule, budget=Budget(), sample=1.0) for rule in rules.rules if rule.name in selective)
     second = run_rules(blocks(), replace(rules, rules=unlimited), bytes_per_s, watch_suppressed=True)
     kept = {(firing.rule, firing.time_ns) for firing in first.firings}
     refused = [SuppressedEvent(rule, time_ns, reason) for rule, time_ns, reason in second.suppressed_at]

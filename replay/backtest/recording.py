@@ -140,9 +140,7 @@ class _Parts:
                 return recorders[0]
 
             network = network_for(self._drive, self._bundle, self._request.threads)
-            player = DrivePlayer(
-                self._drive, network, self._rig, self._learned, self._request.rate_hz, wrap_rules=wrap
-            )
+            player = DrivePlayer(self._drive, network, self._rig, self._learned, self._request.rate_hz, wrap_rules=wrap)
             try:
                 self._play(player, recorders[0], show_progress)
                 writer.finish(self._facts(player, recorders[0]))
@@ -186,4 +184,4 @@ class _Parts:
 def _codec_notes(cameras: dict[str, CameraRate]) -> Iterator[str]:
     for name, rate in cameras.items():
         if rate.codec is not None and rate.codec not in PASS_THROUGH_CODECS:
-            yield f"camera {name}: {rate.codec} would be encoded again for clips; its size is estimated from the recording"
+            yield f"camera {name}: clips would hold it encoded anew; its cost is that of the recorded {rate.codec}"

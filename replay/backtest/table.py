@@ -1,0 +1,113 @@
+"""A backtest as tables for people. Rules that never fired, and those that could not, are named below the tables."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from replay.backtest.statistics import grade_facts
+from replay.backtest.summary import BacktestResult, RuleSummary
+
+#: Overlaps below this share are not worth a line.
+MIN_OVERLAP = 0.5
+
+
+def print_backtest(result: BacktestResult, console: Console | None = None) -> None:
+    """Print everything."""
+    console = console or Console()
+    console.print(_drives(result))
+    console.print(_rules(result))
+    console.print(_total(result), highlight=False)
+    for line in _notes(result):
+        console.print(line, style="yellow", markup=False, highlight=False)
+    for failure in result.failures:
+        console.print(f"{failure.path}: not counted: {failure.error}", style="red", markup=False, highlight=False)
+
+
+def _drives(result: BacktestResult) -> Table:
+    table = Table(title="Drives", title_style="bold")
+    for name in ("drive", "length", "cameras", "video", "firings", "truth", "ticks", "rules"):
+        table.add_column(name, justify="left" if name == "drive" else "right")
+    for outcome in result.outcomes:
+        totals = None if outcome.grades is None else outcome.grades.totals()
+        table.add_row(
+            outcome.facts.name,
+            f"{outcome.facts.duration_s:.1f} s",
+            str(len(outcome.facts.cameras)),
+            f"{sum(outcome.bytes_per_s.values()) / 1e6:.2f} MB/s",
+            str(len(outcome.kept)),
+            "-" if totals is None else f"{totals['hit']} hit, {totals['missed']} missed, {totals['false']} false",
+            "cached" if outcome.was_cached else f"made in {outcome.recording_s:.1f} s",
+            f"{outcome.facts.duration_s / max(outcome.evaluation_s, 1e-9):.0f}x real time",
+        )
+    return table
+
+
+def _rules(result: BacktestResult) -> Table:
+    table = Table(title="Rules", title_style="bold")
+    table.add_column("rule", overflow="fold")
+    for name in ("firings", "per hour", "MB/hour", "MB/day", "before", "precision", "recall"):
+        table.add_column(name, justify="right")
+    table.add_column("suppressed", overflow="fold")
+    table.add_column("overlaps", overflow="fold")
+    for rule in sorted(filter(is_worth_a_row, result.rules), key=lambda rule: -rule.mb_per_day):
+        low, high = rule.firings_per_hour_95
+        table.add_row(
+            rule.rule.name,
+            str(rule.firings),
+            f"{rule.firings_per_hour:.1f} ({low:.1f}-{high:.0f})",
+            f"{rule.mb_per_hour:.1f}",
+            f"{rule.mb_per_day:.1f}{' (budget)' if rule.is_held_to_budget else ''}",
+            f"{rule.mb_per_day_before:.1f}",
+            *_truth(rule),
+            ", ".join(f"{count} {reason}" for reason, count in rule.suppressed.items()),
+            ", ".join(_overlaps(result.overlap.get(rule.rule.name, {}))),
+        )
+    return table
+
+
+def is_worth_a_row(rule: RuleSummary) -> bool:
+    """It fired, was kept from firing, or should have fired."""
+    return bool(rule.firings or rule.events or rule.suppressed or (rule.grade is not None and rule.grade.missed))
+
+
+def _truth(rule: RuleSummary) -> tuple[str, str]:
+    if rule.grade is None:
+        return "", ""
+    facts = grade_facts(rule.grade)
+    return share_text(facts["precision"]), share_text(facts["recall"])
+
+
+def share_text(share: float | None) -> str:
+    """A share for people; a dash where there was nothing to take a share of."""
+    return "-" if share is None else f"{share:.2f}"
+
+
+def _overlaps(others: Mapping[str, float]) -> Iterator[str]:
+    for other, share in sorted(others.items(), key=lambda pair: (-pair[1], pair[0])):
+        if share >= MIN_OVERLAP:
+            yield f"{share:.0%} {other}"
+
+
+def _total(result: BacktestResult) -> str:
+    return (
+        f"{result.firings} firings in {result.hours:.3f} h of driving, merged into {result.clips} clips: "
+        f"{result.mb_per_hour:.1f} MB for an hour of driving, {result.mb_per_day:.1f} MB a day at "
+        f"{result.hours_per_day:g} h of driving ({result.mb_per_day_before:.1f} MB before sampling and budgets)"
+    )
+
+
+def _notes(result: BacktestResult) -> Iterator[str]:
+    for outcome in result.outcomes:
+        yield from (f"{outcome.facts.name}: {note}" for note in outcome.notes)
+    silent = [rule.rule.name for rule in result.rules if not is_worth_a_row(rule) and rule.not_applicable is None]
+    if silent:
+        yield f"did not fire: {', '.join(silent)}"
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for rule in result.rules:
+        if rule.not_applicable is not None:
+            reasons[rule.not_applicable].append(rule.rule.name)
+    yield from (f"not applicable, for {reason}: {', '.join(names)}" for reason, names in reasons.items())
