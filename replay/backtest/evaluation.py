@@ -1,15 +1,17 @@
 """Rules over the recorded ticks of one drive, through the engine's own `evaluate`.
 
 Rules that cannot fire on this drive are left out by name (they would cost time and change nothing). A first pass
-runs all others as they are, with cooldown, sampling and budgets. Where that suppressed something, a second pass runs
-those rules alone without sampling and budgets: its firings are the events before selection, which costs "before
-budgets" and precision and recall are made from.
+runs all others as they are, with cooldown, sampling and budgets. Where sampling or a budget held something back, a
+second pass runs those rules alone without them: its firings are the events before selection, which costs "before"
+and precision and recall are made from.
 """
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,13 +30,17 @@ CURVE_POINTS = 1200
 CURVES = ("vehicle.speed_mps", "controller.enabled")
 
 
+#: Ticks between two looks at what was suppressed: marks are that exact.
+LOOK_TICKS = 10
+
+
 @dataclass(frozen=True, slots=True)
 class SuppressedEvent:
     """An event that was not kept."""
 
     rule: str
     time_ns: int
-    reason: str  # "cooldown", or "selection": sampling or a budget
+    reason: str
 
 
 @dataclass(slots=True)
@@ -70,9 +76,9 @@ class DriveOutcome:
 class RuleRun:
     """What one pass of rules over recorded ticks brought."""
 
-    firings: list[Firing]
-    suppressed: Mapping[str, Mapping[str, int]]
-    suppressed_at: list[tuple[str, int, str]] = field(default_factory=list)  # where they were watched
+    firings: list[Firing] = field(default_factory=list)
+    suppressed: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    suppressed_events: list[SuppressedEvent] = field(default_factory=list)  # `LOOK_TICKS` late at most
 
 
 def not_applicable(rules: RuleSet, facts: DriveFacts) -> dict[str, str]:
@@ -85,34 +91,46 @@ def run_rules(
     rules: RuleSet,
     bytes_per_s: Mapping[str, float],
     watch: Callable[[int, RecordedTick], None] | None = None,
-    watch_suppressed: bool = False,
 ) -> RuleRun:
-    """One pass. `watch` sees every tick; `watch_suppressed` notes when events were suppressed."""
+    """One pass. `watch` sees every tick."""
     engine = RuleEngine(rules, seed=SEED)
     settling = ClipSettling(bytes_per_s)
-    run = RuleRun([], {})
-    counts: Mapping[str, Mapping[str, int]] = {}
-    for index, tick in enumerate(tick for block in blocks for tick in play_block(block)):
-        for firing, share in settling.sealed(tick.time_ns):
-            engine.account(firing.rule, tick.time_ns, share)
-        if firings := tick.evaluate(engine):
-            run.firings += firings
-            settling.take(firings)
-        if watch is not None:
-            watch(index, tick)
-        if watch_suppressed:
-            now = engine.suppressed
-            run.suppressed_at += [(rule, tick.time_ns, reason) for rule, reason in _grown(counts, now)]
-            counts = now
-    run.suppressed = engine.suppressed
+    run = RuleRun()
+    with _without_collector():
+        for index, tick in enumerate(tick for block in blocks for tick in play_block(block)):
+            for firing, share in settling.sealed(tick.time_ns):
+                engine.account(firing.rule, tick.time_ns, share)
+            if firings := tick.evaluate(engine):
+                run.firings += firings
+                settling.take(firings)
+            if watch is not None:
+                watch(index, tick)
+            if index % LOOK_TICKS == 0:
+                _look(run, engine, tick.time_ns)
+        if run.firings or engine.suppressed:
+            _look(run, engine, tick.time_ns)
     return run
 
 
-def _grown(before: Mapping[str, Mapping[str, int]], now: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[str, str]]:
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """No search for reference cycles while millions of tracks come and go; there are none among them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _look(run: RuleRun, engine: RuleEngine, time_ns: int) -> None:
+    now = engine.suppressed
     for rule, reasons in now.items():
         for reason, count in reasons.items():
-            for _ in range(count - before.get(rule, {}).get(reason, 0)):
-                yield rule, reason
+            new = count - run.suppressed.get(rule, {}).get(reason, 0)
+            run.suppressed_events += [SuppressedEvent(rule, time_ns, reason)] * new
+    run.suppressed = now
 
 
 @dataclass(slots=True)
@@ -149,7 +167,7 @@ def evaluate_drive(
     bytes_per_s = {camera: rate.bytes_per_s for camera, rate in facts.cameras.items()}
     curves = _Curves(max(1, facts.ticks // CURVE_POINTS), facts.start_ns)
     first = run_rules(blocks(), able, bytes_per_s, curves.see)
-    events, suppressed_events = _before_selection(first, able, blocks, bytes_per_s)
+    events = _before_selection(first, able, blocks)
     times = [(firing.rule, firing.time_ns) for firing in events]
     return DriveOutcome(
         path=path,
@@ -157,7 +175,7 @@ def evaluate_drive(
         kept=first.firings,
         events=events,
         suppressed=first.suppressed,
-        suppressed_events=suppressed_events,
+        suppressed_events=first.suppressed_events,
         not_applicable=lacking,
         truth=truth,
         grades=None if truth is None else grade(truth, times, [rule.name for rule in rules.rules]),
@@ -169,22 +187,12 @@ def evaluate_drive(
     )
 
 
-def _before_selection(
-    first: RuleRun, rules: RuleSet, blocks: Callable[[], Iterator[Block]], bytes_per_s: Mapping[str, float]
-) -> tuple[list[Firing], list[SuppressedEvent]]:
-    """The events before sampling and budgets, and those that did not become firings."""
-    selective = set(first.suppressed)
+def _before_selection(first: RuleRun, rules: RuleSet, blocks: Callable[[], Iterator[Block]]) -> list[Firing]:
+    """The events before sampling and budgets: what fires when both are taken from the rules that they held back."""
+    selective = {rule for rule, reasons in first.suppressed.items() if reasons.keys() - {COOLDOWN}}
     if not selective:
-        return first.firings, []
+        return first.firings
     unlimited = tuple(replace(rule, budget=Budget(), sample=1.0) for rule in rules.rules if rule.name in selective)
-    second = run_rules(blocks(), replace(rules, rules=unlimited), bytes_per_s, watch_suppressed=True)
-    kept = {(firing.rule, firing.time_ns) for firing in first.firings}
-    refused = [SuppressedEvent(rule, time_ns, reason) for rule, time_ns, reason in second.suppressed_at]
-    refused += [
-        SuppressedEvent(firing.rule, firing.time_ns, "selection")
-        for firing in second.firings
-        if (firing.rule, firing.time_ns) not in kept
-    ]
+    second = run_rules(blocks(), replace(rules, rules=unlimited), {})
     untouched = [firing for firing in first.firings if firing.rule not in selective]
-    events = sorted([*untouched, *second.firings], key=lambda firing: (firing.time_ns, firing.rule))
-    return events, sorted(refused, key=lambda event: (event.time_ns, event.rule))
+    return sorted([*untouched, *second.firings], key=lambda firing: (firing.time_ns, firing.rule))

@@ -1,8 +1,8 @@
 """Which of the paths of a command line are rules, and which are drives.
 
 Rules: the word `library`; a YAML file with `rules:` at its left edge; a folder of YAML files. Drives: an MCAP file; a
-`drive.yaml`, or any YAML file with `cameras:`, `signals:` or `can:` at its left edge; a folder that holds a `drive.yaml`
-or `drive.mcap`; a folder of such folders or of MCAP files stands for all of them. Paths that are neither are problems,
+`drive.yaml`, or any YAML file with `cameras:`, `signals:` or `can:` at its left edge; a folder with a `drive.yaml` or
+`drive.mcap`; a folder of such folders or of MCAP files stands for all of them. Paths that are neither are problems,
 all told at once.
 """
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.table import Table
 
 from replay.backtest.statistics import grade_facts
-from replay.backtest.summary import BacktestResult, RuleSummary
+from replay.backtest.summary import BYTES_PER_MB, BacktestResult, RuleSummary
 
 #: Overlaps below this share are not worth a line.
 MIN_OVERLAP = 0.5
@@ -29,42 +29,39 @@ def print_backtest(result: BacktestResult, console: Console | None = None) -> No
 
 def _drives(result: BacktestResult) -> Table:
     table = Table(title="Drives", title_style="bold")
-    for name in ("drive", "length", "cameras", "video", "firings", "truth", "ticks", "rules"):
-        table.add_column(name, justify="left" if name == "drive" else "right")
+    table.add_column("drive", overflow="fold")
+    for name in ("length", "cameras", "firings", "truth", "rules ran at"):
+        table.add_column(name, justify="right")
     for outcome in result.outcomes:
         totals = None if outcome.grades is None else outcome.grades.totals()
+        cameras = f"{len(outcome.facts.cameras)}, {sum(outcome.bytes_per_s.values()) / BYTES_PER_MB:.1f} MB/s"
         table.add_row(
             outcome.facts.name,
             f"{outcome.facts.duration_s:.1f} s",
-            str(len(outcome.facts.cameras)),
-            f"{sum(outcome.bytes_per_s.values()) / 1e6:.2f} MB/s",
+            cameras if outcome.facts.cameras else "none",
             str(len(outcome.kept)),
-            "-" if totals is None else f"{totals['hit']} hit, {totals['missed']} missed, {totals['false']} false",
-            "cached" if outcome.was_cached else f"made in {outcome.recording_s:.1f} s",
-            f"{outcome.facts.duration_s / max(outcome.evaluation_s, 1e-9):.0f}x real time",
+            "" if totals is None else f"{totals['hit']} hit, {totals['missed']} missed, {totals['false']} false",
+            f"{outcome.facts.duration_s / max(outcome.evaluation_s, 1e-9):.0f}x",
         )
     return table
 
 
 def _rules(result: BacktestResult) -> Table:
-    table = Table(title="Rules", title_style="bold")
-    table.add_column("rule", overflow="fold")
-    for name in ("firings", "per hour", "MB/hour", "MB/day", "before", "precision", "recall"):
-        table.add_column(name, justify="right")
+    table = Table(title=f"Rules (MB a day: {result.hours_per_day:g} h of driving)", title_style="bold")
+    table.add_column("rule", overflow="fold", min_width=20)
+    for name in ("fired", "/hour", "MB/hour", "MB/day", "before", "prec.", "recall"):
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("suppressed", overflow="fold")
-    table.add_column("overlaps", overflow="fold")
     for rule in sorted(filter(is_worth_a_row, result.rules), key=lambda rule: -rule.mb_per_day):
-        low, high = rule.firings_per_hour_95
         table.add_row(
             rule.rule.name,
             str(rule.firings),
-            f"{rule.firings_per_hour:.1f} ({low:.1f}-{high:.0f})",
-            f"{rule.mb_per_hour:.1f}",
-            f"{rule.mb_per_day:.1f}{' (budget)' if rule.is_held_to_budget else ''}",
-            f"{rule.mb_per_day_before:.1f}",
+            f"{rule.firings_per_hour:.1f}",
+            f"{rule.mb_per_hour:.0f}",
+            f"{rule.mb_per_day:.0f}{'*' if rule.is_held_to_budget else ''}",
+            f"{rule.mb_per_day_before:.0f}",
             *_truth(rule),
             ", ".join(f"{count} {reason}" for reason, count in rule.suppressed.items()),
-            ", ".join(_overlaps(result.overlap.get(rule.rule.name, {}))),
         )
     return table
 
@@ -86,12 +83,6 @@ def share_text(share: float | None) -> str:
     return "-" if share is None else f"{share:.2f}"
 
 
-def _overlaps(others: Mapping[str, float]) -> Iterator[str]:
-    for other, share in sorted(others.items(), key=lambda pair: (-pair[1], pair[0])):
-        if share >= MIN_OVERLAP:
-            yield f"{share:.0%} {other}"
-
-
 def _total(result: BacktestResult) -> str:
     return (
         f"{result.firings} firings in {result.hours:.3f} h of driving, merged into {result.clips} clips: "
@@ -100,7 +91,17 @@ def _total(result: BacktestResult) -> str:
     )
 
 
+def _overlaps(result: BacktestResult) -> Iterator[str]:
+    for rule, others in result.overlap.items():
+        said = [f"{other} ({share:.0%})" for other, share in others.items() if share >= MIN_OVERLAP]
+        if said:
+            yield f"clips of {rule} are also those of {', '.join(said)}"
+
+
 def _notes(result: BacktestResult) -> Iterator[str]:
+    if any(rule.is_held_to_budget for rule in result.rules):
+        yield "*: held to the rule's budget, which these drives are too short to reach"
+    yield from _overlaps(result)
     for outcome in result.outcomes:
         yield from (f"{outcome.facts.name}: {note}" for note in outcome.notes)
     silent = [rule.rule.name for rule in result.rules if not is_worth_a_row(rule) and rule.not_applicable is None]
