@@ -2,7 +2,7 @@
 
 `health.cameras_missing` counts the cameras without a frame on this tick; `health.faulty_cameras` lists the cameras
 at fault by name, `health.camera_faults` says what is wrong with each as `name:fault`; both are sorted, joined with
-commas, and empty while all is well.
+commas, and empty while all is well. Without framesets (no network runs) nobody can say how many are missing: unknown.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ class CameraHealthSignals:
         """The `health.*` values of one tick."""
         self.latest = self._monitor.assess(time_ns, moving)
         faulty = sorted((camera, health.state) for camera, health in self.latest.items() if health.is_fault)
-        missing = 0 if frameset is None else int((~frameset.present).sum())
-        return {
-            "health.cameras_missing": float(missing),
+        values: dict[str, SignalValue] = {
             "health.faulty_cameras": ",".join(camera for camera, _ in faulty),
             "health.camera_faults": ",".join(f"{camera}:{fault}" for camera, fault in faulty),
         }
+        if frameset is not None:
+            values["health.cameras_missing"] = float((~frameset.present).sum())
+        return values

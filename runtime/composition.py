@@ -14,14 +14,16 @@ from typing import TypeVar
 import numpy as np
 
 from runtime.camera_health import CameraHealthSignals
+from runtime.camera_views import CameraViews
 from runtime.capture.assembler import Assembler
 from runtime.capture.camera_watch import CameraWatch
 from runtime.capture.monitor import HealthMonitor
 from runtime.capture.phase import InstantGrid
 from runtime.config.rig_config import BUNDLED_MODELS, RULE_LIBRARY
+from runtime.controller_objects import ControllerObjects
 from runtime.formats.documents import DocumentError, Problem
 from runtime.formats.durable_files import sha256_of
-from runtime.formats.signal_names import CANONICAL_SIGNALS, DEFAULT_TIMEOUT_S
+from runtime.formats.signal_names import BUTTONS, CANONICAL_SIGNALS, DEFAULT_TIMEOUT_S
 from runtime.inference.backend import BackendError
 from runtime.inference.heads.decoder import BundleFitError
 from runtime.inference.network import Network
@@ -32,6 +34,7 @@ from runtime.recording.provenance import CameraProvenance, ModelProvenance, Prov
 from runtime.rig import Rig, load_rig
 from runtime.shadow.comparison import Comparator
 from runtime.signals.table import SignalTable
+from runtime.tick_health import TickHealth
 from runtime.version import package_version
 from triggers import RuleEngine, RuleSet, library_path, load_rules
 
@@ -83,8 +86,13 @@ class TickParts:
     health: CameraHealthSignals
     rules: RuleSet
     engine: RuleEngine
+    views: CameraViews
+    objects: ControllerObjects
+    tick_health: TickHealth
     #: Rules that cannot fire with this model and these cameras, with the reason of each.
     not_applicable: Mapping[str, str] = field(default_factory=dict)
+    #: Width and height of each camera's source image, as far as frames have come.
+    image_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def find_bundle(name_or_path: str) -> Path:
@@ -118,7 +126,7 @@ def open_signals(timeouts_s: Mapping[str, float], default_timeout_s: float = DEF
         for name, signal in CANONICAL_SIGNALS.items()
         if signal.timeout_s != DEFAULT_TIMEOUT_S
     }
-    return SignalTable({**slow, **timeouts_s}, default_timeout_s)
+    return SignalTable({**slow, **timeouts_s}, default_timeout_s, BUTTONS)
 
 
 def compose_tick(
@@ -141,11 +149,20 @@ def compose_tick(
     assembler = Assembler(cameras, network.image_spec, grid) if network is not None and cameras else None
     tracker = Tracker(cameras, rig) if assembler is not None else None
     health = CameraHealthSignals(HealthMonitor(watches))
-    engine = RuleEngine(rules, seed=seed)
+    image_sizes: dict[str, tuple[int, int]] = {}  # the engine reads it; it fills in as first frames come
+    engine = RuleEngine(rules, seed=seed, image_sizes=image_sizes)
+    views = CameraViews(health, "rgb" if network is None else network.image_spec.color)
+    objects, tick_health = ControllerObjects(), TickHealth()
     evaluation = engine if wrap_rules is None else wrap_rules(engine)
-    stages = Stages(signals, evaluation, Comparator(), health, assembler, network if assembler else None, tracker)
+    stages = Stages(
+        signals, evaluation, Comparator(), health, assembler, network if assembler else None, tracker,
+        views=views, objects=objects, tick_health=tick_health, image_sizes=image_sizes,
+    )  # fmt: skip
     lacking = rules.not_applicable(published_scalars(network) if network else (), assembler is not None)
-    return TickParts(Pipeline(stages), grid, assembler, network, health, rules, engine, lacking)
+    return TickParts(
+        Pipeline(stages), grid, assembler, network, health, rules, engine, views, objects, tick_health, lacking,
+        image_sizes,
+    )  # fmt: skip
 
 
 def published_scalars(network: Network) -> Sequence[str]:

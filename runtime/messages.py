@@ -256,8 +256,13 @@ class TickReport:
     time_ns: int
     frameset: Frameset | None
     prediction: Prediction | None
-    tracks: Sequence[Track]
+    tracks: Sequence[Track] | None  # None: nothing looked for objects on this tick
     comparison: Comparison | None
     firings: Sequence[Firing]
-    #: Milliseconds by stage: "wait", "infer", "track", "compare", "rules", "capture_to_result".
+    #: Milliseconds by stage: "infer", "track", "compare", "views", "rules".
     timings_ms: Mapping[str, float]
+    wall_ns: int = 0
+    objects: Sequence[ControllerObject] | None = None  # None: the controller publishes none, or none that can be read
+    cameras: Sequence[CameraView] | None = None  # None: there are no cameras
+    #: What the tick itself says to rules (`heads.*`, `shadow.*`, `diff.*`, `health.*`), beside the outside signals.
+    signals: Mapping[str, SignalValue] = field(default_factory=dict)

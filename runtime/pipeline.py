@@ -4,24 +4,30 @@ Live and replay run this same class; only the sources and the clock differ. Give
 firings are identical. A tick never logs, writes a file or waits on another process: what it finds is returned as a
 `TickReport`, and whoever called it hands that on.
 
+What nothing looked at is unknown and not empty: without a prediction rules get no tracks (None), without cameras no
+views, without a controller's list no objects.
+
 Time comes in as an argument. The stopwatch only measures how long the stages took; nothing is decided by it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.camera_views import Sight
 from runtime.formats.image_spec import Geometry
 from runtime.inference.ground import EgoMotion
 from runtime.messages import (
     NANOSECONDS_PER_MILLISECOND,
+    CameraView,
     Comparison,
+    ControllerObject,
     Firing,
     Frameset,
     Prediction,
@@ -87,8 +93,16 @@ class Comparing(Protocol):
 class RuleEvaluation(Protocol):
     """The rules."""
 
-    def evaluate(self, tracks: Sequence[Track], signals: SignalReader, time_ns: int, wall_ns: int) -> list[Firing]:
-        """Rules that went off on this tick."""
+    def evaluate(
+        self,
+        tracks: Sequence[Track] | None,
+        signals: SignalReader,
+        time_ns: int,
+        wall_ns: int,
+        objects: Sequence[ControllerObject] | None = None,
+        cameras: Sequence[CameraView] | None = None,
+    ) -> list[Firing]:
+        """Rules that went off on this tick. None: unknown, because nothing looked."""
 
 
 class HealthSignals(Protocol):
@@ -98,9 +112,33 @@ class HealthSignals(Protocol):
         """The values for one tick."""
 
 
+class ViewMaking(Protocol):
+    """The cameras as rules see them."""
+
+    def look(self, sight: Sight | None, tracks: Sequence[Track] | None, time_ns: int) -> Sequence[CameraView] | None:
+        """One view for each camera, after health was asked; None without cameras."""
+
+
+class ObjectList(Protocol):
+    """The controller's own objects."""
+
+    def at(self, signals: SignalReader, time_ns: int) -> Sequence[ControllerObject] | None:
+        """The objects at `time_ns`; None when there is no list, or none that can be read."""
+
+
+class TickHealthSignals(Protocol):
+    """How the ticks fare, as `health.*` signals."""
+
+    def signals(self) -> Mapping[str, SignalValue]:
+        """What is known after the last tick."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """What a tick is composed of. Without cameras there are no framesets; without a model there is no network."""
+    """What a tick is composed of. Without cameras there are no framesets; without a model there is no network.
+
+    `image_sizes` (width, height of each camera's source image) is filled in as first frames come, for whoever reads it.
+    """
 
     signals: SignalTimeline
     rules: RuleEvaluation
@@ -109,6 +147,10 @@ class Stages:
     framesets: FramesetSource | None = None
     network: Predictor | None = None
     tracker: TrackFollower | None = None
+    views: ViewMaking | None = None
+    objects: ObjectList | None = None
+    tick_health: TickHealthSignals | None = None
+    image_sizes: MutableMapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class Pipeline:
@@ -119,37 +161,58 @@ class Pipeline:
         self._stopwatch = stopwatch
         self._last_sequences: NDArray[np.int64] | None = None
 
-    def tick(self, instant: int, instant_time_ns: int, wall_ns: int) -> TickReport:
-        """Work on one instant, whose capture time is `instant_time_ns`."""
-        laps = _Laps(self._stopwatch)
-        frameset = self._stages.framesets.take(instant) if self._stages.framesets is not None else None
+    def tick(self, instant: int, instant_time_ns: int, wall_ns: int, now_ns: int | None = None) -> TickReport:
+        """Work on one instant, whose capture time is `instant_time_ns`; `now_ns` is the live monotonic time, if any."""
+        stages, laps = self._stages, _Laps(self._stopwatch)
+        frameset = stages.framesets.take(instant) if stages.framesets is not None else None
+        sight = self._sight(frameset, now_ns)
         time_ns = instant_time_ns if frameset is None or frameset.is_empty else frameset.time_ns
-        outside = self._stages.signals.at(time_ns)
-        prediction = self._predict(frameset, outside)
+        outside = stages.signals.at(time_ns)
+        prediction = self._predict(sight, outside)
         laps.lap("infer")
-        tracks = self._track(prediction, frameset, outside, time_ns)
+        tracks = self._track(prediction, sight, outside, time_ns)
         laps.lap("track")
-        comparison = self._stages.comparator.compare(tracks, prediction, outside, time_ns)
+        comparison = stages.comparator.compare(tracks or (), prediction, outside, time_ns)
         laps.lap("compare")
-        signals = TickSignals(outside, self._own_signals(frameset, prediction, comparison, outside, time_ns), time_ns)
-        firings = self._stages.rules.evaluate(tracks, signals, time_ns, wall_ns)
+        own = self._own_signals(frameset, prediction, comparison, outside, time_ns)
+        cameras = stages.views.look(sight, tracks, time_ns) if stages.views is not None else None
+        objects = stages.objects.at(outside, time_ns) if stages.objects is not None else None
+        laps.lap("views")
+        signals = TickSignals(outside, own, time_ns)
+        firings = stages.rules.evaluate(tracks, signals, time_ns, wall_ns, objects=objects, cameras=cameras)
         laps.lap("rules")
-        return TickReport(instant, time_ns, frameset, prediction, tracks, comparison, firings, laps.milliseconds)
+        return TickReport(
+            instant, time_ns, frameset, prediction, tracks, comparison, firings, laps.milliseconds,
+            wall_ns=wall_ns, objects=objects, cameras=cameras, signals=own,
+        )  # fmt: skip
 
-    def _predict(self, frameset: Frameset | None, signals: SignalReader) -> Prediction | None:
-        stages = self._stages
-        if frameset is None or frameset.is_empty or stages.network is None or stages.framesets is None:
+    def _sight(self, frameset: Frameset | None, now_ns: int | None) -> Sight | None:
+        """The frameset with what belongs to it; notes the sizes of source images that are met for the first time."""
+        framesets = self._stages.framesets
+        if frameset is None or framesets is None:
             return None
-        return stages.network.predict(frameset, stages.framesets.geometries, signals)
+        geometries = framesets.geometries
+        for camera, geometry in zip(frameset.cameras, geometries, strict=True):
+            if geometry is not None:
+                self._stages.image_sizes[camera] = (geometry.source_width, geometry.source_height)
+        return Sight(frameset, self._fresh(frameset), geometries, now_ns)
+
+    def _predict(self, sight: Sight | None, signals: SignalReader) -> Prediction | None:
+        network = self._stages.network
+        if sight is None or sight.frameset.is_empty or network is None:
+            return None
+        return network.predict(sight.frameset, sight.geometries, signals)
 
     def _track(
-        self, prediction: Prediction | None, frameset: Frameset | None, signals: SignalReader, time_ns: int
-    ) -> list[Track]:
-        stages = self._stages
-        if stages.tracker is None or stages.framesets is None or frameset is None:
-            return []
+        self, prediction: Prediction | None, sight: Sight | None, signals: SignalReader, time_ns: int
+    ) -> list[Track] | None:
+        """The tracks; None on a tick on which no network looked (the tracker still moves on)."""
+        tracker = self._stages.tracker
+        if tracker is None or sight is None:
+            return None
         ego = EgoMotion(number(signals, "vehicle.speed_mps"), driven_curvature_1pm(signals))
-        return stages.tracker.update(prediction, self._fresh(frameset), time_ns, ego, stages.framesets.geometries)
+        tracks = tracker.update(prediction, sight.fresh, time_ns, ego, sight.geometries)
+        return None if prediction is None else tracks
 
     def _fresh(self, frameset: Frameset) -> NDArray[np.bool_]:
         """Cameras with a new image. A held one shows the past again: taken as new, its objects would seem to stand."""
@@ -171,6 +234,8 @@ class Pipeline:
         if prediction is not None:
             own.update((f"heads.{name}", value) for name, value in prediction.scalars.items())
         own.update(self._stages.health.signals(frameset, time_ns, is_moving(outside)))
+        if self._stages.tick_health is not None:
+            own.update(self._stages.tick_health.signals())
         return own
 
 

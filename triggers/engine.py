@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from runtime.messages import Firing, SignalReader, SignalValue, Track
+from runtime.messages import CameraView, ControllerObject, Firing, SignalReader, SignalValue, Track
 from triggers.evaluation.program import Program
 from triggers.language.expressions import QUANTIFIERS, Expression, Operation, SignalRead, walk
 from triggers.rules.rule import Rule, RuleSet
@@ -35,7 +35,7 @@ class RuleEngine:
 
     def __init__(self, rules: RuleSet, seed: int, image_sizes: Mapping[str, tuple[int, int]] | None = None) -> None:
         self.rules = rules
-        self._program = Program(_expressions(rules), seed, image_sizes or {})
+        self._program = Program(_expressions(rules), seed, {} if image_sizes is None else image_sizes)
         self._running = [_RunningRule(rule, self._program, seed) for rule in rules.rules]
         self._by_name = {running.rule.name: running for running in self._running}
         self._sequence = 0
@@ -71,7 +71,13 @@ class RuleEngine:
         self._by_name[rule].selection.account(time_ns, size_bytes)
 
     def evaluate(
-        self, tracks: Sequence[Track] | None, signals: SignalReader, time_ns: int, wall_ns: int
+        self,
+        tracks: Sequence[Track] | None,
+        signals: SignalReader,
+        time_ns: int,
+        wall_ns: int,
+        objects: Sequence[ControllerObject] | None = None,
+        cameras: Sequence[CameraView] | None = None,
     ) -> list[Firing]:
         """The rules that go off on this tick. `tracks` is None when nothing looked for objects on it."""
         self._program.run(tracks, signals, time_ns)

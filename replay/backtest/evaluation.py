@@ -65,7 +65,7 @@ class DriveOutcome:
     @property
     def bytes_per_s(self) -> dict[str, float]:
         """What each camera recorded."""
-        return {camera: rate.bytes_per_s for camera, rate in self.facts.cameras.items()}
+        return self.facts.bytes_per_s
 
     def elapsed_s(self, time_ns: int) -> float:
         """Seconds from the drive's start."""
@@ -89,12 +89,12 @@ def not_applicable(rules: RuleSet, facts: DriveFacts) -> dict[str, str]:
 def run_rules(
     blocks: Iterator[Block],
     rules: RuleSet,
-    bytes_per_s: Mapping[str, float],
+    facts: DriveFacts,
     watch: Callable[[int, RecordedTick], None] | None = None,
 ) -> RuleRun:
     """One pass. `watch` sees every tick."""
-    engine = RuleEngine(rules, seed=SEED)
-    settling = ClipSettling(bytes_per_s)
+    engine = RuleEngine(rules, seed=SEED, image_sizes=facts.image_sizes)
+    settling = ClipSettling(facts.bytes_per_s)
     run = RuleRun()
     with _without_collector():
         for index, tick in enumerate(tick for block in blocks for tick in play_block(block)):
@@ -164,10 +164,9 @@ def evaluate_drive(
     began_s = time.perf_counter()
     lacking = not_applicable(rules, facts)
     able = replace(rules, rules=tuple(rule for rule in rules.rules if rule.name not in lacking))
-    bytes_per_s = {camera: rate.bytes_per_s for camera, rate in facts.cameras.items()}
     curves = _Curves(max(1, facts.ticks // CURVE_POINTS), facts.start_ns)
-    first = run_rules(blocks(), able, bytes_per_s, curves.see)
-    events = _before_selection(first, able, blocks)
+    first = run_rules(blocks(), able, facts, curves.see)
+    events = _before_selection(first, able, blocks, facts)
     times = [(firing.rule, firing.time_ns) for firing in events]
     return DriveOutcome(
         path=path,
@@ -187,12 +186,14 @@ def evaluate_drive(
     )
 
 
-def _before_selection(first: RuleRun, rules: RuleSet, blocks: Callable[[], Iterator[Block]]) -> list[Firing]:
+def _before_selection(
+    first: RuleRun, rules: RuleSet, blocks: Callable[[], Iterator[Block]], facts: DriveFacts
+) -> list[Firing]:
     """The events before sampling and budgets: what fires when both are taken from the rules that they held back."""
     selective = {rule for rule, reasons in first.suppressed.items() if reasons.keys() - {COOLDOWN}}
     if not selective:
         return first.firings
     unlimited = tuple(replace(rule, budget=Budget(), sample=1.0) for rule in rules.rules if rule.name in selective)
-    second = run_rules(blocks(), replace(rules, rules=unlimited), {})
+    second = run_rules(blocks(), replace(rules, rules=unlimited), facts)
     untouched = [firing for firing in first.firings if firing.rule not in selective]
     return sorted([*untouched, *second.firings], key=lambda firing: (firing.time_ns, firing.rule))

@@ -148,6 +148,7 @@ class _Parts:
                 player.close()
 
     def _play(self, player: DrivePlayer, recorder: TickRecorder, show_progress: bool) -> None:
+        player.parts.views.measures_images = True  # whichever rules come later
         for _ in player.ticks(show_progress):
             if recorder.ticks > MAX_TICKS:
                 raise ReplayError(f"{self._drive.path} is longer than {MAX_TICKS} ticks: split it, or lower --rate")
@@ -167,6 +168,7 @@ class _Parts:
             ticks=recorder.ticks,
             cameras=cameras,
             heads=None if network is None else tuple(sorted(published_scalars(network))),
+            image_sizes=dict(player.parts.image_sizes),
             signals=tuple(sorted(recorder.known_signals)),
             model=model_facts(network),
             notes=(*self._damage(player), *_codec_notes(cameras)),

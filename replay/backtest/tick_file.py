@@ -60,10 +60,16 @@ class DriveFacts:
     cameras: Mapping[str, CameraRate]
     #: What the model can tell rules: scalars it publishes; None where no network looked at images.
     heads: tuple[str, ...] | None
+    image_sizes: Mapping[str, tuple[int, int]]
     #: Signals that were known at least once.
     signals: tuple[str, ...]
     model: Mapping[str, str] | None
     notes: tuple[str, ...] = ()  # what was wrong with the drive: damage, dead cameras, frames missing
+
+    @property
+    def bytes_per_s(self) -> dict[str, float]:
+        """What each camera recorded a second."""
+        return {camera: rate.bytes_per_s for camera, rate in self.cameras.items()}
 
     @staticmethod
     def from_dict(fields: Mapping[str, Any]) -> DriveFacts:
@@ -72,8 +78,9 @@ class DriveFacts:
             cameras = {name: CameraRate(**rate) for name, rate in fields["cameras"].items()}
             heads = None if fields["heads"] is None else tuple(fields["heads"])
             lists = {"signals": tuple(fields["signals"]), "notes": tuple(fields["notes"])}
-            return DriveFacts(**{**fields, **lists, "cameras": cameras, "heads": heads})
-        except (KeyError, TypeError, AttributeError) as error:
+            sizes = {name: (int(width), int(height)) for name, (width, height) in fields["image_sizes"].items()}
+            return DriveFacts(**{**fields, **lists, "cameras": cameras, "heads": heads, "image_sizes": sizes})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise TickFileError(f"its facts are damaged ({type(error).__name__}: {error})") from error
 
 

@@ -25,7 +25,6 @@ from runtime.messages import (
     Priority,
     SignalSample,
     SignalValue,
-    TickReport,
 )
 
 #: Heads with more values than this (masks, feature maps) stay out of recordings; an embedding of 8 x 64 fits.
@@ -86,24 +85,6 @@ def encode_comparison(comparison: Comparison) -> bytes:
             "shadow": _action(comparison.shadow),
             "controller": _action(comparison.controller),
             "values": {name: finite(value) for name, value in comparison.values.items()},
-        }
-    )
-
-
-def encode_tick(report: TickReport) -> bytes:
-    """The bookkeeping of one tick: who was present, how long each stage took, what fired."""
-    frameset = report.frameset
-    flags = list(zip(frameset.cameras, frameset.present.tolist(), strict=True)) if frameset else []
-    return encode_json(
-        {
-            "sequence": report.sequence,
-            "time_ns": report.time_ns,
-            "frameset_sequence": frameset.sequence if frameset else None,
-            "present": [camera for camera, present in flags if present],
-            "missing": [camera for camera, present in flags if not present],
-            "tracks": len(report.tracks),
-            "firings": [firing.rule for firing in report.firings],
-            "timings_ms": {stage: finite(round(value, 4)) for stage, value in report.timings_ms.items()},
         }
     )
 

@@ -31,6 +31,14 @@ _TENSOR = {
         "base64": {"type": "string"},
     },
 }
+#: Records of one kind: the names of their fields once, then one row of values for each. null: not known at all.
+_TABLE = {
+    "type": ["object", "null"],
+    "properties": {
+        "fields": {"type": "array", "items": {"type": "string"}},
+        "rows": {"type": "array", "items": {"type": "array"}},
+    },
+}
 
 JSON_SCHEMAS: Mapping[str, Mapping[str, Any]] = {
     SIGNALS_SCHEMA: {"additionalProperties": _ANY_SIGNAL},
@@ -78,10 +86,13 @@ JSON_SCHEMAS: Mapping[str, Mapping[str, Any]] = {
         "properties": {
             "sequence": _INTEGER,
             "time_ns": _INTEGER,
+            "wall_ns": _INTEGER,
             "frameset_sequence": {"type": ["integer", "null"]},
             "present": {"type": "array", "items": {"type": "string"}},
             "missing": {"type": "array", "items": {"type": "string"}},
-            "tracks": _INTEGER,
+            "tracks": _TABLE,
+            "cameras": _TABLE,
+            "signals": {"type": "object", "additionalProperties": _ANY_SIGNAL},
             "firings": {"type": "array", "items": {"type": "string"}},
             "timings_ms": {"type": "object", "additionalProperties": {"type": "number"}},
         }

@@ -37,7 +37,8 @@ from runtime.formats.mcap_records import (
     read_metadata,
     records_within,
 )
-from runtime.formats.topics import ChannelSpec
+from runtime.formats.tick_records import RecordedTick, decode_tick
+from runtime.formats.topics import TICK, ChannelSpec
 from runtime.messages import Packet, SignalSample
 
 
@@ -229,3 +230,11 @@ class McapTopicReader:
         """Every signal sample, in order of time."""
         for message in self.messages(self.signal_topics, start_ns, end_ns):
             yield from json_messages.decode_signals(message.data, message.topic.lstrip("/"), message.time_ns)
+
+    def ticks(self, start_ns: int | None = None, end_ns: int | None = None) -> Iterator[RecordedTick]:
+        """What every recorded tick says; McapFileError for one that cannot be read (of an older version, say)."""
+        for message in self.messages({TICK}, start_ns, end_ns):
+            try:
+                yield decode_tick(message.data)
+            except ValueError as error:
+                raise McapFileError(f"{self.path}: the tick at {message.time_ns} ns: {error}") from error

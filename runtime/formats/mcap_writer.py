@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from mcap.writer import CompressionType, Writer
 
-from runtime.formats import foxglove_messages, json_messages, topics
+from runtime.formats import foxglove_messages, json_messages, tick_records, topics
 from runtime.formats.topics import ChannelSpec
 from runtime.messages import Comparison, Firing, Packet, Prediction, SignalSample, SignalValue, TickReport, Track
 
@@ -172,7 +172,7 @@ class McapTopicWriter:
     def tick(self, report: TickReport) -> None:
         """All that one tick says: bookkeeping, prediction, comparison, and the boxes of every present camera."""
         self.write(
-            topics.own_channel(topics.TICK), json_messages.encode_tick(report), report.time_ns, sequence=report.sequence
+            topics.own_channel(topics.TICK), tick_records.encode_tick(report), report.time_ns, sequence=report.sequence
         )
         if report.comparison:
             self.comparison(report.comparison, report.sequence)
@@ -180,7 +180,7 @@ class McapTopicWriter:
             return
         self.prediction(report.prediction, report.frameset.cameras, report.sequence)
         tracks: dict[str, list[Track]] = {camera: [] for camera in report.frameset.cameras}
-        for track in report.tracks:
+        for track in report.tracks or ():
             tracks.setdefault(track.camera, []).append(track)
         times_ns = report.frameset.frame_time_ns.tolist()
         for row, camera in enumerate(report.frameset.cameras):

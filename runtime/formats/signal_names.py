@@ -2,6 +2,11 @@
 
 A recorded column of 0 and 1 cannot say by itself whether it means false and true; the canonical name can. Names
 outside this table are allowed: their values keep the type that the source gives them.
+
+`vehicle.bookmark` is a button: true while it is held. A sender that only knows presses sends true and, right after,
+false. However short the pulse, rules see it: samples between two ticks are latched, silence after a release does not
+make it unknown, and the very first press counts (`BUTTONS`). `controller.objects` is a JSON list (see
+`runtime.controller_objects`).
 """
 
 from __future__ import annotations
@@ -17,6 +22,8 @@ SignalType = Literal["bool", "float", "str"]
 
 #: A vehicle's slow messages come at 1 to 10 Hz; longer silence than this means that the source is gone.
 DEFAULT_TIMEOUT_S = 1.0
+#: A button says nothing until it is pressed again.
+BUTTON_TIMEOUT_S = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +48,12 @@ CANONICAL_SIGNALS: Mapping[str, CanonicalSignal] = {
         "vehicle.accel_mps2",
         "vehicle.steering_angle_deg",
         "vehicle.steering_torque_nm",
+        "vehicle.yaw_rate_radps",
+        "vehicle.lateral_accel_mps2",
+        "vehicle.pitch_deg",
         "vehicle.latitude_deg",
         "vehicle.longitude_deg",
+        "vehicle.altitude_m",
     ),
     **_bools(
         "vehicle.gas_pressed",
@@ -52,8 +63,10 @@ CANONICAL_SIGNALS: Mapping[str, CanonicalSignal] = {
         "vehicle.right_blinker",
         "vehicle.standstill",
     ),
+    "vehicle.bookmark": CanonicalSignal("bool", timeout_s=BUTTON_TIMEOUT_S),
     "vehicle.gear": CanonicalSignal("str"),
     "vehicle.wiper": CanonicalSignal("bool", timeout_s=2.0),
+    "vehicle.rain": CanonicalSignal("bool", timeout_s=2.0),
     **_bools("controller.enabled", "controller.lateral_active", "controller.longitudinal_active"),
     **_floats(
         "controller.accel_command_mps2",
@@ -62,9 +75,14 @@ CANONICAL_SIGNALS: Mapping[str, CanonicalSignal] = {
         "controller.set_speed_mps",
     ),
     "controller.state": CanonicalSignal("str"),
+    "controller.objects": CanonicalSignal("str"),
     **_bools("lead.present"),
-    **_floats("lead.distance_m", "lead.relative_speed_mps"),
+    **_floats("lead.distance_m", "lead.relative_speed_mps", "lead.accel_mps2", "lead.lateral_speed_mps"),
+    "lead.class_name": CanonicalSignal("str"),
 }
+
+#: Signals that are events: nobody sends that they are not pressed before they first are.
+BUTTONS = frozenset({"vehicle.bookmark"})
 
 CANONICAL_TIMEOUTS_S: Mapping[str, float] = {name: signal.timeout_s for name, signal in CANONICAL_SIGNALS.items()}
 

@@ -172,9 +172,12 @@ class LiveRuntime:
             self._collector.stop()
 
     def _tick(self, instant: int) -> None:
-        grid = self.parts.grid
-        report = self.parts.pipeline.tick(instant, grid.time_of(instant), self._clock.wall_ns())
+        grid, began_ns = self.parts.grid, self._clock.now_ns()
+        report = self.parts.pipeline.tick(instant, grid.time_of(instant), self._clock.wall_ns(), began_ns)
         result_ns = self._clock.now_ns()
+        had_frames = report.frameset is not None and not report.frameset.is_empty
+        captured_ns = report.time_ns if had_frames else None
+        self.parts.tick_health.note(began_ns, result_ns, captured_ns, self._metronome.skipped)
         self.figures.add(report, result_ns)
         if self._telemetry is not None:
             self._telemetry.publish(report, result_ns)
@@ -260,6 +263,9 @@ class LiveRuntime:
             "firings": [_listed(firing) for firing in list(figures.firings)],
             "rules": [rule.name for rule in self.parts.rules.rules],
             "not_applicable": dict(self.parts.not_applicable),
+            "not_understood": dict(self.parts.engine.not_understood),
+            "tracks_refused": self.parts.engine.tracks_refused,
+            "object_lists_refused": dict(self.parts.objects.malformed),
             "suppressed": {rule: dict(reasons) for rule, reasons in self.parts.engine.suppressed.items()},
             "agreement": figures.scoreboard.to_dict(),
             "model": model_facts(self._network),

@@ -153,7 +153,8 @@ def _weight(record: Record) -> int:
 def _snapshot(report: TickReport) -> TickReport:
     frameset = _copy_frameset(report.frameset) if report.frameset is not None else None
     prediction = _copy_prediction(report.prediction) if report.prediction is not None else None
-    tracks = [dataclasses.replace(track) for track in report.tracks]  # the tracker goes on moving its own
+    # The tracker goes on moving its own tracks.
+    tracks = None if report.tracks is None else [dataclasses.replace(track) for track in report.tracks]
     return dataclasses.replace(report, frameset=frameset, prediction=prediction, tracks=tracks)
 
 

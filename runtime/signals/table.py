@@ -4,6 +4,7 @@ Sources `offer` samples from their threads, each with its capture time; the tick
 Only samples at or before that instant count: later ones wait, so that the same samples give the same state whenever
 they arrived. A pulse shorter than a tick is latched: `samples` of a signal holds everything since the previous `at`.
 A signal that was never seen, or whose newest sample is older than its timeout, is unknown (None) - never false or zero.
+The first sample of a button that is pressed is preceded by one that says that it was not, so that the press is an edge.
 
 Memory is bounded: so many signals, so many waiting samples for each. What does not fit is refused and counted.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import math
 import threading
 from bisect import insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from runtime.messages import NANOSECONDS_PER_SECOND, SignalSample, SignalValue
@@ -62,8 +63,14 @@ class SignalSnapshot:
 class SignalTable:
     """The signals of the vehicle and its controller. `offer` may be called by any thread, `at` by the tick."""
 
-    def __init__(self, timeouts_s: Mapping[str, float] | None = None, default_timeout_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        timeouts_s: Mapping[str, float] | None = None,
+        default_timeout_s: float = 1.0,
+        buttons: Collection[str] = (),
+    ) -> None:
         """`timeouts_s` declares signals and after how long each is unknown; others get the default."""
+        self._buttons = frozenset(buttons)
         self._default_timeout_ns = _nanoseconds(default_timeout_s)
         self._lock = threading.Lock()
         self._counters = TableCounters()
@@ -104,7 +111,10 @@ class SignalTable:
         with self._lock:
             for name, signal in self._signals.items():
                 if signal.waiting and signal.waiting[0].time_ns <= time_ns:
+                    is_first = signal.newest is None
                     latched[name] = _take_until(signal, time_ns)
+                    if is_first and name in self._buttons:
+                        latched[name] = (_not_pressed_before(latched[name][0]), *latched[name])
                 newest = signal.newest
                 if newest is not None and time_ns - newest.time_ns <= signal.timeout_ns:
                     known[name] = newest.value
@@ -126,6 +136,10 @@ def _take_until(signal: _Signal, time_ns: int) -> Sequence[SignalSample]:
     del signal.waiting[:count]
     signal.newest = taken[-1]
     return taken
+
+
+def _not_pressed_before(first: SignalSample) -> SignalSample:
+    return SignalSample(first.name, first.time_ns - 1, False)
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -57,7 +57,9 @@ class Rules:
         self._names = names
         self.seen: list[Mapping[str, object]] = []
 
-    def evaluate(self, tracks: Sequence[Track], signals: SignalReader, time_ns: int, wall_ns: int) -> list[Firing]:
+    def evaluate(
+        self, tracks: Sequence[Track] | None, signals: SignalReader, time_ns: int, wall_ns: int, **populations: object
+    ) -> list[Firing]:
         values = {name: signals.value(name) for name in self._names}
         self.seen.append(values)
         if None in values.values():
@@ -116,7 +118,7 @@ def test_samples_after_the_instant_wait_for_the_next_tick() -> None:
 
 def test_timings_name_every_stage() -> None:
     report = pipeline(Rules(), Framesets([True, True]), Network(), SignalTable({}, 1.0)).tick(0, 0, 0)
-    assert set(report.timings_ms) == {"infer", "track", "compare", "rules"}
+    assert set(report.timings_ms) == {"infer", "track", "compare", "views", "rules"}
 
 
 class Followed:

@@ -1,0 +1,148 @@
+"""Each camera as rules see it on one tick: its health, how old its frame was, what the image is like, where it looks.
+
+Statistics of the image are made only while `measures_images` is set (a rule asks for them, or a replay records them),
+and only of an image that is new on this tick: a missing or held one says nothing about now. `latency_ms` needs the
+monotonic time at which the frameset was taken; a replay has none and leaves it unknown, because it would be the
+machine's and not the drive's. Where no network runs nobody assembles framesets; then a camera is missing when its
+stream delivers nothing.
+
+`misalignment_deg` is the slow mean (time constant `MISALIGNMENT_S`) of `confirming_gap_deg` over a camera's tracks: of
+two calibrated cameras that see the same objects, a turned one sees all of them shifted. Near objects are left out: the
+two cameras see different sides of them. It is unknown until `MISALIGNMENT_TICKS` ticks had such a track.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.capture.monitor import CameraHealth
+from runtime.formats.image_spec import Geometry
+from runtime.image_statistics import ImageMeter, ImageStatistics
+from runtime.messages import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, CameraView, Frameset, Track
+
+MISALIGNMENT_S = 60.0
+MISALIGNMENT_TICKS = 40
+MISALIGNMENT_FROM_M = 10.0
+#: States in which a stream brings no frames.
+_SILENT_STATES = frozenset({"connecting", "ended", "failed", "dropping"})
+#: View fields that are made of the image.
+IMAGE_FIELDS = frozenset({"luma", "luma_std", "dark_share", "bright_share", "sharpness"})
+
+
+class LatestHealth(Protocol):
+    """Who knows every camera's health, as of this tick."""
+
+    @property
+    def latest(self) -> Mapping[str, CameraHealth]:
+        """Health by camera."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """The frameset of one tick and how it came."""
+
+    frameset: Frameset
+    fresh: NDArray[np.bool_]  # [N] cameras with an image that no earlier tick had
+    geometries: Sequence[Geometry | None]
+    taken_ns: int | None = None  # monotonic; None in a replay
+
+
+class CameraViews:
+    """Makes the views of a tick; asked once a tick, after health."""
+
+    def __init__(self, health: LatestHealth, color: str = "rgb", measures_images: bool = False) -> None:
+        self.measures_images = measures_images
+        self._health = health
+        self._meter = ImageMeter(color)
+        self._misalignment = _Misalignment()
+
+    def look(self, sight: Sight | None, tracks: Sequence[Track] | None, time_ns: int) -> list[CameraView] | None:
+        """One view for each camera; None without any camera."""
+        health = self._health.latest
+        if not health:
+            return None
+        if tracks:
+            self._misalignment.take(tracks, time_ns)
+        images = self._images(sight)
+        return [self._view(camera, state, sight, images) for camera, state in health.items()]
+
+    def _images(self, sight: Sight | None) -> Mapping[str, ImageStatistics | None]:
+        if sight is None or not self.measures_images:
+            return {}
+        frameset = sight.frameset
+        measured = self._meter.measure(frameset.images, sight.fresh, sight.geometries)
+        return dict(zip(frameset.cameras, measured, strict=True))
+
+    def _view(
+        self, camera: str, health: CameraHealth, sight: Sight | None, images: Mapping[str, ImageStatistics | None]
+    ) -> CameraView:
+        image = images.get(camera)
+        is_missing, latency_ms = _arrival(camera, health, sight)
+        return CameraView(
+            camera=camera,
+            state=health.state,
+            is_missing=is_missing,
+            latency_ms=latency_ms,
+            luma=None if image is None else image.luma,
+            luma_std=None if image is None else image.luma_std,
+            dark_share=None if image is None else image.dark_share,
+            bright_share=None if image is None else image.bright_share,
+            sharpness=None if image is None else image.sharpness,
+            misalignment_deg=self._misalignment.degrees(camera),
+        )
+
+
+def _arrival(camera: str, health: CameraHealth, sight: Sight | None) -> tuple[bool, float | None]:
+    """Whether the camera is missing on this tick, and the age of its frame when it was taken."""
+    if sight is None or camera not in sight.frameset.cameras:
+        return health.state in _SILENT_STATES, None
+    row = sight.frameset.cameras.index(camera)
+    if not sight.frameset.present[row]:
+        return True, None
+    if sight.taken_ns is None:
+        return False, None
+    age_ns = sight.taken_ns - int(sight.frameset.frame_time_ns[row])
+    return False, round(age_ns / NANOSECONDS_PER_MILLISECOND, 3)
+
+
+@dataclass(slots=True)
+class _Mean:
+    degrees: float
+    time_ns: int
+    ticks: int
+
+
+class _Misalignment:
+    """The slow mean of each camera's gap to the cameras that confirm its tracks."""
+
+    def __init__(self) -> None:
+        self._means: dict[str, _Mean] = {}
+
+    def take(self, tracks: Sequence[Track], time_ns: int) -> None:
+        gaps: dict[str, list[float]] = {}
+        for track in tracks:
+            is_far = track.distance_m is not None and track.distance_m >= MISALIGNMENT_FROM_M
+            if is_far and track.confirming_gap_deg is not None:
+                gaps.setdefault(track.camera, []).append(track.confirming_gap_deg)
+        for camera, found in gaps.items():
+            self._correct(camera, sum(found) / len(found), time_ns)
+
+    def _correct(self, camera: str, gap_deg: float, time_ns: int) -> None:
+        mean = self._means.setdefault(camera, _Mean(0.0, time_ns, 0))
+        elapsed_s = (time_ns - mean.time_ns) / NANOSECONDS_PER_SECOND
+        # A plain mean at first; then each tick by how long it stands for, and none by more than the first ones.
+        slow = min(1.0 - math.exp(-elapsed_s / MISALIGNMENT_S), 1.0 / MISALIGNMENT_TICKS)
+        weight = 1.0 / (mean.ticks + 1) if mean.ticks < MISALIGNMENT_TICKS else slow
+        mean.degrees += weight * (gap_deg - mean.degrees)
+        mean.time_ns, mean.ticks = time_ns, mean.ticks + 1
+
+    def degrees(self, camera: str) -> float | None:
+        """The mean of a camera, once enough ticks had a track to compare."""
+        mean = self._means.get(camera)
+        return None if mean is None or mean.ticks < MISALIGNMENT_TICKS else round(mean.degrees, 3)
