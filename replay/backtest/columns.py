@@ -2,8 +2,8 @@
 
 A column is `[kind, data, texts?]`, ready for msgpack. Kinds: `n` numbers (float64), `i` integers (int64), `b` truth
 (int8), `t` text (int32 codes into `texts`), `o` nothing but unknowns (the count). Unknown (None) is NaN, the smallest
-int64, -1 and -1. A number that is NaN comes back as None: both are unknown to rules. Columns that mix kinds are
-kept value by value (`m`).
+int64, -1 and -1. A number that is NaN comes back as None: both are unknown to rules. Integers among numbers come back
+as numbers, which is what rules take them for. Columns that mix other kinds are kept value by value (`m`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNKNOWN_INTEGER = -(2**63)
+LARGEST_INTEGER = 2**63 - 1
 
 Packed = list[Any]
 
@@ -44,7 +45,7 @@ def _kind(value: Any) -> str:
         return "b"
     if isinstance(value, str):
         return "t"
-    return "i" if isinstance(value, (int, np.integer)) else "n"
+    return "i" if isinstance(value, (int, np.integer)) and abs(value) <= LARGEST_INTEGER else "n"
 
 
 def _pack_texts(values: Sequence[str | None]) -> Packed:

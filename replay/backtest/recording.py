@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from replay.backtest.cache import TickCache, cache_key, tick_sources_sha256
+from replay.backtest.recorded_predictions import has_recorded_ticks, record_recorded_ticks
 from replay.backtest.recorded_ticks import Block, TickRecorder, fields_fingerprint
 from replay.backtest.tick_file import MAX_TICKS, CameraRate, DriveFacts, TickFile, TickFileError, TickFileWriter
 from replay.playing import DrivePlayer, ReplayError, check_rate, network_for, rig_beside
@@ -20,7 +21,7 @@ from runtime.composition import Openings, find_bundle, model_facts, open_rig, pu
 from runtime.drives import Drive, open_drive
 from runtime.formats.durable_files import sha256_of
 from runtime.inference.manifest import MANIFEST_FILE
-from runtime.messages import PASS_THROUGH_CODECS
+from runtime.messages import PASS_THROUGH_CODECS, Firing
 from runtime.version import package_version
 from triggers import RuleEngine, RuleSet
 
@@ -35,6 +36,8 @@ class RecordingRequest:
     rate_hz: float = 20.0
     threads: int = 1
     cache: Path | None = None  # None: no cache
+    #: "run": the network; "recorded": what the recording's own ticks say; "auto": recorded, where a drive has it.
+    predictions: str = "auto"
 
 
 @dataclass(slots=True)
@@ -71,6 +74,13 @@ def drive_ticks(request: RecordingRequest, rules: RuleSet, show_progress: bool =
         yield parts.ticks(Path(temporary), show_progress)
 
 
+class _NoRules:
+    """Evaluates nothing."""
+
+    def evaluate(self, *inputs: object, **more: object) -> list[Firing]:
+        return []
+
+
 class _Parts:
     """Drive, model and calibration of one recording."""
 
@@ -85,6 +95,9 @@ class _Parts:
         openings.settle()
         assert drive is not None
         self._drive = drive
+        self._uses_recorded = request.predictions != "run" and has_recorded_ticks(drive)
+        if request.predictions == "recorded" and not self._uses_recorded:
+            raise ReplayError(f"{request.drive} holds no recorded ticks: choose --predictions run or auto")
         self._notes: list[str] = []
 
     def ticks(self, temporary: Path, show_progress: bool) -> DriveTicks:
@@ -118,6 +131,8 @@ class _Parts:
             "rig": None if self._rig_path is None else sha256_of(self._rig_path),
             "rate_hz": self._request.rate_hz,
         }
+        if self._uses_recorded:
+            facts.update(model="recorded", rig=None, rate_hz=None)  # as the vehicle had them
         return cache_key(facts)
 
     def _cached(self, path: Path) -> TickFile | None:
@@ -132,20 +147,28 @@ class _Parts:
             return None
 
     def _record(self, path: Path, show_progress: bool) -> None:
-        recorders: list[TickRecorder] = []
         with TickFileWriter(path) as writer:
+            if self._uses_recorded:
+                facts = record_recorded_ticks(self._drive, TickRecorder(_NoRules(), writer))
+            else:
+                facts = self._run(writer, show_progress)
+            writer.finish(facts)
 
-            def wrap(engine: RuleEngine) -> TickRecorder:
-                recorders.append(TickRecorder(engine, writer))
-                return recorders[0]
+    def _run(self, writer: TickFileWriter, show_progress: bool) -> DriveFacts:
+        """Play the drive through network and tracker."""
+        recorders: list[TickRecorder] = []
 
-            network = network_for(self._drive, self._bundle, self._request.threads)
-            player = DrivePlayer(self._drive, network, self._rig, self._learned, self._request.rate_hz, wrap_rules=wrap)
-            try:
-                self._play(player, recorders[0], show_progress)
-                writer.finish(self._facts(player, recorders[0]))
-            finally:
-                player.close()
+        def wrap(engine: RuleEngine) -> TickRecorder:
+            recorders.append(TickRecorder(engine, writer))
+            return recorders[0]
+
+        network = network_for(self._drive, self._bundle, self._request.threads)
+        player = DrivePlayer(self._drive, network, self._rig, self._learned, self._request.rate_hz, wrap_rules=wrap)
+        try:
+            self._play(player, recorders[0], show_progress)
+            return self._facts(player, recorders[0])
+        finally:
+            player.close()
 
     def _play(self, player: DrivePlayer, recorder: TickRecorder, show_progress: bool) -> None:
         player.parts.views.measures_images = True  # whichever rules come later

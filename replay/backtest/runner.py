@@ -43,6 +43,7 @@ class BacktestRequest:
     rate_hz: float = 20.0
     threads: int = 1
     cache: Path | None = None
+    predictions: str = "auto"
     jobs: int = 0
     hours_per_day: float = DEFAULT_HOURS_PER_DAY
 
@@ -116,7 +117,9 @@ class _Worker:
 
 def backtest_drive(request: BacktestRequest, drive: Path, rules: RuleSet) -> Answer:
     """One drive; a failure is a value, so that the others still count."""
-    recording = RecordingRequest(drive, request.model, request.rig, request.rate_hz, request.threads, request.cache)
+    recording = RecordingRequest(
+        drive, request.model, request.rig, request.rate_hz, request.threads, request.cache, request.predictions
+    )
     began_s = time.perf_counter()
     try:
         with drive_ticks(recording, rules) as ticks:

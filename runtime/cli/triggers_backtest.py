@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from replay.backtest.runner import BacktestRequest
     from replay.backtest.summary import BacktestResult
 
+DEFAULT_MODEL = "hydra_mini"
+
 
 def add(group: Subcommands) -> None:
     """Register the command."""
@@ -29,8 +31,13 @@ def add(group: Subcommands) -> None:
         help="rule files, folders of them or 'library' (default), and drives: folders with drive.yaml, .mcap files, "
         "or folders of these",
     )  # fmt: skip
-    parser.add_argument("--model", default="hydra_mini", help="bundled model or bundle folder (default hydra_mini)")
+    parser.add_argument("--model", default=None, help="bundled model or bundle folder (default hydra_mini)")
     parser.add_argument("--no-inference", action="store_true", help="signals only: decode nothing, run no network")
+    parser.add_argument(
+        "--predictions", choices=("auto", "run", "recorded"), default=None,
+        help="run the network, or take what a recording's own ticks say (default: recorded where a drive holds ticks "
+        "and no --model is named)",
+    )  # fmt: skip
     parser.add_argument("--rig", type=Path, default=None, help="camera calibration (default: rig.yaml beside a drive)")
     parser.add_argument("--rate", type=float, default=20.0, help="ticks a second (default 20)")
     parser.add_argument("--threads", type=int, default=1, help="threads of the network (default 1)")
@@ -75,11 +82,12 @@ def _request(options: argparse.Namespace, rules: list[str], drives: list[Path]) 
     return BacktestRequest(
         rules=tuple(rules),
         drives=tuple(drives),
-        model=None if options.no_inference else options.model,
+        model=None if options.no_inference else options.model or DEFAULT_MODEL,
         rig=options.rig,
         rate_hz=options.rate,
         threads=options.threads,
         cache=None if options.no_cache else options.cache or default_folder(),
+        predictions=options.predictions or ("run" if options.model or options.no_inference else "auto"),
         jobs=options.jobs,
         hours_per_day=options.hours_per_day,
     )
