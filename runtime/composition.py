@@ -15,6 +15,7 @@ import numpy as np
 
 from runtime.camera_health import CameraHealthSignals
 from runtime.camera_views import CameraViews
+from runtime.capabilities import capabilities_of
 from runtime.capture.assembler import Assembler
 from runtime.capture.camera_watch import CameraWatch
 from runtime.capture.monitor import HealthMonitor
@@ -26,6 +27,7 @@ from runtime.formats.durable_files import sha256_of
 from runtime.formats.signal_names import BUTTONS, CANONICAL_SIGNALS, DEFAULT_TIMEOUT_S
 from runtime.inference.backend import BackendError
 from runtime.inference.heads.decoder import BundleFitError
+from runtime.inference.learned import NOVELTY, LearnedStage, LearnedTriggers
 from runtime.inference.network import Network
 from runtime.inference.tracking import Tracker
 from runtime.messages import NANOSECONDS_PER_SECOND, Frameset
@@ -36,7 +38,7 @@ from runtime.shadow.comparison import Comparator
 from runtime.signals.table import SignalTable
 from runtime.tick_health import TickHealth
 from runtime.version import package_version
-from triggers import RuleEngine, RuleSet, library_path, load_rules
+from triggers import Capabilities, RuleEngine, RuleSet, library_path, load_rules
 
 Opened = TypeVar("Opened")
 
@@ -89,10 +91,13 @@ class TickParts:
     views: CameraViews
     objects: ControllerObjects
     tick_health: TickHealth
+    learned: LearnedStage
     #: Rules that cannot fire with this model and these cameras, with the reason of each.
     not_applicable: Mapping[str, str] = field(default_factory=dict)
     #: Width and height of each camera's source image, as far as frames have come.
     image_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    #: What rules can count on with this model, rig and these cameras.
+    capabilities: Capabilities = field(default_factory=Capabilities)
 
 
 def find_bundle(name_or_path: str) -> Path:
@@ -143,6 +148,9 @@ def compose_tick(
     """The tick for these cameras. Without a network nothing is decoded and no framesets are made.
 
     `wrap_rules` puts something between the tick and its rules, such as a recorder of what the rules read.
+
+    Raises:
+        DocumentError: a query or classifier of the rules does not do for this network.
     """
     cameras = tuple(watch.name for watch in watches)
     grid = InstantGrid(round(NANOSECONDS_PER_SECOND / rate_hz), reference_camera)
@@ -154,19 +162,27 @@ def compose_tick(
     views = CameraViews(health, "rgb" if network is None else network.image_spec.color)
     objects, tick_health = ControllerObjects(), TickHealth()
     evaluation = engine if wrap_rules is None else wrap_rules(engine)
+    space = network.embedding if network is not None and assembler else None
+    learned = LearnedStage(space, LearnedTriggers.open(rules, space))
     stages = Stages(
         signals, evaluation, Comparator(), health, assembler, network if assembler else None, tracker,
-        views=views, objects=objects, tick_health=tick_health, image_sizes=image_sizes,
+        views=views, objects=objects, tick_health=tick_health, learned=learned, image_sizes=image_sizes,
     )  # fmt: skip
-    lacking = rules.not_applicable(published_scalars(network) if network else (), assembler is not None)
+    looking = network if assembler else None
+    published = published_scalars(looking) if looking else ()
+    capabilities = capabilities_of(looking, published, cameras, rig)
+    lacking = rules.not_applicable(capabilities)
     return TickParts(
-        Pipeline(stages), grid, assembler, network, health, rules, engine, views, objects, tick_health, lacking,
-        image_sizes,
+        Pipeline(stages), grid, assembler, network, health, rules, engine, views, objects, tick_health, learned,
+        lacking, image_sizes, capabilities,
     )  # fmt: skip
 
 
 def published_scalars(network: Network) -> Sequence[str]:
-    """The scalars that a network publishes as `heads.<name>`: asked of itself, on images of padding."""
+    """The scalars that a network publishes as `heads.<name>`: asked of itself, on images of padding.
+
+    Those that it gives only on some ticks, and what the tick derives from its embedding, are named after them.
+    """
     spec, count = network.image_spec, len(network.cameras)
     frameset = Frameset(
         sequence=0,
@@ -177,7 +193,9 @@ def published_scalars(network: Network) -> Sequence[str]:
         frame_sequence=np.zeros(count, np.int64),
         images=np.full((count, *spec.plane_shape), spec.pad_value, np.uint8),
     )
-    return tuple(network.predict(frameset, None, None).scalars)
+    always = network.predict(frameset, None, None).scalars
+    derived = () if network.embedding is None else (NOVELTY.removeprefix("heads."),)
+    return tuple(dict.fromkeys((*always, *network.occasional_scalars, *derived)))
 
 
 def describe_provenance(

@@ -108,6 +108,9 @@ class Detections:
     score: NDArray[np.float32]  # [K] 0..1
     box_px: NDArray[np.float32]  # [K, 4] pixels of the source image
     state: list[str | None] = field(default_factory=list)  # [K] e.g. a traffic light's "red"; None where it has none
+    #: [K] what the network says of each object besides its box, NaN where unknown; None: it has no such output.
+    distance_m: NDArray[np.float32] | None = None
+    speed_mps: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return int(self.score.shape[0])
@@ -144,6 +147,8 @@ class Prediction:
     scalars: Mapping[str, SignalValue] = field(default_factory=dict)
     #: Raw outputs by head ("embedding", "lane_mask", ...): views into the backend's ring, valid for that ring's length.
     heads: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    #: The row of each camera of the frameset in heads with a row per camera; empty: the cameras' own order.
+    camera_rows: tuple[int, ...] = ()
     infer_ns: int = 0
 
 
@@ -259,7 +264,7 @@ class TickReport:
     tracks: Sequence[Track] | None  # None: nothing looked for objects on this tick
     comparison: Comparison | None
     firings: Sequence[Firing]
-    #: Milliseconds by stage: "infer", "track", "compare", "views", "rules".
+    #: Milliseconds by stage: "infer", "track", "compare", "learned", "views", "rules".
     timings_ms: Mapping[str, float]
     wall_ns: int = 0
     objects: Sequence[ControllerObject] | None = None  # None: the controller publishes none, or none that can be read

@@ -126,6 +126,15 @@ class ObjectList(Protocol):
         """The objects at `time_ns`; None when there is no list, or none that can be read."""
 
 
+class LearnedSignals(Protocol):
+    """What the network's embedding says: fleet queries, learned triggers, novelty."""
+
+    def values(
+        self, prediction: Prediction | None, fresh: NDArray[np.bool_], time_ns: int
+    ) -> Mapping[str, SignalValue]:
+        """The values of one tick; `fresh` says which cameras delivered a new image for it."""
+
+
 class TickHealthSignals(Protocol):
     """How the ticks fare, as `health.*` signals."""
 
@@ -150,6 +159,7 @@ class Stages:
     views: ViewMaking | None = None
     objects: ObjectList | None = None
     tick_health: TickHealthSignals | None = None
+    learned: LearnedSignals | None = None
     image_sizes: MutableMapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
@@ -175,6 +185,9 @@ class Pipeline:
         comparison = stages.comparator.compare(tracks or (), prediction, outside, time_ns)
         laps.lap("compare")
         own = self._own_signals(frameset, prediction, comparison, outside, time_ns)
+        if stages.learned is not None and sight is not None:
+            own.update(stages.learned.values(prediction, sight.fresh, time_ns))
+        laps.lap("learned")
         cameras = stages.views.look(sight, tracks, time_ns) if stages.views is not None else None
         objects = stages.objects.at(outside, time_ns) if stages.objects is not None else None
         laps.lap("views")

@@ -11,12 +11,19 @@ Everything here is pure: time is an argument, chance is seeded, no file is read 
 """
 
 from triggers.engine import RuleEngine, RuleStatus
+from triggers.rules.applicability import OPTIONAL_TRACK_FIELDS, Capabilities
+from triggers.rules.learned import ClassifierFile, EmbeddingQuery
 from triggers.rules.loading import library_path, load_rules
-from triggers.rules.rule import Budget, Rule, RuleSet
+from triggers.rules.rule import Budget, CampaignTerms, Rule, RuleSet
 from triggers.rules.testing import RuleTestReport, RuleTestResult, run_rule_tests
 
 __all__ = [
+    "OPTIONAL_TRACK_FIELDS",
     "Budget",
+    "CampaignTerms",
+    "Capabilities",
+    "ClassifierFile",
+    "EmbeddingQuery",
     "Rule",
     "RuleEngine",
     "RuleSet",

@@ -79,8 +79,8 @@ class RuleEngine:
         objects: Sequence[ControllerObject] | None = None,
         cameras: Sequence[CameraView] | None = None,
     ) -> list[Firing]:
-        """The rules that go off on this tick. `tracks` is None when nothing looked for objects on it."""
-        self._program.run(tracks, signals, time_ns)
+        """The rules that go off on this tick. Items are None when nothing looked for them on it."""
+        self._program.run(tracks, signals, time_ns, objects, cameras)
         self._time_ns = time_ns
         slots = self._program.slots
         firings = []
@@ -124,15 +124,11 @@ class _RunningRule:
         return event is Event.COMPLETE and self.selection.keep(time_ns)
 
     def operands(self, program: Program) -> dict[str, SignalValue | None]:
-        """The signals of the condition, the rule's own operands, and the track that the condition is true for."""
+        """The signals of the condition, the rule's own operands, and the items that the condition is true for."""
         values: dict[str, SignalValue | None] = {name: program.value(slot) for name, slot in self._named.items()}
-        witnesses = (program.witness(quantifier) for quantifier in self._quantifiers)
-        track = next((witness for witness in witnesses if witness is not None), None)
-        if track is not None:
-            values["track.camera"] = track.camera
-            values["track.class_name"] = track.class_name
-            values["track.track_id"] = float(track.track_id)
-            values["track.score"] = float(track.score)
+        for quantifier in self._quantifiers:
+            for name, value in program.witness_values(quantifier).items():
+                values.setdefault(name, value)
         return values
 
     def status(self, program: Program, time_ns: int) -> RuleStatus:

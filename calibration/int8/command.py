@@ -31,7 +31,8 @@ from calibration.int8.manifest_edit import set_files
 from calibration.int8.plan import QuantizationPlan, make_plan
 from calibration.int8.ranges import METHODS, RangesError, RangesFile, collect_ranges
 from calibration.int8.sampling import Sample, feeds_of, sample_hash, sample_sources
-from runtime.inference.bundle import ModelBundle, load_bundle, sha256_of
+from runtime.formats.durable_files import sha256_of
+from runtime.inference.bundle import ModelBundle, load_bundle
 from runtime.inference.manifest import MANIFEST_FILE, Manifest
 
 CPU_INT8_FILE = "model.cpu.qdq.onnx"

@@ -7,7 +7,6 @@ last and atomically, so a bundle with a manifest is whole.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from calibration.training.layout import (
     SEGMENTS,
     WEATHERS,
 )
+from runtime.formats.durable_files import sha256_of
 
 FP32_FILE = "model.fp32.onnx"
 CPU_INT8_FILE = "model.cpu.qdq.onnx"
@@ -52,11 +52,6 @@ def write_manifest(directory: Path, version: str, metrics: Mapping[str, object])
     temporary.write_text(yaml.safe_dump(document, sort_keys=False, width=120), encoding="utf-8")
     os.replace(temporary, path)
     return path
-
-
-def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _inputs() -> list[dict[str, object]]:

@@ -83,7 +83,7 @@ class RuleRun:
 
 def not_applicable(rules: RuleSet, facts: DriveFacts) -> dict[str, str]:
     """Rules that cannot fire on this drive with this model, with the reason of each."""
-    return rules.not_applicable(facts.heads or (), facts.heads is not None, facts.signals)
+    return rules.not_applicable(facts.capabilities)
 
 
 def run_rules(

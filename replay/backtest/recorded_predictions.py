@@ -14,6 +14,7 @@ from runtime.controller_objects import ControllerObjects
 from runtime.drives import Drive, DriveCamera, DriveVideoError
 from runtime.formats.mcap_files import McapFileError, McapTopicReader
 from runtime.tick_signals import TickSignals
+from triggers.rules.applicability import Capabilities
 
 
 def has_recorded_ticks(drive: Drive) -> bool:
@@ -43,10 +44,12 @@ def record_recorded_ticks(drive: Drive, recorder: TickRecorder) -> DriveFacts:
             heads.update(name.removeprefix("heads.") for name in tick.signals if name.startswith("heads."))
             has_looked |= tick.tracks is not None
     recorder.finish()
-    return _facts(drive, recorder, tuple(sorted(heads)) if has_looked else None)
+    # Which classes and fields the vehicle's model knew is not recorded: none of them is held against a rule.
+    capabilities = Capabilities(heads=frozenset(heads), cameras=len(drive.cameras), has_images=has_looked)
+    return _facts(drive, recorder, recorder.as_recorded(capabilities))
 
 
-def _facts(drive: Drive, recorder: TickRecorder, heads: tuple[str, ...] | None) -> DriveFacts:
+def _facts(drive: Drive, recorder: TickRecorder, capabilities: Capabilities) -> DriveFacts:
     notes = ["rules were evaluated on the predictions that the vehicle recorded", *drive.faults]
     sizes: dict[str, tuple[int, int]] = {}
     rates: dict[str, CameraRate] = {}
@@ -63,10 +66,9 @@ def _facts(drive: Drive, recorder: TickRecorder, heads: tuple[str, ...] | None) 
         duration_s=drive.duration_s,
         ticks=recorder.ticks,
         cameras=rates,
-        heads=heads,
+        capabilities=capabilities,
         image_sizes=sizes,
-        signals=tuple(sorted(recorder.known_signals)),
-        model=None if heads is None else {"name": "recorded"},
+        model={"name": "recorded"} if capabilities.has_images else None,
         notes=tuple(notes),
     )
 

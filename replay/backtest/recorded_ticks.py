@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 from typing import Any, Protocol
 
 from replay.backtest.columns import Packed, pack, unpack
 from runtime.messages import CameraView, ControllerObject, Firing, SignalReader, SignalSample, SignalValue, Track
+from triggers.rules.applicability import Capabilities
 
 #: Changes whenever the layout of blocks or what a tick records does.
 FORMAT_VERSION = 1
@@ -59,6 +60,7 @@ class TickRecorder:
     def __init__(self, rules: Evaluating, sink: BlockSink) -> None:
         self.ticks = 0
         self.known_signals: set[str] = set()
+        self.has_objects = False
         self._rules = rules
         self._sink = sink
         self._building = _BlockBuilder()
@@ -68,10 +70,15 @@ class TickRecorder:
     ) -> list[Firing]:
         """Note one tick; what the rules make of it is returned."""
         self._building.add({"tracks": tracks, **more}, signals, time_ns, wall_ns)
+        self.has_objects |= more.get("objects") is not None
         self.ticks += 1
         if self._building.ticks == BLOCK_TICKS:
             self.finish()
         return self._rules.evaluate(tracks, signals, time_ns, wall_ns, **more)
+
+    def as_recorded(self, capabilities: Capabilities) -> Capabilities:
+        """What rules can count on in these ticks: of signals and objects, those that were there."""
+        return replace(capabilities, signals=frozenset(self.known_signals), objects=self.has_objects)
 
     def finish(self) -> None:
         """Hand over the ticks that do not fill a block."""

@@ -17,7 +17,7 @@ from replay.backtest.recorded_predictions import has_recorded_ticks, record_reco
 from replay.backtest.recorded_ticks import Block, TickRecorder, fields_fingerprint
 from replay.backtest.tick_file import MAX_TICKS, CameraRate, DriveFacts, TickFile, TickFileError, TickFileWriter
 from replay.playing import DrivePlayer, ReplayError, check_rate, network_for, rig_beside
-from runtime.composition import Openings, find_bundle, model_facts, open_rig, published_scalars
+from runtime.composition import Openings, find_bundle, model_facts, open_rig
 from runtime.drives import Drive, open_drive
 from runtime.formats.durable_files import sha256_of
 from runtime.inference.manifest import MANIFEST_FILE
@@ -130,6 +130,8 @@ class _Parts:
             "model": None if self._bundle is None else sha256_of(self._bundle / MANIFEST_FILE),  # names all its hashes
             "rig": None if self._rig_path is None else sha256_of(self._rig_path),
             "rate_hz": self._request.rate_hz,
+            "queries": {name: repr(query) for name, query in self._learned.queries.items()},
+            "classifiers": {name: source.sha256 for name, source in self._learned.classifiers.items()},
         }
         if self._uses_recorded:
             facts.update(model="recorded", rig=None, rate_hz=None)  # as the vehicle had them
@@ -190,9 +192,8 @@ class _Parts:
             duration_s=drive.duration_s,
             ticks=recorder.ticks,
             cameras=cameras,
-            heads=None if network is None else tuple(sorted(published_scalars(network))),
+            capabilities=recorder.as_recorded(player.parts.capabilities),
             image_sizes=dict(player.parts.image_sizes),
-            signals=tuple(sorted(recorder.known_signals)),
             model=model_facts(network),
             notes=(*self._damage(player), *_codec_notes(cameras)),
         )

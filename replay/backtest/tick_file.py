@@ -25,6 +25,7 @@ import zstandard
 
 from replay.backtest.recorded_ticks import FORMAT_VERSION, Block
 from runtime.formats.durable_files import rename_durably, sync_file
+from triggers.rules.applicability import Capabilities
 
 MAGIC = b"SRTICKS\n"
 HEAD = struct.Struct("<8sI")
@@ -58,11 +59,9 @@ class DriveFacts:
     duration_s: float
     ticks: int
     cameras: Mapping[str, CameraRate]
-    #: What the model can tell rules: scalars it publishes; None where no network looked at images.
-    heads: tuple[str, ...] | None
+    #: What rules can count on with this model, rig and drive; `signals` are those that were known at least once.
+    capabilities: Capabilities
     image_sizes: Mapping[str, tuple[int, int]]
-    #: Signals that were known at least once.
-    signals: tuple[str, ...]
     model: Mapping[str, str] | None
     notes: tuple[str, ...] = ()  # what was wrong with the drive: damage, dead cameras, frames missing
 
@@ -76,12 +75,28 @@ class DriveFacts:
         """The inverse of `dataclasses.asdict`. Raises TickFileError."""
         try:
             cameras = {name: CameraRate(**rate) for name, rate in fields["cameras"].items()}
-            heads = None if fields["heads"] is None else tuple(fields["heads"])
-            lists = {"signals": tuple(fields["signals"]), "notes": tuple(fields["notes"])}
+            capabilities = _capabilities_from_dict(fields["capabilities"])
             sizes = {name: (int(width), int(height)) for name, (width, height) in fields["image_sizes"].items()}
-            return DriveFacts(**{**fields, **lists, "cameras": cameras, "heads": heads, "image_sizes": sizes})
+            made = {"cameras": cameras, "capabilities": capabilities, "image_sizes": sizes}
+            return DriveFacts(**{**fields, **made, "notes": tuple(fields["notes"])})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise TickFileError(f"its facts are damaged ({type(error).__name__}: {error})") from error
+
+
+def facts_to_dict(facts: DriveFacts) -> dict[str, Any]:
+    """As msgpack can hold it: sets as sorted lists."""
+    fields = asdict(facts)
+    said = fields["capabilities"]
+    fields["capabilities"] = {
+        name: sorted(value) if isinstance(value, frozenset) else value for name, value in said.items()
+    }
+    return fields
+
+
+def _capabilities_from_dict(fields: Mapping[str, Any]) -> Capabilities:
+    return Capabilities(
+        **{name: frozenset(value) if isinstance(value, list) else value for name, value in fields.items()}
+    )
 
 
 class TickFileWriter:
@@ -110,7 +125,7 @@ class TickFileWriter:
     def finish(self, facts: DriveFacts) -> None:
         """Write the end and let the file appear."""
         offset = self._stream.tell()
-        self._record(END, asdict(facts))
+        self._record(END, facts_to_dict(facts))
         self._stream.write(TAIL.pack(offset))
         self._stream.close()
         sync_file(self._temporary)

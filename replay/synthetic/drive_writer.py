@@ -121,6 +121,25 @@ def synthesize_drive(
     return final / DRIVE_FILE
 
 
+def write_signal_drive(path: Path, seed: int, duration_s: float, rate_hz: float = 20.0, weather: str = "clear") -> None:
+    """The drive of that seed without its cameras, in seconds instead of minutes: signals and truth alone.
+
+    Raises:
+        ValueError: when a parameter cannot be used; the message names all of them.
+    """
+    parameters = DriveParameters(seed, duration_s, rate_hz, 64, 64, weather)
+    if problems := parameters.problems():
+        raise ValueError("; ".join(problems))
+    recording = simulate(seed, duration_s, rate_hz, weather)
+    with McapTopicWriter(path, wall_offset_ns=WALL_EPOCH_NS - time_ns_of(0.0)) as writer:
+        description = {"name": f"signals-{seed}", "description": f"synthetic drive, seed {seed}, signals alone"}
+        writer.metadata("drive", description)
+        writer.metadata("synthetic", _provenance(parameters))
+        sources = [_signals(writer, recording), _truth(writer, recording), _frame_truth(writer, recording)]
+        for _, _, write in heapq.merge(*sources, key=lambda item: item[:2]):
+            write()
+
+
 def _make(parameters: DriveParameters, work: Path, progress: Progress, processes: int) -> None:
     recording = simulate(parameters.seed, parameters.duration_s, parameters.rate_hz, parameters.weather)
     films = work / "films"

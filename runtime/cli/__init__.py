@@ -17,7 +17,8 @@ from runtime.formats.documents import DocumentError
 from runtime.version import package_version
 
 COMMANDS = (
-    "demo", "run", "replay", "receive", "hil", "model", "calibrate", "triggers", "clip", "keys", "rig", "doctor",
+    "demo", "run", "replay", "receive", "hil", "model", "calibrate", "triggers", "bench", "clip", "keys", "rig",
+    "doctor",
 )  # fmt: skip
 
 

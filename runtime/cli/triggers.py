@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from runtime.cli import triggers_backtest
+from runtime.cli import queries, triggers_backtest
 from runtime.cli.common import Subcommands, add_command, add_group, write_json
 
 
@@ -25,6 +25,7 @@ def add(commands: Subcommands) -> None:
         group, "test", "Run the tests that rule files ship with.", "shadowrig triggers test my_rules.yaml", run_test
     )
     triggers_backtest.add(group)
+    queries.add(group)
     for parser in (listing, test):
         parser.add_argument("files", nargs="*", default=["library"], help="rule files or folders (default: library)")
     check.add_argument("files", nargs="+", help="rule files or folders")

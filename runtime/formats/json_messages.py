@@ -56,6 +56,7 @@ def encode_prediction(prediction: Prediction, cameras: Sequence[str]) -> bytes:
             "lead_distance_m": finite(prediction.lead_distance_m),
             "scalars": {name: finite(value) for name, value in prediction.scalars.items()},
             "heads": heads,
+            "camera_rows": dict(zip(cameras, prediction.camera_rows, strict=False)),
         }
     )
 
@@ -65,7 +66,7 @@ def _detections(prediction: Prediction, cameras: Sequence[str]) -> list[dict[str
     states = found.state or [None] * len(found)
     boxes_px = np.round(found.box_px.astype(np.float64), 1).tolist()
     rows = zip(found.camera.tolist(), found.class_id.tolist(), found.score.tolist(), boxes_px, states, strict=True)
-    return [
+    listed: list[dict[str, Any]] = [
         {
             "camera": cameras[camera],
             "class_name": prediction.class_names[class_id],
@@ -75,6 +76,10 @@ def _detections(prediction: Prediction, cameras: Sequence[str]) -> list[dict[str
         }
         for camera, class_id, score, box_px, state in rows
     ]
+    for name, told in (("distance_m", found.distance_m), ("speed_mps", found.speed_mps)):
+        for entry, value in zip(listed, () if told is None else told.tolist(), strict=False):
+            entry[name] = finite(round(value, 2))
+    return listed
 
 
 def encode_comparison(comparison: Comparison) -> bytes:

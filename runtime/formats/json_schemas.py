@@ -21,6 +21,8 @@ _DETECTION = {
         "score": {"type": "number"},
         "box_px": _BOX_PX,
         "state": _STRING,
+        "distance_m": _NUMBER,
+        "speed_mps": _NUMBER,
     },
 }
 _TENSOR = {
@@ -51,6 +53,7 @@ JSON_SCHEMAS: Mapping[str, Mapping[str, Any]] = {
             "lead_distance_m": _NUMBER,
             "scalars": {"type": "object", "additionalProperties": _ANY_SIGNAL},
             "heads": {"type": "object", "additionalProperties": _TENSOR},
+            "camera_rows": {"type": "object", "additionalProperties": _INTEGER},
         }
     },
     "shadowrig.Comparison": {

@@ -7,12 +7,12 @@ each ONNX file's inputs and outputs against what the manifest says of them. Ever
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.formats.documents import Document, DocumentError, NodePath, Problem, load_document, suggest, validate
+from runtime.formats.durable_files import sha256_of
 from runtime.inference.graph import Graph, GraphError, TensorSpec, read_graph
 from runtime.inference.heads import check_head
 from runtime.inference.heads.decoder import BatchLayout, TensorShape, describe, fits
@@ -21,8 +21,6 @@ from runtime.inference.manifest import MANIFEST_FILE, ImagesInput, Manifest, Sig
 
 #: The networks among a bundle's files; others (calibration ranges) are only hashed.
 NETWORK_ROLES = ("fp32", "cpu_int8", "trt_int8")
-
-HASH_CHUNK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +68,6 @@ def load_bundle(directory: str | Path) -> ModelBundle:
     if problems:
         raise DocumentError(problems)
     return ModelBundle(directory, manifest, graphs)
-
-
-def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(HASH_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _file_faults(document: Document, role: str, path: Path, sha256: str) -> Iterator[Problem]:

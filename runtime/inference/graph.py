@@ -61,12 +61,13 @@ def read_graph(path: Path) -> Graph:
         raise GraphError("keeps its weights in another file, which no hash would cover; save it as one file")
     stored = {tensor.name for tensor in graph.initializer}
     return Graph(
-        inputs={value.name: _tensor(value) for value in graph.input if value.name not in stored},
-        outputs={value.name: _tensor(value) for value in graph.output},
+        inputs={value.name: tensor_spec(value) for value in graph.input if value.name not in stored},
+        outputs={value.name: tensor_spec(value) for value in graph.output},
     )
 
 
-def _tensor(value: onnx.ValueInfoProto) -> TensorSpec:
+def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    """Name, type and shape of one input or output. Raises GraphError for what is no tensor of known type."""
     if not value.type.HasField("tensor_type"):
         raise GraphError(f"has {value.name!r}, which is not a tensor")
     tensor = value.type.tensor_type

@@ -96,6 +96,12 @@ def _classification(outputs: Mapping[str, TensorSpec], labels: Sequence[str] | N
     ]
 
 
+def _depth(outputs: Mapping[str, TensorSpec], labels: Sequence[str] | None) -> list[HeadDraft]:
+    """Metres is a guess: `quantity` and `scale` are for a person to check, because no shape tells them."""
+    name = _only(outputs, "depth").name
+    return [{"name": "depth", "decoder": "depth", "outputs": {"depth": name}, "quantity": "metres", "scale": 1.0}]
+
+
 def _raw(outputs: Mapping[str, TensorSpec], labels: Sequence[str] | None) -> list[HeadDraft]:
     return [{"name": _identifier(name), "decoder": "raw", "outputs": {"tensor": name}} for name in outputs]
 
@@ -111,6 +117,7 @@ _DRAFTS: Mapping[str, Callable[[Mapping[str, TensorSpec], Sequence[str] | None],
     "control": _control,
     "segmentation": _segmentation,
     "classification": _classification,
+    "depth": _depth,
     "raw": _raw,
     "embedding": _embedding,
 }

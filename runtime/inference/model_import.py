@@ -21,9 +21,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runtime.formats.documents import DocumentError, Problem, suggest
+from runtime.formats.durable_files import sha256_of
 from runtime.formats.image_spec import MAX_SIDE_PX
 from runtime.inference.backend import BackendError
-from runtime.inference.bundle import load_bundle, sha256_of
+from runtime.inference.bundle import load_bundle
 from runtime.inference.graph import Graph, GraphError, TensorSpec, read_graph
 from runtime.inference.heads import DECODERS
 from runtime.inference.import_heads import DraftError, HeadDraft, draft_heads

@@ -13,6 +13,7 @@ into the backend's ring with one row per batch row: camera `i` of the frameset h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,11 @@ from numpy.typing import NDArray
 from runtime.formats.image_spec import Geometry, ImageSpec
 from runtime.inference.backend import Backend, NetworkDescription, RawOutputs
 from runtime.inference.bundle import ModelBundle, load_bundle
+from runtime.inference.embedding import find_embedding
 from runtime.inference.heads import build_decoder
-from runtime.inference.heads.decoder import BatchLayout, BundleFitError, HeadResult, RowDetections
-from runtime.inference.heads.specification import HydraDetectionsHead, YoloxHead
+from runtime.inference.heads.decoder import BatchLayout, BundleFitError, HeadResult, ObjectDepth, RowDetections
+from runtime.inference.heads.specification import DepthHead, Head, HydraDetectionsHead, YoloxHead
+from runtime.inference.heads.uncertainty import DETECTION_ENTROPY, detection_entropy
 from runtime.inference.onnx_backend import OnnxBackend, OnnxSettings
 from runtime.inference.rows import layout_for
 from runtime.inference.source_boxes import SourceBoxes
@@ -45,7 +48,15 @@ class Network:
         tensors = backend.infer(_nothing(self.cameras, self.image_spec), None).tensors
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         self._decoders = [build_decoder(head, shapes, layout) for head in bundle.manifest.heads]
+        #: Where this network's embedding of a scene is; None when it has none.
+        self.embedding = find_embedding(bundle.manifest.name, bundle.manifest.heads, shapes, self._rig_layout(layout))
         self.class_names, self._first_class = _joined_classes(bundle)
+        heads = bundle.manifest.heads
+        #: States that objects can have, and the fields of tracks that this network tells of objects.
+        self.states = frozenset(state for head in heads for state in _states(head))
+        self.object_fields = frozenset(field for head in heads for field in _told_fields(head))
+        #: Scalars that are published on some ticks only, beside those of every prediction.
+        self.occasional_scalars = (DETECTION_ENTROPY,) if self.class_names else ()
         identity = self.image_spec.geometry(self.image_spec.width, self.image_spec.height)
         self._source_boxes = SourceBoxes(self.rows, layout.rows, identity)
 
@@ -74,6 +85,10 @@ class Network:
         network = Network(bundle, runner, layout, cameras)
         runner.warmup()
         return network
+
+    def _rig_layout(self, layout: BatchLayout) -> BatchLayout:
+        """`layout` with the cameras in the rig's order."""
+        return replace(layout, row_of_camera=dict(zip(self.cameras, self.rows, strict=True)))
 
     @property
     def description(self) -> NetworkDescription:
@@ -120,29 +135,43 @@ class Network:
         arrays: dict[str, NDArray[np.generic]] = {}
         control: Action | None = None
         lead_distance_m: float | None = None
+        depth: ObjectDepth | None = None
         for result in results:
             scalars.update(result.scalars)
             arrays.update(result.arrays)
             control = result.control or control
+            depth = result.depth or depth
             lead_distance_m = result.lead_distance_m if result.control else lead_distance_m
+        detections = self._detections(results, depth, geometries)
+        doubt = detection_entropy(detections.score) if self.class_names else None
+        if doubt is not None:
+            scalars[DETECTION_ENTROPY] = doubt
         return Prediction(
             time_ns=time_ns,
-            detections=self._detections(results, geometries),
+            detections=detections,
             class_names=self.class_names,
             control=control,
             lead_distance_m=lead_distance_m,
             scalars=scalars,
             heads=arrays,
+            camera_rows=self.rows,
             infer_ns=outputs.infer_ns,
         )
 
-    def _detections(self, results: Sequence[HeadResult], geometries: Sequence[Geometry | None] | None) -> Detections:
+    def _detections(
+        self, results: Sequence[HeadResult], depth: ObjectDepth | None, geometries: Sequence[Geometry | None] | None
+    ) -> Detections:
         found = [
             _shifted(result.detections, first)
             for result, first in zip(results, self._first_class, strict=True)
             if result.detections is not None and len(result.detections)
         ]
-        return self._source_boxes.map(_concatenated(found), geometries)
+        joined = _concatenated(found)
+        if depth is not None:
+            measured = depth.of_boxes(joined.row, joined.box_px)
+            own = joined.distance_m
+            joined.distance_m = measured if own is None else np.where(np.isnan(own), measured, own)
+        return self._source_boxes.map(joined, geometries)
 
 
 def choose_role(bundle: ModelBundle, precision: str) -> str:
@@ -174,6 +203,23 @@ def _joined_classes(bundle: ModelBundle) -> tuple[tuple[str, ...], list[int]]:
     return tuple(names), first
 
 
+def _states(head: Head) -> list[str]:
+    """The states that a head can tell of objects."""
+    if not isinstance(head, HydraDetectionsHead):
+        return []
+    return [state for states in head.states.values() for state in states]
+
+
+def _told_fields(head: Head) -> list[str]:
+    """The fields of tracks that a head tells besides boxes."""
+    if isinstance(head, DepthHead):
+        return ["predicted_distance_m"]
+    if not isinstance(head, HydraDetectionsHead):
+        return []
+    told = {"predicted_distance_m": head.outputs.distance, "predicted_speed_mps": head.outputs.speed}
+    return [field for field, output in told.items() if output is not None]
+
+
 def _shifted(found: RowDetections, first_class: int) -> RowDetections:
     if first_class:
         found.class_id = found.class_id + np.int32(first_class)
@@ -191,7 +237,16 @@ def _concatenated(found: Sequence[RowDetections]) -> RowDetections:
         score=np.concatenate([part.score for part in found]),
         box_px=np.concatenate([part.box_px for part in found]),
         state=[state for part in found for state in part.state],
+        distance_m=_filled([(part.distance_m, len(part)) for part in found]),
+        speed_mps=_filled([(part.speed_mps, len(part)) for part in found]),
     )
+
+
+def _filled(parts: Sequence[tuple[NDArray[np.float32] | None, int]]) -> NDArray[np.float32] | None:
+    """Optional columns of several heads as one, NaN where a head has none; None where no head has one."""
+    if all(column is None for column, _ in parts):
+        return None
+    return np.concatenate([np.full(size, np.nan, np.float32) if column is None else column for column, size in parts])
 
 
 def _nothing(cameras: tuple[str, ...], spec: ImageSpec) -> Frameset:

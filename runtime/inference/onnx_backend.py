@@ -26,15 +26,15 @@ from runtime.inference.image_feed import ImageFeed
 from runtime.messages import Frameset, SignalReader
 
 WARMUP_RUNS_PER_SLOT = 2
-_QUIET = 3  # ONNX Runtime's severity "error": its warnings about a graph are for whoever exports it
+QUIET = 3  # ONNX Runtime's severity "error": its warnings about a graph are for whoever exports it
 
 #: The bindings raise these, and their base is plain Exception: nothing narrower catches a failed load or run.
-_LIBRARY_ERRORS = tuple(
+LIBRARY_ERRORS = tuple(
     value
     for value in vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
     if isinstance(value, type) and issubclass(value, Exception)
 )
-_RUNTIME_ERRORS: tuple[type[Exception], ...] = (*_LIBRARY_ERRORS, RuntimeError, ValueError)
+RUN_ERRORS: tuple[type[Exception], ...] = (*LIBRARY_ERRORS, RuntimeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class OnnxBackend:
                 self._run_cameras(slot, frameset)
             else:
                 self._run(slot.bindings[0], self._feed.batch_address(frameset))
-        except _RUNTIME_ERRORS as error:
+        except RUN_ERRORS as error:
             raise BackendError(f"network {self.description.file} failed while running: {error}") from error
         slot.outputs.infer_ns = self._timer_ns() - started_ns
         return slot.outputs
@@ -192,12 +192,12 @@ def _open_session(bundle: ModelBundle, role: str, settings: OnnxSettings) -> Any
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.use_deterministic_compute = True
-    options.log_severity_level = _QUIET
+    options.log_severity_level = QUIET
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if settings.spinning else "0")
     path = bundle.file(role)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except _RUNTIME_ERRORS as error:
+    except RUN_ERRORS as error:
         raise BackendError(f"ONNX Runtime {onnxruntime.__version__} cannot load {path}: {error}") from error
 
 
@@ -211,6 +211,6 @@ def _output_shapes(session: Any, bundle: ModelBundle, role: str) -> dict[str, tu
     feeds: dict[str, NDArray[Any]] = {entry.name: np.zeros(entry.shape, entry.dtype) for entry in inputs}
     try:
         results = session.run(names, feeds)
-    except _RUNTIME_ERRORS as error:
+    except RUN_ERRORS as error:
         raise BackendError(f"network {bundle.file(role)} cannot run: {error}") from error
     return {name: tuple(result.shape) for name, result in zip(names, results, strict=True)}

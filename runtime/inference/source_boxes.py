@@ -48,6 +48,8 @@ class SourceBoxes:
             score=found.score[good],
             box_px=box_px[good],
             state=[found.state[index] for index in good.tolist()],
+            distance_m=None if found.distance_m is None else found.distance_m[good],
+            speed_mps=None if found.speed_mps is None else found.speed_mps[good],
         )
 
     def _take_over(self, geometries: list[Geometry | None]) -> None:

@@ -105,7 +105,19 @@ class TrackReporter:
         if self._is_calibrated:
             known = self._add_places(tracks, order, table, time_ns, ego)
             self._add_confirmations(tracks, order, table, known, is_looking)
+        self._add_predicted(tracks, order, table, time_ns)
         return tracks
+
+    def _add_predicted(self, tracks: Sequence[Track], order: NDArray[np.intp], table: TrackTable, time_ns: int) -> None:
+        """Add what the network itself said of each object, unless that was too long ago."""
+        distance_m = table.field("predicted_distance_m")[order]
+        speed_mps = table.field("predicted_speed_mps")[order]
+        age_ns = time_ns - table.field("last_seen_ns")[order]
+        fresh = age_ns <= self._settings.max_place_age_s * NANOSECONDS_PER_SECOND
+        for index in np.flatnonzero(fresh & np.isfinite(distance_m)).tolist():
+            tracks[index].predicted_distance_m = round(float(distance_m[index]), 2)
+        for index in np.flatnonzero(fresh & np.isfinite(speed_mps)).tolist():
+            tracks[index].predicted_speed_mps = round(float(speed_mps[index]), 2)
 
     def _add_places(
         self, tracks: Sequence[Track], order: NDArray[np.intp], table: TrackTable, time_ns: int, ego: EgoMotion

@@ -29,6 +29,8 @@ _RECORD = np.dtype(
         ("last_seen_ns", np.int64),
         ("unseen_ns", np.int64),  # time without a detection while the camera delivered
         ("visible", np.bool_),
+        ("predicted_distance_m", np.float64),  # what the network said of it in the newest detection; NaN: nothing
+        ("predicted_speed_mps", np.float64),
         *((f"box_{name}", np.float64, 4) for name in _MOTION_FIELDS),  # centre x, y, width, height in pixels
         *((f"ground_{name}", np.float64, 2) for name in _MOTION_FIELDS),  # x, y in metres
         ("ground_since_ns", np.int64),  # of the first trusted place; 0 before

@@ -216,6 +216,8 @@ class Tracker:
         table.field("last_seen_ns")[rows] = time_ns
         table.field("unseen_ns")[rows] = 0
         table.field("visible")[rows] = True
+        for name, told in (("distance_m", detections.distance_m), ("speed_mps", detections.speed_mps)):
+            table.field(f"predicted_{name}")[rows] = np.nan if told is None else told[indices]
         states = table.field("state")
         for row, index in zip(rows.tolist(), indices.tolist(), strict=True):
             states[row] = detections.state[index] if detections.state else None

@@ -9,7 +9,7 @@ import pytest
 
 from runtime.formats.documents import DocumentError
 from runtime.messages import Firing, SignalSample, SignalValue
-from triggers import RuleEngine, library_path, load_rules, run_rule_tests
+from triggers import Capabilities, RuleEngine, library_path, load_rules, run_rule_tests
 
 SECOND = 1_000_000_000
 TICK = SECOND // 20
@@ -141,5 +141,5 @@ def test_rules_that_a_model_cannot_serve_are_named(tmp_path: Path) -> None:
         "  - name: crowd\n    description: x\n    when: count_tracks(visible) > 30\n"
     )
     rules = load_rules([tmp_path / "rules.yaml"])
-    assert set(rules.not_applicable(set(), has_cameras=False)) == {"rain", "crowd"}
-    assert rules.not_applicable({"rain_probability"}, has_cameras=True) == {}
+    assert set(rules.not_applicable(Capabilities())) == {"rain", "crowd"}
+    assert rules.not_applicable(Capabilities(frozenset({"rain_probability"}), cameras=8, has_images=True)) == {}

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rule_ticks import engine_of
 
-from triggers import library_path, load_rules
+from triggers import Capabilities, library_path, load_rules
+
+EVERYTHING = Capabilities(cameras=8, objects=True, has_images=True, embedding_model="hydra_mini")
 
 
-def lacking(tmp_path: Path, when: str, heads: set[str], has_cameras: bool = True, signals: object = None) -> str:
+def lacking(tmp_path: Path, when: str, heads: set[str], **others: object) -> str:
     rules = engine_of(tmp_path, f"    when: {when}\n").rules
-    return rules.not_applicable(heads, has_cameras, signals).get("probe", "")  # type: ignore[arg-type]
+    capabilities = replace(EVERYTHING, heads=frozenset(heads), **others)  # type: ignore[arg-type]
+    return rules.not_applicable(capabilities).get("probe", "")
 
 
 @pytest.mark.parametrize(
@@ -52,17 +56,20 @@ def test_rule_that_can_be_true_without_a_head_is_applicable(tmp_path: Path, when
 
 
 def test_rules_over_tracks_need_cameras(tmp_path: Path) -> None:
-    assert "no cameras" in lacking(tmp_path, "count_tracks(visible) == 0", set(), has_cameras=False)
-    assert "no cameras" in lacking(tmp_path, "not any_track(visible)", set(), has_cameras=False)
-    assert lacking(tmp_path, "vehicle.gas_pressed or any_track(visible)", set(), has_cameras=False) == ""
+    assert "no cameras" in lacking(tmp_path, "count_tracks(visible) == 0", set(), cameras=0)
+    assert "no cameras" in lacking(tmp_path, "not any_track(visible)", set(), cameras=0)
+    assert lacking(tmp_path, "vehicle.gas_pressed or any_track(visible)", set(), cameras=0) == ""
 
 
 def test_signals_that_no_source_gives_are_named_where_sources_are_known(tmp_path: Path) -> None:
     when = "vehicle.steering_pressed and vehicle.gas_pressed"
-    assert lacking(tmp_path, when, set(), signals={"vehicle.gas_pressed"}) == "no source gives vehicle.steering_pressed"
-    assert lacking(tmp_path, when.replace("and", "or"), set(), signals={"vehicle.gas_pressed"}) == ""
+    assert (
+        lacking(tmp_path, when, set(), signals=frozenset({"vehicle.gas_pressed"}))
+        == "no source gives vehicle.steering_pressed"
+    )
+    assert lacking(tmp_path, when.replace("and", "or"), set(), signals=frozenset({"vehicle.gas_pressed"})) == ""
 
 
 def test_library_on_a_rig_without_cameras_keeps_its_rules_over_signals() -> None:
-    reasons = load_rules([library_path()]).not_applicable(set(), has_cameras=False)
+    reasons = load_rules([library_path()]).not_applicable(Capabilities())
     assert set(reasons) == {"detection_flicker", "parked_car_predicted_moving"}

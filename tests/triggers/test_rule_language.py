@@ -115,7 +115,7 @@ def test_track_conditions_read_signals_too() -> None:
         ("abs(1, 2) > 0", 0, "abs is called with the wrong arguments", "abs(number)"),
         ("any_within(vehicle.gas_pressed, vehicle.speed_mps)", 32, "fixed number of seconds", "literal"),
         ("any_within(vehicle.gas_pressed, 1e6)", 32, "fixed number of seconds", "600"),
-        ("any_track(rising(score > 1))", 10, "cannot follow each track", "presence_flips"),
+        ("any_track(added(class_name) != '')", 10, "cannot follow each item", "any_within"),
         ("any_track(any_track(visible))", 10, "inside each other", "and / or"),
         ("vehicle.speed_mps = 3", 18, "is not an expression", "=="),
         ("vehicle.speed_mps > 3 # fast", 22, "has a comment inside", "line of its own"),
@@ -185,3 +185,9 @@ def test_equal_conditions_are_the_same_expression() -> None:
     other = check("vehicle.speed_mps > 3.0 and not (controller.enabled)", Scope(), Type.BOOLEAN)
     assert one == other
     assert signals_read(one) == ("controller.enabled", "vehicle.speed_mps")
+
+
+def test_a_signal_under_known_keeps_its_own_type() -> None:
+    signals = {"heads.lane": "ego", "heads.distance_m": -1.5, "heads.visible": False}
+    text = 'not (heads.visible if heads.lane == "left" else known(heads.distance_m))'
+    assert value_of(text, signals) is False

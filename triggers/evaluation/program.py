@@ -1,51 +1,53 @@
 """All expressions of all rules as one program: a flat list of closures over one list of slots.
 
 Every distinct expression has one slot and is computed once a tick, in an order in which operands come first; deep
-conditions therefore cost no recursion. Steps run in three groups: what does not depend on tracks, what has one
-value per track (skipped on ticks without tracks), and what depends on a quantifier's result.
+conditions therefore cost no recursion. Steps run in groups: what depends on signals alone, what has one value per
+item of each population (skipped on ticks without such items), and what depends on a quantifier's result.
 
 Values are computed whether or not a rule needs them this tick: temporal operators must see every tick.
+
+`evolve` makes the program of another set of expressions, in which every part that both have keeps its state. It is
+built beside the running program and takes over at its first `run`; after that the older one cannot run any more, and
+its slots are free for the next. So no number of changes makes memory grow.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from operator import attrgetter
-from typing import cast
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 
-from runtime.messages import NANOSECONDS_PER_SECOND, SignalReader, Track
-from triggers.evaluation.edges import EDGE_TESTS, LatchedSignal, Replay, added_step, edge_step, watch_step
-from triggers.evaluation.scalar_steps import SCALAR_STEPS, Slots, Step, membership_step
-from triggers.evaluation.signal_values import CONVERTERS, Converter
-from triggers.evaluation.temporal_steps import TEMPORAL_STEPS, Temporal, Tick
-from triggers.evaluation.track_history import TRACK_HISTORIES, TrackHistory
-from triggers.evaluation.track_steps import (
-    QUANTIFIER_STEPS,
-    TRUTH_STEPS,
-    VALUE_STEPS,
-    column_step,
-    membership_column_step,
-    pair,
-    quantifier_step,
-    scalar_step,
-)
-from triggers.evaluation.track_table import FALSE, TRUE, TrackTable
-from triggers.language.expressions import (
-    QUANTIFIERS,
-    Constant,
-    Expression,
-    Membership,
-    Operation,
-    SignalRead,
-    TrackField,
-    walk,
-)
-from triggers.language.types import Type, Value
+from runtime.messages import CameraView, ControllerObject, SignalReader, SignalValue, Track
+from triggers.evaluation.builder import Builder
+from triggers.evaluation.item_table import TRUE, ItemTable
+from triggers.evaluation.item_temporal import ITEM_OPERATORS
+from triggers.evaluation.parts import Part, PartKey, Storage, Turn
+from triggers.evaluation.quantifier_steps import WITHOUT_ITEMS, selected_numbers, truth_rows
+from triggers.evaluation.scalar_steps import Slots, Step
+from triggers.language import populations
+from triggers.language.expressions import QUANTIFIERS, Expression, Operation, walk
+from triggers.language.populations import Population
+from triggers.language.types import Value
 
-_WATCHING = frozenset({*EDGE_TESTS, "added", "count_within", "flips"})
+#: What a firing tells of the item that a condition is true for.
+_WITNESS_FIELDS: Mapping[Population, tuple[str, ...]] = {
+    Population.TRACKS: ("camera", "class_name", "track_id", "score"),
+    Population.OBJECTS: ("class_name", "object_id", "distance_m"),
+    Population.CAMERAS: ("camera", "state"),
+}
+
+
+@dataclass(slots=True)
+class _Group:
+    """The steps over one population; `without` are quantifiers' slots and their values when there are no items."""
+
+    table: ItemTable
+    steps: list[Step] = field(default_factory=list)
+    without: list[tuple[int, bool | float | None]] = field(default_factory=list)
+    has_items: bool = False
 
 
 class Program:
@@ -54,27 +56,51 @@ class Program:
     def __init__(
         self, expressions: Sequence[Expression], seed: int, image_sizes: Mapping[str, tuple[int, int]]
     ) -> None:
-        nodes = {node.key: node for expression in expressions for node in walk(expression)}
-        keeps_history = any(isinstance(node, Operation) and node.name in TRACK_HISTORIES for node in nodes.values())
-        self.table = TrackTable(image_sizes, keeps_history)
         #: Values that could not be understood as what a rule expects, by signal.
         self.not_understood: Counter[str] = Counter()
-        self._tick = Tick(seed)
-        self._slots: Slots = []
-        self._slot_of: dict[bytes, int] = {}
-        self._column_of: dict[bytes, int] = {}  # a scalar expression's slot as a column
-        self._watch_of: dict[bytes, int] = {}
-        self._scalar_steps: list[Step] = []
-        self._track_steps: list[Step] = []
-        self._later_steps: list[Step] = []
-        self._later: set[int] = set()  # slots that depend on a quantifier
-        self._without_tracks: list[tuple[int, bool | float]] = []  # quantifiers and their values without tracks
-        self._condition_of: dict[bytes, int] = {}  # the column of each quantifier's condition
-        self._has_tracks = False
-        for expression in expressions:
-            for node in walk(expression):
-                if node.key not in self._slot_of:
-                    self._slot_of[node.key] = self._build(node)
+        self._build(expressions, Storage(seed, image_sizes), {})
+
+    def evolve(self, expressions: Sequence[Expression]) -> Program:
+        """The program of other expressions; parts that this one has too keep their state. See the module's text.
+
+        One that was evolved earlier and never ran cannot run any more.
+        """
+        other = object.__new__(Program)
+        other.not_understood = self.not_understood
+        other._build(expressions, self._storage, self._parts)
+        self._storage.prepared = other
+        return other
+
+    def _build(self, expressions: Iterable[Expression], storage: Storage, old: Mapping[PartKey, Part]) -> None:
+        builder = Builder(storage, self.not_understood, old)
+        nodes = {node.key: node for expression in expressions for node in walk(expression)}
+        builder.add(expressions)
+        self._storage = storage
+        self._slots = storage.slots
+        self._parts = builder.parts
+        self._slot_of = {key: builder.slot(node) for key, node in nodes.items()}
+        self._scalar_steps = [part.step for part in self._parts.values() if part.turn is Turn.FIRST and part.step]
+        self._later_steps = [part.step for part in self._parts.values() if part.turn is Turn.LATER and part.step]
+        self._groups: dict[Population, _Group] = {}
+        self._columns_of: dict[bytes, tuple[int, ...]] = {}  # each quantifier's operands as columns
+        for node in nodes.values():
+            if isinstance(node, Operation) and node.name in QUANTIFIERS:
+                quantifier = populations.QUANTIFIERS[node.name]
+                population = quantifier.population
+                columns = (builder.column_slot(operand, population) for operand in node.operands)
+                self._columns_of[node.key] = tuple(columns)
+                group = self._groups.setdefault(population, _Group(storage.tables[population]))
+                group.without.append((builder.slot(node), WITHOUT_ITEMS[quantifier.kind]))
+        for part in self._parts.values():
+            if isinstance(part.turn, Population) and part.step is not None:
+                self._groups[part.turn].steps.append(part.step)
+        self._remembers_items = {
+            node.population
+            for node in nodes.values()
+            if isinstance(node, Operation) and node.population is not None and _remembers(node)
+        }
+
+    # -- values
 
     def slot(self, expression: Expression) -> int:
         """Where the value of an expression that was given to the constructor stands."""
@@ -86,196 +112,109 @@ class Program:
 
     @property
     def slots(self) -> Slots:
-        """All values at the last tick; the list stays the same object."""
+        """All values at the last tick; the list stays the same object, also in programs that evolve from this one."""
         return self._slots
 
-    def witness(self, quantifier: Operation) -> Track | None:
-        """The surest of the tracks for which a quantifier's condition is true at the last tick."""
-        if not self._has_tracks:
-            return None
-        truth = np.broadcast_to(self._slots[self._condition_of[quantifier.key]], len(self.table.tracks))
-        matching = [self.table.tracks[row] for row in np.flatnonzero(truth == TRUE).tolist()]
-        return max(matching, key=attrgetter("score"), default=None)
+    @property
+    def table(self) -> ItemTable:
+        """The tracks of the last tick."""
+        return self._storage.tables[Population.TRACKS]
+
+    @property
+    def refused(self) -> Mapping[Population, int]:
+        """Items that were left out because there were too many at once."""
+        return {population: table.refused for population, table in self._storage.tables.items()}
 
     @property
     def retained_entries(self) -> int:
         """Entries that all windows hold now: what memory beyond the fixed arrays is spent on."""
-        return sum(len(window) for window in self._tick.windows)
+        return sum(len(window) for part in self._parts.values() for window in part.windows)
 
-    def run(self, tracks: Sequence[Track] | None, signals: SignalReader, time_ns: int) -> None:
-        """Compute everything for one tick. `tracks` is None when nothing looked for objects this tick."""
-        tick = self._tick
+    def witness(self, quantifier: Operation) -> Any:
+        """The item that a quantifier's condition is true for at the last tick: the surest, or a minimum's or maximum's
+        own; None when there is none."""
+        kind, population = populations.QUANTIFIERS[quantifier.name].kind, self._population(quantifier)
+        group = self._groups[population]
+        if not group.has_items:
+            return None
+        *number, condition = self._columns_of[quantifier.key]
+        truth = truth_rows(self._slots[condition], group.table)
+        rows = np.flatnonzero(truth == TRUE)
+        if kind in ("min", "max"):
+            numbers = selected_numbers(self._slots[number[0]], truth)
+            return None if numbers is None else group.table.items[rows[getattr(np, f"arg{kind}")(numbers)]]
+        matching = [group.table.items[row] for row in rows.tolist()]
+        return max(matching, key=_sureness, default=None)
+
+    def witness_values(self, quantifier: Operation) -> dict[str, SignalValue | None]:
+        """What to tell of the witness, by `track.…`, `object.…` or `camera.…`; empty when there is none."""
+        population, item = self._population(quantifier), self.witness(quantifier)
+        if item is None:
+            return {}
+        values = {name: getattr(item, name) for name in _WITNESS_FIELDS[population]}
+        return {
+            f"{population.value}.{name}": value if value is None or isinstance(value, str) else float(value)
+            for name, value in values.items()
+        }
+
+    def _population(self, quantifier: Operation) -> Population:
+        return populations.QUANTIFIERS[quantifier.name].population
+
+    # -- the tick
+
+    def run(
+        self,
+        tracks: Sequence[Track] | None,
+        signals: SignalReader,
+        time_ns: int,
+        objects: Sequence[ControllerObject] | None = None,
+        cameras: Sequence[CameraView] | None = None,
+    ) -> None:
+        """Compute everything for one tick. Items are None when nothing looked for them this tick."""
+        if self._storage.running is not self:
+            self._take_over()
+        tick = self._storage.tick
         tick.time_ns, tick.signals = time_ns, signals
         for step in self._scalar_steps:
             step()
-        self._run_tracks(tracks, time_ns)
+        if self._groups:
+            items = {Population.TRACKS: tracks, Population.OBJECTS: objects, Population.CAMERAS: cameras}
+            with np.errstate(all="ignore"):
+                for population, group in self._groups.items():
+                    self._run_group(group, items[population], time_ns)
         for step in self._later_steps:
             step()
         tick.previous_ns = time_ns
 
-    def _run_tracks(self, tracks: Sequence[Track] | None, time_ns: int) -> None:
-        if not self._without_tracks:
-            return
-        if tracks is not None:
-            self.table.update(tracks, time_ns)
-        self._has_tracks = bool(tracks)
-        if tracks:
-            with np.errstate(all="ignore"):
-                for step in self._track_steps:
-                    step()
+    def _run_group(self, group: _Group, items: Sequence[Any] | None, time_ns: int) -> None:
+        if items is not None:
+            group.table.update(items, time_ns)
+        group.has_items = bool(items)
+        if items:
+            for step in group.steps:
+                step()
         else:
-            for slot, value in self._without_tracks:
-                self._slots[slot] = None if tracks is None else value
+            for slot, value in group.without:
+                self._slots[slot] = None if items is None else value
 
-    # -- building
-
-    def _new_slot(self, value: object = None) -> int:
-        self._slots.append(value)
-        return len(self._slots) - 1
-
-    def _build(self, node: Expression) -> int:
-        if isinstance(node, Constant):
-            return self._new_slot(node.value)
-        if isinstance(node, SignalRead):
-            out = self._new_slot()
-            self._scalar_steps.append(self._read_step(out, node))
-            return out
-        if isinstance(node, Operation) and node.name in QUANTIFIERS:
-            return self._build_quantifier(node)
-        if node.reads_tracks:
-            return self._build_column(node)
-        return self._build_scalar(node)
-
-    def _read_step(self, out: int, node: SignalRead) -> Step:
-        slots, tick, name, convert = self._slots, self._tick, node.name, CONVERTERS[node.type]
-        not_understood = self.not_understood
-
-        def step() -> None:
-            assert tick.signals is not None
-            raw = tick.signals.value(name)
-            value = None if raw is None else convert(raw)
-            if value is None and raw is not None:
-                not_understood[name] += 1
-            slots[out] = value
-
-        return step
-
-    def _build_scalar(self, node: Expression) -> int:
-        operands = tuple(self._slot_of[operand.key] for operand in node.operands)
-        if isinstance(node, Operation) and node.name in _WATCHING:
-            self._watch(node.operands[0])
-        out = self._new_slot()
-        self._schedule(out, operands, self._scalar_step(node, out, operands))
-        return out
-
-    def _scalar_step(self, node: Expression, out: int, operands: tuple[int, ...]) -> Step:
-        if isinstance(node, Membership):
-            return membership_step(self._slots, out, operands[0], frozenset(node.choices))
-        assert isinstance(node, Operation)
-        if node.name in SCALAR_STEPS:
-            return SCALAR_STEPS[node.name](self._slots, out, operands)
-        watch = self._watch_of[node.operands[0].key] if node.name in _WATCHING else -1
-        if node.name in EDGE_TESTS:
-            return edge_step(self._slots, out, watch, EDGE_TESTS[node.name])
-        if node.name == "added":
-            return added_step(self._slots, out, watch)
-        operand = operands[0] if operands else -1
-        made = Temporal(self._slots, out, operand, watch, node.parameter or 0.0, self._tick)
-        return TEMPORAL_STEPS[node.name](made)
-
-    def _schedule(self, out: int, operands: tuple[int, ...], step: Step) -> None:
-        if self._later.isdisjoint(operands):
-            self._scalar_steps.append(step)
-        else:
-            self._later.add(out)
-            self._later_steps.append(step)
-
-    def _watch(self, operand: Expression) -> None:
-        """Make the slot that follows `operand`'s edges, unless there is one."""
-        if operand.key in self._watch_of:
-            return
-        operand_slot, out = self._slot_of[operand.key], self._new_slot()
-        step = watch_step(self._slots, out, operand_slot, self._tick, self._replay(operand))
-        self._schedule(out, (operand_slot,), step)
-        self._watch_of[operand.key] = out
-
-    def _replay(self, expression: Expression) -> Replay | None:
-        """A copy of an expression over signals alone; None when it remembers ticks or asks about tracks."""
-        replay = Replay([])
-        copies: dict[bytes, int] = {}
-        for node in walk(expression):
-            out = len(replay.slots)
-            replay.slots.append(node.value if isinstance(node, Constant) else None)
-            operands = tuple(copies[operand.key] for operand in node.operands)
-            copies[node.key] = out
-            if isinstance(node, SignalRead):
-                signal = LatchedSignal(node.name, CONVERTERS[node.type], self._slot_of[node.key], out)
-                replay.signals.append(signal)
-            elif isinstance(node, Membership):
-                replay.steps.append(membership_step(replay.slots, out, operands[0], frozenset(node.choices)))
-            elif isinstance(node, Operation):
-                if node.name not in SCALAR_STEPS:
-                    return None
-                replay.steps.append(SCALAR_STEPS[node.name](replay.slots, out, operands))
-        replay.out = copies[expression.key]
-        return replay
-
-    # -- one value per track
-
-    def _build_quantifier(self, node: Operation) -> int:
-        condition, out = self._column(node.operands[0], Type.BOOLEAN), self._new_slot()
-        self._condition_of[node.key] = condition
-        self._track_steps.append(quantifier_step(self._slots, out, condition, node.name, self.table))
-        self._without_tracks.append((out, QUANTIFIER_STEPS[node.name][1]))
-        self._later.add(out)
-        return out
-
-    def _build_column(self, node: Expression) -> int:
-        out = self._new_slot()
-        if isinstance(node, TrackField):
-            self._track_steps.append(column_step(self._slots, out, self.table, node.name))
-        elif isinstance(node, Membership):
-            choices = [self._in_column(choice) for choice in node.choices]
-            operand = self._slot_of[node.operands[0].key]
-            self._track_steps.append(membership_column_step(self._slots, out, operand, choices))
-        elif isinstance(node, Operation) and node.name in TRACK_HISTORIES:
-            length_ns = round((node.parameter or 0.0) * NANOSECONDS_PER_SECOND)
-            self._track_steps.append(self._history_step(out, TRACK_HISTORIES[node.name](length_ns)))
-        elif isinstance(node, Operation):
-            types = [operand.type for operand in reversed(node.operands)]  # of an `if`, the condition stands first
-            kind = next((each for each in types if each is not Type.ANY), Type.NUMBER)
-            operands = tuple(self._column(operand, kind) for operand in node.operands)
-            steps = TRUTH_STEPS if kind is Type.BOOLEAN else VALUE_STEPS
-            self._track_steps.append(steps[node.name](self._slots, out, operands))
-        return out
-
-    def _history_step(self, out: int, history: TrackHistory) -> Step:
-        slots, table = self._slots, self.table
-
-        def step() -> None:
-            slots[out] = pair(history.update(table))
-
-        return step
-
-    def _column(self, operand: Expression, kind: Type) -> int:
-        """The slot of `operand` as a column; what has one value for all tracks is converted first."""
-        slot = self._slot_of[operand.key]
-        if operand.reads_tracks:
-            return slot
-        if operand.key not in self._column_of:
-            out = self._column_of[operand.key] = self._new_slot()
-            kind = operand.type if operand.type is not Type.ANY else kind
-            step = scalar_step(self._slots, out, slot, self.table, kind)
-            if isinstance(operand, Constant):
-                step()  # once and for all
-            else:
-                self._track_steps.append(step)
-        return self._column_of[operand.key]
-
-    def _in_column(self, value: bool | float | str) -> float | int:
-        if isinstance(value, bool):
-            return TRUE if value else FALSE
-        return self.table.code(value) if isinstance(value, str) else value
+    def _take_over(self) -> None:
+        """Become the program that runs; see `evolve`."""
+        before = self._storage.running
+        if before is not None and self._storage.prepared is not self:
+            raise RuntimeError("this program was replaced by one that evolved from it, and cannot run any more")
+        self._storage.running, self._storage.prepared = self, None
+        followed = before._groups if isinstance(before, Program) else {}
+        for population, group in self._groups.items():
+            if population not in followed:
+                group.table.forget()  # what was not looked at is not the same any more
+            group.table.keeps_places = group.table.keeps_places or population in self._remembers_items
 
 
-__all__ = ["Converter", "Program"]
+def _remembers(node: Operation) -> bool:
+    word = node.name
+    functions = populations.ITEM_FUNCTIONS[node.population] if node.population is not None else {}
+    return word in functions or word in ITEM_OPERATORS
+
+
+def _sureness(item: Any) -> float:
+    return getattr(item, "score", None) or 0.0

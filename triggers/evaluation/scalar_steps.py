@@ -10,6 +10,8 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from triggers.language.zones import Zone
+
 Step: TypeAlias = Callable[[], None]
 #: The values of all nodes, by index; rewritten every tick.
 Slots: TypeAlias = list[Any]
@@ -145,6 +147,24 @@ def membership_step(slots: Slots, out: int, operand_slot: int, choices: frozense
     def step() -> None:
         operand = slots[operand_slot]
         slots[out] = None if operand is None else operand in choices
+
+    return step
+
+
+def inside_step(slots: Slots, out: int, operands: tuple[int, ...], zone: Zone) -> Step:
+    """`inside("zone")` at a latitude and longitude; while they stay the same nothing is computed."""
+    latitude_slot, longitude_slot = operands
+    last: tuple[float | None, float | None] = (None, None)
+    is_inside: bool | None = None
+
+    def step() -> None:
+        nonlocal last, is_inside
+        latitude_deg, longitude_deg = here = slots[latitude_slot], slots[longitude_slot]
+        if here != last:
+            is_known = latitude_deg is not None and longitude_deg is not None
+            is_inside = zone.contains(latitude_deg, longitude_deg) if is_known else None
+            last = here
+        slots[out] = is_inside
 
     return step
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from runtime.messages import NANOSECONDS_PER_SECOND, SignalReader
 from triggers.evaluation.chance import uniform
 from triggers.evaluation.scalar_steps import Slots, Step
-from triggers.evaluation.windows import Coverage, EventWindow, ExtremeWindow, LagWindow, TotalWindow
+from triggers.evaluation.windows import Coverage, EventWindow, ExtremeWindow, LagWindow, MomentWindow, TotalWindow
 
 
 @dataclass(slots=True)
@@ -27,7 +27,6 @@ class Tick:
     time_ns: int = 0
     previous_ns: int | None = None
     signals: SignalReader | None = None
-    windows: list[Sized] = field(default_factory=list)  # of all closures, to account for memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +39,7 @@ class Temporal:
     watch: int
     seconds: float
     tick: Tick
+    windows: list[Sized] = field(default_factory=list)  # what the closure keeps, to account for memory
 
     @property
     def length_ns(self) -> int:
@@ -94,7 +94,7 @@ def _events(count_edges: Callable[[Any], int]) -> TemporalMaker:
     def make(made: Temporal) -> Step:
         slots, out, operand, watch, tick = made.slots, made.out, made.operand, made.watch, made.tick
         coverage, window = Coverage(made.length_ns), EventWindow(made.length_ns)
-        tick.windows.append(window)
+        made.windows.append(window)
 
         def step() -> None:
             sequence = slots[watch]
@@ -111,7 +111,7 @@ def _extreme(sign: int) -> TemporalMaker:
     def make(made: Temporal) -> Step:
         slots, out, operand, tick = made.slots, made.out, made.operand, made.tick
         coverage, window = Coverage(made.length_ns), ExtremeWindow(made.length_ns)
-        tick.windows.append(window)
+        made.windows.append(window)
 
         def step() -> None:
             value = slots[operand]
@@ -128,7 +128,7 @@ def _extreme(sign: int) -> TemporalMaker:
 def _mean(made: Temporal) -> Step:
     slots, out, operand, tick = made.slots, made.out, made.operand, made.tick
     coverage, window = Coverage(made.length_ns), TotalWindow(made.length_ns)
-    tick.windows.append(window)
+    made.windows.append(window)
 
     def step() -> None:
         value = slots[operand]
@@ -141,13 +141,29 @@ def _mean(made: Temporal) -> Step:
     return step
 
 
+def _deviation(made: Temporal) -> Step:
+    slots, out, operand, tick = made.slots, made.out, made.operand, made.tick
+    coverage, window = Coverage(made.length_ns), MomentWindow(made.length_ns)
+    made.windows.append(window)
+
+    def step() -> None:
+        value = slots[operand]
+        is_covered = coverage.see(tick.time_ns, value is not None)
+        if value is not None:
+            window.push(tick.time_ns, value)
+        deviation = window.deviation() if is_covered else math.nan
+        slots[out] = deviation if math.isfinite(deviation) else None
+
+    return step
+
+
 def _lagged(combine: Callable[[Any, Any, float], Any]) -> TemporalMaker:
     """lag, delta and rate: `combine(now, then, seconds between)`, where now may be unknown."""
 
     def make(made: Temporal) -> Step:
         slots, out, operand, tick = made.slots, made.out, made.operand, made.tick
         window = LagWindow(made.length_ns)
-        tick.windows.append(window)
+        made.windows.append(window)
 
         def step() -> None:
             value = slots[operand]
@@ -204,6 +220,7 @@ TEMPORAL_STEPS: Mapping[str, TemporalMaker] = {
     "min_within": _extreme(1),
     "max_within": _extreme(-1),
     "mean_within": _mean,
+    "std_within": _deviation,
     "lag": _lagged(lambda now, then, between_s: then),
     "delta": _lagged(_delta),
     "rate": _lagged(_rate),

@@ -5,17 +5,18 @@ and never go back. A window longer than `MAX_ENTRIES` ticks keeps `MAX_ENTRIES` 
 of its length share an entry, which then leaves as one, up to that much late.
 
 Booleans need no window: the times at which they were last true, false or unknown answer every question.
-Extremes are a monotonic queue (Lemire 2006, arXiv:cs/0610046). Totals are a queue made of two stacks, which adds
-only and never subtracts, so that no rounding error stays behind when a large value leaves the window.
+Extremes are a monotonic queue (Lemire 2006, arXiv:cs/0610046). Totals and moments are a queue made of two stacks,
+which adds only and never subtracts, so that no rounding error stays behind when a large value leaves the window.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from typing import TypeAlias
 
+from triggers.evaluation.sizes import MAX_ENTRIES
 from triggers.language.types import Value
-
-MAX_ENTRIES = 2048
 
 
 class Coverage:
@@ -116,6 +117,68 @@ class TotalWindow:
         """The mean of the window that ends with the last push."""
         _, total, count = self._leaving[-1] if self._leaving else (0, 0.0, 0)
         return (total + self._arrived_sum) / (count + self._arrived_count)
+
+    def __len__(self) -> int:
+        return len(self._arrived) + len(self._leaving)
+
+
+#: How many values, their mean, and the sum of their squared deviations from it.
+Moments: TypeAlias = tuple[int, float, float]
+
+
+def merged(one: Moments, other: Moments) -> Moments:
+    """Moments of both together (Chan, Golub and LeVeque 1983): adds only squares, so that no digits cancel out."""
+    (count, mean, squares), (other_count, other_mean, other_squares) = one, other
+    both = count + other_count
+    if not count or not other_count:
+        return one if count else other
+    gap = other_mean - mean
+    weight = other_count / both
+    return both, mean + gap * weight, squares + other_squares + gap * gap * count * weight
+
+
+class MomentWindow:
+    """Mean and standard deviation of the window's values."""
+
+    __slots__ = ("_arrived", "_arrived_all", "_leaving", "_length_ns", "_step_ns")
+
+    def __init__(self, length_ns: int) -> None:
+        self._length_ns = length_ns
+        self._step_ns = _step_ns(length_ns)
+        self._arrived: list[tuple[int, Moments]] = []  # one entry a step, oldest first
+        self._arrived_all: Moments = (0, 0.0, 0.0)
+        self._leaving: list[tuple[int, Moments]] = []  # newest first; of it and all newer ones
+
+    def push(self, time_ns: int, value: float) -> None:
+        """Add this tick's value."""
+        arrived, one = self._arrived, (1, value, 0.0)
+        self._arrived_all = merged(self._arrived_all, one)
+        if arrived and arrived[-1][0] // self._step_ns == time_ns // self._step_ns:
+            arrived[-1] = (time_ns, merged(arrived[-1][1], one))
+        else:
+            arrived.append((time_ns, one))
+        start_ns, leaving = time_ns - self._length_ns, self._leaving
+        while leaving and leaving[-1][0] < start_ns:
+            leaving.pop()
+        if not leaving and arrived[0][0] < start_ns:
+            self._turn_over()
+            while leaving[-1][0] < start_ns:
+                leaving.pop()
+                if not leaving:
+                    break
+
+    def _turn_over(self) -> None:
+        both: Moments = (0, 0.0, 0.0)
+        for time_ns, moments in reversed(self._arrived):
+            both = merged(both, moments)
+            self._leaving.append((time_ns, both))
+        self._arrived.clear()
+        self._arrived_all = (0, 0.0, 0.0)
+
+    def deviation(self) -> float:
+        """Standard deviation of the values of the window that ends with the last push (not of what they sample)."""
+        count, _, squares = merged(self._leaving[-1][1] if self._leaving else (0, 0.0, 0.0), self._arrived_all)
+        return math.sqrt(squares / count)
 
     def __len__(self) -> int:
         return len(self._arrived) + len(self._leaving)

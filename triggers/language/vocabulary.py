@@ -1,7 +1,8 @@
-"""The words of the language: signals, track fields and functions, each with its type. One table per kind.
+"""The words of the language: signals and functions, each with its type. One table per kind.
 
 A name outside these tables is an error with the nearest known word, unless a configuration declares it or its
-namespace is open (`heads.`: whatever the model publishes).
+namespace is open (`heads.`: whatever the model publishes). Words about tracks, controller objects and cameras stand
+in `populations`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,12 @@ SIGNALS: Mapping[str, Type] = {
     "vehicle.wiper": ANY,  # a switch in some cars, a speed step in others: the first use in a rule decides
     "vehicle.latitude_deg": NUMBER,
     "vehicle.longitude_deg": NUMBER,
+    "vehicle.altitude_m": NUMBER,
+    "vehicle.pitch_deg": NUMBER,  # nose up is positive
+    "vehicle.yaw_rate_radps": NUMBER,  # to the left is positive
+    "vehicle.lateral_accel_mps2": NUMBER,  # to the left is positive
+    "vehicle.rain": BOOLEAN,  # the rain sensor
+    "vehicle.bookmark": BOOLEAN,  # a button by which somebody in the car asks to keep this moment
     "controller.enabled": BOOLEAN,
     "controller.lateral_active": BOOLEAN,
     "controller.longitudinal_active": BOOLEAN,
@@ -36,9 +43,13 @@ SIGNALS: Mapping[str, Type] = {
     "controller.steering_angle_command_deg": NUMBER,
     "controller.set_speed_mps": NUMBER,
     "controller.state": TEXT,
+    "controller.objects": TEXT,  # the controller's own object list; ask with any_object(…)
     "lead.present": BOOLEAN,
     "lead.distance_m": NUMBER,
     "lead.relative_speed_mps": NUMBER,
+    "lead.accel_mps2": NUMBER,
+    "lead.lateral_speed_mps": NUMBER,
+    "lead.class_name": TEXT,
     "shadow.accel_mps2": NUMBER,
     "shadow.curvature_1pm": NUMBER,
     "shadow.lead_distance_m": NUMBER,
@@ -48,29 +59,13 @@ SIGNALS: Mapping[str, Type] = {
     "health.cameras_missing": NUMBER,
     "health.faulty_cameras": TEXT,  # names, sorted, joined by commas; "" when all are well
     "health.camera_faults": TEXT,  # "name:fault", sorted, joined by commas
+    "health.latency_ms": NUMBER,  # from the newest frame's capture until the last tick's result
+    "health.tick_ms": NUMBER,  # how long the last tick took
+    "health.framesets_skipped": NUMBER,  # since the start
 }
 
 #: Any name in these namespaces may be read: which exist depends on the model or the daemon's version.
 OPEN_NAMESPACES = ("heads",)
-
-TRACK_FIELDS: Mapping[str, Type] = {
-    "track_id": NUMBER,
-    "camera": TEXT,
-    "class_name": TEXT,
-    "score": NUMBER,
-    "state": TEXT,
-    "visible": BOOLEAN,
-    "age_s": NUMBER,
-    "width_px": NUMBER,
-    "height_px": NUMBER,
-    "border_px": NUMBER,  # from the box to the nearest edge of its image; unknown without the image's size
-    "distance_m": NUMBER,
-    "lateral_m": NUMBER,
-    "speed_mps": NUMBER,
-    "predicted_speed_mps": NUMBER,
-    "bearing_deg": NUMBER,
-    "lane": TEXT,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +77,8 @@ class Function:
     meaning: str
     has_seconds: bool = False
     is_variadic: bool = False  # two or more operands of the one type
-    is_temporal: bool = False  # remembers earlier ticks: one value for all tracks, so no track fields inside
+    is_temporal: bool = False  # remembers earlier ticks
+    follows_items: bool = False  # a temporal function that also follows each track, object or camera
 
     def usage(self, name: str) -> str:
         """How to write a call, for error messages."""
@@ -91,12 +87,12 @@ class Function:
         return f"{name}({', '.join(inside + (['seconds'] if self.has_seconds else []))})"
 
 
-def _window(operand: Type, result: Type, meaning: str) -> Function:
-    return Function((operand,), result, meaning, has_seconds=True, is_temporal=True)
+def _window(operand: Type, result: Type, meaning: str, follows_items: bool = True) -> Function:
+    return Function((operand,), result, meaning, has_seconds=True, is_temporal=True, follows_items=follows_items)
 
 
-def _edge(operand: Type, result: Type, meaning: str) -> Function:
-    return Function((operand,), result, meaning, is_temporal=True)
+def _edge(operand: Type, result: Type, meaning: str, follows_items: bool = True) -> Function:
+    return Function((operand,), result, meaning, is_temporal=True, follows_items=follows_items)
 
 
 FUNCTIONS: Mapping[str, Function] = {
@@ -109,7 +105,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "rising": _edge(BOOLEAN, BOOLEAN, "became true since the last tick, even if it is false again"),
     "falling": _edge(BOOLEAN, BOOLEAN, "became false since the last tick, even if it is true again"),
     "changed": _edge(ANY, BOOLEAN, "took another value since the last tick, even if it changed back"),
-    "added": _edge(TEXT, TEXT, "entries of a comma-joined list that were not in it before; at first, all"),
+    "added": _edge(TEXT, TEXT, "entries of a comma-joined list that were not in it before; at first, all", False),
     "since_s": _edge(BOOLEAN, NUMBER, "seconds since it was last true, 0 while it is; unknown if never"),
     "any_within": _window(BOOLEAN, BOOLEAN, "true at some tick of the window"),
     "all_within": _window(BOOLEAN, BOOLEAN, "true at every tick of the window"),
@@ -118,25 +114,18 @@ FUNCTIONS: Mapping[str, Function] = {
     "min_within": _window(NUMBER, NUMBER, "smallest in the window"),
     "max_within": _window(NUMBER, NUMBER, "largest in the window"),
     "mean_within": _window(NUMBER, NUMBER, "mean over the ticks of the window"),
+    "std_within": _window(NUMBER, NUMBER, "standard deviation over the ticks of the window"),
     "delta": _window(NUMBER, NUMBER, "now minus that many seconds ago"),
     "rate": _window(NUMBER, NUMBER, "change per second over the window"),
     "lag": _window(ANY, ANY, "the value that many seconds ago"),
     "at_random": Function((), BOOLEAN, "true at random ticks, once in that many seconds on average", True, False, True),
 }
 
-QUANTIFIERS: Mapping[str, Function] = {
-    "any_track": Function((BOOLEAN,), BOOLEAN, "true for at least one track"),
-    "all_tracks": Function((BOOLEAN,), BOOLEAN, "true for every track (also when there is none)"),
-    "count_tracks": Function((BOOLEAN,), NUMBER, "number of tracks for which it is true"),
-}
-
-#: History of each track; only inside a quantifier.
-TRACK_FUNCTIONS: Mapping[str, Function] = {
-    "displacement_px": Function((), NUMBER, "diagonal of the area its centre stayed in", True),
-    "class_flips": Function((), NUMBER, "how often its class changed", True),
-    "presence_flips": Function((), NUMBER, "how often it appeared or disappeared", True),
-    "state_flips": Function((), NUMBER, "how often its state changed", True),
-    "box_jitter": Function((), NUMBER, "mean jump of its centre against smooth motion, in box heights", True),
+#: Functions whose one argument is a name in quotes, and what it names.
+NAMED: Mapping[str, Function] = {
+    "inside": Function((TEXT,), BOOLEAN, "the car is inside that zone of the file"),
+    "embedding_distance": Function((TEXT,), NUMBER, "cosine distance (0 to 2) of the scene to that query"),
+    "classifier": Function((TEXT,), NUMBER, "probability (0 to 1) that that learned trigger gives"),
 }
 
 #: Python operators that the language knows, by the name of their `ast` class.
@@ -157,4 +146,5 @@ MAX_NODES = 1000  # of one expression, every use of a `let` name counted
 MAX_DEPTH = 40
 MIN_WINDOW_S = 0.01
 MAX_WINDOW_S = 600.0
-MAX_TRACK_WINDOW_S = 60.0
+MAX_ITEM_WINDOW_S = 60.0  # of a window that follows each track, object or camera
+MAX_NUMBER = 1e300

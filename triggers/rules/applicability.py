@@ -1,17 +1,30 @@
 """Whether a rule can fire at all on this vehicle, found before it runs: one that never can is named, not left silent.
 
-Every part of a condition has a set of outcomes that it can still have when certain signals, heads and track fields
-are missing and therefore always unknown: `true`, `false` and, for numbers and text, `value`. An empty set is always
-unknown. Kleene's logic carries the sets upwards: `a or b` can be true when either can, `a and b` only when both can,
-and `is_true(a)` is false at least. A rule is not applicable when its condition cannot be true.
+Every part of a condition has a set of outcomes that it can still have with what there is here (`Capabilities`):
+`true`, `false` and, for numbers and text, `value`. An empty set is always unknown: a signal that no source gives, a
+field that nothing computes, a population that does not exist. Kleene's logic carries the sets upwards: `a or b` can be
+true when either can, `a and b` only when both can, and `is_true(a)` is false at least. A class or state that the model
+does not know makes its comparison false, and a count over what is never true is 0, which is compared as such. A rule
+is not applicable when its condition cannot be true; all that was found missing in it is then told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from triggers.language.expressions import QUANTIFIERS, Constant, Expression, Operation, SignalRead, TrackField, walk
+from triggers.language.expressions import (
+    Constant,
+    Expression,
+    ItemField,
+    Membership,
+    Operation,
+    SignalRead,
+    walk,
+)
+from triggers.language.populations import QUANTIFIERS, Population
 from triggers.language.types import Type
 
 Outcomes: TypeAlias = frozenset[str]
@@ -22,36 +35,183 @@ FALSE: Outcomes = frozenset({"false"})
 EITHER: Outcomes = TRUE | FALSE
 VALUE: Outcomes = frozenset({"value"})
 
+#: Track fields that depend on the rig, its calibration or the model; the others are always there.
+OPTIONAL_TRACK_FIELDS = frozenset(
+    {
+        "state", "border_px", "distance_m", "predicted_distance_m", "lateral_m", "lateral_speed_mps", "speed_mps",
+        "predicted_speed_mps", "closing_speed_mps", "bearing_deg", "lane", "overlapping_cameras", "confirming_cameras",
+        "confirming_gap_deg",
+    }
+)  # fmt: skip
+_IMAGE_FIELDS = frozenset({"luma", "luma_std", "dark_share", "bright_share", "sharpness", "misalignment_deg"})
+_LEARNED = ("embedding", "classifier")
 
-def missing_words(condition: Expression, is_missing: Callable[[Expression], bool]) -> tuple[str, ...]:
-    """The missing signals, fields and quantifiers for want of which `condition` can never be true; empty if it can."""
-    outcomes: dict[bytes, Outcomes] = {}
-    missing: set[str] = set()
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What the running model, rig and sources can give. None: not known, so nothing is held against a rule."""
+
+    heads: frozenset[str] = frozenset()  # scalars that the model publishes, without `heads.`
+    classes: frozenset[str] | None = None  # that tracks can have
+    states: frozenset[str] | None = None  # that tracks can have
+    track_fields: frozenset[str] = OPTIONAL_TRACK_FIELDS  # of these, those that can ever be known
+    cameras: int = 0
+    signals: frozenset[str] | None = None
+    objects: bool = False  # the controller publishes an object list
+    embedding_model: str | None = None  # whose embedding is there for queries and learned triggers
+    has_images: bool = False  # images are decoded and a network looks at them
+
+    def has(self, population: Population) -> bool:
+        """Whether there can be items of it."""
+        if population is Population.OBJECTS:
+            return self.objects
+        return self.cameras > 0 and (self.has_images or population is Population.CAMERAS)
+
+
+def missing_words(
+    condition: Expression, capabilities: Capabilities, models: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
+    """For want of what `condition` can never be true, in words; empty if it can. `models`: by query, who made it."""
+    analysis = _Analysis(capabilities, models or {})
     for node in walk(condition):
-        if is_missing(node):
-            outcomes[node.key] = NEVER
-            missing.add(_word(node))
-        else:
-            outcomes[node.key] = _outcomes(node, [outcomes[operand.key] for operand in node.operands])
-    return () if "true" in outcomes[condition.key] else tuple(sorted(missing))
+        analysis.outcomes[node.key] = analysis.outcomes_of(node)
+    return () if "true" in analysis.outcomes[condition.key] else analysis.reasons()
 
 
-def _word(node: Expression) -> str:
-    return node.name if isinstance(node, (SignalRead, TrackField, Operation)) else "?"
+@dataclass
+class _Analysis:
+    """The outcomes of every part of one condition, and what was found missing."""
+
+    capabilities: Capabilities
+    models: Mapping[str, str]
+    outcomes: dict[bytes, Outcomes] = field(default_factory=dict)
+    exact: dict[bytes, float] = field(default_factory=dict)  # numbers that can only be this
+    missing: dict[str, set[str]] = field(default_factory=dict)  # by the reason's words
+
+    def reasons(self) -> tuple[str, ...]:
+        """What is missing, one reason a kind."""
+        return tuple(f"{reason} {', '.join(sorted(names))}".rstrip() for reason, names in sorted(self.missing.items()))
+
+    def outcomes_of(self, node: Expression) -> Outcomes:
+        """What `node` can be, from what its operands can be."""
+        lack = self._lack(node)
+        if lack is not None:
+            self.missing.setdefault(lack[0], set()).update(lack[1])
+            return NEVER
+        operands = [self.outcomes[operand.key] for operand in node.operands]
+        if isinstance(node, Constant):
+            return self._constant(node)
+        if isinstance(node, Operation) and node.name in _RULES:
+            return _RULES[node.name](*operands)
+        if isinstance(node, Operation) and node.name in QUANTIFIERS:
+            return self._quantifier(node, operands)
+        if not all(operands):
+            return NEVER
+        return self._comparison(node)
+
+    def _constant(self, node: Constant) -> Outcomes:
+        if isinstance(node.value, bool):
+            return TRUE if node.value else FALSE
+        if isinstance(node.value, float):
+            self.exact[node.key] = node.value
+        return VALUE
+
+    def _quantifier(self, node: Operation, operands: list[Outcomes]) -> Outcomes:
+        """Over no items a quantifier is known whatever its condition is; an aggregate never is."""
+        kind, condition = QUANTIFIERS[node.name].kind, operands[-1]
+        if kind == "any":
+            return FALSE | (condition & TRUE)
+        if kind == "all":
+            return TRUE | (condition & FALSE)
+        if kind == "count":
+            if "true" not in condition:
+                self.exact[node.key] = 0.0
+            return VALUE
+        return VALUE if "true" in condition and operands[0] else NEVER
+
+    def _comparison(self, node: Expression) -> Outcomes:
+        """A comparison whose result is certain, or anything else whose operands can be known."""
+        if isinstance(node, (Membership, Operation)) and self._is_beyond_domain(node):
+            return TRUE if isinstance(node, Operation) and node.name == "!=" else FALSE
+        if isinstance(node, Operation) and node.name in _COMPARISONS:
+            left, right = (self.exact.get(operand.key) for operand in node.operands)
+            if left is not None and right is not None:
+                return TRUE if _COMPARISONS[node.name](left, right) else FALSE
+        return _any_outcome(node)
+
+    def _is_beyond_domain(self, node: Membership | Operation) -> bool:
+        """Whether it compares a track's class or state with nothing that the model knows."""
+        if isinstance(node, Operation) and node.name not in ("==", "!="):
+            return False
+        fields = [
+            each for each in node.operands if isinstance(each, ItemField) and each.population is Population.TRACKS
+        ]
+        texts = node.choices if isinstance(node, Membership) else _constants(node)
+        for each in fields:
+            known = {"class_name": self.capabilities.classes, "state": self.capabilities.states}.get(each.name)
+            if known is not None and texts and known.isdisjoint(map(str, texts)):
+                kind = "class" if each.name == "class_name" else "state"
+                self.missing.setdefault(f"the model has no {kind}", set()).update(map(str, texts))
+                return True
+        return False
+
+    # -- what is not there at all
+
+    def _lack(self, node: Expression) -> tuple[str, Iterable[str]] | None:
+        """Why `node` is never known: words, and names to list behind them."""
+        if isinstance(node, SignalRead):
+            return self._signal_lack(node.name)
+        if isinstance(node, ItemField):
+            return self._field_lack(node)
+        if isinstance(node, Operation) and node.name == "state_flips" and node.population is Population.TRACKS:
+            return None if "state" in self.capabilities.track_fields else ("tracks never have", ("state",))
+        if isinstance(node, Operation) and node.name in QUANTIFIERS:
+            population = QUANTIFIERS[node.name].population
+            return None if self.capabilities.has(population) else (_NO_ITEMS[population], ())
+        return None
+
+    def _signal_lack(self, name: str) -> tuple[str, Iterable[str]] | None:
+        namespace, _, rest = name.partition(".")
+        capabilities = self.capabilities
+        if namespace == "heads":
+            return None if rest in capabilities.heads else ("the model has no", (name,))
+        if namespace in _LEARNED:
+            return self._learned_lack(name)
+        if capabilities.signals is not None and name not in capabilities.signals:
+            return "no source gives", (name,)
+        return None
+
+    def _learned_lack(self, name: str) -> tuple[str, Iterable[str]] | None:
+        running = self.capabilities.embedding_model
+        if running is None:
+            return "the model gives no embedding for", (name,)
+        made_by = self.models.get(name)
+        if made_by is not None and made_by != running:
+            return f"the running model is {running}, another one made", (f"{name} ({made_by})",)
+        return None
+
+    def _field_lack(self, node: ItemField) -> tuple[str, Iterable[str]] | None:
+        capabilities = self.capabilities
+        if node.population is Population.TRACKS and node.name in OPTIONAL_TRACK_FIELDS - capabilities.track_fields:
+            return "tracks never have", (node.name,)
+        if node.population is Population.CAMERAS and node.name in _IMAGE_FIELDS and not capabilities.has_images:
+            return "no images are decoded for", (node.name,)
+        return None
+
+
+_NO_ITEMS = {
+    Population.TRACKS: "there are no cameras to track in",
+    Population.OBJECTS: "the controller publishes no objects",
+    Population.CAMERAS: "there are no cameras",
+}
+
+
+def _constants(node: Operation) -> list[object]:
+    return [operand.value for operand in node.operands if isinstance(operand, Constant)]
 
 
 def _any_outcome(node: Expression) -> Outcomes:
     return EITHER if node.type is Type.BOOLEAN else VALUE | EITHER if node.type is Type.ANY else VALUE
-
-
-def _outcomes(node: Expression, operands: list[Outcomes]) -> Outcomes:
-    if isinstance(node, Constant):
-        return VALUE if not isinstance(node.value, bool) else TRUE if node.value else FALSE
-    if isinstance(node, Operation) and node.name in _RULES:
-        return _RULES[node.name](*operands)
-    if isinstance(node, Operation) and node.name in QUANTIFIERS:
-        return _QUANTIFIER_RULES[node.name](operands[0])
-    return _any_outcome(node) if all(operands) else NEVER
 
 
 def _and(left: Outcomes, right: Outcomes) -> Outcomes:
@@ -93,9 +253,11 @@ _RULES: Mapping[str, Callable[..., Outcomes]] = {
     "all_within": _same,
 }
 
-#: Over no tracks a quantifier is known whatever its condition is.
-_QUANTIFIER_RULES: Mapping[str, Callable[[Outcomes], Outcomes]] = {
-    "any_track": lambda condition: FALSE | (condition & TRUE),
-    "all_tracks": lambda condition: TRUE | (condition & FALSE),
-    "count_tracks": lambda condition: VALUE,
+_COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
 }

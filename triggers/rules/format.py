@@ -11,9 +11,18 @@ rules:
     rearm: edge                   # edge: one firing while the condition stays true; level: again once it has cooled
     capture: {pre_s: 10, post_s: 5, cameras: [], topics: []}
     priority: normal              # safety > high > normal > low > background
-    budget: {firings_per_hour: 20, bytes_per_day: 500MB}
+    budget: {firings_per_hour: 20, bytes_per_day: 500MB, by: weather}  # by: every value of this operand has the
+                                  # firings an hour for itself
     sample: 1.0                   # keep a firing with this probability; written into the clip
+    score: abs(diff.accel_mps2)   # under a byte budget the firings with the highest score are kept
 let: {name: expression}           # optional: names for all expressions of the file; may use those above
+zones:                            # optional: places for inside("depot"), of this file
+  depot: {circle: {latitude_deg: 48.1, longitude_deg: 11.6, radius_m: 300}}
+  old_town: {polygon: [[48.13, 11.56], [48.14, 11.56], [48.14, 11.58]]}  # latitude, longitude
+queries:                          # optional: scenes for embedding_distance("tram"), of all files that are loaded
+  tram: {file: tram.json}         # or {vector: [...], model: hydra_mini, camera: front_main}
+classifiers:                      # optional: learned triggers for classifier("debris"), of all files that are loaded
+  debris: {file: debris.onnx}
 category: interventions           # optional: else the file's name
 tests: …                          # see `testing`
 """
@@ -21,15 +30,20 @@ tests: …                          # see `testing`
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from runtime.formats.documents import Mistake
 from runtime.messages import Priority
+from triggers.language.zones import MAX_CORNERS, Circle, Polygon, Zone, surrounds_pole
 
 MAX_RULES = 10_000
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
+
+MAX_NAMES = 256  # of let names, zones, queries, classifiers of one file
+MAX_VECTOR = 4096
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 _SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*(B|kB|MB|GB)")
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -55,11 +69,78 @@ class BudgetSection(Section):
 
     firings_per_hour: int | None = Field(default=None, ge=1, le=100_000)
     bytes_per_day: int | None = Field(default=None, ge=1, le=10**15)
+    by: str | None = Field(default=None, min_length=1, max_length=64)
 
     @field_validator("bytes_per_day", mode="before")
     @classmethod
     def _read_size(cls, value: object) -> object:
         return parse_size(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _quota_has_a_limit(self) -> BudgetSection:
+        if self.by is not None and self.firings_per_hour is None:
+            raise Mistake("'by' shares out firings_per_hour, which is missing", "add firings_per_hour")
+        return self
+
+
+class CircleSection(Section):
+    """A circle on the map."""
+
+    latitude_deg: float = Field(ge=-90, le=90)
+    longitude_deg: float = Field(ge=-180, le=180)
+    radius_m: float = Field(gt=0, le=10_000_000)
+
+
+class ZoneSection(Section):
+    """A place on the map."""
+
+    circle: CircleSection | None = None
+    polygon: tuple[tuple[float, float], ...] | None = Field(default=None, min_length=3, max_length=MAX_CORNERS)
+
+    @field_validator("polygon", mode="after")
+    @classmethod
+    def _corners_are_on_earth(cls, corners: tuple[tuple[float, float], ...] | None) -> object:
+        for index, (latitude_deg, longitude_deg) in enumerate(corners or ()):
+            if not (-90 <= latitude_deg <= 90 and -180 <= longitude_deg <= 180):
+                raise Mistake("is not a place on Earth", "write [latitude, longitude] in degrees", at=(index,))
+        if corners and surrounds_pole(corners):
+            raise Mistake("goes around a pole", "draw it beside the pole, or use a circle")
+        return corners
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> ZoneSection:
+        if (self.circle is None) == (self.polygon is None):
+            raise Mistake("must have either 'circle' or 'polygon'", "write one of them")
+        return self
+
+    def zone(self) -> Zone:
+        """The place."""
+        return Polygon(self.polygon) if self.polygon is not None else Circle(**dict(self.circle or ()))
+
+
+class QuerySection(Section):
+    """A scene to look for: a file (see `learned`), or its embedding itself."""
+
+    file: str | None = Field(default=None, min_length=1, max_length=255)
+    vector: tuple[float, ...] | None = Field(default=None, min_length=1, max_length=MAX_VECTOR)
+    model: str | None = Field(default=None, min_length=1, max_length=64)
+    camera: str | None = Field(default=None, min_length=1, max_length=64)
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> QuerySection:
+        if (self.file is None) == (self.vector is None):
+            raise Mistake("must have either 'file' or 'vector'", "write one of them")
+        if self.vector is not None and self.model is None:
+            raise Mistake("says not which model made the vector", "add 'model'")
+        if self.file is not None and (self.model is not None or self.camera is not None):
+            raise Mistake("names model or camera beside a file, which names them itself", "remove them")
+        return self
+
+
+class ClassifierSection(Section):
+    """A learned trigger: a small ONNX beside the rule file."""
+
+    file: str = Field(min_length=1, max_length=255)
 
 
 class RuleSection(Section):
@@ -69,7 +150,7 @@ class RuleSection(Section):
     description: str = Field(min_length=1, max_length=1000)
     why: str = Field(default="", max_length=2000)
     when: str
-    operands: dict[str, str] = Field(default_factory=dict, max_length=32)
+    operands: dict[Name, str] = Field(default_factory=dict, max_length=32)
     hold_s: float = Field(default=0.0, ge=0, le=600)
     cooldown_s: float = Field(default=30.0, ge=0, le=86_400)
     rearm: Literal["edge", "level"] = "edge"
@@ -77,13 +158,17 @@ class RuleSection(Section):
     priority: Priority = Priority.NORMAL
     budget: BudgetSection = BudgetSection()
     sample: float = Field(default=1.0, gt=0, le=1)
+    score: str | None = None
 
 
 class RuleFile(Section):
     """A whole rule file."""
 
     category: str = ""
-    let: dict[str, str] = Field(default_factory=dict, max_length=256)
+    let: dict[Name, str] = Field(default_factory=dict, max_length=MAX_NAMES)
+    zones: dict[Name, ZoneSection] = Field(default_factory=dict, max_length=MAX_NAMES)
+    queries: dict[Name, QuerySection] = Field(default_factory=dict, max_length=MAX_NAMES)
+    classifiers: dict[Name, ClassifierSection] = Field(default_factory=dict, max_length=MAX_NAMES)
     rules: tuple[RuleSection, ...] = Field(min_length=1, max_length=MAX_RULES)
     tests: tuple[dict[str, Any], ...] = ()
 

@@ -1,23 +1,23 @@
-"""Reads rule files (see `format`): every problem of every file at once, with file, line, column, value and fix."""
+"""Reads rule files (see `format`): every problem of every file at once, with file, line, column, value and fix.
+
+Three passes: the files' shape; what rules call by name (queries and learned triggers hold for all files together);
+then the expressions (see `rule_reader`). Each has bounds of its own, and a file that is mostly mistakes is left after
+`MAX_PROBLEMS` of them, so that a hostile file costs bounded time and memory.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 
 from runtime.formats.documents import Document, DocumentError, Problem, load_document, validate
-from runtime.messages import CaptureWindow
-from triggers.language.checking import check
-from triggers.language.expressions import Expression
-from triggers.language.mistakes import CheckError, TextMistake
-from triggers.language.scope import Scope
 from triggers.language.types import Type
-from triggers.rules.format import RuleFile, RuleSection
-from triggers.rules.places import place_in_value
-from triggers.rules.rule import Budget, Rule, RuleSet
+from triggers.rules.format import RuleFile
+from triggers.rules.learned import ClassifierFile, EmbeddingQuery, read_classifier, read_query
+from triggers.rules.memory import WindowBudget
+from triggers.rules.names import name_problems
+from triggers.rules.rule import Rule, RuleSet
+from triggers.rules.rule_reader import RuleReader
 
 
 def library_path() -> Path:
@@ -45,94 +45,68 @@ def load_rules(places: Sequence[Path | str], declared: Mapping[str, Type] | None
     Raises:
         DocumentError: with every problem of every file.
     """
-    problems: list[Problem] = []
-    rules: list[Rule] = []
-    owners: dict[str, str] = {}
-    for path in rule_files(places):
-        try:
-            document = load_document(path)
-            file = validate(document, RuleFile)
-        except DocumentError as error:
-            problems += error.problems
-            continue
-        reader = _RuleReader(document, file, declared or {})
-        rules += reader.read(owners)
-        problems += reader.problems
-    if problems:
-        raise DocumentError(problems)
-    return RuleSet(tuple(rules))
+    loader = _Loader(declared or {})
+    files = loader.open(rule_files(places))
+    loader.read_learned(files)
+    rules = loader.read_rules(files)
+    if loader.problems:
+        raise DocumentError(loader.problems)
+    return RuleSet(tuple(rules), loader.queries, loader.classifiers)
 
 
-class _RuleReader:
-    """Checks the expressions of one file."""
+class _Loader:
+    """The state of one `load_rules`."""
 
-    def __init__(self, document: Document, file: RuleFile, declared: Mapping[str, Type]) -> None:
+    def __init__(self, declared: Mapping[str, Type]) -> None:
         self.problems: list[Problem] = []
-        self._document = document
-        self._file = file
+        self.queries: dict[str, EmbeddingQuery] = {}
+        self.classifiers: dict[str, ClassifierFile] = {}
         self._declared = declared
-        self._lets: dict[str, Expression] = {}
 
-    def read(self, owners: dict[str, str]) -> list[Rule]:
-        """The rules of the file; `owners` remembers which file has which name."""
-        for name, text in self._file.let.items():
-            found = self._expression(text, ("let", name), Type.ANY, Scope(self._declared, self._lets))
-            if found is not None:
-                self._lets[name] = found
-        rules = []
-        for index, section in enumerate(self._file.rules):
-            if section.name in owners:
-                message = f"rule {section.name!r} exists already, in {owners[section.name]}"
-                self.problems.append(self._document.problem(("rules", index, "name"), message, "choose another name"))
-            owners.setdefault(section.name, str(self._document.path))
-            rule = self._rule(index, section)
-            rules += [rule] if rule is not None else []
+    def open(self, paths: Sequence[Path]) -> list[tuple[Document, RuleFile]]:
+        """The files that can be read and have the right shape."""
+        files = []
+        for path in paths:
+            try:
+                document = load_document(path)
+                files.append((document, validate(document, RuleFile)))
+            except DocumentError as error:
+                self.problems += error.problems
+        return files
+
+    def read_learned(self, files: Sequence[tuple[Document, RuleFile]]) -> None:
+        """Queries and learned triggers of all files."""
+        for document, file in files:
+            for name, section in file.queries.items():
+                try:
+                    query = read_query(document, name, section)
+                    self._add(document, ("queries", name), self.queries.setdefault(name, query) == query)
+                except DocumentError as error:
+                    self.problems += error.problems
+            for name, classifier_section in file.classifiers.items():
+                try:
+                    found = read_classifier(document, name, classifier_section.file)
+                    same = self.classifiers.setdefault(name, found).sha256 == found.sha256
+                    self._add(document, ("classifiers", name), same)
+                except DocumentError as error:
+                    self.problems += error.problems
+
+    def _add(self, document: Document, path: tuple[str, str], is_same: bool) -> None:
+        if not is_same:
+            message = f"{path[1]!r} exists already, with other content"
+            self.problems.append(document.problem(path, message, "choose another name", at_key=True))
+
+    def read_rules(self, files: Sequence[tuple[Document, RuleFile]]) -> list[Rule]:
+        """The rules of all files."""
+        rules: list[Rule] = []
+        owners: dict[str, str] = {}
+        budget = WindowBudget()
+        # Names of what could not be read still count as known: one mistake is not told twice.
+        queries = {**dict.fromkeys(name for _, file in files for name in file.queries), **self.queries}
+        classifiers = {**dict.fromkeys(name for _, file in files for name in file.classifiers), **self.classifiers}
+        for document, file in files:
+            self.problems += name_problems(document, file, self._declared)
+            reader = RuleReader(document, file, self._declared, queries, classifiers, budget)
+            rules += reader.read(owners)
+            self.problems += reader.problems
         return rules
-
-    def _rule(self, index: int, section: RuleSection) -> Rule | None:
-        scope = Scope(self._declared, self._lets)
-        when = self._expression(section.when, ("rules", index, "when"), Type.BOOLEAN, scope)
-        operands = {
-            name: self._expression(text, ("rules", index, "operands", name), Type.ANY, scope)
-            for name, text in section.operands.items()
-        }
-        if when is None or None in operands.values():
-            return None
-        return Rule(
-            name=section.name,
-            description=section.description,
-            why=section.why,
-            category=self._file.category or self._document.path.stem,
-            when=when,
-            operands={name: operand for name, operand in operands.items() if operand is not None},
-            hold_s=section.hold_s,
-            cooldown_s=section.cooldown_s,
-            rearm=section.rearm,
-            capture=CaptureWindow(**section.capture.model_dump()),
-            priority=section.priority,
-            budget=Budget(**section.budget.model_dump()),
-            sample=section.sample,
-            version=self._version(section),
-        )
-
-    def _version(self, section: RuleSection) -> str:
-        """Changes whenever the rule means something else: its own text, and the file's shared names."""
-        text = json.dumps([section.model_dump(mode="json"), dict(self._file.let)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def _expression(self, text: str, path: tuple[str | int, ...], expected: Type, scope: Scope) -> Expression | None:
-        try:
-            return check(text, scope, expected)
-        except CheckError as error:
-            self.problems += [self._problem(mistake, text, path) for mistake in error.mistakes]
-            return None
-
-    def _problem(self, mistake: TextMistake, text: str, path: tuple[str | int, ...]) -> Problem:
-        line, column = place_in_value(self._lines, *self._document.locate(path), text, mistake.offset)
-        message = f"this {mistake.message}" if mistake.message.startswith(("is ", "has ")) else mistake.message
-        return Problem(str(self._document.path), line, column, message, mistake.value or None, mistake.fix)
-
-    @cached_property
-    def _lines(self) -> list[str]:
-        """The file's text, to find a character of an expression in it."""
-        return self._document.path.read_text(encoding="utf-8-sig").split("\n")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from runtime.messages import CaptureWindow, Priority
-from triggers.language.expressions import QUANTIFIERS, Expression, Operation, SignalRead, TrackField, signals_read
-from triggers.rules.applicability import missing_words
+from triggers.language.expressions import Expression, signals_read
+from triggers.rules.applicability import Capabilities, missing_words
+from triggers.rules.learned import ClassifierFile, EmbeddingQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class Budget:
 
     firings_per_hour: int | None = None
     bytes_per_day: int | None = None
+    by: str | None = None  # a quota: each value of this operand has the firings an hour for itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Rule:
     sample: float
     rearm: str  # "edge": one firing while the condition stays true; "level": again whenever it has cooled
     version: str  # hash of the definition
+    score: Expression | None = None  # what a byte budget chooses by
+    campaign: str = ""  # "name@version" of the campaign that brought it; empty: the vehicle's own
 
     @property
     def signals(self) -> tuple[str, ...]:
@@ -45,10 +49,22 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class CampaignTerms:
+    """What a campaign may send home in all, and when it runs."""
+
+    budget: Budget
+    starts_wall_ns: int
+    expires_wall_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class RuleSet:
-    """The rules that run together; names are unique."""
+    """The rules that run together; names are unique. What they call by name is here once for all of them."""
 
     rules: tuple[Rule, ...]
+    queries: Mapping[str, EmbeddingQuery] = field(default_factory=dict)
+    classifiers: Mapping[str, ClassifierFile] = field(default_factory=dict)
+    terms: Mapping[str, CampaignTerms] = field(default_factory=dict)  # by Rule.campaign
 
     @property
     def fingerprint(self) -> str:
@@ -56,40 +72,8 @@ class RuleSet:
         text = "\n".join(f"{rule.name} {rule.version}" for rule in sorted(self.rules, key=lambda rule: rule.name))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def not_applicable(
-        self, heads: Iterable[str], has_cameras: bool, signals: Iterable[str] | None = None
-    ) -> dict[str, str]:
-        """Rules that can never fire here, with what each lacks.
-
-        `heads` are the scalars that the model publishes (`heads.<name>`), and `predicted_speed_mps` if it predicts
-        speeds of tracks. `signals` are the names that the sources can give, where that is known.
-        """
-        available = set(heads)
-        sources = None if signals is None else set(signals)
-
-        def is_missing(node: Expression) -> bool:
-            if isinstance(node, SignalRead) and node.name.startswith("heads."):
-                return node.name.partition(".")[2] not in available
-            if isinstance(node, SignalRead):
-                return sources is not None and node.name not in sources
-            if isinstance(node, TrackField):
-                return node.name == "predicted_speed_mps" and node.name not in available
-            return isinstance(node, Operation) and node.name in QUANTIFIERS and not has_cameras
-
-        lacking = {rule.name: missing_words(rule.when, is_missing) for rule in self.rules}
-        return {name: _reason(words) for name, words in lacking.items() if words}
-
-
-def _reason(words: Sequence[str]) -> str:
-    reasons = []
-    heads = [word for word in words if word.startswith("heads.")]
-    signals = [word for word in words if "." in word and word not in heads]
-    if heads:
-        reasons.append(f"the model has no {', '.join(heads)}")
-    if "predicted_speed_mps" in words:
-        reasons.append("the model predicts no speeds of tracks")
-    if signals:
-        reasons.append(f"no source gives {', '.join(signals)}")
-    if not QUANTIFIERS.isdisjoint(words):
-        reasons.append("there are no cameras to track in")
-    return "; ".join(reasons)
+    def not_applicable(self, capabilities: Capabilities) -> dict[str, str]:
+        """Rules that can never fire here, with what each lacks."""
+        models = {f"embedding.{name}": query.model for name, query in self.queries.items()}
+        lacking = {rule.name: missing_words(rule.when, capabilities, models) for rule in self.rules}
+        return {name: "; ".join(words) for name, words in lacking.items() if words}

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from runtime.inference.heads import classification, control, hydra_detections, raw, segmentation, yolox
+from runtime.inference.heads import classification, control, depth, hydra_detections, raw, segmentation, yolox
 from runtime.inference.heads.decoder import BatchLayout, HeadDecoder, HeadFault, TensorShape
 from runtime.inference.heads.specification import (
     ClassificationHead,
     ControlHead,
+    DepthHead,
     Head,
     HydraDetectionsHead,
     SegmentationHead,
     YoloxHead,
 )
 
-DECODERS = ("hydra_detections", "yolox", "control", "segmentation", "classification", "raw", "embedding")
+DECODERS = ("hydra_detections", "yolox", "control", "segmentation", "classification", "depth", "raw", "embedding")
 
 
 def build_decoder(head: Head, shapes: Mapping[str, tuple[int, ...]], layout: BatchLayout) -> HeadDecoder:
@@ -34,6 +35,8 @@ def build_decoder(head: Head, shapes: Mapping[str, tuple[int, ...]], layout: Bat
         return segmentation.SegmentationDecoder(head, shapes, layout)
     if isinstance(head, ClassificationHead):
         return classification.ClassificationDecoder(head, shapes, layout)
+    if isinstance(head, DepthHead):
+        return depth.DepthDecoder(head, shapes, layout)
     return raw.RawDecoder(head, shapes, layout)
 
 
@@ -49,4 +52,6 @@ def check_head(head: Head, shapes: Mapping[str, TensorShape], layout: BatchLayou
         return segmentation.check(head, shapes, layout)
     if isinstance(head, ClassificationHead):
         return classification.check(head, shapes, layout)
+    if isinstance(head, DepthHead):
+        return depth.check(head, shapes, layout)
     return raw.check(head, shapes, layout)

@@ -4,6 +4,7 @@
 
 Rules see `<head>` (the most probable class) and `<head>_<class>_probability` for each of up to 16 classes. A head with
 one class is a yes/no question: `<head>` is true or false and `<head>_probability` how sure the network is.
+`<head>_entropy` and `<head>_margin` tell how sure it is of that (see `uncertainty`).
 With `activation: softmax` or `sigmoid` the tensor holds logits. Scores that are not finite say nothing.
 """
 
@@ -24,6 +25,7 @@ from runtime.inference.heads.decoder import (
     scene_row,
 )
 from runtime.inference.heads.specification import Activation, ClassificationHead
+from runtime.inference.heads.uncertainty import entropy_and_margin
 from runtime.messages import SignalValue
 
 MAX_PUBLISHED_CLASSES = 16
@@ -49,11 +51,16 @@ class ClassificationDecoder:
 
     def _scalars(self, probabilities: NDArray[np.float64]) -> dict[str, SignalValue]:
         head = self._head
+        scalars: dict[str, SignalValue]
         if len(head.classes) == 1:
             probability = float(probabilities[0])
-            return {head.name: probability >= 0.5, f"{head.name}_probability": probability}
-        scalars: dict[str, SignalValue] = {head.name: head.classes[int(np.argmax(probabilities))]}
-        scalars.update(zip(self._keys, probabilities.tolist(), strict=False))
+            scalars = {head.name: probability >= 0.5, f"{head.name}_probability": probability}
+        else:
+            scalars = {head.name: head.classes[int(np.argmax(probabilities))]}
+            scalars.update(zip(self._keys, probabilities.tolist(), strict=False))
+        certainty = entropy_and_margin(probabilities)
+        if certainty is not None:
+            scalars[f"{head.name}_entropy"], scalars[f"{head.name}_margin"] = certainty
         return scalars
 
 

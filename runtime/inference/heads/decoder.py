@@ -58,6 +58,9 @@ class RowDetections:
     score: NDArray[np.float32]
     box_px: NDArray[np.float32]
     state: Sequence[str | None]
+    #: What the head itself says of each object, NaN where it does not; None: it has no such output.
+    distance_m: NDArray[np.float32] | None = None
+    speed_mps: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return int(self.score.shape[0])
@@ -69,6 +72,13 @@ class RowDetections:
         return RowDetections(ids, ids, np.zeros(0, np.float32), np.zeros((0, 4), np.float32), ())
 
 
+class ObjectDepth(Protocol):
+    """What a depth head knows of one tick."""
+
+    def of_boxes(self, row: NDArray[np.int32], box_px: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Metres to the object in each box (pixels of the prepared image), NaN where unknown."""
+
+
 @dataclass(slots=True)
 class HeadResult:
     """What one head says about one tick."""
@@ -76,6 +86,7 @@ class HeadResult:
     detections: RowDetections | None = None
     control: Action | None = None
     lead_distance_m: float | None = None
+    depth: ObjectDepth | None = None
     scalars: Mapping[str, SignalValue] = field(default_factory=dict)
     arrays: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
 

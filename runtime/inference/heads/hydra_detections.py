@@ -1,8 +1,10 @@
 """Decoder `hydra_detections`: objects as centre points (Zhou et al., "Objects as Points", 2019).
 
-    heatmap [B, classes, h, w]  probability that a cell holds the centre of an object of that class
-    box     [B, 4, h, w]        dx, dy: the centre within its cell, 0..1; width and height in cells
-    state   [B, states, h, w]   probability of each state, for the one class that has states (optional)
+    heatmap  [B, classes, h, w]  probability that a cell holds the centre of an object of that class
+    box      [B, 4, h, w]        dx, dy: the centre within its cell, 0..1; width and height in cells
+    state    [B, states, h, w]   probability of each state, for the one class that has states (optional)
+    distance [B, 1, h, w]        metres to the object (optional)
+    speed    [B, 1, h, w]        its speed over ground in m/s (optional)
 
 A cell is a peak when no neighbour of its class, among the eight around it, scores higher. The grid covers the whole
 prepared image, so a cell is `width / w` by `height / h` pixels. A state is told when its probability is at least 0.5.
@@ -45,11 +47,12 @@ class HydraDetectionsDecoder:
         box_px = self._boxes(np.asarray(tensors[self._head.outputs.box], np.float32), row, y, x)
         kept = suppress(row, class_id, score, box_px, self._head.iou_threshold, self._head.max_per_camera)
         state = self._states(tensors, row[kept], class_id[kept], y[kept], x[kept])
-        return HeadResult(
-            detections=RowDetections(
-                row[kept].astype(np.int32), class_id[kept].astype(np.int32), score[kept], box_px[kept], state
-            )
+        found = RowDetections(
+            row[kept].astype(np.int32), class_id[kept].astype(np.int32), score[kept], box_px[kept], state
         )
+        found.distance_m = _plane_at(tensors, self._head.outputs.distance, row[kept], y[kept], x[kept])
+        found.speed_mps = _plane_at(tensors, self._head.outputs.speed, row[kept], y[kept], x[kept])
+        return HeadResult(detections=found)
 
     def _boxes(
         self, box: NDArray[np.float32], row: NDArray[np.intp], y: NDArray[np.intp], x: NDArray[np.intp]
@@ -89,7 +92,24 @@ def check(head: HydraDetectionsHead, shapes: Mapping[str, TensorShape], layout: 
         states = len(_stateful_class(head)[1])
         expected = (rows, states, *grid)
         faults += misfit("state", shapes[head.outputs.state], expected, "batch, states, rows, columns")
+    for output, name in (("distance", head.outputs.distance), ("speed", head.outputs.speed)):
+        if name is not None:
+            faults += misfit(output, shapes[name], (rows, 1, *grid), "batch, 1, rows, columns")
     return faults
+
+
+def _plane_at(
+    tensors: Mapping[str, NDArray[np.generic]],
+    name: str | None,
+    row: NDArray[np.intp],
+    y: NDArray[np.intp],
+    x: NDArray[np.intp],
+) -> NDArray[np.float32] | None:
+    """One value for each object, NaN where it is not finite; None where the head has no such output."""
+    if name is None:
+        return None
+    values = np.asarray(tensors[name][row, 0, y, x], np.float32)
+    return np.where(np.isfinite(values), values, np.float32(np.nan))
 
 
 def _stateful_class(head: HydraDetectionsHead) -> tuple[int, tuple[str, ...]]:

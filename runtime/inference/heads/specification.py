@@ -46,6 +46,8 @@ class HydraDetectionsOutputs(_Strict):
     heatmap: str
     box: str
     state: str | None = None
+    distance: str | None = None
+    speed: str | None = None
 
 
 class HydraDetectionsHead(_DetectionHead):
@@ -147,6 +149,23 @@ class ClassificationHead(_Head):
         return _distinct(classes)
 
 
+class DepthOutputs(_Strict):
+    """The one tensor of a depth head."""
+
+    depth: str
+
+
+class DepthHead(_Head):
+    """How far each pixel is (see `depth`)."""
+
+    decoder: Literal["depth"]
+    outputs: DepthOutputs
+    quantity: Literal["metres", "inverse_metres"] = "metres"
+    #: Metres for one unit of the tensor; for an inverse depth, metres at a value of 1.
+    scale: float = Field(default=1.0, gt=0.0, le=1e6)
+    max_m: float = Field(default=250.0, gt=0.0, le=10_000.0)
+
+
 class RawHead(_Head):
     """Tensors handed on as they are; an embedding is one."""
 
@@ -155,7 +174,7 @@ class RawHead(_Head):
 
 
 Head = Annotated[
-    HydraDetectionsHead | YoloxHead | ControlHead | SegmentationHead | ClassificationHead | RawHead,
+    HydraDetectionsHead | YoloxHead | ControlHead | SegmentationHead | ClassificationHead | DepthHead | RawHead,
     Field(discriminator="decoder"),
 ]
 

@@ -9,6 +9,7 @@ from runtime.inference.heads.selection import MAX_CANDIDATES_PER_ROW
 from runtime.inference.heads.specification import (
     ClassificationHead,
     ControlHead,
+    DepthHead,
     Head,
     HydraDetectionsHead,
     RawHead,
@@ -17,6 +18,7 @@ from runtime.inference.heads.specification import (
 )
 from runtime.inference.heads.yolox import grid_cells
 
+_HEADS = (HydraDetectionsHead, YoloxHead, ControlHead, SegmentationHead, ClassificationHead, DepthHead, RawHead)
 ROWS = 2
 LAYOUT = BatchLayout(ROWS, 64, 96, {"left": 0, "right": 1})
 ALL = np.ones(ROWS, np.bool_)
@@ -223,12 +225,20 @@ def _classification(classes: list[str], **settings: object) -> ClassificationHea
 
 def test_classification_names_the_top_class_and_every_probability() -> None:
     scalars = _decode(_classification(["clear", "rain"]), out=np.array([[0.25, 0.75]], np.float32)).scalars
-    assert scalars == {"weather": "rain", "weather_clear_probability": 0.25, "weather_rain_probability": 0.75}
+    assert scalars == {
+        "weather": "rain",
+        "weather_clear_probability": 0.25,
+        "weather_rain_probability": 0.75,
+        "weather_entropy": 0.8113,  # of 1/4 and 3/4, in bits: two classes
+        "weather_margin": 0.5,
+    }
 
 
 def test_classification_with_one_class_is_a_yes_or_no() -> None:
     scalars = _decode(_classification(["wiper"]), out=np.array([[0.75]], np.float32)).scalars
-    assert scalars == {"weather": True, "weather_probability": 0.75}
+    assert scalars == {
+        "weather": True, "weather_probability": 0.75, "weather_entropy": 0.8113, "weather_margin": 0.5,
+    }  # fmt: skip
 
 
 def test_classification_of_logits_gives_probabilities() -> None:
@@ -255,7 +265,7 @@ def test_raw_tensors_are_handed_on_uncopied() -> None:
 def test_every_decoder_name_has_a_specification() -> None:
     known = {
         name
-        for model in (HydraDetectionsHead, YoloxHead, ControlHead, SegmentationHead, ClassificationHead, RawHead)
+        for model in _HEADS
         for name in model.model_json_schema()["properties"]["decoder"].get(
             "enum", [model.model_json_schema()["properties"]["decoder"].get("const")]
         )

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from runtime.formats.documents import DocumentError
-from runtime.inference.bundle import load_bundle, sha256_of
+from runtime.formats.durable_files import sha256_of
+from runtime.inference.bundle import load_bundle
 from runtime.inference.coco import COCO_CLASSES
 from runtime.inference.model_import import import_model
 from runtime.inference.network import Network

@@ -1,10 +1,10 @@
-"""Closures over all tracks of a tick at once, and quantifiers over them.
+"""Closures over all items of a population at once.
 
 A condition's column is truth: int8 with 0 false, 1 unknown, 2 true, so that Kleene's and, or, not are minimum,
 maximum and 2 - x. Columns of numbers and text are pairs `(values, unknown)`: a mask of the unknown rows, or None
-where all are known (the usual case: nothing to mask). What has one value for all tracks is broadcast.
+where all are known (the usual case: nothing to mask). What has one value for all items is broadcast.
 
-They run only on ticks that have tracks (on others the quantifiers' values for no tracks stand), and with NumPy's
+They run only on ticks that have items (on others the quantifiers' values for no items stand), and with NumPy's
 floating point warnings off: a result that is not finite is unknown.
 """
 
@@ -14,22 +14,20 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from triggers.evaluation.item_table import FALSE, TRUE, UNKNOWN, ItemTable
 from triggers.evaluation.scalar_steps import Slots, Step
-from triggers.evaluation.track_table import FALSE, TRUE, UNKNOWN, UNKNOWN_CODE, TrackTable
+from triggers.evaluation.text_codes import UNKNOWN_CODE
 from triggers.language.types import Type
 
 ColumnMaker: TypeAlias = Callable[[Slots, int, tuple[int, ...]], Step]
 #: Mask of the unknown rows (one flag where it holds for all rows); None: all are known.
 Unknown: TypeAlias = Any
 
-_TRUE_BYTE, _UNKNOWN_BYTE, _FALSE_BYTE = bytes([TRUE]), bytes([UNKNOWN]), bytes([FALSE])
-
 
 def pair(values: Any) -> tuple[Any, Unknown]:
-    """A column of numbers (NaN: unknown) or text codes with its mask."""
-    unknown = values != values if values.dtype == np.float64 else values == UNKNOWN_CODE
+    """A column of numbers (not finite: unknown) or text codes with its mask."""
+    unknown = ~np.isfinite(values) if values.dtype == np.float64 else values == UNKNOWN_CODE
     return values, unknown if unknown.any() else None
 
 
@@ -39,8 +37,8 @@ def _either(left: Unknown, right: Unknown) -> Unknown:
     return left | right
 
 
-def column_step(slots: Slots, out: int, table: TrackTable, name: str) -> Step:
-    """A track field."""
+def column_step(slots: Slots, out: int, table: ItemTable, name: str) -> Step:
+    """A field of the items."""
 
     def step() -> None:
         column = table.column(name)
@@ -49,8 +47,8 @@ def column_step(slots: Slots, out: int, table: TrackTable, name: str) -> Step:
     return step
 
 
-def scalar_step(slots: Slots, out: int, scalar: int, table: TrackTable, kind: Type) -> Step:
-    """One value for all tracks, as a column."""
+def scalar_step(slots: Slots, out: int, scalar: int, table: ItemTable, kind: Type) -> Step:
+    """One value for all items, as a column."""
 
     def step() -> None:
         value = slots[scalar]
@@ -244,43 +242,3 @@ TRUTH_STEPS: Mapping[str, ColumnMaker] = {
     "known": _of_truth(_known_truth),
     "is_true": _of_truth(_is_true),
 }
-
-
-# -- quantifiers: searching the column's bytes is several times as fast as any of NumPy's reductions
-
-
-def _any(truth: bytes) -> bool | None:
-    if _TRUE_BYTE in truth:
-        return True
-    return None if _UNKNOWN_BYTE in truth else False
-
-
-def _all(truth: bytes) -> bool | None:
-    if _FALSE_BYTE in truth:
-        return False
-    return None if _UNKNOWN_BYTE in truth else True
-
-
-def _count(truth: bytes) -> float | None:
-    return None if _UNKNOWN_BYTE in truth else float(truth.count(_TRUE_BYTE))
-
-
-#: How a quantifier reads its condition's column, and its value when there are no tracks.
-QUANTIFIER_STEPS: Mapping[str, tuple[Callable[[bytes], bool | float | None], bool | float]] = {
-    "any_track": (_any, False),
-    "all_tracks": (_all, True),
-    "count_tracks": (_count, 0.0),
-}
-
-
-def quantifier_step(slots: Slots, out: int, condition: int, name: str, table: TrackTable) -> Step:
-    """any_track, all_tracks, count_tracks."""
-    read, _ = QUANTIFIER_STEPS[name]
-
-    def step() -> None:
-        truth: NDArray[np.int8] = slots[condition]
-        if not truth.ndim:
-            truth = np.full(len(table.tracks), truth, np.int8)
-        slots[out] = read(truth.tobytes())
-
-    return step

@@ -1,8 +1,9 @@
-"""Sliding windows over all tracks at once: one row per step of time, one column per place of the track table.
+"""Sliding windows over all items at once: one row per step of time, one column per place of the item table.
 
-All tracks are seen at the same ticks, so one list of times serves every column and each tick costs a few array
-operations, however many tracks there are. A window has at most `MAX_ROWS` rows: ticks within 1/MAX_ROWS of its
-length share one and leave together, that much late at most. Allocated once, never grown.
+All items are seen at the same ticks, so one list of times serves every column and each tick costs a few array
+operations, however many items there are; a queue made of two stacks turns over once in a window's length, so that the
+cost is O(1) amortised. A window has at most `MAX_ROWS` rows: ticks within 1/MAX_ROWS of its length share one and leave
+together, that much late at most. Allocated once, never grown (see `sizes` for how much).
 """
 
 from __future__ import annotations
@@ -12,24 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triggers.evaluation.track_table import CAPACITY
-
-MAX_ROWS = 128
+from triggers.evaluation.sizes import MAX_ROWS
 
 
 class PlaceTotals:
     """For each place, the sum over the window of what was added. Exact for counts."""
 
-    def __init__(self, length_ns: int) -> None:
+    def __init__(self, length_ns: int, capacity: int) -> None:
         self._length_ns = length_ns
-        self._step_ns = _step_ns(length_ns)
-        self._rows = np.zeros((MAX_ROWS, CAPACITY))
+        self._step_ns = step_ns(length_ns)
+        self._rows = np.zeros((MAX_ROWS, capacity))
         self._times_ns = [0] * MAX_ROWS
         self._oldest = 0
         self._count = 0
-        self.totals: NDArray[np.float64] = np.zeros(CAPACITY)
+        self.totals: NDArray[np.float64] = np.zeros(capacity)
 
-    def wipe(self, places: list[int]) -> None:
+    def wipe(self, places: Any) -> None:
         """Forget everything about these places."""
         self._rows[:, places] = 0
         self.totals[places] = 0
@@ -61,16 +60,16 @@ class PlaceTotals:
 class PlaceMinima:
     """For each place, the smallest of the window, of `width` quantities at once; a queue made of two stacks."""
 
-    def __init__(self, length_ns: int, width: int) -> None:
+    def __init__(self, length_ns: int, width: int, capacity: int, dtype: type[np.floating[Any]] = np.float32) -> None:
         self._length_ns = length_ns
-        self._step_ns = _step_ns(length_ns)
-        self._arrived = np.full((MAX_ROWS, width, CAPACITY), np.inf, np.float32)
+        self._step_ns = step_ns(length_ns)
+        self._arrived = np.full((MAX_ROWS, width, capacity), np.inf, dtype)
         self._arrived_times_ns: list[int] = []
-        self._arrived_minima = np.full((width, CAPACITY), np.inf, np.float32)
-        self._leaving = np.full((MAX_ROWS, width, CAPACITY), np.inf, np.float32)
+        self._arrived_minima = np.full((width, capacity), np.inf, dtype)
+        self._leaving = np.full((MAX_ROWS, width, capacity), np.inf, dtype)
         self._leaving_times_ns: list[int] = []  # newest first, as the rows of _leaving
 
-    def wipe(self, places: list[int]) -> None:
+    def wipe(self, places: Any) -> None:
         """Forget everything about these places."""
         self._arrived[: len(self._arrived_times_ns), :, places] = np.inf
         self._arrived_minima[:, places] = np.inf
@@ -104,16 +103,53 @@ class PlaceMinima:
         self._arrived_times_ns.clear()
         self._arrived_minima.fill(np.inf)
 
-    def minima(self, places: NDArray[np.intp]) -> NDArray[np.float32]:
+    def minima(self, places: NDArray[np.intp]) -> NDArray[Any]:
         """`[width, len(places)]` minima of the window that ends with the last push."""
         arrived = self._arrived_minima[:, places]
         if not self._leaving_times_ns:
             return arrived
         leaving = self._leaving[len(self._leaving_times_ns) - 1][:, places]
-        smallest: NDArray[np.float32] = np.minimum(arrived, leaving)
+        smallest: NDArray[Any] = np.minimum(arrived, leaving)
         return smallest
 
 
-def _step_ns(length_ns: int) -> int:
+class PlaceLags:
+    """For each place, the value at the newest tick that is at least the window's length old."""
+
+    def __init__(self, length_ns: int, capacity: int, unknown: Any, dtype: Any) -> None:
+        self._length_ns = length_ns
+        self._step_ns = step_ns(length_ns)
+        self._unknown = unknown
+        self._rows = np.full((MAX_ROWS, capacity), unknown, dtype)
+        self._times_ns = [0] * MAX_ROWS
+        self._oldest = 0
+        self._count = 0
+
+    def push(self, time_ns: int, places: NDArray[np.intp], values: NDArray[Any]) -> None:
+        """Keep a value for each of `places` (others are unknown); of ticks that share a row the first is kept."""
+        newest = (self._oldest + self._count - 1) % MAX_ROWS
+        if not self._count or self._times_ns[newest] // self._step_ns != time_ns // self._step_ns:
+            newest = (newest + 1) % MAX_ROWS if self._count else self._oldest
+            self._count += 1
+            self._times_ns[newest] = time_ns
+            self._rows[newest] = self._unknown
+            self._rows[newest, places] = values
+        start_ns = time_ns - self._length_ns
+        while self._count > 1 and self._times_ns[(self._oldest + 1) % MAX_ROWS] <= start_ns:
+            self._oldest = (self._oldest + 1) % MAX_ROWS
+            self._count -= 1
+
+    def then_ns(self, time_ns: int) -> int | None:
+        """When that tick was; None while there is none."""
+        oldest_ns = self._times_ns[self._oldest]
+        return oldest_ns if oldest_ns <= time_ns - self._length_ns else None
+
+    def then(self, places: NDArray[np.intp]) -> NDArray[Any]:
+        """The values at that tick. Of a place that was given to another item since, it is the other's."""
+        values: NDArray[Any] = self._rows[self._oldest, places]
+        return values
+
+
+def step_ns(length_ns: int) -> int:
     """A window of that many steps touches at most four more: partly at both ends, and by rounding."""
     return max(length_ns // (MAX_ROWS - 4), 1)

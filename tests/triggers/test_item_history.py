@@ -11,12 +11,25 @@ from hypothesis import strategies as st
 from rule_ticks import MILLISECOND, SECOND, Signals, make_track, program_of, value_of
 
 from runtime.messages import Track
-from triggers.evaluation.track_history import Displacement, Flips, Jitter, TrackHistory
-from triggers.evaluation.track_table import CAPACITY, TrackTable
-from triggers.evaluation.track_windows import MAX_ROWS, PlaceMinima, PlaceTotals
+from triggers.evaluation.item_columns import make_tables
+from triggers.evaluation.item_history import Displacement, Flips, ItemHistory, Jitter
+from triggers.evaluation.item_table import ItemTable
+from triggers.evaluation.item_windows import PlaceMinima, PlaceTotals
+from triggers.evaluation.sizes import CAPACITY as CAPACITIES
+from triggers.evaluation.sizes import MAX_ROWS
+from triggers.language.populations import Population
 from triggers.language.types import Value
 
 WINDOW_MS = 400
+CAPACITY = CAPACITIES[Population.TRACKS]
+
+
+def track_table(**image_sizes: tuple[int, int]) -> ItemTable:
+    table = make_tables(image_sizes)[Population.TRACKS]
+    table.keeps_places = True
+    return table
+
+
 LISTED = st.fixed_dictionaries(
     {
         "x": st.integers(0, 100),
@@ -85,14 +98,14 @@ def jitter(past: Past, number: int) -> float:
 @given(TICKS)
 def test_histories_match_a_full_record_of_every_track(ticks: list[tuple[int, dict[int, dict[str, object]]]]) -> None:
     length_ns = WINDOW_MS * MILLISECOND
-    histories: dict[str, TrackHistory] = {
-        "displacement": Displacement(length_ns),
-        "visible": Flips(length_ns, "visible"),
-        "class_name": Flips(length_ns, "class_name"),
-        "state": Flips(length_ns, "state"),
-        "jitter": Jitter(length_ns),
+    histories: dict[str, ItemHistory] = {
+        "displacement": Displacement(length_ns, CAPACITY),
+        "visible": Flips(length_ns, CAPACITY, "visible"),
+        "class_name": Flips(length_ns, CAPACITY, "class_name"),
+        "state": Flips(length_ns, CAPACITY, "state"),
+        "jitter": Jitter(length_ns, CAPACITY),
     }
-    table, past, time_ms = TrackTable({}, keeps_history=True), Past(), 0
+    table, past, time_ms = track_table(), Past(), 0
     for step_ms, listed in ticks:
         time_ms += step_ms
         past.update(time_ms, listed)
@@ -111,7 +124,7 @@ def test_histories_match_a_full_record_of_every_track(ticks: list[tuple[int, dic
 def test_place_windows_match_a_list(steps: list[tuple[int, int]], length_ms: int) -> None:
     """Ticks closer together than a row's step may leave late by that step, never early."""
     length_ns = length_ms * MILLISECOND
-    minima, totals = PlaceMinima(length_ns, 1), PlaceTotals(length_ns)
+    minima, totals = PlaceMinima(length_ns, 1, CAPACITY), PlaceTotals(length_ns, CAPACITY)
     places = np.array([7])
     slack_ns = length_ns // (MAX_ROWS - 4) + 1
     past: list[tuple[int, int]] = []
@@ -148,7 +161,7 @@ def test_tracks_beyond_the_capacity_are_left_out_and_counted() -> None:
 
 
 def test_border_is_known_where_the_image_size_is() -> None:
-    table = TrackTable({"front": (640, 480)}, keeps_history=False)
+    table = track_table(front=(640, 480))
     table.update([make_track(box_px=(30, 20, 600, 470)), make_track(camera="rear")], SECOND)
     border_px = table.column("border_px")
     assert border_px[0] == 10

@@ -1,0 +1,145 @@
+"""Time of one evaluation of many rules over many tracks, on one core: what `shadowrig bench triggers` measures.
+
+The rules are conditions of every kind the library uses (edges, holds, windows, quantifiers with track history), each
+with thresholds of its own, so that rules share signals and fields but no whole condition. Tracks move, flicker and come
+and go; signals change on every tick, with two samples each. The scene of a tick is made before the clock starts.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import random
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from runtime.messages import SignalSample, SignalValue, Track
+from triggers import RuleEngine, load_rules
+
+WARM_UP_TICKS = 100
+TICK_NS = 27_777_778  # 36 Hz
+CAMERAS = 8
+CLASSES = ("car", "car", "car", "pedestrian", "cyclist", "stop_sign")
+CONDITIONS = (
+    "any_within(falling(controller.enabled), {n}.25) and not controller.enabled",
+    "controller.enabled and abs(diff.accel_mps2) > {x} and vehicle.speed_mps > {n}",
+    "abs(diff.curvature_1pm) * vehicle.speed_mps ** 2 > {x} and mean_within(vehicle.accel_mps2, {n}.5) < 0",
+    "vehicle.accel_mps2 < -{x} and min_within(shadow.accel_mps2, {n}.5) > -1.5",
+    'any_track(class_name == "car" and distance_m < {x} and abs(lateral_m) < 2 and visible)',
+    "any_track(height_px > {x} and presence_flips({n}.0) >= 4)",
+    'count_tracks(class_name in ("pedestrian", "cyclist") and speed_mps > {x}) >= 3',
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleBenchResult:
+    """Milliseconds of one evaluation. `p99_cpu_ms` is time of the core, which other programs do not disturb."""
+
+    rules: int
+    tracks: int
+    cameras: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    p99_cpu_ms: float
+
+
+def bench_rules(rules: int, tracks: int = 100, ticks: int = 2000) -> RuleBenchResult:
+    """Evaluate that many rules over that many tracks, tick by tick."""
+    engine = engine_of(rules)
+    spent_ms, core_ms = [], []
+    gc.collect()
+    gc.disable()  # as in the daemon, which collects in the slack between ticks
+    try:
+        for tick, (listed, signals, time_ns) in enumerate(scenes(ticks + WARM_UP_TICKS, tracks)):
+            started_s, core_started_s = time.perf_counter(), time.thread_time()
+            engine.evaluate(listed, signals, time_ns, time_ns)
+            if tick >= WARM_UP_TICKS:
+                spent_ms.append((time.perf_counter() - started_s) * 1e3)
+                core_ms.append((time.thread_time() - core_started_s) * 1e3)
+    finally:
+        gc.enable()
+    p50_ms, p99_ms = np.percentile(spent_ms, (50, 99))
+    return RuleBenchResult(
+        rules, tracks, CAMERAS, float(p50_ms), float(p99_ms), max(spent_ms), float(np.percentile(core_ms, 99))
+    )
+
+
+def engine_of(rules: int) -> RuleEngine:
+    """An engine with that many generated rules, read from a rule file as any others."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rules.yaml"
+        _write_rules(path, rules)
+        return RuleEngine(load_rules([path]), seed=0)
+
+
+def _write_rules(path: Path, count: int) -> None:
+    generator = random.Random(0)
+    lines = ["rules:"]
+    for number in range(count):
+        # Windows come from a few lengths, as people choose them; thresholds are all different.
+        condition = CONDITIONS[number % len(CONDITIONS)].format(n=1 + number % 5, x=round(generator.uniform(1, 9), 3))
+        lines += [f"  - name: rule_{number}", "    description: A rule.", f"    when: {json.dumps(condition)}"]
+        lines += ["    hold_s: 0.2", "    operands: {speed_mps: vehicle.speed_mps}"]
+    path.write_text("\n".join(lines) + "\n")
+
+
+class Signals:
+    """A `SignalReader` of one tick."""
+
+    def __init__(self, values: dict[str, SignalValue], time_ns: int) -> None:
+        self._values = values
+        self._samples = {
+            name: [SignalSample(name, time_ns - age_ns, value) for age_ns in (10_000_000, 0)]
+            for name, value in values.items()
+        }
+
+    def value(self, name: str) -> SignalValue | None:
+        return self._values.get(name)
+
+    def samples(self, name: str) -> Sequence[SignalSample]:
+        return self._samples.get(name, ())
+
+    def names(self) -> Sequence[str]:
+        return list(self._values)
+
+
+def scenes(ticks: int, tracks: int) -> Iterator[tuple[list[Track], Signals, int]]:
+    """Tracks, signals and time of each tick."""
+    generator = np.random.default_rng(0)
+    for tick in range(ticks):
+        time_ns = tick * TICK_NS
+        noise = generator.normal(0, 1, 8).tolist()
+        values: dict[str, SignalValue] = {
+            "controller.enabled": tick % 400 > 30,
+            "vehicle.speed_mps": 15.0 + noise[0],
+            "vehicle.accel_mps2": noise[1] * 2,
+            "shadow.accel_mps2": noise[2],
+            "diff.accel_mps2": noise[3],
+            "diff.curvature_1pm": noise[4] * 0.005,
+        }
+        boxes = generator.uniform(0, 900, (tracks, 4)).tolist()
+        listed = [_track(number, tick, time_ns, tracks, box) for number, box in enumerate(boxes)]
+        yield listed, Signals(values, time_ns), time_ns
+
+
+def _track(number: int, tick: int, time_ns: int, tracks: int, box: Sequence[float]) -> Track:
+    x, y, width, height = box
+    return Track(
+        track_id=number + (tick // 200) * (number % 7 == 0) * tracks,  # every seventh is replaced now and then
+        camera=f"camera_{number % CAMERAS}",
+        class_name=CLASSES[number % len(CLASSES)],
+        score=0.8,
+        box_px=(x, y, x + width * 0.1 + 5, y + height * 0.1 + 5),
+        first_seen_ns=0,
+        last_seen_ns=time_ns,
+        visible=x > 100,
+        distance_m=y * 0.1,
+        lateral_m=x * 0.01 - 4,
+        speed_mps=width * 0.02,
+    )

@@ -1,0 +1,46 @@
+"""How sure a network is of what it says, as numbers that rules can compare across networks and heads.
+
+`<head>_entropy` is Shannon's entropy of the classes' probabilities over the entropy of knowing nothing (the logarithm
+of their number): 0 is certain, 1 knows nothing. `<head>_margin` is how far the best class leads the second: 1 is
+certain, 0 undecided. Both are classical measures of active learning (Settles, "Active Learning Literature Survey",
+2009, section 3.1). A head with one class answers yes or no, and the two answers are its classes.
+
+`detection_entropy` is the mean over the detections of one tick of the entropy of their scores, each taken as the
+probability that there is an object. It reads the detections as published, after threshold and suppression; without any
+there is nothing to be unsure of, and it is unknown.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+DETECTION_ENTROPY = "detection_entropy"
+#: Recorded with every prediction: more digits than this say nothing.
+DIGITS = 4
+
+
+def entropy_and_margin(probabilities: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Of one head's classes, which need not add up to 1 (sigmoids); None where they are no probabilities."""
+    if probabilities.size == 1:
+        yes = float(probabilities[0])
+        probabilities = np.array([yes, 1.0 - yes])
+    total = float(probabilities.sum())
+    if not (total > 0.0 and float(probabilities.min()) >= 0.0):
+        return None
+    shares = np.sort(probabilities / total)
+    positive = shares[shares > 0.0]
+    entropy = -float(positive @ np.log(positive)) / math.log(shares.size)
+    return round(min(max(entropy, 0.0), 1.0), DIGITS), round(float(shares[-1] - shares[-2]), DIGITS)
+
+
+def detection_entropy(score: NDArray[np.float32]) -> float | None:
+    """Mean binary entropy of scores, 0..1; None without detections."""
+    yes = np.asarray(score, np.float64)
+    yes = np.clip(yes[np.isfinite(yes)], 1e-12, 1.0 - 1e-12)
+    if yes.size == 0:
+        return None
+    entropy = -(yes * np.log2(yes) + (1.0 - yes) * np.log2(1.0 - yes))
+    return round(float(entropy.mean()), DIGITS)

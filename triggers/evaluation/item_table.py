@@ -1,0 +1,124 @@
+"""The items (tracks, controller objects, cameras) of one tick as columns, and a numbered place for each of them.
+
+Columns have one row per item: numbers as float64 with NaN for unknown, text as codes with `UNKNOWN_CODE`, truth as
+int8 with 0 false, 1 unknown, 2 true (so that Kleene's and, or, not are minimum, maximum and 2 - x). The history of an
+item is kept by its place: it keeps its place for as long as it is listed, and a place that is given to a new item is
+wiped first by every window. At most `CAPACITY` items are followed; those beyond are left out of the tick and counted.
+
+A column is read once a tick however many rules use it, O(items).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triggers.evaluation.sizes import CAPACITY
+from triggers.evaluation.text_codes import UNKNOWN_CODE, TextCodes
+from triggers.language.populations import FIELDS, Population
+from triggers.language.types import Type, Value
+
+FALSE, UNKNOWN, TRUE = 0, 1, 2
+#: What makes an item the same as at the tick before.
+_IDENTITIES: Mapping[Population, Callable[[Any], object]] = {
+    Population.TRACKS: attrgetter("camera", "track_id"),
+    Population.OBJECTS: attrgetter("object_id"),
+    Population.CAMERAS: attrgetter("camera"),
+}
+FloatColumn = NDArray[np.float64]
+
+
+class ItemTable:
+    """One tick's items of one population; `places[i]` is the place of row i."""
+
+    def __init__(
+        self,
+        population: Population,
+        codes: TextCodes,
+        derived: Mapping[str, Callable[[ItemTable], NDArray[Any]]],
+    ) -> None:
+        self.population = population
+        self.codes = codes
+        self._derived = derived  # columns that are more than an attribute of the item
+        self.capacity = CAPACITY[population]
+        self.keeps_places = False
+        self.refused = 0
+        self.items: Sequence[Any] = ()
+        self.time_ns = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: every item that comes is new."""
+        self.places: NDArray[np.intp] = np.zeros(0, np.intp)
+        self.new_places: list[int] = []
+        self._columns: dict[str, NDArray[Any]] = {}  # of this tick
+        self._changed_places: dict[str, NDArray[np.intp]] = {}  # of this tick
+        self._last_codes: dict[str, tuple[int, NDArray[np.int32]]] = {}  # by field: when followed last, codes by place
+        self._updates = 0
+        self._place_of: dict[object, int] = {}
+        self._free = list(range(self.capacity - 1, -1, -1))
+
+    def update(self, items: Sequence[Any], time_ns: int) -> None:
+        """Take in the items of this tick."""
+        self.refused += max(len(items) - self.capacity, 0)
+        self.items = items if len(items) <= self.capacity else items[: self.capacity]
+        self.time_ns = time_ns
+        self._updates += 1
+        self._columns.clear()
+        self._changed_places.clear()
+        if self.keeps_places:
+            self._place()
+
+    def _place(self) -> None:
+        known, free = self._place_of, self._free
+        keys = list(map(_IDENTITIES[self.population], self.items))
+        listed = {key: known.pop(key) for key in keys if key in known}
+        free.extend(known.values())
+        self.new_places = []
+        for key in keys:
+            if key not in listed:
+                listed[key] = free.pop()
+                self.new_places.append(listed[key])
+        self._place_of = listed
+        self.places = np.array([listed[key] for key in keys], np.intp)
+
+    def code(self, value: Value) -> int:
+        """The code of a scalar text."""
+        return self.codes[value] if isinstance(value, str) else UNKNOWN_CODE
+
+    # -- columns
+
+    def column(self, name: str) -> NDArray[Any]:
+        """The column of a field, by its name in the language, or one of `boxes` (`[items, 4]`)."""
+        if name not in self._columns:
+            self._columns[name] = self._read_column(name)
+        return self._columns[name]
+
+    def _read_column(self, name: str) -> NDArray[Any]:
+        derived = self._derived.get(name)
+        if derived is not None:
+            return derived(self)
+        values = map(attrgetter(name), self.items)
+        kind = FIELDS[self.population][name]
+        if kind is Type.TEXT:
+            return np.array([self.codes[text] for text in values], np.int32)
+        if kind is Type.BOOLEAN:
+            return np.array([UNKNOWN if value is None else TRUE if value else FALSE for value in values], np.int8)
+        return np.array(list(values), np.float64)  # None becomes NaN
+
+    def changed_places(self, name: str) -> NDArray[np.intp]:
+        """Places whose item has another value of a text or truth field than when it was last known."""
+        if name not in self._changed_places:
+            followed, last = self._last_codes.get(name) or (0, np.full(self.capacity, UNKNOWN_CODE, np.int32))
+            last[slice(None) if followed != self._updates - 1 else self.new_places] = UNKNOWN_CODE
+            column = self.column(name)
+            is_unknown = column == (UNKNOWN if column.dtype == np.int8 else UNKNOWN_CODE)
+            now, before = np.where(is_unknown, UNKNOWN_CODE, column), last[self.places]
+            self._changed_places[name] = self.places[~is_unknown & (now != before) & (before != UNKNOWN_CODE)]
+            last[self.places[~is_unknown]] = now[~is_unknown]
+            self._last_codes[name] = (self._updates, last)
+        return self._changed_places[name]
