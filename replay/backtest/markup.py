@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-_VOID = frozenset({"br", "meta", "col"})
+_VOID = frozenset({"br", "input", "meta"})
 
 
 class Html(str):
@@ -36,3 +36,8 @@ def number(value: float, digits: int = 1) -> str:
 def share(value: float | None) -> str:
     """A share in percent; a dash where there was nothing to take it of."""
     return "-" if value is None else f"{value:.0%}"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 drive`, `2 drives`."""
+    return f"{count} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from replay.backtest.markup import Html, element, number
+from replay.backtest.markup import Html, counted, element, number
 from replay.backtest.page_style import page_script, page_style
 from replay.backtest.page_tables import cost_table, not_applicable_table, overlap_table
 from replay.backtest.page_timeline import clock, drive_timeline
@@ -30,8 +30,8 @@ def backtest_page(result: BacktestResult) -> str:
 def _head(result: BacktestResult) -> list[Html]:
     driven = clock(result.hours * SECONDS_PER_HOUR)
     said = (
-        f"{len(result.rules)} rules over {len(result.outcomes)} drives, {driven} of driving, evaluated at "
-        f"{result.speed_x:,.0f} times real time. A day is {result.hours_per_day:g} h of driving."
+        f"{counted(len(result.rules), 'rule')} over {counted(len(result.outcomes), 'drive')}, {driven} of driving, "
+        f"evaluated at {result.speed_x:,.0f} times real time. A day is {result.hours_per_day:g} h of driving."
     )
     failures = [
         element("div", f"{each.path}: not counted: {each.error}", class_="box failed") for each in result.failures
@@ -45,7 +45,7 @@ def _cards(result: BacktestResult) -> Html:
     cards = [
         _card(number(result.mb_per_day), "MB a day", f"{number(result.mb_per_hour)} MB for an hour of driving"),
         _card(number(result.mb_per_day_before), "MB a day", "before sampling and budgets"),
-        _card(number(result.firings_per_hour), "an hour", f"{result.firings} firings"),
+        _card(number(result.firings_per_hour), "an hour", counted(result.firings, "firing")),
         _card(str(result.clips), "clips", "after overlapping firings merged"),
         _card(str(len(result.fired)), f"of {len(result.rules)}", f"rules fired; {lacking} not applicable"),
     ]
@@ -63,7 +63,7 @@ def _costs(result: BacktestResult) -> list[Html]:
     said = (
         "Each rule alone: what its own clips would weigh, by the bytes that the cameras recorded. Together they cost "
         "less, for overlapping firings share a clip. Precision and recall judge events before sampling and budgets. "
-        "The 95 % interval is of the rate of firings, from their number alone: short drives say little about rare events."
+        "The 95 % interval is of the rate of firings, from their number alone: short drives say little of rare events."
     )
     find = element("input", class_="find", type="search", placeholder="find a rule", aria_label="find a rule")
     return [element("h2", "What each rule costs"), element("p", said), find, cost_table(result)]

@@ -30,7 +30,7 @@ def curve_lanes(outcome: DriveOutcome, length_s: float) -> Iterator[tuple[str, H
                              vector_effect="non-scaling-stroke", stroke_linejoin="round"))  # fmt: skip
     drawing = element("svg", *parts, viewBox=f"0 0 {WIDTH:g} {HEIGHT:g}", preserveAspectRatio="none")
     words = [f"speed, up to {max(known):.0f} m/s"] if known else []
-    words += ["controller on: green"] if engaged else []
+    words += ["green: controller on"] if engaged else []
     yield "; ".join(words), drawing
 
 

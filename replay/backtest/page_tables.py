@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from replay.backtest.markup import Html, element, join, number, share
+from replay.backtest.markup import Html, counted, element, join, number, share
 from replay.backtest.statistics import grade_facts
 from replay.backtest.summary import BacktestResult, RuleSummary
 from replay.backtest.table import is_worth_a_row
@@ -36,7 +36,9 @@ def _cost_row(rule: RuleSummary, dearest: float) -> Html:
         "tr",
         element("td", *_name(rule)),
         element("td", str(rule.firings), data_value=rule.firings),
-        element("td", number(rule.firings_per_hour), data_value=rule.firings_per_hour),
+        element(
+            "td", number(rule.firings_per_hour) + star(rule), data_value=rule.firings_per_hour, data_tip=held_tip(rule)
+        ),
         element("td", element("small", f"{number(low)} to {number(high)}"), data_value=high),
         element("td", number(rule.mb_per_hour), data_value=rule.mb_per_hour),
         _bar(rule, dearest),
@@ -55,11 +57,19 @@ def _name(rule: RuleSummary) -> list[Html]:
 
 def _bar(rule: RuleSummary, dearest: float) -> Html:
     width = rule.mb_per_day / dearest * 94 if dearest > 0 else 0.0
-    star = "*" if rule.is_held_to_budget else ""
-    tip = "held to its budget, which these drives are too short to reach" if star else None
     bar = element("i", style=f"width: {width:.1f}%")
-    text = element("b", number(rule.mb_per_day) + star)
-    return element("td", bar, text, class_="bar", data_value=rule.mb_per_day, data_tip=tip)
+    text = element("b", number(rule.mb_per_day) + star(rule))
+    return element("td", bar, text, class_="bar", data_value=rule.mb_per_day, data_tip=held_tip(rule))
+
+
+def star(rule: RuleSummary) -> str:
+    """Marks figures that were held to a budget."""
+    return "*" if rule.is_held_to_budget else ""
+
+
+def held_tip(rule: RuleSummary) -> str | None:
+    """What the star means."""
+    return "held to its budget, which these drives are too short to reach" if rule.is_held_to_budget else None
 
 
 def _truth(rule: RuleSummary) -> tuple[Html, Html]:
@@ -80,7 +90,7 @@ def _silent(rules: Sequence[RuleSummary]) -> Html:
         return Html("")
     rows = [element("tr", element("td", *_name(rule)), data_rule=rule.rule.name.lower()) for rule in rules]
     table = element("table", element("tbody", *rows))
-    return element("details", element("summary", f"{len(rules)} rules did not fire"), table, class_="box")
+    return element("details", element("summary", f"{counted(len(rules), 'rule')} did not fire"), table, class_="box")
 
 
 def not_applicable_table(result: BacktestResult) -> Html:
@@ -105,7 +115,7 @@ def not_applicable_table(result: BacktestResult) -> Html:
     head = element("thead", element("tr", *(element("th", text, class_="text") for text in heads)))
     table = element("table", head, element("tbody", *rows))
     count = len({rule for rule, _ in reasons})
-    said = f"{count} rules could not be evaluated on every drive"
+    said = f"{counted(count, 'rule')} could not be evaluated on every drive"
     return element("details", element("summary", said), table, class_="box", open="" if len(rows) <= 12 else None)
 
 

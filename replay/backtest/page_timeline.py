@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from replay.backtest.clip_costs import window_ns
 from replay.backtest.evaluation import DriveOutcome, SuppressedEvent
-from replay.backtest.markup import Html, element
+from replay.backtest.markup import Html, counted, element
 from replay.backtest.page_curves import curve_lanes
 from runtime.drives import TruthEvent
 from runtime.messages import Firing
@@ -56,9 +56,9 @@ class _Timeline:
         shown = [rule for rule in rules if self._has_something(rule)]
         shown.sort(key=lambda rule: (rule.priority.rank, rule.name))
         lanes = [*self._curves(), *self._truth(), *map(self._rule_lane, shown), self._axis()]
-        cameras = f"{len(facts.cameras)} cameras" if facts.cameras else "no cameras"
+        cameras = counted(len(facts.cameras), "camera") if facts.cameras else "no cameras"
         model = "signals only" if facts.model is None else facts.model["name"]
-        said = f"{clock(facts.duration_s)} · {cameras} · {model} · {len(self._outcome.kept)} firings"
+        said = f"{clock(facts.duration_s)} · {cameras} · {model} · {counted(len(self._outcome.kept), 'firing')}"
         notes = [element("li", note) for note in self._outcome.notes]
         return element(
             "section",

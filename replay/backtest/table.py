@@ -11,8 +11,8 @@ from rich.table import Table
 from replay.backtest.statistics import grade_facts
 from replay.backtest.summary import BYTES_PER_MB, BacktestResult, RuleSummary
 
-#: Overlaps below this share are not worth a line.
-MIN_OVERLAP = 0.5
+#: What a terminal has columns for: those with the most firings.
+MAX_OVERLAP_RULES = 12
 
 
 def print_backtest(result: BacktestResult, console: Console | None = None) -> None:
@@ -20,11 +20,11 @@ def print_backtest(result: BacktestResult, console: Console | None = None) -> No
     console = console or Console()
     console.print(_drives(result))
     console.print(_rules(result))
+    if (overlaps := _overlaps(result)) is not None:
+        console.print(overlaps)
     console.print(_total(result), highlight=False)
     for line in _notes(result):
-        console.print(line, style="yellow", markup=False, highlight=False)
-    for failure in result.failures:
-        console.print(f"{failure.path}: not counted: {failure.error}", style="red", markup=False, highlight=False)
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _drives(result: BacktestResult) -> Table:
@@ -91,17 +91,24 @@ def _total(result: BacktestResult) -> str:
     )
 
 
-def _overlaps(result: BacktestResult) -> Iterator[str]:
-    for rule, others in result.overlap.items():
-        said = [f"{other} ({share:.0%})" for other, share in others.items() if share >= MIN_OVERLAP]
-        if said:
-            yield f"clips of {rule} are also those of {', '.join(said)}"
+def _overlaps(result: BacktestResult) -> Table | None:
+    """Row A, column B: of A's firings, the percentage whose clip touches one of B's. Columns are numbered as rows."""
+    names = [rule.rule.name for rule in sorted(result.fired, key=lambda rule: -rule.firings)][:MAX_OVERLAP_RULES]
+    if len(names) < 2:
+        return None
+    table = Table(title="Overlap: % of a row's firings in clips of the column", title_style="bold")
+    table.add_column("", overflow="fold")
+    for position in range(1, len(names) + 1):
+        table.add_column(str(position), justify="right", no_wrap=True)
+    for position, name in enumerate(names, 1):
+        shares = [result.overlap.get(name, {}).get(other, 0.0) for other in names]
+        table.add_row(f"{position} {name}", *(f"{share * 100:.0f}" if share else "" for share in shares))
+    return table
 
 
 def _notes(result: BacktestResult) -> Iterator[str]:
     if any(rule.is_held_to_budget for rule in result.rules):
         yield "*: held to the rule's budget, which these drives are too short to reach"
-    yield from _overlaps(result)
     for outcome in result.outcomes:
         yield from (f"{outcome.facts.name}: {note}" for note in outcome.notes)
     silent = [rule.rule.name for rule in result.rules if not is_worth_a_row(rule) and rule.not_applicable is None]

@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         write_json(options.json, result.to_json())
     if options.json != "-":
         print_backtest(result)
-    for failure in result.failures if options.json == "-" else ():
+    for failure in result.failures:
         print(f"{failure.path}: not counted: {failure.error}", file=sys.stderr)
     return 1 if result.failures else 0
 
