@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from replay.backtest.columns import Packed, pack, unpack
 from runtime.messages import CameraView, ControllerObject, Firing, SignalReader, SignalSample, SignalValue, Track
+from runtime.pipeline import RuleEvaluation
 from triggers.rules.applicability import Capabilities
 
 #: Changes whenever the layout of blocks or what a tick records does.
@@ -38,15 +39,6 @@ def fields_fingerprint() -> str:
     return hashlib.sha256("\n".join([str(FORMAT_VERSION), *names]).encode()).hexdigest()
 
 
-class Evaluating(Protocol):
-    """The rules: what `RuleEngine.evaluate` is."""
-
-    def evaluate(
-        self, tracks: Sequence[Track] | None, signals: SignalReader, time_ns: int, wall_ns: int, **more: Any
-    ) -> list[Firing]:
-        """Rules that went off on this tick."""
-
-
 class BlockSink(Protocol):
     """Where blocks go."""
 
@@ -57,7 +49,7 @@ class BlockSink(Protocol):
 class TickRecorder:
     """Stands between the tick and its rules: notes what they are given, and passes it on."""
 
-    def __init__(self, rules: Evaluating, sink: BlockSink) -> None:
+    def __init__(self, rules: RuleEvaluation, sink: BlockSink) -> None:
         self.ticks = 0
         self.known_signals: set[str] = set()
         self.has_objects = False
@@ -66,15 +58,22 @@ class TickRecorder:
         self._building = _BlockBuilder()
 
     def evaluate(
-        self, tracks: Sequence[Track] | None, signals: SignalReader, time_ns: int, wall_ns: int, **more: Any
+        self,
+        tracks: Sequence[Track] | None,
+        signals: SignalReader,
+        time_ns: int,
+        wall_ns: int,
+        objects: Sequence[ControllerObject] | None = None,
+        cameras: Sequence[CameraView] | None = None,
     ) -> list[Firing]:
         """Note one tick; what the rules make of it is returned."""
-        self._building.add({"tracks": tracks, **more}, signals, time_ns, wall_ns)
-        self.has_objects |= more.get("objects") is not None
+        populations = {"tracks": tracks, "objects": objects, "cameras": cameras}
+        self._building.add(populations, signals, time_ns, wall_ns)
+        self.has_objects |= objects is not None
         self.ticks += 1
         if self._building.ticks == BLOCK_TICKS:
             self.finish()
-        return self._rules.evaluate(tracks, signals, time_ns, wall_ns, **more)
+        return self._rules.evaluate(tracks, signals, time_ns, wall_ns, objects=objects, cameras=cameras)
 
     def as_recorded(self, capabilities: Capabilities) -> Capabilities:
         """What rules can count on in these ticks: of signals and objects, those that were there."""
@@ -169,14 +168,11 @@ class RecordedTick:
     objects: list[ControllerObject] | None
     cameras: list[CameraView] | None
 
-    def evaluate(self, rules: Evaluating) -> list[Firing]:
-        """The firings of this tick; populations that nothing looked for are not named, as in the tick itself."""
-        more: dict[str, Any] = {}
-        if self.objects is not None:
-            more["objects"] = self.objects
-        if self.cameras is not None:
-            more["cameras"] = self.cameras
-        return rules.evaluate(self.tracks, self.signals, self.time_ns, self.wall_ns, **more)
+    def evaluate(self, rules: RuleEvaluation) -> list[Firing]:
+        """The firings of this tick."""
+        return rules.evaluate(
+            self.tracks, self.signals, self.time_ns, self.wall_ns, objects=self.objects, cameras=self.cameras
+        )
 
 
 class RecordedSignals:

@@ -7,7 +7,7 @@ the ticks then lie in a temporary file for as long as the backtest takes.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from runtime.composition import Openings, find_bundle, model_facts, open_rig
 from runtime.drives import Drive, open_drive
 from runtime.formats.durable_files import sha256_of
 from runtime.inference.manifest import MANIFEST_FILE
-from runtime.messages import PASS_THROUGH_CODECS, Firing
+from runtime.messages import PASS_THROUGH_CODECS, CameraView, ControllerObject, Firing, SignalReader, Track
 from runtime.version import package_version
 from triggers import RuleEngine, RuleSet
 
@@ -77,7 +77,15 @@ def drive_ticks(request: RecordingRequest, rules: RuleSet, show_progress: bool =
 class _NoRules:
     """Evaluates nothing."""
 
-    def evaluate(self, *inputs: object, **more: object) -> list[Firing]:
+    def evaluate(
+        self,
+        tracks: Sequence[Track] | None,
+        signals: SignalReader,
+        time_ns: int,
+        wall_ns: int,
+        objects: Sequence[ControllerObject] | None = None,
+        cameras: Sequence[CameraView] | None = None,
+    ) -> list[Firing]:
         return []
 
 

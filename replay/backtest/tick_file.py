@@ -94,9 +94,10 @@ def facts_to_dict(facts: DriveFacts) -> dict[str, Any]:
 
 
 def _capabilities_from_dict(fields: Mapping[str, Any]) -> Capabilities:
-    return Capabilities(
-        **{name: frozenset(value) if isinstance(value, list) else value for name, value in fields.items()}
-    )
+    made: dict[str, Any] = {
+        name: frozenset(value) if isinstance(value, list) else value for name, value in fields.items()
+    }
+    return Capabilities(**made)
 
 
 class TickFileWriter:
