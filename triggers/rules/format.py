@@ -32,7 +32,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from runtime.formats.documents import Mistake
 from runtime.messages import Priority
@@ -44,6 +44,18 @@ NAME_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 MAX_NAMES = 256  # of let names, zones, queries, classifiers of one file
 MAX_VECTOR = 4096
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+
+def _whole_expressions(value: object) -> object:
+    """YAML ends a value inside { } at its first comma: say that, instead of what it leads to."""
+    for name, text in value.items() if isinstance(value, dict) else ():
+        if text is None and ")" in str(name):
+            message = "is the rest of an expression: inside { } a comma begins the next name"
+            raise Mistake(message, "put the expression in quotes", at=(str(name),))
+    return value
+
+
+Expressions = Annotated[dict[Name, str], BeforeValidator(_whole_expressions)]
 
 _SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*(B|kB|MB|GB)")
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -150,7 +162,7 @@ class RuleSection(Section):
     description: str = Field(min_length=1, max_length=1000)
     why: str = Field(default="", max_length=2000)
     when: str
-    operands: dict[Name, str] = Field(default_factory=dict, max_length=32)
+    operands: Expressions = Field(default_factory=dict, max_length=32)
     hold_s: float = Field(default=0.0, ge=0, le=600)
     cooldown_s: float = Field(default=30.0, ge=0, le=86_400)
     rearm: Literal["edge", "level"] = "edge"
@@ -165,7 +177,7 @@ class RuleFile(Section):
     """A whole rule file."""
 
     category: str = ""
-    let: dict[Name, str] = Field(default_factory=dict, max_length=MAX_NAMES)
+    let: Expressions = Field(default_factory=dict, max_length=MAX_NAMES)
     zones: dict[Name, ZoneSection] = Field(default_factory=dict, max_length=MAX_NAMES)
     queries: dict[Name, QuerySection] = Field(default_factory=dict, max_length=MAX_NAMES)
     classifiers: dict[Name, ClassifierSection] = Field(default_factory=dict, max_length=MAX_NAMES)
