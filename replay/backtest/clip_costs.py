@@ -63,7 +63,7 @@ class ClipSettling:
         self._due_ns = min(ends if self._due_ns is None else [*ends, self._due_ns], default=None)
 
     def sealed(self, time_ns: int) -> list[tuple[Firing, int]]:
-        """Firings whose clip is over by now, with their equal share of its bytes."""
+        """Firings whose clip is over by now, with their shares of its bytes, by the seconds that each asked for."""
         if self._due_ns is None or time_ns <= self._due_ns:
             return []
         shares, rest = [], []
@@ -71,8 +71,9 @@ class ClipSettling:
             if plan.end_ns >= time_ns:
                 rest.append(plan)
                 continue
-            share = round(clip_bytes(plan, self._bytes_per_s) / len(plan.firings))
-            shares += [(waiting.firing, share) for waiting in plan.firings]
+            size = clip_bytes(plan, self._bytes_per_s)
+            asked_ns = sum(each.end_ns - each.start_ns for each in plan.firings) or 1
+            shares += [(each.firing, round(size * (each.end_ns - each.start_ns) / asked_ns)) for each in plan.firings]
         self._pending = [waiting.firing for plan in rest for waiting in plan.firings]
         self._due_ns = min((plan.end_ns for plan in rest), default=None)
         return shares

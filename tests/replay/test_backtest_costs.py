@@ -45,13 +45,13 @@ def test_clips_are_cut_at_the_recorders_longest() -> None:
     assert all(plan.end_ns - plan.start_ns <= 60 * SECOND_NS for plan in clips_of(firings))
 
 
-def test_clip_is_settled_once_when_it_is_over_in_equal_shares() -> None:
+def test_clip_is_settled_once_when_it_is_over_in_shares_of_what_each_asked_for() -> None:
     settling = ClipSettling(RATES)
-    settling.take([firing("a", 10), firing("b", 10.5)])
+    settling.take([firing("a", 10), firing("b", 10.5, pre_s=0.5)])
     assert settling.sealed(11 * SECOND_NS) == []
     assert settling.sealed(round(11.5 * SECOND_NS)) == []
     shares = settling.sealed(round(11.6 * SECOND_NS))
-    assert [(each.rule, size) for each, size in shares] == [("a", 2625), ("b", 2625)]  # 3.5 s of 1500 B/s, halved
+    assert [(each.rule, size) for each, size in shares] == [("a", 3500), ("b", 1750)]  # 3.5 s of 1500 B/s, 3 to 1.5
     assert settling.sealed(20 * SECOND_NS) == []
 
 
