@@ -32,6 +32,8 @@ CURVES = ("vehicle.speed_mps", "controller.enabled")
 
 #: Ticks between two looks at what was suppressed: marks are that exact.
 LOOK_TICKS = 10
+#: Marks that are kept for the report; what is beyond is counted all the same.
+MAX_SUPPRESSED_EVENTS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +130,9 @@ def _look(run: RuleRun, engine: RuleEngine, time_ns: int) -> None:
     now = engine.suppressed
     for rule, reasons in now.items():
         for reason, count in reasons.items():
+            room = MAX_SUPPRESSED_EVENTS - len(run.suppressed_events)
             new = count - run.suppressed.get(rule, {}).get(reason, 0)
-            run.suppressed_events += [SuppressedEvent(rule, time_ns, reason)] * new
+            run.suppressed_events += [SuppressedEvent(rule, time_ns, reason)] * min(new, room)
     run.suppressed = now
 
 
