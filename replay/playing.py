@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from replay.cameras import ReplayCameras
+from runtime.capabilities import SourceFacts
 from runtime.capture.camera_watch import CameraWatch
 from runtime.composition import CompositionError, ModelChoice, compose_tick, open_network, open_signals
 from runtime.drives import Drive, DriveVideoError
@@ -41,7 +42,11 @@ class PlayedTick:
 
 
 class DrivePlayer:
-    """The parts of one play. `wrap_rules` puts something between the tick and its rules."""
+    """The parts of one play.
+
+    `keep_packets` hands on what clips need; `measures_images` is for whoever records what rules may ask later;
+    `wrap_rules` puts something between the tick and its rules.
+    """
 
     def __init__(
         self,
@@ -51,6 +56,7 @@ class DrivePlayer:
         rules: RuleSet,
         rate_hz: float,
         keep_packets: bool = False,
+        measures_images: bool = False,
         wrap_rules: Callable[[RuleEngine], RuleEvaluation] | None = None,
     ) -> None:
         self._drive = drive
@@ -58,9 +64,11 @@ class DrivePlayer:
         self.watches = [CameraWatch(name, opened_ns=drive.start_ns) for name in drive.cameras]
         self._table = open_signals({})
         reference, self._grid_start_ns = first_capture(drive)
+        known = frozenset(drive.signal_kinds) if drive.knows_all_signals else None
         self.parts = compose_tick(
-            self.watches, network, rig, self._table, rules, 0, rate_hz, reference, wrap_rules=wrap_rules
-        )
+            self.watches, network, rig, self._table, rules, 0, rate_hz, reference,
+            SourceFacts(known, is_replay=True), measures_images, wrap_rules,
+        )  # fmt: skip
         self.cameras = ReplayCameras(drive, self.watches, self.parts.assembler, keep_packets, os.cpu_count() or 1)
         self._samples = SampleFeed(drive)
 

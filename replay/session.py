@@ -58,7 +58,8 @@ class _Session:
         self._request = request
         openings = Openings()
         drive = openings.open(lambda: open_drive(request.drive))
-        rules = openings.open(lambda: open_rules(request.rules))
+        declared = None if drive is None else drive.declared
+        rules = openings.open(lambda: open_rules(request.rules, declared))
         rig = openings.open(lambda: open_rig(request.rig or (rig_beside(drive) if drive is not None else None)))
         bundle = openings.open(lambda: None if request.model is None else find_bundle(request.model))
         openings.settle()
@@ -66,7 +67,8 @@ class _Session:
         assert rules is not None
         self._drive = drive
         network = network_for(drive, bundle, request.threads)
-        self._player = DrivePlayer(drive, network, rig, rules, request.rate_hz, request.out_dir is not None)
+        records = request.out_dir is not None
+        self._player = DrivePlayer(drive, network, rig, rules, request.rate_hz, records, measures_images=records)
         self._clips = self._open_clips()
 
     def _open_clips(self) -> ReplayClips | None:
@@ -95,7 +97,10 @@ class _Session:
                 scoreboard.add(report.comparison)
             if self._clips is not None:
                 self._clips.record(played.packets, played.samples, report)
+                self._clips.tell(self._player.parts.engine, report.time_ns)
         clips = {} if self._clips is None else self._clips.finish(self._drive.end_ns, firings)
+        if self._clips is not None:
+            self._clips.tell(self._player.parts.engine, self._drive.end_ns)
         return self._result(firings, clips, framesets, latency, scoreboard, time.perf_counter() - began_s)
 
     def _result(

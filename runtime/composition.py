@@ -15,7 +15,7 @@ import numpy as np
 
 from runtime.camera_health import CameraHealthSignals
 from runtime.camera_views import CameraViews
-from runtime.capabilities import capabilities_of
+from runtime.capabilities import SourceFacts, capabilities_of, reads_images
 from runtime.capture.assembler import Assembler
 from runtime.capture.camera_watch import CameraWatch
 from runtime.capture.monitor import HealthMonitor
@@ -24,7 +24,7 @@ from runtime.config.rig_config import BUNDLED_MODELS, RULE_LIBRARY
 from runtime.controller_objects import ControllerObjects
 from runtime.formats.documents import DocumentError, Problem
 from runtime.formats.durable_files import sha256_of
-from runtime.formats.signal_names import BUTTONS, CANONICAL_SIGNALS, DEFAULT_TIMEOUT_S
+from runtime.formats.signal_names import BUTTONS, CANONICAL_SIGNALS, DEFAULT_TIMEOUT_S, RecordedKind
 from runtime.inference.backend import BackendError
 from runtime.inference.heads.decoder import BundleFitError
 from runtime.inference.learned import NOVELTY, LearnedStage, LearnedTriggers
@@ -39,8 +39,17 @@ from runtime.signals.table import SignalTable
 from runtime.tick_health import TickHealth
 from runtime.version import package_version
 from triggers import Capabilities, RuleEngine, RuleSet, library_path, load_rules
+from triggers.engine import PreparedRules
+from triggers.language.types import Type
 
 Opened = TypeVar("Opened")
+
+_TYPE_OF_KIND: Mapping[RecordedKind, Type] = {
+    "boolean": Type.BOOLEAN,
+    "number": Type.NUMBER,
+    "text": Type.TEXT,
+    "any": Type.ANY,
+}
 
 
 class CompositionError(ValueError):
@@ -92,12 +101,12 @@ class TickParts:
     objects: ControllerObjects
     tick_health: TickHealth
     learned: LearnedStage
+    capabilities: Capabilities
+    always_measures_images: bool
+    #: Width and height of each camera's source image, as far as they are known by now.
+    image_sizes: Mapping[str, tuple[int, int]]
     #: Rules that cannot fire with this model and these cameras, with the reason of each.
     not_applicable: Mapping[str, str] = field(default_factory=dict)
-    #: Width and height of each camera's source image, as far as frames have come.
-    image_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    #: What rules can count on with this model, rig and these cameras.
-    capabilities: Capabilities = field(default_factory=Capabilities)
 
 
 def find_bundle(name_or_path: str) -> Path:
@@ -119,9 +128,13 @@ def open_network(choice: ModelChoice, cameras: Sequence[str]) -> Network:
         raise CompositionError(f"model {choice.bundle}: {error}") from error
 
 
-def open_rules(places: Sequence[str | Path]) -> RuleSet:
-    """Load rule files; `library` means the rules that come with the software. Raises DocumentError."""
-    return load_rules([library_path() if str(place) == RULE_LIBRARY else Path(place) for place in places])
+def open_rules(places: Sequence[str | Path], declared: Mapping[str, RecordedKind] | None = None) -> RuleSet:
+    """Load rule files; `library` means the rules that come with the software. Raises DocumentError.
+
+    `declared` are signals beyond the canonical ones: those of a configuration, or those that a drive holds.
+    """
+    types = {name: _TYPE_OF_KIND[kind] for name, kind in (declared or {}).items()}
+    return load_rules([library_path() if str(place) == RULE_LIBRARY else Path(place) for place in places], types)
 
 
 def open_signals(timeouts_s: Mapping[str, float], default_timeout_s: float = DEFAULT_TIMEOUT_S) -> SignalTable:
@@ -143,10 +156,13 @@ def compose_tick(
     seed: int,
     rate_hz: float,
     reference_camera: str | None,
+    sources: SourceFacts | None = None,
+    measures_images: bool = False,
     wrap_rules: Callable[[RuleEngine], RuleEvaluation] | None = None,
 ) -> TickParts:
     """The tick for these cameras. Without a network nothing is decoded and no framesets are made.
 
+    `sources` says what is known of the signal sources. Images are measured when a rule asks for that, or always.
     `wrap_rules` puts something between the tick and its rules, such as a recorder of what the rules read.
 
     Raises:
@@ -159,7 +175,8 @@ def compose_tick(
     health = CameraHealthSignals(HealthMonitor(watches))
     image_sizes: dict[str, tuple[int, int]] = {}  # the engine reads it; it fills in as first frames come
     engine = RuleEngine(rules, seed=seed, image_sizes=image_sizes)
-    views = CameraViews(health, "rgb" if network is None else network.image_spec.color)
+    color = "rgb" if network is None else network.image_spec.color
+    views = CameraViews(health, color, measures_images or reads_images(rules))
     objects, tick_health = ControllerObjects(), TickHealth()
     evaluation = engine if wrap_rules is None else wrap_rules(engine)
     space = network.embedding if network is not None and assembler else None
@@ -170,12 +187,39 @@ def compose_tick(
     )  # fmt: skip
     looking = network if assembler else None
     published = published_scalars(looking) if looking else ()
-    capabilities = capabilities_of(looking, published, cameras, rig)
+    capabilities = capabilities_of(looking, published, cameras, rig, sources or SourceFacts())
     lacking = rules.not_applicable(capabilities)
     return TickParts(
         Pipeline(stages), grid, assembler, network, health, rules, engine, views, objects, tick_health, learned,
-        lacking, image_sizes, capabilities,
+        capabilities, measures_images, image_sizes, lacking,
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RulesChange:
+    """Other rules for a running tick, built beside it: what is left to do is to put them in place."""
+
+    rules: RuleSet
+    prepared: PreparedRules
+    learned: LearnedTriggers
+    not_applicable: Mapping[str, str]
+    measures_images: bool
+
+
+def prepare_change(parts: TickParts, rules: RuleSet) -> RulesChange:
+    """Build what these rules need; changes nothing that runs. On any thread. Raises DocumentError."""
+    learned = LearnedTriggers.open(rules, parts.learned.space)
+    lacking = rules.not_applicable(parts.capabilities)
+    measures_images = parts.always_measures_images or reads_images(rules)
+    return RulesChange(rules, parts.engine.prepare(rules), learned, lacking, measures_images)
+
+
+def apply_change(parts: TickParts, change: RulesChange) -> None:
+    """Put them in place, between two ticks. StaleRulesError when others were put in since they were prepared."""
+    parts.engine.swap(change.prepared)
+    parts.learned.triggers = change.learned
+    parts.views.measures_images = change.measures_images
+    parts.rules, parts.not_applicable = change.rules, change.not_applicable
 
 
 def published_scalars(network: Network) -> Sequence[str]:

@@ -96,12 +96,13 @@ def run_rules(
 ) -> RuleRun:
     """One pass. `watch` sees every tick."""
     engine = RuleEngine(rules, seed=SEED, image_sizes=facts.image_sizes)
+    engine.bytes_per_s = sum(facts.bytes_per_s.values())
     settling = ClipSettling(facts.bytes_per_s)
     run = RuleRun()
     with _without_collector():
         for index, tick in enumerate(tick for block in blocks for tick in play_block(block)):
             for firing, share in settling.sealed(tick.time_ns):
-                engine.account(firing.rule, tick.time_ns, share)
+                engine.settle(firing.sequence, share, firing.time_ns)
             if firings := tick.evaluate(engine):
                 run.firings += firings
                 settling.take(firings)
@@ -196,7 +197,11 @@ def _before_selection(
     selective = {rule for rule, reasons in first.suppressed.items() if reasons.keys() - {COOLDOWN}}
     if not selective:
         return first.firings
-    unlimited = tuple(replace(rule, budget=Budget(), sample=1.0) for rule in rules.rules if rule.name in selective)
-    second = run_rules(blocks(), replace(rules, rules=unlimited), facts)
+    unlimited = tuple(
+        replace(rule, budget=Budget(), sample=1.0, score=None, campaign="")
+        for rule in rules.rules
+        if rule.name in selective
+    )
+    second = run_rules(blocks(), replace(rules, rules=unlimited, terms={}), facts)
     untouched = [firing for firing in first.firings if firing.rule not in selective]
     return sorted([*untouched, *second.firings], key=lambda firing: (firing.time_ns, firing.rule))

@@ -173,7 +173,10 @@ class _Parts:
             return recorders[0]
 
         network = network_for(self._drive, self._bundle, self._request.threads)
-        player = DrivePlayer(self._drive, network, self._rig, self._learned, self._request.rate_hz, wrap_rules=wrap)
+        rate_hz = self._request.rate_hz
+        player = DrivePlayer(
+            self._drive, network, self._rig, self._learned, rate_hz, measures_images=True, wrap_rules=wrap
+        )
         try:
             self._play(player, recorders[0], show_progress)
             return self._facts(player, recorders[0])
@@ -181,7 +184,6 @@ class _Parts:
             player.close()
 
     def _play(self, player: DrivePlayer, recorder: TickRecorder, show_progress: bool) -> None:
-        player.parts.views.measures_images = True  # whichever rules come later
         for _ in player.ticks(show_progress):
             if recorder.ticks > MAX_TICKS:
                 raise ReplayError(f"{self._drive.path} is longer than {MAX_TICKS} ticks: split it, or lower --rate")

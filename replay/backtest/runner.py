@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -24,9 +24,10 @@ from replay.backtest.summary import DEFAULT_HOURS_PER_DAY, BacktestResult, Drive
 from replay.backtest.tick_file import TickFileError
 from replay.playing import ReplayError, check_rate
 from runtime.composition import Openings, find_bundle, open_rig, open_rules
-from runtime.drives import DriveVideoError
+from runtime.drives import DriveVideoError, open_drive
 from runtime.formats.documents import DocumentError
 from runtime.formats.mcap_files import McapFileError
+from runtime.formats.signal_names import RecordedKind
 from triggers import RuleSet
 
 DRIVE_ERRORS = (DocumentError, ReplayError, TickFileError, DriveVideoError, McapFileError, OSError)
@@ -60,7 +61,7 @@ def run_backtest(request: BacktestRequest, show_progress: bool = False) -> Backt
         TextColumn("backtest"), BarColumn(), MofNCompleteColumn(), TextColumn("drives"), disable=not show_progress
     ) as progress:
         task = progress.add_task("", total=len(request.drives))
-        for drive, answer in _alone(request, rules) if jobs <= 1 else _side_by_side(request, jobs):
+        for drive, answer in _alone(request, rules) if jobs <= 1 else _side_by_side(request, rules, jobs):
             answers[drive] = answer
             progress.advance(task)
     ordered = [answers[drive] for drive in request.drives]
@@ -74,7 +75,7 @@ def _check(request: BacktestRequest) -> RuleSet:
     if not 0 < request.hours_per_day <= 24:
         raise ReplayError(f"--hours-per-day is {request.hours_per_day:g}; a day has more than 0 and at most 24")
     openings = Openings()
-    rules = openings.open(lambda: open_rules(request.rules))
+    rules = openings.open(lambda: _open_rules(request))
     openings.open(lambda: None if request.model is None else find_bundle(request.model))
     openings.open(lambda: open_rig(request.rig))
     openings.settle()
@@ -82,15 +83,37 @@ def _check(request: BacktestRequest) -> RuleSet:
     return rules
 
 
+def _open_rules(request: BacktestRequest) -> RuleSet:
+    """The rules; where they name signals beyond the canonical ones, those that any of the drives holds are known.
+
+    Drives are opened for that only if need be: it can take a while for each.
+    """
+    try:
+        return open_rules(request.rules)
+    except DocumentError:
+        return open_rules(request.rules, _declared(request.drives))
+
+
+def _declared(drives: Sequence[Path]) -> dict[str, RecordedKind]:
+    kinds: dict[str, RecordedKind] = {}
+    for drive in drives:
+        try:
+            for name, kind in open_drive(drive).declared.items():
+                kinds[name] = kind if kinds.get(name, kind) == kind else "any"
+        except DRIVE_ERRORS:
+            continue  # reported where the drive is played
+    return kinds
+
+
 def _alone(request: BacktestRequest, rules: RuleSet) -> Iterator[tuple[Path, Answer]]:
     for drive in request.drives:
         yield drive, backtest_drive(request, drive, rules)
 
 
-def _side_by_side(request: BacktestRequest, jobs: int) -> Iterator[tuple[Path, Answer]]:
+def _side_by_side(request: BacktestRequest, rules: RuleSet, jobs: int) -> Iterator[tuple[Path, Answer]]:
     context = multiprocessing.get_context("forkserver")  # a plain fork would copy threads that libraries started
     context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(jobs, context, initializer=_Worker.start, initargs=(request,)) as pool:
+    with ProcessPoolExecutor(jobs, context, initializer=_Worker.start, initargs=(request, rules)) as pool:
         waiting = {pool.submit(_Worker.work, drive): drive for drive in request.drives}
         for future in as_completed(waiting):
             drive = waiting[future]
@@ -101,13 +124,12 @@ def _side_by_side(request: BacktestRequest, jobs: int) -> Iterator[tuple[Path, A
 
 
 class _Worker:
-    """One worker process: its rules are loaded once."""
+    """One worker process."""
 
     task: Callable[[Path], Answer]
 
     @staticmethod
-    def start(request: BacktestRequest) -> None:
-        rules = open_rules(request.rules)
+    def start(request: BacktestRequest, rules: RuleSet) -> None:
         _Worker.task = lambda drive: backtest_drive(request, drive, rules)
 
     @staticmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from runtime.cli import queries, triggers_backtest
+from runtime.cli import queries, triggers_backtest, triggers_ledger
 from runtime.cli.common import Subcommands, add_command, add_group, write_json
 
 
@@ -26,6 +26,7 @@ def add(commands: Subcommands) -> None:
     )
     triggers_backtest.add(group)
     queries.add(group)
+    triggers_ledger.add(group)
     for parser in (listing, test):
         parser.add_argument("files", nargs="*", default=["library"], help="rule files or folders (default: library)")
     check.add_argument("files", nargs="+", help="rule files or folders")

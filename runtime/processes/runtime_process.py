@@ -16,6 +16,7 @@ from typing import Any
 
 import zmq
 
+from runtime.capabilities import SourceFacts
 from runtime.capture.camera_path import CameraPath
 from runtime.capture.camera_thread import CameraThread, PacketSink
 from runtime.capture.camera_watch import CameraWatch
@@ -40,9 +41,12 @@ from runtime.health.telemetry import TelemetryPublisher
 from runtime.live_sources import LiveCamera, SourceBuilder
 from runtime.messages import NANOSECONDS_PER_MILLISECOND, Firing, Packet, SignalSample, TickReport
 from runtime.metronome import Metronome
+from runtime.processes.selection_copy import disk_copy_path
+from runtime.processes.selection_keeper import SelectionKeeper
 from runtime.processes.shell import ProcessShell, StartError, log, make_directories
 from runtime.recording.history_sink import HistorySink
 from runtime.recording.history_writer import HistoryWriter
+from runtime.recording.layout import HistoryLayout
 from runtime.recording.provenance import CameraProvenance
 from runtime.recording.sessions import SessionRecord
 from runtime.shadow.scoreboard import Scoreboard
@@ -102,16 +106,20 @@ class LiveRuntime:
         self._shell = ProcessShell("runtime", self._directories.status, clock, config.health.progress_timeout_s)
         builder = SourceBuilder(clock)
         self._network = _open_network(config, builder.camera_names(config))
-        rules = open_rules(config.rules.files)
+        rules = open_rules(config.rules.files, config.signals.declared)
         rig = open_rig(config.rig)
         self._sources = builder.build(config)  # last: a recorded drive begins to play from here on
         self._watches = [CameraWatch(camera.name, camera.size, clock.now_ns()) for camera in self._sources.cameras]
         self._table = open_signals(config.signals.timeouts_s, config.signals.default_timeout_s)
         reference = config.tick.reference_camera or (self._watches[0].name if self._watches else None)
         self.parts = compose_tick(
-            self._watches, self._network, rig, self._table, rules, config.rules.seed, config.tick.rate_hz, reference
-        )
+            self._watches, self._network, rig, self._table, rules, config.rules.seed, config.tick.rate_hz, reference,
+            SourceFacts(self._sources.signal_names),
+        )  # fmt: skip
         self._sink = HistorySink(self._open_history())
+        layout, disk_copy = HistoryLayout(self._directories.history), disk_copy_path(self._directories.spool)
+        self._selection = SelectionKeeper(self.parts.engine, layout, disk_copy, clock)
+        self._selection.restore()
         self._encoder = EncodingWorker(self._keep_packet)
         pairs = zip(self._sources.cameras, self._watches, strict=True)
         self._cameras = [self._camera_thread(camera, watch) for camera, watch in pairs]
@@ -129,6 +137,7 @@ class LiveRuntime:
     def start(self) -> None:
         """Start every thread; the grid starts now, so that ticks come even when no camera ever does."""
         self._sink.start()
+        self._selection.start()
         self._encoder.start()
         for source in self._sources.signals:
             source.start(self._take_sample)
@@ -152,6 +161,7 @@ class LiveRuntime:
         self._encoder.stop()
         if not self._sink.stop(self._config.health.shutdown_timeout_s or 1.0):
             log.error("history was not closed in time: the recorder will call this run crashed")
+        self._selection.stop()
         self._status_thread.join(5.0)
         if self._telemetry is not None:
             self._telemetry.close()
@@ -183,7 +193,9 @@ class LiveRuntime:
             self._telemetry.publish(report, result_ns)
         self._sink.tick(report)
         for firing in report.firings:
-            self._sink.firing(firing)
+            if not self._sink.firing(firing):
+                self.parts.engine.lost(firing.sequence, "history")
+        self._selection.after_tick(result_ns)
         self._shell.progress()
         next_beat_ns = grid.time_of(instant + 1) + self._phase_ns()
         self._collector.offer(next_beat_ns - self._clock.now_ns())
@@ -263,10 +275,13 @@ class LiveRuntime:
             "firings": [_listed(firing) for firing in list(figures.firings)],
             "rules": [rule.name for rule in self.parts.rules.rules],
             "not_applicable": dict(self.parts.not_applicable),
+            "learned": self.parts.learned.status(),
             "not_understood": dict(self.parts.engine.not_understood),
             "tracks_refused": self.parts.engine.tracks_refused,
             "object_lists_refused": dict(self.parts.objects.malformed),
             "suppressed": {rule: dict(reasons) for rule, reasons in self.parts.engine.suppressed.items()},
+            "ledger": self.parts.engine.ledger,
+            "selection": self._selection.status(),
             "agreement": figures.scoreboard.to_dict(),
             "model": model_facts(self._network),
             "epoch": None if epoch is None else asdict(epoch),

@@ -140,6 +140,9 @@ def _firing_manifests(plan: ClipPlan) -> list[FiringManifest]:
             sample_probability=waiting.firing.sample_probability,
             pre_s=waiting.firing.capture.pre_s,
             post_s=waiting.firing.capture.post_s,
+            score=waiting.firing.score,
+            campaign=waiting.firing.campaign,
+            tally=dict(waiting.firing.tally),
         )
         for waiting in plan.firings
     ]
