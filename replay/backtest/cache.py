@@ -76,21 +76,22 @@ class TickCache:
                 removed.append(path)
         return removed
 
-    def hashes(self, files: Iterable[Path]) -> dict[str, str]:
-        """sha256 by path as the drive names it; "absent" for a file that cannot be read."""
+    def hashes(self, files: Iterable[Path]) -> list[str]:
+        """sha256 of each file; "absent" for one that cannot be read."""
         remembered = self._remembered()
-        found: dict[str, tuple[str, str]] = {}
+        new: dict[str, str] = {}
+        found = []
         for path in files:
             try:
                 status = path.stat()
                 stamp = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"
-                found[str(path)] = (stamp, remembered.get(stamp) or sha256_of(path))
+                new[stamp] = remembered.get(stamp) or sha256_of(path)
+                found.append(new[stamp])
             except OSError:
-                found[str(path)] = ("", "absent")  # the drive itself says so, where it is played
-        new = {stamp: digest for stamp, digest in found.values() if stamp}
+                found.append("absent")  # the drive itself says so, where it is played
         if not new.items() <= remembered.items():
             self._remember({**remembered, **new})
-        return {path: digest for path, (_, digest) in found.items()}
+        return found
 
     def _remembered(self) -> dict[str, str]:
         try:

@@ -113,7 +113,7 @@ class _Parts:
         cache, path = self._place(temporary)
         if cache is not None and (found := self._cached(path)) is not None:
             cache.touch(path)
-            return DriveTicks(self._drive, found, True, self._notes)
+            return DriveTicks(self._drive, found.of(self._drive.name), True, self._notes)
         self._record(path, show_progress)
         if cache is not None:
             cache.shrink(keep=path)
@@ -134,7 +134,7 @@ class _Parts:
         facts = {
             "format": fields_fingerprint(),
             "software": f"{package_version()} {tick_sources_sha256()}",
-            "drive": cache.hashes(self._drive.files),
+            "drive": cache.hashes(self._drive.files),  # in the order of its description; where they lie is all the same
             "model": None if self._bundle is None else sha256_of(self._bundle / MANIFEST_FILE),  # names all its hashes
             "rig": None if self._rig_path is None else sha256_of(self._rig_path),
             "rate_hz": self._request.rate_hz,

@@ -9,7 +9,8 @@ Precision and recall judge the rule's events before selection: a rule that is sa
 
     hours, hours_per_day, speed_x, rules_evaluated, drives_failed
     total       firings, firings_per_hour, clips, mb_per_hour, mb_per_day, mb_per_day_before
-    rules[]     name, category, priority, firings, firings_per_hour, firings_per_hour_95 [low, high], events,
+    rules[]     (per hour and MB held to the rule's budgets; the interval is of what was counted)
+                name, category, priority, firings, firings_per_hour, firings_per_hour_95 [low, high], events,
                 events_per_hour, clips, mb_per_hour, mb_per_day, mb_per_day_before, is_held_to_budget,
                 suppressed {reason: count}, truth {hit, missed, false, precision, recall} or null,
                 drives_applicable, not_applicable (a reason, where no drive could serve the rule) or null
@@ -21,6 +22,7 @@ Precision and recall judge the rule's events before selection: a rule that is sa
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -185,14 +187,15 @@ def _summary(rule: Rule, outcomes: Sequence[DriveOutcome], hours: float, hours_p
         suppressed.update(outcome.suppressed.get(rule.name, {}))
     lacking = [outcome.not_applicable[rule.name] for outcome in outcomes if rule.name in outcome.not_applicable]
     free = _per_hour(_merged_mb(kept), hours)
-    mb_per_hour = _held_to_budget(rule, free, _per_hour(firings, hours), hours_per_day)
     rate = _per_hour(firings, hours)
+    limit = _hourly_limit(rule, kept)
+    mb_per_hour = _held_to_budget(rule, free, rate, limit, hours_per_day)
     return RuleSummary(
         rule=rule,
         firings=firings,
         events=event_count,
         clips=sum(len(clips_of(own)) for _, own in kept),
-        firings_per_hour=rate if rule.budget.firings_per_hour is None else min(rate, rule.budget.firings_per_hour),
+        firings_per_hour=min(rate, limit),
         events_per_hour=_per_hour(event_count, hours),
         firings_per_hour_95=poisson_95(firings, hours),
         mb_per_hour=mb_per_hour,
@@ -218,11 +221,23 @@ def _per_hour(amount: float, hours: float) -> float:
     return amount / hours if hours > 0 else 0.0
 
 
-def _held_to_budget(rule: Rule, mb_per_hour: float, firings_per_hour: float, hours_per_day: float) -> float:
+def _hourly_limit(rule: Rule, kept: Sequence[tuple[DriveOutcome, Sequence[Firing]]]) -> float:
+    """Firings an hour that the rule's budget allows; a quota allows them to each value that was seen."""
+    budget = rule.budget
+    if budget.firings_per_hour is None:
+        return math.inf
+    if budget.by is None:
+        return float(budget.firings_per_hour)
+    values = {firing.operands.get(budget.by) for _, own in kept for firing in own}
+    return float(budget.firings_per_hour * max(len(values), 1))
+
+
+def _held_to_budget(
+    rule: Rule, mb_per_hour: float, firings_per_hour: float, limit_per_hour: float, hours_per_day: float
+) -> float:
     """What is left of an extrapolated rate when the rule's budgets are taken for what they say."""
-    limit = rule.budget.firings_per_hour
-    if limit is not None and firings_per_hour > limit:
-        mb_per_hour *= limit / firings_per_hour
+    if firings_per_hour > limit_per_hour:
+        mb_per_hour *= limit_per_hour / firings_per_hour
     if rule.budget.bytes_per_day is not None:
         mb_per_hour = min(mb_per_hour, rule.budget.bytes_per_day / BYTES_PER_MB / hours_per_day)
     return mb_per_hour

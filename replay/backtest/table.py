@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from replay.backtest.statistics import grade_facts
 from replay.backtest.summary import BYTES_PER_MB, BacktestResult, RuleSummary
 
-#: What a terminal has columns for: those with the most firings.
-MAX_OVERLAP_RULES = 12
+#: Rules with the most firings are shown, as many as the terminal has columns for.
+OVERLAP_NAME_WIDTH, OVERLAP_COLUMN_WIDTH = 34, 5
 
 
 def print_backtest(result: BacktestResult, console: Console | None = None) -> None:
@@ -20,7 +21,7 @@ def print_backtest(result: BacktestResult, console: Console | None = None) -> No
     console = console or Console()
     console.print(_drives(result))
     console.print(_rules(result))
-    if (overlaps := _overlaps(result)) is not None:
+    if (overlaps := _overlaps(result, console.width)) is not None:
         console.print(overlaps)
     console.print(_total(result), highlight=False)
     for line in _notes(result):
@@ -28,7 +29,7 @@ def print_backtest(result: BacktestResult, console: Console | None = None) -> No
 
 
 def _drives(result: BacktestResult) -> Table:
-    table = Table(title="Drives", title_style="bold")
+    table = _table("Drives")
     table.add_column("drive", overflow="fold")
     for name in ("length", "cameras", "firings", "truth", "rules ran at"):
         table.add_column(name, justify="right")
@@ -47,11 +48,10 @@ def _drives(result: BacktestResult) -> Table:
 
 
 def _rules(result: BacktestResult) -> Table:
-    table = Table(title=f"Rules (MB a day: {result.hours_per_day:g} h of driving)", title_style="bold")
-    table.add_column("rule", overflow="fold", min_width=20)
-    for name in ("fired", "/hour", "MB/hour", "MB/day", "before", "prec.", "recall"):
+    table = _table(f"Rules, each alone; a day is {result.hours_per_day:g} h of driving; before: without selection")
+    table.add_column("rule", overflow="fold")
+    for name in ("fired", "/hour", "MB/hour", "MB/day", "before", "precision", "recall"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("suppressed", overflow="fold")
     for rule in sorted(filter(is_worth_a_row, result.rules), key=lambda rule: -rule.mb_per_day):
         table.add_row(
             rule.rule.name,
@@ -61,7 +61,6 @@ def _rules(result: BacktestResult) -> Table:
             f"{rule.mb_per_day:.0f}{'*' if rule.is_held_to_budget else ''}",
             f"{rule.mb_per_day_before:.0f}",
             *_truth(rule),
-            ", ".join(f"{count} {reason}" for reason, count in rule.suppressed.items()),
         )
     return table
 
@@ -91,12 +90,15 @@ def _total(result: BacktestResult) -> str:
     )
 
 
-def _overlaps(result: BacktestResult) -> Table | None:
+def _overlaps(result: BacktestResult, width: int) -> Table | None:
     """Row A, column B: of A's firings, the percentage whose clip touches one of B's. Columns are numbered as rows."""
-    names = [rule.rule.name for rule in sorted(result.fired, key=lambda rule: -rule.firings)][:MAX_OVERLAP_RULES]
+    by_firings = sorted(result.fired, key=lambda rule: -rule.firings)
+    names = [rule.rule.name for rule in by_firings][: max((width - OVERLAP_NAME_WIDTH) // OVERLAP_COLUMN_WIDTH, 2)]
     if len(names) < 2:
         return None
-    table = Table(title="Overlap: % of a row's firings in clips of the column", title_style="bold")
+    left_out = len(by_firings) - len(names)
+    more = f" ({left_out} rules more are in --html and --json)" if left_out else ""
+    table = _table(f"Overlap: % of the row's firings in clips of the column{more}")
     table.add_column("", overflow="fold")
     for position in range(1, len(names) + 1):
         table.add_column(str(position), justify="right", no_wrap=True)
@@ -106,11 +108,19 @@ def _overlaps(result: BacktestResult) -> Table | None:
     return table
 
 
+def _table(title: str) -> Table:
+    return Table(title=title, title_style="bold", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+
+
 def _notes(result: BacktestResult) -> Iterator[str]:
     if any(rule.is_held_to_budget for rule in result.rules):
         yield "*: held to the rule's budget, which these drives are too short to reach"
     for outcome in result.outcomes:
         yield from (f"{outcome.facts.name}: {note}" for note in outcome.notes)
+    for rule in result.rules:
+        if rule.suppressed:
+            held = ", ".join(f"{count} by {reason}" for reason, count in rule.suppressed.items())
+            yield f"{rule.rule.name}: events not kept: {held}"
     silent = [rule.rule.name for rule in result.rules if not is_worth_a_row(rule) and rule.not_applicable is None]
     if silent:
         yield f"did not fire: {', '.join(silent)}"

@@ -15,7 +15,7 @@ import hashlib
 import os
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -165,6 +165,10 @@ class TickFile:
             if kind != END:
                 raise TickFileError("has no end")
             return TickFile(path, DriveFacts.from_dict(content), end)
+
+    def of(self, name: str) -> TickFile:
+        """The same ticks for a drive that goes by another name now."""
+        return TickFile(self.path, replace(self.facts, name=name), self._end)
 
     def verify(self) -> None:
         """Read every record once, without unpacking it. Raises TickFileError at the first damaged one."""

@@ -79,6 +79,16 @@ def test_changed_drive_is_another_file(drive: Path, cache: Path) -> None:
     assert len(list(cache.glob("*.ticks"))) == 2
 
 
+def test_drive_that_moved_or_is_named_otherwise_is_the_same(
+    drive: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get(drive, cache)
+    moved = drive.rename(tmp_path / "elsewhere")
+    assert get(moved, cache)[0] is True
+    monkeypatch.chdir(tmp_path)
+    assert get(Path("elsewhere"), cache)[0] is True
+
+
 def test_another_rate_or_model_is_another_file(tmp_path: Path, tiny_drive: Path, cache: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "bundle", len(CAMERAS))
     assert get(tiny_drive, cache)[0] is False
@@ -127,6 +137,6 @@ def test_hash_is_taken_again_when_a_file_changes(tmp_path: Path) -> None:
     assert cache.hashes([file]) == first
     file.write_bytes(b"other")
     assert cache.hashes([file]) != first
-    assert cache.hashes([tmp_path / "nothing"]) == {str(tmp_path / "nothing"): "absent"}
+    assert cache.hashes([tmp_path / "nothing"]) == ["absent"]
     (tmp_path / "cache" / "hashes.json").write_text("{ damaged")
     assert cache.hashes([file]) != first

@@ -25,6 +25,8 @@ rules:
   - {name: sampled, description: d., when: vehicle.speed_mps > 1, rearm: level, cooldown_s: 0.3, sample: 0.5}
   - {name: limited, description: d., when: vehicle.speed_mps > 1, rearm: level, cooldown_s: 0.5,
      budget: {firings_per_hour: 3}}
+  - {name: quota, description: d., when: vehicle.speed_mps > 1, rearm: level, cooldown_s: 0.5,
+     budget: {firings_per_hour: 2, by: on}, operands: {on: controller.enabled}}
   - {name: crowded, description: d., when: count_tracks(visible) > 3}
   - {name: silent, description: d., when: vehicle.speed_mps > 900}
 """
@@ -114,6 +116,7 @@ def test_budgets_and_samples_are_counted_and_undone_before_selection(rules: Path
     assert limited["firings"] == 3
     assert limited["events"] == limited["firings"] + limited["suppressed"]["budget"]
     assert limited["firings_per_hour"] == 3.0  # what the drive is too short to show
+    assert rule_of(facts, "quota")["firings_per_hour"] == 4.0  # for each of the two values
     assert sampled["events"] == sampled["firings"] + sampled["suppressed"]["sample"]
 
 
