@@ -132,9 +132,10 @@ class _Timeline:
         is_missed = event in self._missed
         verdict = "missed" if is_missed else "found" if event.event in self._graded else "no rule of this name"
         lines = [f"{event.event} at {clock(self._outcome.elapsed_s(event.time_ns))}: {verdict}", event.detail]
+        kind = "event missed" if is_missed else "event" if event.event in self._graded else "event plain"
         return element(
             "i",
-            class_="event missed" if is_missed else "event",
+            class_=kind,
             style=self._span(event.time_ns, event.until_ns or event.time_ns),
             data_tip="\n".join(line for line in lines if line),
         )
@@ -176,5 +177,6 @@ def _key() -> Html:
     entries = (
         ("fire", "firing"), ("fire true", "firing, true"), ("fire false", "firing, false"), ("window", "its clip"),
         ("held", "event not kept"), ("event", "truth, found"), ("event missed", "truth, missed"),
+        ("event plain", "truth that no rule is named after"),
     )  # fmt: skip
     return element("div", *(element("span", element("i", class_=kind), text) for kind, text in entries), class_="key")

@@ -57,11 +57,12 @@ def run_backtest(request: BacktestRequest, show_progress: bool = False) -> Backt
     rules = _check(request)
     jobs = min(request.jobs or os.cpu_count() or 1, len(request.drives))
     answers: dict[Path, Answer] = {}
-    with Progress(
-        TextColumn("backtest"), BarColumn(), MofNCompleteColumn(), TextColumn("drives"), disable=not show_progress
-    ) as progress:
+    is_one = len(request.drives) == 1  # then its own progress is shown
+    columns = TextColumn("backtest"), BarColumn(), MofNCompleteColumn(), TextColumn("drives")
+    with Progress(*columns, disable=is_one or not show_progress) as progress:
         task = progress.add_task("", total=len(request.drives))
-        for drive, answer in _alone(request, rules) if jobs <= 1 else _side_by_side(request, rules, jobs):
+        alone = _alone(request, rules, is_one and show_progress)
+        for drive, answer in alone if jobs <= 1 else _side_by_side(request, rules, jobs):
             answers[drive] = answer
             progress.advance(task)
     ordered = [answers[drive] for drive in request.drives]
@@ -105,9 +106,9 @@ def _declared(drives: Sequence[Path]) -> dict[str, RecordedKind]:
     return kinds
 
 
-def _alone(request: BacktestRequest, rules: RuleSet) -> Iterator[tuple[Path, Answer]]:
+def _alone(request: BacktestRequest, rules: RuleSet, show_progress: bool) -> Iterator[tuple[Path, Answer]]:
     for drive in request.drives:
-        yield drive, backtest_drive(request, drive, rules)
+        yield drive, backtest_drive(request, drive, rules, show_progress)
 
 
 def _side_by_side(request: BacktestRequest, rules: RuleSet, jobs: int) -> Iterator[tuple[Path, Answer]]:
@@ -137,14 +138,14 @@ class _Worker:
         return _Worker.task(drive)
 
 
-def backtest_drive(request: BacktestRequest, drive: Path, rules: RuleSet) -> Answer:
+def backtest_drive(request: BacktestRequest, drive: Path, rules: RuleSet, show_progress: bool = False) -> Answer:
     """One drive; a failure is a value, so that the others still count."""
     recording = RecordingRequest(
         drive, request.model, request.rig, request.rate_hz, request.threads, request.cache, request.predictions
     )
     began_s = time.perf_counter()
     try:
-        with drive_ticks(recording, rules) as ticks:
+        with drive_ticks(recording, rules, show_progress) as ticks:
             spent_s = time.perf_counter() - began_s
             truth, notes = ticks.drive.truth, ticks.notes
             return evaluate_drive(drive, ticks.facts, truth, ticks.blocks, rules, ticks.was_cached, spent_s, notes)
