@@ -141,10 +141,10 @@ class _Session:
                 scoreboard.add(report.comparison)
             if self._clips is not None:
                 self._clips.record(packets, samples, report)
-                self._clips.tell(self._parts.engine, report.time_ns)
+                self._clips.tell(self._parts.engine)
         clips = {} if self._clips is None else self._clips.finish(self._drive.end_ns, firings)
         if self._clips is not None:
-            self._clips.tell(self._parts.engine, self._drive.end_ns)
+            self._clips.tell(self._parts.engine)
         return self._result(firings, clips, framesets, latency, scoreboard, time.perf_counter() - began_s)
 
     def _instants(self, show_progress: bool) -> Iterator[tuple[int, int]]:

@@ -10,7 +10,7 @@ one program whose shared parts run once a tick; `rules` reads rule files and run
 Everything here is pure: time is an argument, chance is seeded, no file is read after loading.
 """
 
-from triggers.engine import RuleEngine, RuleStatus
+from triggers.engine import PreparedRules, RuleEngine, RuleStatus, StaleRulesError
 from triggers.rules.applicability import OPTIONAL_TRACK_FIELDS, Capabilities
 from triggers.rules.learned import ClassifierFile, EmbeddingQuery
 from triggers.rules.loading import library_path, load_rules
@@ -24,12 +24,14 @@ __all__ = [
     "Capabilities",
     "ClassifierFile",
     "EmbeddingQuery",
+    "PreparedRules",
     "Rule",
     "RuleEngine",
     "RuleSet",
     "RuleStatus",
     "RuleTestReport",
     "RuleTestResult",
+    "StaleRulesError",
     "library_path",
     "load_rules",
     "run_rule_tests",

@@ -26,10 +26,8 @@ from triggers.rules.rule import Rule, RuleSet
 from triggers.running_rule import RunningRule, expressions_of, load
 from triggers.selection import CampaignSelection, Reservation, Reservations, RuleSelection, lineage
 from triggers.selection.campaign import campaign_from_dict
-from triggers.selection.saved_state import FORMAT, VERSION, Dormant, read_state
+from triggers.selection.saved_state import FORMAT, VERSION, WRONG, Dormant, read_state
 from triggers.states import Event, RuleMachine, RuleState
-
-_DAMAGED = (KeyError, TypeError, ValueError, AttributeError)
 
 
 class StaleRulesError(RuntimeError):
@@ -121,7 +119,7 @@ class RuleEngine:
             return None
         sequence = self._sequence
         self._sequence += 1
-        self._in_flight.add(Reservation(sequence, time_ns, rule.name, rule.campaign, size_bytes))
+        self._in_flight.add(Reservation(sequence, time_ns, rule.name, rule.version, rule.campaign, size_bytes))
         return Firing(
             rule=rule.name,
             rule_version=rule.version,
@@ -142,13 +140,17 @@ class RuleEngine:
     def settle(self, sequence: int, size_bytes: int, time_ns: int | None = None) -> bool:
         """The clip of a firing was sealed, and `size_bytes` is the firing's share of it. False: no such firing waits.
 
-        `time_ns`, the firing's own, tells firings of an earlier run with the same number apart.
+        `time_ns`, the firing's own, tells firings of an earlier run with the same number apart. Where the rule has
+        changed since, bytes are corrected, but sizes and counts of the new definition are left alone.
         """
         found = self._answered(sequence, time_ns)
         if found is None:
             return False
-        if (running := self._by_name.get(found.rule)) is not None:
-            running.selection.settle(found.time_ns, found.size_bytes, size_bytes)
+        selection, is_same_rule = self._selection_of(found)
+        if selection is not None and is_same_rule:
+            selection.settle(found.time_ns, found.size_bytes, size_bytes)
+        elif selection is not None:
+            selection.correct(found.time_ns, size_bytes - found.size_bytes)
         self._correct_campaign(found, size_bytes - found.size_bytes)
         return True
 
@@ -157,8 +159,11 @@ class RuleEngine:
         found = self._answered(sequence, time_ns)
         if found is None:
             return False
-        if (running := self._by_name.get(found.rule)) is not None:
-            running.selection.lose(found.time_ns, found.size_bytes, reason)
+        selection, is_same_rule = self._selection_of(found)
+        if selection is not None and is_same_rule:
+            selection.lose(found.time_ns, found.size_bytes, reason)
+        elif selection is not None:
+            selection.correct(found.time_ns, -found.size_bytes)
         self._correct_campaign(found, -found.size_bytes)
         return True
 
@@ -169,6 +174,13 @@ class RuleEngine:
         else:
             self.changes += 1
         return found
+
+    def _selection_of(self, found: Reservation) -> tuple[RuleSelection | None, bool]:
+        """The selection of the rule of that name, and whether the rule is still the one that fired."""
+        running = self._by_name.get(found.rule)
+        if running is None:
+            return None, False
+        return running.selection, running.rule.version == found.rule_version
 
     def _correct_campaign(self, found: Reservation, change_bytes: int) -> None:
         campaign = self._campaigns.get(lineage(found.campaign))
@@ -229,7 +241,7 @@ class RuleEngine:
         if saved is not None:
             try:
                 load(machine, selection, rule, saved)
-            except _DAMAGED:
+            except WRONG:
                 self.damaged_parts += 1
                 return RuleMachine(rule), RuleSelection(rule, self._seed)
         return machine, selection
@@ -242,7 +254,7 @@ class RuleEngine:
         if saved is not None:
             try:
                 return campaign_from_dict(terms, saved)
-            except _DAMAGED:
+            except WRONG:
                 self.damaged_parts += 1
         return CampaignSelection(terms)
 
@@ -276,7 +288,9 @@ class RuleEngine:
         state = read_state(saved, wall_ns, time_ns)
         self._sequence = max(self._sequence, state.sequence)
         self.bytes_per_s = state.bytes_per_s
-        self._in_flight.load(state.in_flight)
+        self.damaged_parts += state.damaged
+        for reservation in state.in_flight:
+            self._in_flight.add(reservation)
         for name, part in state.rules.items():
             self._dormant.keep(name, part)
         for name, part in state.campaigns.items():
