@@ -16,7 +16,7 @@ event, unless its rule is cooling.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +108,11 @@ class Dormant:
     def __init__(self) -> None:
         self.parts: dict[str, Mapping[str, Any]] = {}
         self.forgotten = 0
+
+    def drop(self, names: Iterable[str]) -> None:
+        """These run now."""
+        for name in names:
+            self.parts.pop(name, None)
 
     def keep(self, name: str, part: Mapping[str, Any]) -> None:
         """Remember a part; the one that has been here longest makes room."""
