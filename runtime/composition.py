@@ -22,6 +22,7 @@ from runtime.capture.monitor import HealthMonitor
 from runtime.capture.phase import InstantGrid
 from runtime.config.rig_config import BUNDLED_MODELS, RULE_LIBRARY
 from runtime.controller_objects import ControllerObjects
+from runtime.declared_signals import declared_types
 from runtime.formats.documents import DocumentError, Problem
 from runtime.formats.durable_files import sha256_of
 from runtime.formats.signal_names import BUTTONS, CANONICAL_SIGNALS, DEFAULT_TIMEOUT_S, RecordedKind
@@ -31,7 +32,7 @@ from runtime.inference.learned import NOVELTY, LearnedStage, LearnedTriggers
 from runtime.inference.network import Network
 from runtime.inference.tracking import Tracker
 from runtime.messages import NANOSECONDS_PER_SECOND, Frameset
-from runtime.pipeline import Pipeline, Stages
+from runtime.pipeline import Pipeline, RuleEvaluation, Stages
 from runtime.recording.provenance import CameraProvenance, ModelProvenance, Provenance
 from runtime.rig import Rig, load_rig
 from runtime.shadow.comparison import Comparator
@@ -40,16 +41,8 @@ from runtime.tick_health import TickHealth
 from runtime.version import package_version
 from triggers import Capabilities, RuleEngine, RuleSet, library_path, load_rules
 from triggers.engine import PreparedRules
-from triggers.language.types import Type
 
 Opened = TypeVar("Opened")
-
-_TYPE_OF_KIND: Mapping[RecordedKind, Type] = {
-    "boolean": Type.BOOLEAN,
-    "number": Type.NUMBER,
-    "text": Type.TEXT,
-    "any": Type.ANY,
-}
 
 
 class CompositionError(ValueError):
@@ -133,8 +126,8 @@ def open_rules(places: Sequence[str | Path], declared: Mapping[str, RecordedKind
 
     `declared` are signals beyond the canonical ones: those of a configuration, or those that a drive holds.
     """
-    types = {name: _TYPE_OF_KIND[kind] for name, kind in (declared or {}).items()}
-    return load_rules([library_path() if str(place) == RULE_LIBRARY else Path(place) for place in places], types)
+    found = [library_path() if str(place) == RULE_LIBRARY else Path(place) for place in places]
+    return load_rules(found, declared_types(declared or {}))
 
 
 def open_signals(timeouts_s: Mapping[str, float], default_timeout_s: float = DEFAULT_TIMEOUT_S) -> SignalTable:
@@ -158,10 +151,12 @@ def compose_tick(
     reference_camera: str | None,
     sources: SourceFacts | None = None,
     measures_images: bool = False,
+    wrap_rules: Callable[[RuleEngine], RuleEvaluation] | None = None,
 ) -> TickParts:
     """The tick for these cameras. Without a network nothing is decoded and no framesets are made.
 
     `sources` says what is known of the signal sources. Images are measured when a rule asks for that, or always.
+    `wrap_rules` puts something between the tick and its rules, such as a recorder of what the rules read.
 
     Raises:
         DocumentError: a query or classifier of the rules does not do for this network.
@@ -176,10 +171,11 @@ def compose_tick(
     color = "rgb" if network is None else network.image_spec.color
     views = CameraViews(health, color, measures_images or reads_images(rules))
     objects, tick_health = ControllerObjects(), TickHealth()
+    evaluation = engine if wrap_rules is None else wrap_rules(engine)
     space = network.embedding if network is not None and assembler else None
     learned = LearnedStage(space, LearnedTriggers.open(rules, space))
     stages = Stages(
-        signals, engine, Comparator(), health, assembler, network if assembler else None, tracker,
+        signals, evaluation, Comparator(), health, assembler, network if assembler else None, tracker,
         views=views, objects=objects, tick_health=tick_health, learned=learned, image_sizes=image_sizes,
     )  # fmt: skip
     looking = network if assembler else None
