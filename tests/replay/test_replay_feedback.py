@@ -28,7 +28,7 @@ def test_a_replays_clips_count_against_the_budget(
     session = _Session(ReplayRequest(tiny_drive, None, (str(rules),), out_dir=tmp_path / "clips"))
     try:
         result = session.run(show_progress=False)
-        engine = session._parts.engine
+        engine = session._player.parts.engine
     finally:
         session.close()
     assert engine.firings_in_flight == 0
