@@ -21,7 +21,8 @@ from typing import Any, cast
 import numpy as np
 
 from runtime.messages import CameraView, ControllerObject, SignalReader, SignalValue, Track
-from triggers.evaluation.builder import Builder
+from triggers.evaluation.builder import NODE, Builder
+from triggers.evaluation.item_batches import batch_step, batches_of
 from triggers.evaluation.item_table import TRUE, ItemTable
 from triggers.evaluation.item_temporal import ITEM_OPERATORS
 from triggers.evaluation.parts import Part, PartKey, Storage, Turn
@@ -91,14 +92,25 @@ class Program:
                 self._columns_of[node.key] = tuple(columns)
                 group = self._groups.setdefault(population, _Group(storage.tables[population]))
                 group.without.append((builder.slot(node), WITHOUT_ITEMS[quantifier.kind]))
-        for part in self._parts.values():
-            if isinstance(part.turn, Population) and part.step is not None:
-                self._groups[part.turn].steps.append(part.step)
+        steps = self._batched_steps(nodes)
+        for key, part in self._parts.items():
+            step = steps.get(key, part.step)
+            if isinstance(part.turn, Population) and step is not None:
+                self._groups[part.turn].steps.append(step)
         self._remembers_items = {
             node.population
             for node in nodes.values()
             if isinstance(node, Operation) and node.population is not None and _remembers(node)
         }
+
+    def _batched_steps(self, nodes: Mapping[bytes, Expression]) -> dict[PartKey, Step | None]:
+        """For comparisons that are computed together: the step of the first of them does all, the others have none."""
+        steps: dict[PartKey, Step | None] = {}
+        in_order = (nodes[key] for kind, key in self._parts if kind == NODE)
+        for batch in batches_of(in_order).values():
+            steps |= {(NODE, node.key): None for node in batch}
+            steps[NODE, batch[0].key] = batch_step(self._slots, batch, self._slot_of)
+        return steps
 
     # -- values
 
