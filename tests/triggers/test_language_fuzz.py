@@ -70,7 +70,8 @@ def conditions(own: list[str], truths: list[str]) -> st.SearchStrategy[str]:
         lambda inner: st.one_of(
             st.tuples(inner, st.sampled_from(["and", "or", "=="]), inner).map(INFIX),
             st.tuples(inner, inner, inner).map(IF_ELSE),
-            st.tuples(st.sampled_from(["not", "is_true", "known", "rising", "changed"]), inner).map(ONE),
+            st.tuples(st.sampled_from(["is_true", "known", "rising", "changed"]), inner).map(ONE),
+            inner.map("(not {})".format),
             st.tuples(st.sampled_from(["any_within", "all_within", "lag"]), inner, SECONDS).map(TWO),
             inner.map("(since_s({}) > 1)".format),
         ),

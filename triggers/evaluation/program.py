@@ -59,21 +59,25 @@ class Program:
     ) -> None:
         #: Values that could not be understood as what a rule expects, by signal.
         self.not_understood: Counter[str] = Counter()
+        self._parent: Program | None = None  # which this one is to take over from
         self._build(expressions, Storage(seed, image_sizes), {})
 
     def evolve(self, expressions: Sequence[Expression]) -> Program:
         """The program of other expressions; parts that this one has too keep their state. See the module's text.
 
-        One that was evolved earlier and never ran cannot run any more.
+        It can take over from this one only: not when another that evolved from it did so first, or was built later.
         """
         other = object.__new__(Program)
         other.not_understood = self.not_understood
         other._build(expressions, self._storage, self._parts)
+        other._parent = self
         self._storage.prepared = other
         return other
 
     def _build(self, expressions: Iterable[Expression], storage: Storage, old: Mapping[PartKey, Part]) -> None:
-        builder = Builder(storage, self.not_understood, old)
+        waiting = storage.prepared  # may take over while this one is built, so that its slots are not free either
+        others = waiting._parts.values() if isinstance(waiting, Program) else ()
+        builder = Builder(storage, self.not_understood, old, {part.out for part in others})
         nodes = {node.key: node for expression in expressions for node in walk(expression)}
         builder.add(expressions)
         self._storage = storage
@@ -212,9 +216,9 @@ class Program:
     def _take_over(self) -> None:
         """Become the program that runs; see `evolve`."""
         before = self._storage.running
-        if before is not None and self._storage.prepared is not self:
-            raise RuntimeError("this program was replaced by one that evolved from it, and cannot run any more")
-        self._storage.running, self._storage.prepared = self, None
+        if before is not None and (before is not self._parent or self._storage.prepared is not self):
+            raise RuntimeError("another program took over already, or was built to: this one cannot run any more")
+        self._storage.running, self._storage.prepared, self._parent = self, None, None
         followed = before._groups if isinstance(before, Program) else {}
         for population, group in self._groups.items():
             if population not in followed:
