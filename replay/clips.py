@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.messages import NANOSECONDS_PER_SECOND, Firing, Packet, SignalSample, TickReport
+from runtime.recording.answers import SEALED, read_answer
 from runtime.recording.clip_sink import FolderClipSink, SealedClip
 from runtime.recording.history_writer import HistoryWriter
+from runtime.recording.layout import HistoryLayout
 from runtime.recording.provenance import Provenance
 from runtime.recording.recorder import Recorder
 from runtime.recording.sessions import SessionRecord
+from triggers import RuleEngine
 
 HISTORY_S = 60.0
 HISTORY_BYTES = 1_000_000_000
@@ -34,11 +37,15 @@ class ReplayClips:
         self._recorder = Recorder(self._history, FolderClipSink(out_dir))
         self._sealed: list[SealedClip] = []
         self._next_step_ns = 0
+        self._layout = HistoryLayout(self._history)
+        self._first_ns: int | None = None
+        self._packet_bytes = 0
 
     def record(self, packets: Sequence[Packet], samples: Sequence[SignalSample], report: TickReport) -> None:
         """Everything of one tick, in the order in which it happened."""
         for packet in packets:
             self._writer.packet(packet)
+            self._packet_bytes += len(packet.data)
         self._writer.signals(samples)
         self._writer.tick(report)
         for firing in report.firings:
@@ -46,6 +53,19 @@ class ReplayClips:
         if report.time_ns >= self._next_step_ns:
             self._sealed += self._recorder.step(report.time_ns)
             self._next_step_ns = report.time_ns + NANOSECONDS_PER_SECOND
+
+    def tell(self, engine: RuleEngine, time_ns: int) -> None:
+        """Tell the rules what became of their firings, and what recording takes a second."""
+        self._first_ns = time_ns if self._first_ns is None else self._first_ns
+        if time_ns - self._first_ns >= NANOSECONDS_PER_SECOND:
+            engine.bytes_per_s = self._packet_bytes * NANOSECONDS_PER_SECOND / (time_ns - self._first_ns)
+        for path in self._layout.list_answers():
+            answer = read_answer(path)
+            if answer.outcome == SEALED:
+                engine.settle(answer.sequence, answer.size_bytes, answer.time_ns)
+            else:
+                engine.lost(answer.sequence, answer.outcome, answer.time_ns)
+            path.unlink()
 
     def finish(self, now_ns: int, firings: Sequence[Firing]) -> dict[int, Path]:
         """Seal what is in flight; the clip of each firing, by its sequence."""

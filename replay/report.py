@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,10 +113,18 @@ def _summary(result: ReplayResult) -> Table:
         table.add_row(name, f"mean {agreement['mean_absolute']:.3g}, largest {agreement['largest_absolute']:.3g}")
     suppressed = sum(sum(reasons.values()) for reasons in result.suppressed.values())
     if suppressed:
-        table.add_row("suppressed", f"{suppressed} firings by cooldown, budget or sampling")
+        table.add_row("suppressed", f"{suppressed} events: {_reasons(result.suppressed)}")
     if result.clips:
         table.add_row("clips", f"{len(set(result.clips.values()))} in {next(iter(result.clips.values())).parent}")
     return table
+
+
+def _reasons(suppressed: Mapping[str, Mapping[str, int]]) -> str:
+    """`3 cooldown, 2 budget`, most frequent first."""
+    counts: Counter[str] = Counter()
+    for reasons in suppressed.values():
+        counts.update(reasons)
+    return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
 
 
 def _firings(result: ReplayResult) -> Table:

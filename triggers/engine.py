@@ -2,21 +2,38 @@
 
 The conditions of all rules are one `Program`; each rule then moves through its states (`states`), and of the events
 that come out some are kept (`selection`). Time is an argument and chance a seeded hash: the same rules, seed, signals
-and tracks give the same firings, live and replayed. Events that are not kept are counted by rule and reason
-(`cooldown`, `sample`, `budget`), so that the fleet's statistics can be corrected for them.
+and tracks give the same firings, live and replayed. Every event is counted under what became of it (`ledger`), so
+that the fleet's statistics stay unbiased whatever was kept.
+
+Other rules while it runs: `prepare` (any thread) builds what they need beside the running program, `swap` (between two
+ticks) puts it in place. Rules that did not change (same name and version) keep state, windows and selection; one that
+changed keeps what it spent. What no longer runs stays remembered, in case its campaign comes back.
+
+Across restarts: `save` gives what must not be forgotten, `restore` takes it over. All other methods belong to the
+thread that ticks; `ledger`, `suppressed` and `status` may be read from another one, a tick early or late.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from runtime.messages import CameraView, ControllerObject, Firing, SignalReader, SignalValue, Track
+from runtime.messages import CameraView, ControllerObject, Firing, SignalReader, Track
 from triggers.evaluation.program import Program
-from triggers.language.expressions import QUANTIFIERS, Expression, Operation, SignalRead, walk
+from triggers.language.expressions import Expression
 from triggers.rules.rule import Rule, RuleSet
-from triggers.selection import COOLDOWN, RuleSelection
+from triggers.running_rule import RunningRule, expressions_of, load
+from triggers.selection import CampaignSelection, Reservation, Reservations, RuleSelection, lineage
+from triggers.selection.campaign import campaign_from_dict
+from triggers.selection.saved_state import FORMAT, VERSION, Dormant, read_state
 from triggers.states import Event, RuleMachine, RuleState
+
+_DAMAGED = (KeyError, TypeError, ValueError, AttributeError)
+
+
+class StaleRulesError(RuntimeError):
+    """Other rules were prepared or swapped in after these; prepare them again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +47,257 @@ class RuleStatus:
     suppressed: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedRules:
+    """Rules ready to run in place of those that run now."""
+
+    rules: RuleSet
+    program: Program
+    running: tuple[RunningRule, ...]
+    campaigns: Mapping[str, CampaignSelection]  # by lineage
+
+
 class RuleEngine:
     """The rules of one runtime. `image_sizes` (width, height by camera) makes the track field `border_px` known."""
 
     def __init__(self, rules: RuleSet, seed: int, image_sizes: Mapping[str, tuple[int, int]] | None = None) -> None:
-        self.rules = rules
-        self._program = Program(_expressions(rules), seed, {} if image_sizes is None else image_sizes)
-        self._running = [_RunningRule(rule, self._program, seed) for rule in rules.rules]
-        self._by_name = {running.rule.name: running for running in self._running}
+        self._seed = seed
+        self._running: tuple[RunningRule, ...] = ()
+        self._by_name: dict[str, RunningRule] = {}
+        self._campaigns: Mapping[str, CampaignSelection] = {}
+        self._dormant, self._dormant_campaigns = Dormant(), Dormant()
+        self._in_flight = Reservations()
+        self._newest: PreparedRules | None = None  # prepared, and not yet swapped in
         self._sequence = 0
         self._time_ns = 0
+        self._wall_ns = 0
+        #: What the recording takes, all cameras together: for the size of clips to come. 0: not known.
+        self.bytes_per_s = 0.0
+        #: Grows whenever `save` would give something else.
+        self.changes = 0
+        #: Settled or lost firings that were not known: of a run whose last seconds were not saved, or told twice.
+        self.unknown_answers = 0
+        #: Rules and campaigns whose saved state could not be read: they began anew.
+        self.damaged_parts = 0
+        self._program = Program(_expressions(rules), seed, {} if image_sizes is None else image_sizes)
+        self._install(self._prepared(rules, self._program))
+
+    # The tick
+
+    def evaluate(
+        self,
+        tracks: Sequence[Track] | None,
+        signals: SignalReader,
+        time_ns: int,
+        wall_ns: int,
+        objects: Sequence[ControllerObject] | None = None,
+        cameras: Sequence[CameraView] | None = None,
+    ) -> list[Firing]:
+        """The rules that go off on this tick, by priority and name. Items are None when nothing looked for them."""
+        self._program.run(tracks, signals, time_ns, objects, cameras)
+        self._time_ns, self._wall_ns = time_ns, wall_ns
+        slots = self._program.slots
+        firings = []
+        for running in self._running:
+            condition = slots[running.slot]
+            if condition is not True and running.machine.is_resting:
+                continue
+            event = running.machine.step(condition, time_ns)
+            if event is not Event.NONE:
+                self.changes += 1
+                firing = self._firing(running, event, time_ns, wall_ns)
+                firings += [firing] if firing is not None else []
+        return firings
+
+    def _firing(self, running: RunningRule, event: Event, time_ns: int, wall_ns: int) -> Firing | None:
+        """What an event leads to."""
+        rule, selection, program = running.rule, running.selection, self._program
+        if event is Event.LOST:
+            selection.miss()
+            return None
+        score, size_bytes = running.score(program), selection.estimate(self.bytes_per_s)
+        quota_value = running.quota_value(program)
+        if not selection.keep(time_ns, size_bytes, score, quota_value, running.campaign, wall_ns):
+            return None
+        sequence = self._sequence
+        self._sequence += 1
+        self._in_flight.add(Reservation(sequence, time_ns, rule.name, rule.campaign, size_bytes))
+        return Firing(
+            rule=rule.name,
+            rule_version=rule.version,
+            sequence=sequence,
+            time_ns=time_ns,
+            wall_ns=wall_ns,
+            operands=running.operands(program),
+            priority=rule.priority,
+            capture=rule.capture,
+            sample_probability=rule.sample,
+            score=score,
+            campaign=rule.campaign,
+            tally=selection.tally.to_dict(),
+        )
+
+    # What became of firings
+
+    def settle(self, sequence: int, size_bytes: int, time_ns: int | None = None) -> bool:
+        """The clip of a firing was sealed, and `size_bytes` is the firing's share of it. False: no such firing waits.
+
+        `time_ns`, the firing's own, tells firings of an earlier run with the same number apart.
+        """
+        found = self._answered(sequence, time_ns)
+        if found is None:
+            return False
+        if (running := self._by_name.get(found.rule)) is not None:
+            running.selection.settle(found.time_ns, found.size_bytes, size_bytes)
+        self._correct_campaign(found, size_bytes - found.size_bytes)
+        return True
+
+    def lost(self, sequence: int, reason: str, time_ns: int | None = None) -> bool:
+        """A firing got no clip, for `reason` ("disk" or "history"). False: no such firing waits."""
+        found = self._answered(sequence, time_ns)
+        if found is None:
+            return False
+        if (running := self._by_name.get(found.rule)) is not None:
+            running.selection.lose(found.time_ns, found.size_bytes, reason)
+        self._correct_campaign(found, -found.size_bytes)
+        return True
+
+    def _answered(self, sequence: int, time_ns: int | None) -> Reservation | None:
+        found = self._in_flight.take(sequence, time_ns)
+        if found is None:
+            self.unknown_answers += 1
+        else:
+            self.changes += 1
+        return found
+
+    def _correct_campaign(self, found: Reservation, change_bytes: int) -> None:
+        campaign = self._campaigns.get(lineage(found.campaign))
+        if campaign is not None:
+            campaign.daily.correct(found.time_ns, change_bytes)
+
+    # Other rules
+
+    def prepare(self, rules: RuleSet) -> PreparedRules:
+        """Build what these rules need beside what runs; changes nothing. On any thread, one call at a time."""
+        prepared = self._prepared(rules, self._program.evolve(_expressions(rules)))
+        self._newest = prepared
+        return prepared
+
+    def swap(self, prepared: PreparedRules) -> None:
+        """Let these rules run from the next tick on. StaleRulesError unless they are the newest ones prepared."""
+        if prepared is not self._newest:
+            raise StaleRulesError("others were prepared or swapped in since (fix: prepare these rules again)")
+        self._newest = None
+        kept = {running.rule.name for running in prepared.running}
+        for name, running in self._by_name.items():
+            if name not in kept:
+                self._dormant.keep(name, running.saved())
+        for name, campaign in self._campaigns.items():
+            if name not in prepared.campaigns:
+                self._dormant_campaigns.keep(name, campaign.to_dict())
+        self._program = prepared.program
+        self._install(prepared)
+
+    def _install(self, prepared: PreparedRules) -> None:
+        self.rules = prepared.rules
+        self._running, self._campaigns = prepared.running, prepared.campaigns
+        self._by_name = {running.rule.name: running for running in prepared.running}
+        for name in self._by_name:
+            self._dormant.parts.pop(name, None)
+        for name in self._campaigns:
+            self._dormant_campaigns.parts.pop(name, None)
+        self.changes += 1
+
+    def _prepared(self, rules: RuleSet, program: Program) -> PreparedRules:
+        campaigns = {lineage(name): self._campaign(rules, name) for name in rules.terms}
+        ordered = sorted(rules.rules, key=lambda rule: (rule.priority.rank, rule.name))
+        running = []
+        for rule in ordered:
+            machine, selection = self._memory_of(rule)
+            campaign = campaigns.get(lineage(rule.campaign)) if rule.campaign else None
+            running.append(RunningRule(rule, program, machine, selection, campaign))
+        return PreparedRules(rules, program, tuple(running), campaigns)
+
+    def _memory_of(self, rule: Rule) -> tuple[RuleMachine, RuleSelection]:
+        """State and selection: those of the same rule as it runs now, or as it ran last, else new ones."""
+        former = self._by_name.get(rule.name)
+        if former is not None and former.rule.version == rule.version:
+            return former.machine, former.selection
+        machine = RuleMachine(rule)
+        selection = RuleSelection(rule, self._seed, former.selection if former is not None else None)
+        saved = self._dormant.parts.get(rule.name) if former is None else None
+        if saved is not None:
+            try:
+                load(machine, selection, rule, saved)
+            except _DAMAGED:
+                self.damaged_parts += 1
+                return RuleMachine(rule), RuleSelection(rule, self._seed)
+        return machine, selection
+
+    def _campaign(self, rules: RuleSet, name: str) -> CampaignSelection:
+        terms, key = rules.terms[name], lineage(name)
+        if key in self._campaigns:
+            return self._campaigns[key].heir(terms)
+        saved = self._dormant_campaigns.parts.get(key)
+        if saved is not None:
+            try:
+                return campaign_from_dict(terms, saved)
+            except _DAMAGED:
+                self.damaged_parts += 1
+        return CampaignSelection(terms)
+
+    # Across restarts
+
+    def save(self) -> dict[str, Any]:
+        """Budgets, tallies, cooldowns and firings in flight, JSON-ready (see `selection.saved_state`).
+
+        Parts that did not change since the last call are the same objects: they may be written by another thread.
+        """
+        rules = {name: running.saved() for name, running in self._by_name.items() if running.selection.has_history}
+        campaigns = {name: campaign.to_dict() for name, campaign in self._campaigns.items()}
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "time_ns": self._time_ns,
+            "wall_ns": self._wall_ns,
+            "sequence": self._sequence,
+            "bytes_per_s": self.bytes_per_s,
+            "rules": {**self._dormant.parts, **rules},
+            "campaigns": {**self._dormant_campaigns.parts, **campaigns},
+            "in_flight": self._in_flight.to_list(),
+        }
+
+    def restore(self, saved: Mapping[str, Any], wall_ns: int, time_ns: int) -> None:
+        """Take over what an earlier run saved, before the first tick. `time_ns` and `wall_ns` are now.
+
+        Rules and campaigns that do not run (yet) are remembered for a later `swap`. Parts that are damaged are left
+        out and counted. Raises SavedStateError when the whole is.
+        """
+        state = read_state(saved, wall_ns, time_ns)
+        self._sequence = max(self._sequence, state.sequence)
+        self.bytes_per_s = state.bytes_per_s
+        self._in_flight.load(state.in_flight)
+        for name, part in state.rules.items():
+            self._dormant.keep(name, part)
+        for name, part in state.campaigns.items():
+            self._dormant_campaigns.keep(name, part)
+        self._by_name, self._campaigns = {}, {}
+        self._install(self._prepared(self.rules, self._program))
+
+    # To look at
+
+    @property
+    def ledger(self) -> Mapping[str, Mapping[str, int]]:
+        """Events by rule and what became of them (see `selection.tally`); rules without any are left out."""
+        tallies = {name: dict(part["tally"]) for name, part in self._dormant.parts.copy().items()}
+        tallies.update((name, running.selection.tally.to_dict()) for name, running in self._by_name.items())
+        return {name: counts for name, counts in tallies.items() if counts}
 
     @property
     def suppressed(self) -> Mapping[str, Mapping[str, int]]:
-        """Events that were not kept, by rule and reason."""
-        counts = {running.rule.name: running.selection.suppressed for running in self._running}
-        return {rule: dict(reasons) for rule, reasons in counts.items() if reasons}
+        """The part of the ledger that is not kept."""
+        counts = {name: running.selection.tally.suppressed() for name, running in self._by_name.items()}
+        return {name: reasons for name, reasons in counts.items() if reasons}
 
     @property
     def not_understood(self) -> Mapping[str, int]:
@@ -62,82 +314,22 @@ class RuleEngine:
         """Entries that all windows hold now; bounded by their number, however long they are."""
         return self._program.retained_entries
 
+    @property
+    def firings_in_flight(self) -> int:
+        """Firings whose clips are neither sealed nor lost yet."""
+        return len(self._in_flight)
+
     def status(self) -> Mapping[str, RuleStatus]:
         """Every rule's state after the last tick."""
-        return {name: running.status(self._program, self._time_ns) for name, running in self._by_name.items()}
+        return {name: self._status(running) for name, running in self._by_name.items()}
 
-    def account(self, rule: str, time_ns: int, size_bytes: int) -> None:
-        """A clip of `rule` was sealed with that size: it counts against the rule's `bytes_per_day`."""
-        self._by_name[rule].selection.account(time_ns, size_bytes)
-
-    def evaluate(
-        self,
-        tracks: Sequence[Track] | None,
-        signals: SignalReader,
-        time_ns: int,
-        wall_ns: int,
-        objects: Sequence[ControllerObject] | None = None,
-        cameras: Sequence[CameraView] | None = None,
-    ) -> list[Firing]:
-        """The rules that go off on this tick. Items are None when nothing looked for them on it."""
-        self._program.run(tracks, signals, time_ns, objects, cameras)
-        self._time_ns = time_ns
-        slots = self._program.slots
-        firings = []
-        for running in self._running:
-            condition = slots[running.slot]
-            if condition is not True and running.machine.is_resting:
-                continue
-            if running.goes_off(condition, time_ns):
-                firings.append(self._fire(running, time_ns, wall_ns))
-        return firings
-
-    def _fire(self, running: _RunningRule, time_ns: int, wall_ns: int) -> Firing:
-        rule, sequence = running.rule, self._sequence
-        self._sequence += 1
-        operands = running.operands(self._program)
-        return Firing(
-            rule.name, rule.version, sequence, time_ns, wall_ns, operands, rule.priority, rule.capture, rule.sample
-        )
-
-
-class _RunningRule:
-    """One rule with everything that it keeps between ticks."""
-
-    __slots__ = ("_named", "_quantifiers", "machine", "rule", "selection", "slot")
-
-    def __init__(self, rule: Rule, program: Program, seed: int) -> None:
-        self.rule = rule
-        self.slot = program.slot(rule.when)
-        self.machine = RuleMachine(rule)
-        self.selection = RuleSelection(rule, seed)
-        nodes = list(walk(rule.when))
-        reads = {node.name: node for node in nodes if isinstance(node, SignalRead)}
-        self._named = {name: program.slot(node) for name, node in {**reads, **rule.operands}.items()}
-        self._quantifiers = [node for node in nodes if isinstance(node, Operation) and node.name in QUANTIFIERS]
-
-    def goes_off(self, condition: bool | float | str | None, time_ns: int) -> bool:
-        """True when this tick completes an event that is kept."""
-        event = self.machine.step(condition, time_ns)
-        if event is Event.LOST:
-            self.selection.suppressed[COOLDOWN] += 1
-        return event is Event.COMPLETE and self.selection.keep(time_ns)
-
-    def operands(self, program: Program) -> dict[str, SignalValue | None]:
-        """The signals of the condition, the rule's own operands, and the items that the condition is true for."""
-        values: dict[str, SignalValue | None] = {name: program.value(slot) for name, slot in self._named.items()}
-        for quantifier in self._quantifiers:
-            for name, value in program.witness_values(quantifier).items():
-                values.setdefault(name, value)
-        return values
-
-    def status(self, program: Program, time_ns: int) -> RuleStatus:
-        """See `RuleEngine.status`."""
-        selection = self.selection
-        is_unknown = program.value(self.slot) is None
-        state = self.machine.state(time_ns)
-        return RuleStatus(state, is_unknown, selection.kept, selection.last_kept_ns, dict(selection.suppressed))
+    def _status(self, running: RunningRule) -> RuleStatus:
+        selection = running.selection
+        is_unknown = self._program.value(running.slot) is None
+        state = running.machine.state(self._time_ns)
+        tally = selection.tally
+        return RuleStatus(state, is_unknown, tally.fired, selection.last_fired_ns, tally.suppressed())
 
 
 def _expressions(rules: RuleSet) -> list[Expression]:
-    return [expression for rule in rules.rules for expression in (rule.when, *rule.operands.values())]
+    return [expression for rule in rules.rules for expression in expressions_of(rule)]

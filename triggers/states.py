@@ -35,14 +35,14 @@ class Event(Enum):
 class RuleMachine:
     """One rule's state. Call `step` once a tick, with times that never go back."""
 
-    __slots__ = ("_cooldown_ns", "_cools_until_ns", "_hold_ns", "_is_level", "_true_since_ns", "_waits", "_was_told")
+    __slots__ = ("_cooldown_ns", "_hold_ns", "_is_level", "_true_since_ns", "_waits", "_was_told", "cools_until_ns")
 
     def __init__(self, rule: Rule) -> None:
         self._hold_ns = round(rule.hold_s * NANOSECONDS_PER_SECOND)
         self._cooldown_ns = round(rule.cooldown_s * NANOSECONDS_PER_SECOND)
         self._is_level = rule.rearm == "level"
         self._true_since_ns: int | None = None
-        self._cools_until_ns: int | None = None
+        self.cools_until_ns: int | None = None  # survives a restart
         self._was_told = False  # this stretch was an event already
         self._waits = False  # level: this stretch is complete and waits for the rule to have cooled
 
@@ -68,14 +68,14 @@ class RuleMachine:
             self._was_told = not self._is_level
             self._waits = self._is_level
             return Event.NONE if self._is_level else Event.LOST
-        self._cools_until_ns = time_ns + self._cooldown_ns
+        self.cools_until_ns = time_ns + self._cooldown_ns
         self._was_told = not self._is_level
         self._waits = False
         return Event.COMPLETE
 
     def is_cooling(self, time_ns: int) -> bool:
         """Whether the last event was too short a time ago."""
-        return self._cools_until_ns is not None and time_ns < self._cools_until_ns
+        return self.cools_until_ns is not None and time_ns < self.cools_until_ns
 
     def state(self, time_ns: int) -> RuleState:
         """The state after the tick at `time_ns`."""

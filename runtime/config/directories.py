@@ -25,6 +25,7 @@ class Directories:
     state: Path  # on disk
     spool: Path  # on disk; written by recorder and uploader
     keys: Path  # on disk, 0700; the uploader's only
+    campaigns: Path  # on disk; written by the uploader, read by the runtime
 
 
 def resolve_directories(config: RigConfig, environment: Mapping[str, str], user_id: int) -> Directories:
@@ -37,6 +38,7 @@ def resolve_directories(config: RigConfig, environment: Mapping[str, str], user_
         state=state,
         spool=config.spool.directory or state / "spool",
         keys=config.uplink.keys or state / "keys",
+        campaigns=state / "campaigns",
     )
 
 

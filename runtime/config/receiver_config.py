@@ -23,9 +23,17 @@ class ReceiverConfig(Section):
     keys: DirectoryOrAuto = Field(
         default=None, description="the receiver's key pair and the enrolled vehicles; auto: beside"
     )
+    campaigns: ResolvedPath | None = Field(
+        default=None, description="the repository that `shadowrig campaign push --to` fills; null: no campaigns"
+    )
     quota_per_vehicle: ByteCount = 100_000_000_000
     max_clip_bytes: ByteCount = 2_000_000_000
     disk_reserve: ByteCount = Field(default=64_000_000, description="always left free on the disk")
+
+    @property
+    def reports_directory(self) -> Path:
+        """What vehicles said of their campaigns last, one file each."""
+        return self.directory / "campaign-reports"
 
     @property
     def keys_directory(self) -> Path:

@@ -136,6 +136,17 @@ class UplinkConfig(Section):
     retry_max_s: Seconds = 60.0
 
 
+class CampaignsConfig(Section):
+    """Signed sets of rules and models from the fleet. Without a root to trust, none are taken."""
+
+    root: ExistingFile | None = Field(
+        default=None, description="the fleet's first root metadata (1.root.json), brought by hand or at provisioning"
+    )
+    check_interval_s: Seconds = Field(default=600.0, ge=1, le=86_400)
+    max_bytes: ByteCount = Field(default=600_000_000, ge=1_000_000, description="one update may take so much")
+    max_duration_s: Seconds = Field(default=3600.0, le=86_400, description="and so long")
+
+
 class RealtimeConfig(Section):
     """Wishes to the operating system: applied where it allows them, reported where it does not."""
 
@@ -176,6 +187,7 @@ class RigConfig(Section):
     recorder: RecorderConfig = RecorderConfig()
     spool: SpoolConfig = SpoolConfig()
     uplink: UplinkConfig = UplinkConfig()
+    campaigns: CampaignsConfig = CampaignsConfig()
     state_directory: DirectoryOrAuto = None
     realtime: RealtimeConfig = RealtimeConfig()
     health: HealthConfig = HealthConfig()

@@ -111,12 +111,18 @@ def firing_to_dict(firing: Firing) -> dict[str, Any]:
             "topics": list(firing.capture.topics),
         },
         "sample_probability": firing.sample_probability,
+        "score": finite(firing.score),
+        "campaign": firing.campaign,
+        "tally": dict(firing.tally),
     }
 
 
 def firing_from_dict(fields: Mapping[str, Any]) -> Firing:
-    """The inverse of `firing_to_dict`; KeyError, TypeError or ValueError when fields are missing or of a wrong kind."""
-    capture = fields["capture"]
+    """The inverse of `firing_to_dict`; KeyError, TypeError or ValueError when fields are missing or of a wrong kind.
+
+    Recordings of earlier versions have no score, campaign and tally: then none is known.
+    """
+    capture, score = fields["capture"], fields.get("score")
     return Firing(
         rule=str(fields["rule"]),
         rule_version=str(fields["rule_version"]),
@@ -132,6 +138,9 @@ def firing_from_dict(fields: Mapping[str, Any]) -> Firing:
             topics=tuple(capture["topics"]),
         ),
         sample_probability=float(fields["sample_probability"]),
+        score=None if score is None else float(score),
+        campaign=str(fields.get("campaign", "")),
+        tally={str(outcome): int(count) for outcome, count in fields.get("tally", {}).items()},
     )
 
 

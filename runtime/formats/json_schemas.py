@@ -83,6 +83,9 @@ JSON_SCHEMAS: Mapping[str, Mapping[str, Any]] = {
                 },
             },
             "sample_probability": {"type": "number"},
+            "score": {"type": ["number", "null"]},
+            "campaign": {"type": "string"},
+            "tally": {"type": "object", "additionalProperties": _INTEGER},
         }
     },
     "shadowrig.Tick": {

@@ -9,6 +9,7 @@ from typing import Any
 
 import zmq
 
+from runtime.campaigns.serving import CampaignFiles
 from runtime.clock import SystemClock
 from runtime.config.receiver_config import ReceiverConfig
 from runtime.processes.shell import ProcessShell, StartError
@@ -48,9 +49,11 @@ def run_receiver_process(config: ReceiverConfig, stop: threading.Event) -> int:
     try:
         own = ensure_keys(config.keys_directory, "receiver")
         enrolled = EnrolledVehicles(config.keys_directory)
+        campaigns = None if config.campaigns is None else CampaignFiles(config.campaigns, config.reports_directory)
         receiver = Receiver(
-            settings, own, enrolled, clock, publish, problems_of, lambda address: shell.ready(f"listening at {address}")
-        )
+            settings, own, enrolled, clock, publish, problems_of,
+            lambda address: shell.ready(f"listening at {address}"), campaigns,
+        )  # fmt: skip
         receiver.run(stop)
     except (KeyFileError, OSError) as error:
         raise StartError(f"keys in {config.keys_directory} cannot be used: {error}") from error

@@ -11,8 +11,10 @@ from typing import Any
 from runtime.clock import SystemClock
 from runtime.config.rig_config import RigConfig
 from runtime.messages import Priority
+from runtime.processes.selection_copy import SelectionCopy, disk_copy_path
 from runtime.processes.shell import ProcessShell, log, make_directories
 from runtime.recording.clip_sink import OpenClip, SealedClip
+from runtime.recording.layout import HistoryLayout
 from runtime.recording.recorder import Recorder, RecorderSettings
 from runtime.spool import ClipDraft, Spool
 
@@ -57,14 +59,17 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
     with Spool.open(directories.spool, config.spool.quota) as spool:
         settings = RecorderSettings(max_clip_s=config.max_clip_s)
         recorder = Recorder(directories.history, SpoolClipSink(spool), settings)
+        copy = SelectionCopy(HistoryLayout(directories.history).selection, disk_copy_path(directories.spool))
         shell.ready(f"recording into {directories.spool}")
         while not stop.wait(config.recorder.scan_interval_s):
             _tell(recorder.step(clock.now_ns()))
+            copy.step(clock.now_ns())
             shell.progress()
-            shell.publish(_status(recorder, spool))
+            shell.publish(_status(recorder, spool, copy))
         shell.stopping("sealing what is in flight")
         _tell(recorder.finish(clock.now_ns()))
-        shell.close(lambda: _status(recorder, spool))
+        copy.copy()
+        shell.close(lambda: _status(recorder, spool, copy))
     return 0
 
 
@@ -73,7 +78,7 @@ def _tell(clips: list[SealedClip]) -> None:
         log.info("sealed %s: %s, %d bytes", clip.path, ", ".join(clip.metadata["rules"]), clip.size_bytes)
 
 
-def _status(recorder: Recorder, spool: Spool) -> dict[str, Any]:
+def _status(recorder: Recorder, spool: Spool, copy: SelectionCopy) -> dict[str, Any]:
     status, counts = recorder.status, spool.counts()
     return {
         "sealed": status.sealed,
@@ -82,7 +87,9 @@ def _status(recorder: Recorder, spool: Spool) -> dict[str, Any]:
         "refused": status.refused,
         "lost_firings": dict(status.lost_firings),
         "bad_firings": status.bad_firings,
+        "unread_answers": status.unread_answers,
         "last_error": status.last_error,
+        "selection_copy": {"failures": copy.failures, "last_error": copy.last_error},
         "spool": {
             "sealed": counts.sealed,
             "pending": counts.pending,

@@ -12,10 +12,12 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import zmq
 
+from runtime.capabilities import SourceFacts
 from runtime.capture.camera_path import CameraPath
 from runtime.capture.camera_thread import CameraThread, PacketSink
 from runtime.capture.camera_watch import CameraWatch
@@ -33,16 +35,22 @@ from runtime.composition import (
     open_signals,
 )
 from runtime.config.rig_config import RigConfig
+from runtime.declared_signals import declared_types
 from runtime.health.garbage import SlackCollector
 from runtime.health.histogram import LatencyHistogram
 from runtime.health.realtime import RealtimeReport, apply_to_process, apply_to_thread
 from runtime.health.telemetry import TelemetryPublisher
+from runtime.inference.network import Network
 from runtime.live_sources import LiveCamera, SourceBuilder
 from runtime.messages import NANOSECONDS_PER_MILLISECOND, Firing, Packet, SignalSample, TickReport
 from runtime.metronome import Metronome
+from runtime.processes.runtime_campaigns import RuntimeCampaigns
+from runtime.processes.selection_copy import disk_copy_path
+from runtime.processes.selection_keeper import SelectionKeeper
 from runtime.processes.shell import ProcessShell, StartError, log, make_directories
 from runtime.recording.history_sink import HistorySink
 from runtime.recording.history_writer import HistoryWriter
+from runtime.recording.layout import HistoryLayout
 from runtime.recording.provenance import CameraProvenance
 from runtime.recording.sessions import SessionRecord
 from runtime.shadow.scoreboard import Scoreboard
@@ -101,17 +109,27 @@ class LiveRuntime:
         self._directories = make_directories(config)
         self._shell = ProcessShell("runtime", self._directories.status, clock, config.health.progress_timeout_s)
         builder = SourceBuilder(clock)
-        self._network = _open_network(config, builder.camera_names(config))
-        rules = open_rules(config.rules.files)
+        declared = declared_types(config.signals.declared)
+        own_rules = open_rules(config.rules.files, config.signals.declared)
+        self._campaigns = RuntimeCampaigns(self._directories.campaigns, own_rules, config.vehicle.id, clock, declared)
+        self._network = self._campaigns.choose_network(
+            lambda bundle: _open_network(config, builder.camera_names(config), bundle)
+        )
+        rules = self._campaigns.rules
         rig = open_rig(config.rig)
         self._sources = builder.build(config)  # last: a recorded drive begins to play from here on
         self._watches = [CameraWatch(camera.name, camera.size, clock.now_ns()) for camera in self._sources.cameras]
         self._table = open_signals(config.signals.timeouts_s, config.signals.default_timeout_s)
         reference = config.tick.reference_camera or (self._watches[0].name if self._watches else None)
         self.parts = compose_tick(
-            self._watches, self._network, rig, self._table, rules, config.rules.seed, config.tick.rate_hz, reference
-        )
+            self._watches, self._network, rig, self._table, rules, config.rules.seed, config.tick.rate_hz, reference,
+            SourceFacts(self._sources.signal_names),
+        )  # fmt: skip
+        self._campaigns.attach(self.parts)
         self._sink = HistorySink(self._open_history())
+        layout, disk_copy = HistoryLayout(self._directories.history), disk_copy_path(self._directories.spool)
+        self._selection = SelectionKeeper(self.parts.engine, layout, disk_copy, clock)
+        self._selection.restore()
         self._encoder = EncodingWorker(self._keep_packet)
         pairs = zip(self._sources.cameras, self._watches, strict=True)
         self._cameras = [self._camera_thread(camera, watch) for camera, watch in pairs]
@@ -129,12 +147,14 @@ class LiveRuntime:
     def start(self) -> None:
         """Start every thread; the grid starts now, so that ticks come even when no camera ever does."""
         self._sink.start()
+        self._selection.start()
         self._encoder.start()
         for source in self._sources.signals:
             source.start(self._take_sample)
         for camera in self._cameras:
             camera.start()
         self._status_thread.start()
+        self._campaigns.start()
         self._note(apply_to_process(self._config.realtime.lock_memory))
         self._shell.ready(f"ticking at {self._config.tick.rate_hz:g} Hz over {len(self._cameras)} cameras")
 
@@ -142,6 +162,7 @@ class LiveRuntime:
         """Stop sources, write what is queued, and leave history cleanly closed."""
         self._shell.stopping("closing history")
         self._leave.set()
+        self._campaigns.stop()
         for camera in self._cameras:
             camera.stop()
         for source in self._sources.signals:
@@ -152,6 +173,7 @@ class LiveRuntime:
         self._encoder.stop()
         if not self._sink.stop(self._config.health.shutdown_timeout_s or 1.0):
             log.error("history was not closed in time: the recorder will call this run crashed")
+        self._selection.stop()
         self._status_thread.join(5.0)
         if self._telemetry is not None:
             self._telemetry.close()
@@ -173,6 +195,7 @@ class LiveRuntime:
 
     def _tick(self, instant: int) -> None:
         grid, began_ns = self.parts.grid, self._clock.now_ns()
+        self._campaigns.between_ticks(self.parts, self._sink, (grid.time_of(instant - 1) + grid.time_of(instant)) // 2)
         report = self.parts.pipeline.tick(instant, grid.time_of(instant), self._clock.wall_ns(), began_ns)
         result_ns = self._clock.now_ns()
         had_frames = report.frameset is not None and not report.frameset.is_empty
@@ -183,7 +206,9 @@ class LiveRuntime:
             self._telemetry.publish(report, result_ns)
         self._sink.tick(report)
         for firing in report.firings:
-            self._sink.firing(firing)
+            if not self._sink.firing(firing):
+                self.parts.engine.lost(firing.sequence, "history")
+        self._selection.after_tick(result_ns)
         self._shell.progress()
         next_beat_ns = grid.time_of(instant + 1) + self._phase_ns()
         self._collector.offer(next_beat_ns - self._clock.now_ns())
@@ -262,11 +287,15 @@ class LiveRuntime:
             "firing_count": figures.firing_count,
             "firings": [_listed(firing) for firing in list(figures.firings)],
             "rules": [rule.name for rule in self.parts.rules.rules],
+            "campaigns": self._campaigns.facts,
             "not_applicable": dict(self.parts.not_applicable),
+            "learned": self.parts.learned.status(),
             "not_understood": dict(self.parts.engine.not_understood),
             "tracks_refused": self.parts.engine.tracks_refused,
             "object_lists_refused": dict(self.parts.objects.malformed),
             "suppressed": {rule: dict(reasons) for rule, reasons in self.parts.engine.suppressed.items()},
+            "ledger": self.parts.engine.ledger,
+            "selection": self._selection.status(),
             "agreement": figures.scoreboard.to_dict(),
             "model": model_facts(self._network),
             "epoch": None if epoch is None else asdict(epoch),
@@ -308,12 +337,14 @@ class LiveRuntime:
         return status
 
 
-def _open_network(config: RigConfig, cameras: tuple[str, ...]) -> Any:
+def _open_network(config: RigConfig, cameras: tuple[str, ...], bundle: Path | None) -> Network | None:
+    """The configured network, or the bundle of a campaign run as it is configured."""
     if config.model is None or not cameras:
         return None
     model = config.model
     try:
-        return open_network(ModelChoice(model.bundle, model.backend, model.precision, model.threads), cameras)
+        choice = ModelChoice(bundle or model.bundle, model.backend, model.precision, model.threads)
+        return open_network(choice, cameras)
     except CompositionError as error:
         raise StartError(str(error)) from error
 

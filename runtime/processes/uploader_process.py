@@ -6,17 +6,22 @@ import random
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.clock import SystemClock
+from runtime.config.directories import Directories
 from runtime.config.rig_config import RigConfig
 from runtime.processes.shell import ProcessShell, StartError, make_directories
 from runtime.spool import Spool
 from runtime.uplink.delivery import DeliveryLimits
+from runtime.uplink.exchange import Exchange
 from runtime.uplink.keys import KeyFileError, ensure_keys, load_public_key
 from runtime.uplink.status_file import Publish
 from runtime.uplink.uploader import Uploader, UploaderSettings
 from runtime.version import package_version
+
+if TYPE_CHECKING:
+    from runtime.processes.campaign_pull import CampaignPull
 
 IDLE_S = 1.0
 
@@ -28,8 +33,14 @@ def run_uploader_process(config: RigConfig, stop: threading.Event) -> int:
     shell = ProcessShell("uploader", directories.status, clock, _progress_timeout_s(config))
     last: dict[str, Any] = {"link": "no server configured: clips stay in the spool"}
 
+    exchange = Exchange()
+    campaigns = _open_campaigns(config, directories, exchange, clock)
+
     def publish(figures: Mapping[str, Any]) -> None:
         last.update(figures)
+        if campaigns is not None:
+            campaigns.raise_if_dead()
+            last["campaigns"] = campaigns.facts
         shell.progress()
         shell.publish(last)
 
@@ -39,15 +50,33 @@ def run_uploader_process(config: RigConfig, stop: threading.Event) -> int:
             publish({})
     else:
         with Spool.open(directories.spool, config.spool.quota) as spool:
-            uploader = _make_uploader(config, directories.keys, spool, clock, publish)
+            uploader = _make_uploader(config, directories.keys, spool, clock, publish, exchange)
             shell.ready(f"delivering to {config.uplink.server}")
-            uploader.run(stop)
+            if campaigns is not None:
+                campaigns.start()
+            try:
+                uploader.run(stop)
+            finally:
+                if campaigns is not None:
+                    campaigns.stop()
     shell.stopping("leaving: what is not delivered stays in the spool")
     shell.close(lambda: last)
     return 0
 
 
-def _make_uploader(config: RigConfig, keys: Path, spool: Spool, clock: SystemClock, publish: Publish) -> Uploader:
+def _open_campaigns(
+    config: RigConfig, directories: Directories, exchange: Exchange, clock: SystemClock
+) -> CampaignPull | None:
+    if config.uplink.server is None or config.campaigns.root is None:
+        return None
+    from runtime.processes.campaign_pull import open_campaign_pull  # rules, signatures: only where they are used
+
+    return open_campaign_pull(config, directories, exchange, clock, config.campaigns.root)
+
+
+def _make_uploader(
+    config: RigConfig, keys: Path, spool: Spool, clock: SystemClock, publish: Publish, exchange: Exchange
+) -> Uploader:
     uplink = config.uplink
     if uplink.server is None:
         raise ValueError("an uploader needs a server")
@@ -65,7 +94,7 @@ def _make_uploader(config: RigConfig, keys: Path, spool: Spool, clock: SystemClo
         receiver_key = load_public_key(uplink.server_public_key or keys / "receiver.public")
     except (KeyFileError, OSError) as error:
         raise StartError(f"keys in {keys} cannot be used: {error}") from error
-    return Uploader(spool, settings, own, receiver_key, clock, random.Random(), publish)
+    return Uploader(spool, settings, own, receiver_key, clock, random.Random(), publish, exchange)
 
 
 def _progress_timeout_s(config: RigConfig) -> float:

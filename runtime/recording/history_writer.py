@@ -14,6 +14,7 @@ When the file system is full, the oldest seconds go first; when none is left, th
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,10 +24,11 @@ from typing import IO, TypeAlias, cast
 from runtime.formats import foxglove_messages, topics
 from runtime.formats.mcap_files import McapTopicWriter
 from runtime.messages import NANOSECONDS_PER_SECOND, Firing, Packet, SignalSample, TickReport
+from runtime.recording.answers import HISTORY, Answer, leave_answers
 from runtime.recording.firing_files import write_firing
 from runtime.recording.layout import SEGMENT_NS, HistoryLayout
 from runtime.recording.segment_stream import HistoryFullError, SegmentStream, is_full
-from runtime.recording.sessions import SessionLock, SessionRecord
+from runtime.recording.sessions import SessionChange, SessionLock, SessionRecord
 
 SEGMENT_METADATA = "shadowrig.segment"
 KEY_FRAMES_METADATA = "shadowrig.key_frames"
@@ -107,6 +109,10 @@ class HistoryWriter:
         """Publish a firing on `/firing` and leave its file for the recorder."""
         self._try(self._writer_at(firing.time_ns), lambda target: target.firing(firing))
         return self._leave_for_recorder(firing)
+
+    def change(self, change: SessionChange) -> None:
+        """Other rules run from here on: firings that come after this are theirs. OSError."""
+        self._lock.note_change(change)
 
     def log(self, level: str, name: str, message: str, time_ns: int) -> bool:
         """A log line."""
@@ -237,6 +243,9 @@ class HistoryWriter:
         if len(self.layout.list_firings()) < MAX_WAITING_FIRINGS and self._write_firing(firing):
             return True
         self.counters.refused_firings += 1
+        lost = Answer(firing.rule, firing.sequence, firing.time_ns, HISTORY)
+        with contextlib.suppress(OSError):  # no room for the note either: the firing stays charged with an estimate
+            leave_answers(self.layout, [lost])
         return False
 
     def _write_firing(self, firing: Firing) -> bool:

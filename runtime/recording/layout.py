@@ -5,10 +5,13 @@
     firings/<time_ns:020d>-<sequence:06d>.json   a firing that waits for its clip, written atomically
     firings/*.bad                        a firing file that could not be read, kept for a look
     sessions/<session>.json              provenance of one run of the runtime
+    sessions/<session>.changes           other rules that it took over while it ran, one line each
     sessions/<session>.lock              flock'ed by that run for as long as it lives
     sessions/<session>.ended             written by a run that left cleanly
     sessions/<session>.crashed           written by the recorder once it has taken note of a crash
     intents/<clip_id>.json               a clip about to be sealed and the firing files that it answers
+    answers/<time_ns:020d>-<sequence:06d>.json   what became of a firing: left by the recorder, taken by the runtime
+    selection.json                       the runtime's budgets and tallies, for its next start; the recorder copies it
 
 The directory belongs on tmpfs: it is emptied by a reboot, like the monotonic clock that its names are written in.
 """
@@ -42,10 +45,12 @@ class HistoryLayout:
         self.firings = self.directory / "firings"
         self.sessions = self.directory / "sessions"
         self.intents = self.directory / "intents"
+        self.answers = self.directory / "answers"
+        self.selection = self.directory / "selection.json"
 
     def create(self) -> None:
         """Make the directories that are missing."""
-        for directory in (self.segments, self.firings, self.sessions, self.intents):
+        for directory in (self.segments, self.firings, self.sessions, self.intents, self.answers):
             directory.mkdir(parents=True, exist_ok=True)
 
     def open_segment(self, start_ns: int) -> Path:
@@ -60,6 +65,10 @@ class HistoryLayout:
         """The file of one firing; times are monotonic, so runs that follow each other never collide."""
         return self.firings / f"{time_ns:020d}-{sequence:06d}.json"
 
+    def answer(self, time_ns: int, sequence: int) -> Path:
+        """The note about one firing."""
+        return self.answers / f"{time_ns:020d}-{sequence:06d}.json"
+
     def list_segments(self) -> list[Segment]:
         """Segments by start, oldest first. A segment closed during the listing is seen once, in either state."""
         found: dict[int, Segment] = {}
@@ -73,6 +82,10 @@ class HistoryLayout:
     def list_firings(self) -> list[Path]:
         """Firing files, oldest first."""
         return [self.firings / name for name in _names(self.firings) if name.endswith(".json")]
+
+    def list_answers(self) -> list[Path]:
+        """Notes about firings, oldest firing first."""
+        return [self.answers / name for name in _names(self.answers) if name.endswith(".json") and name[0] != "."]
 
 
 def _names(directory: Path) -> list[str]:

@@ -9,6 +9,7 @@ What holds whatever happens:
   holds the clip, and the firings are removed instead of answered twice;
 - a disk that refuses (full, quota, fsync error) costs a retry every `RETRY_NS` as long as history still has the window;
   after that the firing is given up, counted, and its reason kept in the status;
+- the runtime is told what became of every firing (`answers`) before the firing's file goes;
 - a runtime that is gone (ended or crashed) ends the wait for post-roll: the clip holds what there is and says why.
 """
 
@@ -16,10 +17,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.recording.answers import (
+    DISK,
+    HISTORY,
+    Answer,
+    answer_from_dict,
+    leave_answers,
+    lost_answers,
+    sealed_answers,
+)
 from runtime.recording.clip_plan import ClipPlan, plan_clips
 from runtime.recording.clip_sink import ClipSink, SealedClip
 from runtime.recording.clip_writer import ClipCut, EmptyClipError
@@ -61,6 +72,7 @@ class RecorderStatus:
     refused: int = 0  # attempts that the sink or the disk refused
     lost_firings: Counter[str] = field(default_factory=Counter)  # by rule: given up for good
     bad_firings: int = 0
+    unread_answers: int = 0  # notes that no runtime took in time, or that could not be written
     last_error: str = ""
 
 
@@ -154,37 +166,42 @@ class Recorder:
         """The sealed clip, or None when it was refused (to be tried again) or there is nothing left to seal."""
         session = sessions.get(plan.firings[0].session)
         if session is None:
-            self._give_up(plan, "the session file of the runtime that fired is gone")
+            self._give_up(plan, HISTORY, "the session file of the runtime that fired is gone")
             return None
         try:
-            cut = ClipCut(self._reader, plan, session.record.provenance, ended_early)
+            provenance = session.provenance_at(plan.firings[0].firing.time_ns)
+            cut = ClipCut(self._reader, plan, provenance, ended_early, _rules_in_force(plan, sessions))
             draft = self._sink.begin(self._expected_bytes(plan), plan.priority)
         except OSError as error:
             self._refuse(plan, error, now_ns)
             return None
         try:
             manifest = cut.write(draft.path)
-            self._write_intent(plan)
-            clip = draft.seal(delivery_metadata(manifest, draft.path.stat().st_size))
+            size_bytes = draft.path.stat().st_size
+            answers = sealed_answers(plan, size_bytes)
+            self._write_intent(plan, answers)
+            clip = draft.seal(delivery_metadata(manifest, size_bytes))
         except EmptyClipError as error:
             draft.discard()
-            self._give_up(plan, str(error))
+            self._give_up(plan, HISTORY, str(error))
             return None
         except OSError as error:
             draft.discard()
             self._refuse(plan, error, now_ns)
             return None
-        self._tidy(plan)
+        self._tidy(plan, answers)
         self.status.sealed += 1
         self.status.sealed_bytes += clip.size_bytes
         return clip
 
-    def _write_intent(self, plan: ClipPlan) -> None:
-        intent = {"clip_id": plan.clip_id, "firings": [firing.path.name for firing in plan.firings]}
+    def _write_intent(self, plan: ClipPlan, answers: Sequence[Answer]) -> None:
+        names = [firing.path.name for firing in plan.firings]
+        intent = {"clip_id": plan.clip_id, "firings": names, "answers": [asdict(answer) for answer in answers]}
         write_atomically(self._intent(plan), json.dumps(intent).encode())
 
-    def _tidy(self, plan: ClipPlan) -> None:
-        """After sealing: the firings are answered."""
+    def _tidy(self, plan: ClipPlan, answers: Sequence[Answer]) -> None:
+        """After sealing, or giving up: the firings are answered."""
+        self._answer(answers)
         self._remove_firings([firing.path.name for firing in plan.firings])
         self._intent(plan).unlink(missing_ok=True)
         self._retry_at_ns.pop(plan.clip_id, None)
@@ -197,14 +214,22 @@ class Recorder:
         self.status.last_error = f"clip {plan.clip_id}: {error}"
         oldest_ns = self._reader.oldest_start_ns()
         if oldest_ns is None or oldest_ns > plan.end_ns:
-            self._give_up(plan, f"refused until history had nothing left of it: {error}")
+            self._give_up(plan, DISK, f"refused until history had nothing left of it: {error}")
         else:
             self._retry_at_ns[plan.clip_id] = now_ns + RETRY_NS
 
-    def _give_up(self, plan: ClipPlan, reason: str) -> None:
+    def _give_up(self, plan: ClipPlan, loss: str, reason: str) -> None:
         self.status.lost_firings.update(firing.firing.rule for firing in plan.firings)
         self.status.last_error = f"clip {plan.clip_id} given up: {reason}"
-        self._tidy(plan)
+        self._tidy(plan, lost_answers(plan, loss))
+
+    def _answer(self, answers: Sequence[Answer]) -> None:
+        """Tell the runtime. A note that does not fit on tmpfs costs an estimate in place of a size, never a clip."""
+        try:
+            self.status.unread_answers += leave_answers(self._layout, answers)
+        except OSError as error:
+            self.status.unread_answers += len(answers)
+            self.status.last_error = f"answers to firings not written: {error}"
 
     def _remove_firings(self, names: list[str]) -> None:
         for name in names:
@@ -221,6 +246,7 @@ class Recorder:
         for path in self._layout.intents.glob("*.json"):
             intent = json.loads(path.read_bytes())
             if self._sink.holds(str(intent["clip_id"])):
+                self._answer([answer_from_dict(answer) for answer in intent.get("answers", [])])
                 self._remove_firings([Path(name).name for name in intent["firings"]])
             path.unlink()
 
@@ -235,3 +261,12 @@ class Recorder:
                 firing = crash_firing(newest[0], newest[1], self._settings.crash_pre_s, version)
                 write_firing(self._layout, session.record.session, firing)
             note_crash(self._layout, session.record.session)
+
+
+def _rules_in_force(plan: ClipPlan, sessions: dict[str, Session]) -> list[str]:
+    """The fingerprint of the rules that ran at each firing; empty where its run is forgotten."""
+    runs = [sessions.get(waiting.session) for waiting in plan.firings]
+    return [
+        "" if run is None else run.provenance_at(waiting.firing.time_ns).rules_sha256
+        for run, waiting in zip(runs, plan.firings, strict=True)
+    ]

@@ -17,9 +17,12 @@ message about a clip carries both, so any receiver can answer any message withou
 | CHUNK n, sha256, offset, hash | bytes | ACK ranges held durably (one ACK may answer many chunks) |
 | COMMIT n, sha256 | - | DONE, or STATE partial when bytes are missing, or NACK bad_file_hash |
 | TOMBSTONE n, reason | - | TOMBSTONE n (the same), meaning: recorded |
+| PULL path, offset, length | - | CAMPAIGN path, offset, size_bytes, state part / missing / off; payload: those bytes |
+| RESULT sha256 | report, JSON | RESULT sha256 (the same), meaning: recorded |
 
 NACK code, detail[, n, sha256, offset] answers whatever cannot be accepted: malformed header, bad_chunk_hash,
-unknown_clip (OFFER it again), refused storage, wrong version. PULL, CAMPAIGN and RESULT are reserved names.
+unknown_clip (OFFER it again), refused storage, wrong version. A receiver that was made before campaigns answers PULL
+with NACK unsupported: the vehicle then asks no more in that session, and its clips go on.
 
 Rules
 -----
@@ -34,6 +37,8 @@ Rules
   after a jittered, bounded back-off.
 * Refused clips (too large, vehicle over its quota, receiver full) stay pending on the vehicle and are offered again
   after `refused_retry_s`.
+* PULL and RESULT are one question at a time (`exchange.py`) between the messages about clips. What they carry is
+  trusted by nobody: the bytes are worth what the signatures say that `runtime.campaigns` finds in them.
 * A revoked key fails its next handshake; messages of its live session are dropped from the next reading of the
   enrolled folder on (`EnrolledVehicles`, every 5 s).
 """

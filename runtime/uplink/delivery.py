@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from runtime.formats.durable_files import sha256_of
 from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.uplink.exchange import Exchange
 from runtime.uplink.pace import Pace
 from runtime.uplink.transfer import DamagedClipError, Outgoing, OutgoingClip, Phase, Transfer
 from runtime.uplink.wire import (
@@ -92,12 +93,15 @@ class SessionError(Exception):
 class Delivery:
     """Decides what to send next and what a reply means."""
 
-    def __init__(self, outbox: Outbox, limits: DeliveryLimits, software: str) -> None:
+    def __init__(
+        self, outbox: Outbox, limits: DeliveryLimits, software: str, exchange: Exchange | None = None
+    ) -> None:
         self.statistics = DeliveryStatistics()
         self.welcome: Welcome | None = None
         self._outbox = outbox
         self._limits = limits
         self._software = software
+        self._exchange = exchange or Exchange()
         self._pace = Pace(limits.max_bytes_per_s, burst_bytes=2 * MAX_PAYLOAD_BYTES)
         self._transfers: dict[int, Transfer] = {}
         self._pending: Sequence[OutgoingClip] = ()
@@ -118,6 +122,7 @@ class Delivery:
     def begin_session(self, now_ns: int) -> None:
         """A new connection: say HELLO, offer everything again."""
         self.statistics.sessions += 1
+        self._exchange.begin_session()
         self.welcome = None
         self._transfers.clear()
         self._tombstones_sent.clear()
@@ -145,7 +150,9 @@ class Delivery:
             return None
         if now_ns >= self._refresh_ns:
             self._refresh(now_ns)
-        return self._next_tombstone(now_ns) or self._next_of_clips(now_ns, self.welcome)
+        return (
+            self._next_tombstone(now_ns) or self._exchange.next_message() or self._next_of_clips(now_ns, self.welcome)
+        )
 
     def _refresh(self, now_ns: int) -> None:
         self._refresh_ns = now_ns + int(self._limits.refresh_s * NANOSECONDS_PER_SECOND)
@@ -207,9 +214,11 @@ class Delivery:
     def on_message(self, frames: Sequence[bytes], now_ns: int) -> None:
         """Take in one reply. Raises SessionError when the session is of no more use."""
         try:
-            message, _ = decode(frames, FROM_RECEIVER)
+            message, payload = decode(frames, FROM_RECEIVER)
         except WireError as error:
             raise SessionError(f"the receiver does not speak our protocol: {error}") from error
+        if self._exchange.on_message(message, bytes(payload)):
+            return
         if isinstance(message, Welcome):
             self._on_welcome(message, now_ns)
         elif isinstance(message, TombstoneNotice):

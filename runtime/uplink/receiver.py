@@ -21,7 +21,7 @@ from runtime.clock import Clock, SystemClock
 from runtime.messages import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND
 from runtime.uplink.authenticator import ZapAuthenticator
 from runtime.uplink.keys import EnrolledVehicles, KeyPair, ensure_keys
-from runtime.uplink.reception import Reception, Reply
+from runtime.uplink.reception import CampaignDesk, Reception, Reply
 from runtime.uplink.sockets import ZAP_DOMAIN, receiver_socket
 from runtime.uplink.status_file import Publish, publish_to
 from runtime.uplink.store import ClipStore, StoreLimits
@@ -61,10 +61,11 @@ class Receiver:
         publish: Publish,
         verify: Verify | None = None,
         on_bound: Callable[[str], None] | None = None,
+        campaigns: CampaignDesk | None = None,
     ) -> None:
         self.address = ""
         self.store = ClipStore(settings.directory, settings.limits)
-        self.reception = Reception(self.store, settings.credit_bytes)
+        self.reception = Reception(self.store, settings.credit_bytes, campaigns=campaigns)
         self.dropped: Counter[str] = Counter()
         self.completed_at_start = 0
         self._settings = settings
@@ -152,9 +153,9 @@ class Receiver:
 
     def _deliver(self, socket: zmq.Socket[bytes], replies: Sequence[Reply]) -> None:
         """Send replies without waiting; a vehicle that is gone or does not read asks again later."""
-        for vehicle, message in replies:
+        for vehicle, message, payload in replies:
             try:
-                socket.send_multipart([self._routes[vehicle], encode(message), b""], zmq.NOBLOCK)
+                socket.send_multipart([self._routes[vehicle], encode(message), payload], zmq.NOBLOCK)
             except zmq.Again:
                 self.dropped["reply queue full"] += 1
             except zmq.ZMQError as error:

@@ -11,7 +11,7 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from runtime.uplink.catalogue import ClipKey, PartialRow
 from runtime.uplink.store import ClipStore, RefusedError
@@ -21,6 +21,7 @@ from runtime.uplink.wire import (
     MAX_TEXT_LENGTH,
     PROTOCOL_VERSION,
     Ack,
+    CampaignPart,
     Chunk,
     Commit,
     Done,
@@ -28,6 +29,8 @@ from runtime.uplink.wire import (
     Message,
     Nack,
     Offer,
+    Pull,
+    Result,
     State,
     TombstoneNotice,
     Welcome,
@@ -38,14 +41,27 @@ from runtime.uplink.wire import (
 
 MAX_METADATA_BYTES = 64 * 1024
 
-#: A message, and the vehicle that it goes to.
-Reply = tuple[str, Message]
+#: The vehicle that a message goes to, the message, and its payload.
+Reply = tuple[str, Message, bytes]
+
+
+class CampaignDesk(Protocol):
+    """Answers questions about campaigns; `runtime.campaigns.serving.CampaignFiles` is one."""
+
+    def part(self, path: str, offset: int, length: int) -> tuple[int, bytes] | None: ...
+    def record(self, vehicle: str, report: bytes, wall_ns: int) -> None: ...
 
 
 class Reception:
     """Answers vehicles. `handle` never raises for anything a message holds."""
 
-    def __init__(self, store: ClipStore, credit_bytes: int, chunk_bytes: int = MAX_PAYLOAD_BYTES) -> None:
+    def __init__(
+        self,
+        store: ClipStore,
+        credit_bytes: int,
+        chunk_bytes: int = MAX_PAYLOAD_BYTES,
+        campaigns: CampaignDesk | None = None,
+    ) -> None:
         if not 0 < chunk_bytes <= min(MAX_PAYLOAD_BYTES, credit_bytes):
             raise ValueError(
                 f"chunk_bytes is {chunk_bytes}: at most {MAX_PAYLOAD_BYTES} fit into a message,"
@@ -56,32 +72,37 @@ class Reception:
         self._store = store
         self._credit_bytes = credit_bytes
         self._chunk_bytes = chunk_bytes
+        self._campaigns = campaigns
 
     def handle(self, vehicle: str, frames: Sequence[bytes | memoryview], wall_ns: int) -> list[Reply]:
         """The replies to one message of the vehicle whose key sent it, and ACKs to others that fell due with it."""
         try:
             message, payload = decode(frames, FROM_VEHICLE)
         except WireError as error:
-            return [(vehicle, self._nack(error.code, error.detail))]
+            return [(vehicle, self._nack(error.code, error.detail), b"")]
         self.received[message.TYPE] += 1
         try:
             return self._answer(vehicle, message, payload, wall_ns)
         except RefusedError as error:
-            return [(vehicle, self._nack(error.code, error.detail, message))]
+            return [(vehicle, self._nack(error.code, error.detail, message), b"")]
         except (OSError, sqlite3.OperationalError) as error:
-            return [(vehicle, self._nack("storage", str(error), message))]
+            return [(vehicle, self._nack("storage", str(error), message), b"")]
 
     def _answer(self, vehicle: str, message: Any, payload: bytes | memoryview, wall_ns: int) -> list[Reply]:
         if isinstance(message, Hello):
-            return [(vehicle, self._welcome(message))]
+            return [(vehicle, self._welcome(message), b"")]
+        if isinstance(message, Pull):
+            return [(vehicle, *self._on_pull(message))]
+        if isinstance(message, Result):
+            return [(vehicle, self._on_result(vehicle, message, payload, wall_ns), b"")]
         if isinstance(message, TombstoneNotice):
             self._store.entomb(vehicle, message.n, message.reason, wall_ns)
-            return [(vehicle, message)]
+            return [(vehicle, message, b"")]
         key = ClipKey(vehicle, message.n, message.sha256.hex())
         if isinstance(message, Offer):
-            return [(vehicle, self._on_offer(key, message, payload, wall_ns))]
+            return [(vehicle, self._on_offer(key, message, payload, wall_ns), b"")]
         if isinstance(message, Chunk):
-            return [(vehicle, reply) for reply in self._on_chunk(key, message, payload)]
+            return [(vehicle, reply, b"") for reply in self._on_chunk(key, message, payload)]
         return self._on_commit(key, message, wall_ns)
 
     def _welcome(self, message: Hello) -> Message:
@@ -110,9 +131,9 @@ class Reception:
 
     def _on_commit(self, key: ClipKey, message: Commit, wall_ns: int) -> list[Reply]:
         if self._store.catalogue.has(key):
-            return [(key.vehicle, Done(message.n, message.sha256))]
+            return [(key.vehicle, Done(message.n, message.sha256), b"")]
         acknowledgements = self.flush(wall_ns)
-        return [*acknowledgements, (key.vehicle, self._stored(key, message, wall_ns))]
+        return [*acknowledgements, (key.vehicle, self._stored(key, message, wall_ns), b"")]
 
     def _stored(self, key: ClipKey, message: Commit, wall_ns: int) -> Message:
         held = self._store.missing(key)
@@ -126,12 +147,31 @@ class Reception:
         """Make every chunk that came in durable, and acknowledge it to its vehicle."""
         answers, failures = self._store.flush(wall_ns)
         replies: list[Reply] = [
-            (key.vehicle, Ack(key.n, bytes.fromhex(key.sha256), wire_ranges(held))) for key, held in answers
+            (key.vehicle, Ack(key.n, bytes.fromhex(key.sha256), wire_ranges(held)), b"") for key, held in answers
         ]
         for key, error in failures:
             self.nacks["storage"] += 1
-            replies.append((key.vehicle, Nack("storage", str(error)[:200], key.n, bytes.fromhex(key.sha256))))
+            nack = Nack("storage", str(error)[:200], key.n, bytes.fromhex(key.sha256))
+            replies.append((key.vehicle, nack, b""))
         return replies
+
+    def _on_pull(self, message: Pull) -> tuple[Message, bytes]:
+        """Part of a campaign file. Which files there are is no secret of an enrolled vehicle's."""
+        if self._campaigns is None:
+            return CampaignPart(message.path, message.offset, 0, "off"), b""
+        found = self._campaigns.part(message.path, message.offset, min(message.length, MAX_PAYLOAD_BYTES))
+        if found is None:
+            return CampaignPart(message.path, message.offset, 0, "missing"), b""
+        size_bytes, data = found
+        return CampaignPart(message.path, message.offset, size_bytes, "part"), data
+
+    def _on_result(self, vehicle: str, message: Result, payload: bytes | memoryview, wall_ns: int) -> Message:
+        if hashlib.sha256(payload).digest() != message.sha256:
+            return self._nack("bad_report", "the report does not have the hash of its header", message)
+        report = checked_metadata(payload)
+        if self._campaigns is not None:
+            self._campaigns.record(vehicle, report.encode(), wall_ns)
+        return message
 
     def _nack(self, code: str, detail: str, about: Any = None) -> Nack:
         self.nacks[code] += 1
@@ -145,7 +185,7 @@ class Reception:
 
 
 def checked_metadata(payload: bytes | memoryview) -> str:
-    """The JSON object of an OFFER as text. Raises RefusedError."""
+    """The JSON object of an OFFER or a RESULT as text. Raises RefusedError."""
     if len(payload) > MAX_METADATA_BYTES:
         raise RefusedError("malformed", f"metadata of {len(payload)} bytes, at most {MAX_METADATA_BYTES} are taken")
     try:

@@ -22,6 +22,7 @@ from runtime.clock import Clock, SystemClock
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.backoff import Backoff
 from runtime.uplink.delivery import Delivery, DeliveryLimits, Outbox, SessionError
+from runtime.uplink.exchange import Exchange
 from runtime.uplink.keys import KeyPair, ensure_keys, load_public_key
 from runtime.uplink.sockets import vehicle_socket
 from runtime.uplink.status_file import Publish, publish_to
@@ -65,8 +66,9 @@ class Uploader:
         clock: Clock,
         rng: random.Random,
         publish: Publish,
+        exchange: Exchange | None = None,
     ) -> None:
-        self.delivery = Delivery(outbox, settings.limits, settings.software)
+        self.delivery = Delivery(outbox, settings.limits, settings.software, exchange)
         self.link = "not connected"
         self.last_error = ""
         self._settings = settings

@@ -7,6 +7,7 @@ anything but `WireError`, and never allocates more than a 4 KiB header can name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, get_type_hints
@@ -21,14 +22,20 @@ MAX_HEADER_BYTES = 4 * 1024
 MAX_PAYLOAD_BYTES = 256 * 1024
 MAX_RANGES = 64
 MAX_TEXT_LENGTH = 512
+MAX_PATH_LENGTH = 400
 MAX_INTEGER = (1 << 53) - 1
 DIGEST_BYTES = 32
+
+#: Names joined by "/", none of which begins with a dot: no way up, no absolute path, no file in the making.
+_FILE_PATH = re.compile(r"[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]*(?:/[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]*)*")
 
 Ranges = tuple[tuple[int, int], ...]
 Rule = Callable[[Any], Any]
 
 PRIORITIES = tuple(priority.value for priority in Priority)
 CLIP_STATES = ("new", "partial", "done", "refused")
+#: What a receiver says of a campaign file: here is a part of it; it has none of that name; it serves no campaigns.
+FILE_STATES = ("part", "missing", "off")
 
 
 class WireError(ValueError):
@@ -58,6 +65,13 @@ def text(value: Any) -> str:
     """A string of at most MAX_TEXT_LENGTH characters."""
     if type(value) is not str or len(value) > MAX_TEXT_LENGTH:
         raise ValueError(f"must be a string of at most {MAX_TEXT_LENGTH} characters")
+    return value
+
+
+def file_path(value: Any) -> str:
+    """A relative path of at most MAX_PATH_LENGTH characters that names something below where it starts."""
+    if type(value) is not str or not 0 < len(value) <= MAX_PATH_LENGTH or not _FILE_PATH.fullmatch(value):
+        raise ValueError(f"must be a relative path of at most {MAX_PATH_LENGTH} characters without hidden names")
     return value
 
 
@@ -99,6 +113,7 @@ def range_list(value: Any) -> Ranges:
 Natural = Annotated[int, natural]
 Positive = Annotated[int, positive]
 Text = Annotated[str, text]
+FilePath = Annotated[str, file_path]
 Digest = Annotated[bytes, digest]
 OptionalDigest = Annotated[bytes, digest_or_nothing]
 RangeList = Annotated[Ranges, range_list]
@@ -207,15 +222,57 @@ class TombstoneNotice:
     reason: Text
 
 
-Message = Hello | Welcome | Offer | State | Chunk | Ack | Nack | Commit | Done | TombstoneNotice
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Vehicle: at most `length` bytes of a campaign file from `offset`, please."""
 
-MESSAGE_CLASSES: dict[str, type[Any]] = {
-    cls.TYPE: cls for cls in (Hello, Welcome, Offer, State, Chunk, Ack, Nack, Commit, Done, TombstoneNotice)
-}
-FROM_VEHICLE = (Hello, Offer, Chunk, Commit, TombstoneNotice)
-FROM_RECEIVER = (Welcome, State, Ack, Nack, Done, TombstoneNotice)
+    TYPE: ClassVar[str] = "PULL"
+    path: FilePath
+    offset: Natural
+    length: Positive
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignPart:
+    """Receiver: the payload is that part of a campaign file of `size_bytes`; no payload unless `state` is part."""
+
+    TYPE: ClassVar[str] = "CAMPAIGN"
+    path: FilePath
+    offset: Natural
+    size_bytes: Natural
+    state: Annotated[str, one_of(FILE_STATES)]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Vehicle: what became of its campaigns; the payload is JSON with this SHA-256. The receiver echoes the hash."""
+
+    TYPE: ClassVar[str] = "RESULT"
+    sha256: Digest
+
+
+Message = (
+    Hello
+    | Welcome
+    | Offer
+    | State
+    | Chunk
+    | Ack
+    | Nack
+    | Commit
+    | Done
+    | TombstoneNotice
+    | Pull
+    | CampaignPart
+    | Result
+)
+
+FROM_VEHICLE = (Hello, Offer, Chunk, Commit, TombstoneNotice, Pull, Result)
+FROM_RECEIVER = (Welcome, State, Ack, Nack, Done, TombstoneNotice, CampaignPart, Result)
 WITH_PAYLOAD = (Offer, Chunk)
-RESERVED_TYPES = ("PULL", "CAMPAIGN", "RESULT")
+MAY_HAVE_PAYLOAD = (CampaignPart, Result)
+
+MESSAGE_CLASSES: dict[str, type[Any]] = {cls.TYPE: cls for cls in (*FROM_VEHICLE, *FROM_RECEIVER)}
 
 
 def rules_of(cls: type[Any]) -> dict[str, Rule]:
@@ -248,7 +305,7 @@ def decode(frames: Sequence[bytes | memoryview], accept: tuple[type[Any], ...]) 
     message = build(unpack(header))
     if not isinstance(message, accept):
         raise WireError("unexpected", f"{message.TYPE} does not come from this side")
-    if bool(len(payload)) != isinstance(message, WITH_PAYLOAD):
+    if bool(len(payload)) != isinstance(message, WITH_PAYLOAD) and not isinstance(message, MAY_HAVE_PAYLOAD):
         raise WireError("malformed", f"{message.TYPE} with a payload of {len(payload)} bytes")
     return message, payload
 
@@ -287,8 +344,7 @@ def build(values: dict[str, Any]) -> Any:
     """The message that a header's map stands for."""
     name = values.pop("type", None)
     if not isinstance(name, str) or name not in MESSAGE_CLASSES:
-        code = "unsupported" if name in RESERVED_TYPES else "malformed"
-        raise WireError(code, f"message type {name!r:.40}")
+        raise WireError("malformed", f"message type {name!r:.40}")
     rules = RULES[name]
     if set(values) != set(rules):
         odd = sorted(set(values) ^ set(rules))

@@ -84,13 +84,15 @@ def test_sampling_of_a_rule_does_not_depend_on_other_rules(tmp_path: Path) -> No
     assert together == alone
 
 
-def test_bytes_of_a_day_are_limited_once_clips_are_accounted_for(tmp_path: Path) -> None:
+def test_bytes_of_a_day_are_limited_once_clips_are_sealed(tmp_path: Path) -> None:
     engine = engine_of(tmp_path, FAST + "    cooldown_s: 0\n    budget: {bytes_per_day: 1.5kB}\n")
     assert play(engine, "fs") == [0]
-    engine.account("probe", TICK, 1000)
+    assert engine.settle(0, 500)
     assert play(engine, "fs", 2) == [2]
-    engine.account("probe", 3 * TICK, 500)
-    assert play(engine, "fs", 4) == []
+    assert engine.settle(1, 500)
+    assert play(engine, "fs", 4) == [4]
+    assert engine.settle(2, 600)
+    assert play(engine, "fs", 6) == []
     assert engine.suppressed == {"probe": {"budget": 1}}
     tomorrow = 26 * HOUR_NS // TICK
     assert play(engine, "fs", tomorrow) == [tomorrow]

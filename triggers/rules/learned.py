@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from runtime.formats.documents import Document, DocumentError, load_document, validate
 from triggers.rules.format import MAX_VECTOR, Component, QuerySection
 
-MAX_CLASSIFIER_BYTES = 64 * 1024 * 1024
+MAX_CLASSIFIER_BYTES = 16 * 1000 * 1000  # what the tick loads at most
 _CHUNK_BYTES = 1024 * 1024
 
 
@@ -85,9 +85,9 @@ def read_classifier(document: Document, name: str, file: str) -> ClassifierFile:
         problem = document.problem(where, f"cannot be read: {error.strerror}", "put the file beside the rule file")
         raise DocumentError([problem]) from error
     if not 0 < size_bytes <= MAX_CLASSIFIER_BYTES:
-        limit_mb = MAX_CLASSIFIER_BYTES // 1024**2
+        limit_mb = MAX_CLASSIFIER_BYTES // 1000**2
         raise DocumentError(
-            [document.problem(where, "is empty or too large", f"give an ONNX of at most {limit_mb} MiB")]
+            [document.problem(where, "is empty or too large", f"give an ONNX of at most {limit_mb} MB")]
         )
     return ClassifierFile(name, path, digest.hexdigest())
 

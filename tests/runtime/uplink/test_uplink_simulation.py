@@ -84,7 +84,7 @@ class World:
             self.connect()
 
     def reply(self, replies) -> None:
-        self.down += [[encode(message), b""] for _, message in replies]
+        self.down += [[encode(message), b""] for _, message, _ in replies]
 
     def through_the_network(self, queue: list[list[bytes]]) -> list[list[bytes]]:
         arrived = []

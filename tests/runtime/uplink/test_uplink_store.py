@@ -154,7 +154,7 @@ def chunk(offset: int, data: bytes, hashed: bytes | None = None) -> list[bytes]:
 
 
 def answer(reception: Reception, frames: list[bytes], vehicle: str = "car-1"):
-    ((to, message),) = reception.handle(vehicle, frames, DAY_NS)
+    ((to, message, _),) = reception.handle(vehicle, frames, DAY_NS)
     assert to == vehicle
     return message
 
@@ -169,7 +169,7 @@ def test_a_chunk_with_a_flipped_bit_is_refused_by_its_offset(reception):
 def test_duplicate_and_reordered_chunks_make_the_same_clip(reception, store):
     for offset in (512, 0, 512, 256, 0, 768):
         assert reception.handle("car-1", chunk(offset, CONTENT[offset : offset + 256]), DAY_NS) == []
-    ((_, ack),) = reception.flush(DAY_NS)
+    ((_, ack, _),) = reception.flush(DAY_NS)
     assert ack.ranges == ((0, len(CONTENT)),)
     assert answer(reception, [encode(Commit(1, DIGEST)), b""]) == Done(1, DIGEST)
     assert answer(reception, [encode(Commit(1, DIGEST)), b""]) == Done(1, DIGEST), "again: the same"
@@ -180,7 +180,7 @@ def test_duplicate_and_reordered_chunks_make_the_same_clip(reception, store):
 def test_chunks_that_are_right_one_by_one_but_not_the_clip_are_never_stored(reception, store):
     other = bytes(len(CONTENT))
     reception.handle("car-1", chunk(0, other), DAY_NS)
-    replies = [message for _, message in reception.handle("car-1", [encode(Commit(1, DIGEST)), b""], DAY_NS)]
+    replies = [message for _, message, _ in reception.handle("car-1", [encode(Commit(1, DIGEST)), b""], DAY_NS)]
     assert isinstance(replies[-1], Nack)
     assert replies[-1].code == "bad_file_hash"
     assert store.catalogue.clips(store.directory) == []

@@ -116,10 +116,7 @@ def test_a_malformed_message_is_refused_with_its_reason(frames, part):
     assert refused.value.code == "malformed"
 
 
-def test_reserved_messages_are_unsupported_and_the_wrong_side_is_unexpected():
-    with pytest.raises(WireError) as refused:
-        decode([msgpack.packb({"type": "PULL"}), b""], ANY)
-    assert refused.value.code == "unsupported"
+def test_a_message_from_the_wrong_side_is_unexpected():
     with pytest.raises(WireError) as refused:
         decode([encode(Commit(1, DIGEST)), b""], FROM_RECEIVER)
     assert refused.value.code == "unexpected"

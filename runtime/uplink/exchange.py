@@ -1,0 +1,111 @@
+"""Questions beside the clips: another thread of the uploader asks the receiver for a campaign file, or reports.
+
+One question at a time, on the same connection as the clips: the asking thread waits in `ask`, the uploader's loop
+takes the question with `next_message` and brings the answer with `on_message`. A question that a reset connection
+took with it is sent again in the next session, until its time is over; the answer of an earlier question is none.
+
+A receiver that was made before campaigns answers NACK `unsupported`: that ends the question, not the session.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from runtime.uplink.transfer import Outgoing
+from runtime.uplink.wire import CampaignPart, Message, Nack, Pull, Result
+
+Answer = tuple[CampaignPart | Result, bytes]
+
+
+class ExchangeError(Exception):
+    """There is no answer; `is_unsupported` when there never will be one from this receiver."""
+
+    def __init__(self, text: str, is_unsupported: bool = False) -> None:
+        super().__init__(text)
+        self.is_unsupported = is_unsupported
+
+
+class Exchange:
+    """Between one asking thread and the uploader's loop."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._question: Outgoing | None = None
+        self._is_sent = False
+        self._answer: Answer | ExchangeError | None = None
+        self._is_closed = False
+
+    # The asking thread
+
+    def ask(self, message: Pull | Result, payload: bytes, timeout_s: float) -> Answer:
+        """The answer to one question. Raises ExchangeError, at the latest after `timeout_s`."""
+        with self._changed:
+            self._question, self._is_sent, self._answer = (message, payload), False, None
+            arrived = self._changed.wait_for(lambda: self._answer is not None or self._is_closed, timeout_s)
+            answer, was_sent = self._answer, self._is_sent
+            self._question = self._answer = None
+        if isinstance(answer, ExchangeError):
+            raise answer
+        if answer is None:
+            ending = "the uploader is leaving" if arrived else f"no answer within {timeout_s:g} s"
+            raise ExchangeError(ending if was_sent or arrived else "there is no connection to the receiver")
+        return answer
+
+    def close(self) -> None:
+        """Let go of a thread that waits: there will be no more answers."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    # The uploader's loop
+
+    def begin_session(self) -> None:
+        """A new connection: what the old one took with it must be asked again."""
+        with self._changed:
+            self._is_sent = False
+
+    def next_message(self) -> Outgoing | None:
+        """The question, if one waits to be sent."""
+        with self._changed:
+            if self._question is None or self._is_sent:
+                return None
+            self._is_sent = True
+            return self._question
+
+    def on_message(self, message: Message, payload: bytes) -> bool:
+        """True when this was a message for the exchange."""
+        with self._changed:
+            asked = self._question[0] if self._question is not None and self._is_sent else None
+            if isinstance(message, Nack) and asked is not None and _is_about(message, asked):
+                text = f"the receiver answered {message.code}: {message.detail}"
+                self._settle(ExchangeError(text, message.code == "unsupported"))
+                return True
+            if not isinstance(message, CampaignPart | Result):
+                return False
+            if asked is not None and _ANSWERS[type(asked)](asked, message):
+                self._settle((message, payload))
+            return True  # the answer to an earlier question is dropped
+
+    def _settle(self, answer: Answer | ExchangeError) -> None:
+        self._answer = answer
+        self._question = None
+        self._changed.notify_all()
+
+
+def _is_about(nack: Nack, asked: Message) -> bool:
+    """Older receivers do not know the question, others may be unable to keep a report; no clip has number 0."""
+    about_reports = isinstance(asked, Result) and nack.code in ("bad_report", "malformed", "storage")
+    return nack.n == 0 and (nack.code == "unsupported" or about_reports)
+
+
+def _is_part_of(asked: Any, answer: Any) -> bool:
+    return isinstance(answer, CampaignPart) and (answer.path, answer.offset) == (asked.path, asked.offset)
+
+
+def _is_receipt_of(asked: Any, answer: Any) -> bool:
+    return isinstance(answer, Result) and answer.sha256 == asked.sha256
+
+
+_ANSWERS: dict[type[Any], Callable[[Any, Any], bool]] = {Pull: _is_part_of, Result: _is_receipt_of}

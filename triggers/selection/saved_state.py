@@ -1,0 +1,96 @@
+"""What a restart must not forget, as one JSON object: budgets, rankings, tallies, cooldowns, firings in flight.
+
+    {"format": "shadowrig-selection", "version": 1, "time_ns", "wall_ns", "sequence", "bytes_per_s",
+     "rules": {name: {"version", "cools_until_ns", ...RuleSelection.saved}},
+     "campaigns": {lineage: {"hourly", "daily"}}, "in_flight": [[sequence, time_ns, rule, campaign, bytes], ...]}
+
+Times are those of the run that saved, on a clock that may since have begun anew. `shift` moves them onto the reader's
+clock by the wall time that has passed: what was an hour old when it was saved, ten minutes ago, is 70 minutes old now.
+A wall clock that went back in between is taken to have stood still. Where both clocks agree on the time that has passed,
+up to `SAME_CLOCK_NS`, it is the same monotonic clock still, and nothing moves: firings in flight keep their exact times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+FORMAT = "shadowrig-selection"
+VERSION = 1
+#: Two clocks that differ by no more over a restart were only corrected a little in between.
+SAME_CLOCK_NS = 60_000_000_000
+#: Rules and campaigns that are remembered though they do not run (their campaign may come back); oldest go first.
+MAX_DORMANT = 1000
+
+
+class SavedStateError(ValueError):
+    """A saved state that is not one, or that this software cannot read."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedState:
+    """A saved state with its times on the reader's clock."""
+
+    sequence: int
+    bytes_per_s: float
+    rules: dict[str, dict[str, Any]]
+    campaigns: dict[str, dict[str, Any]]
+    in_flight: list[list[Any]]
+
+
+def read_state(saved: Mapping[str, Any], wall_ns: int, time_ns: int) -> SavedState:
+    """Check the frame of a saved state, and move its times to a clock that says `time_ns` at `wall_ns`."""
+    if saved.get("format") != FORMAT or saved.get("version") != VERSION:
+        found = f"{saved.get('format')!r} version {saved.get('version')!r}"
+        raise SavedStateError(f"this is {found}, and not {FORMAT!r} version {VERSION} (fix: remove the file)")
+    try:
+        shift_ns = time_ns - int(saved["time_ns"]) - max(0, wall_ns - int(saved["wall_ns"]))
+        shift_ns = 0 if abs(shift_ns) <= SAME_CLOCK_NS else shift_ns
+        return SavedState(
+            sequence=int(saved["sequence"]),
+            bytes_per_s=float(saved["bytes_per_s"]),
+            rules={str(name): shift(part, shift_ns) for name, part in saved["rules"].items()},
+            campaigns={str(name): shift(part, shift_ns) for name, part in saved["campaigns"].items()},
+            in_flight=[[entry[0], int(entry[1]) + shift_ns, *entry[2:]] for entry in saved["in_flight"]],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise SavedStateError(f"a part is missing or of a wrong kind: {type(error).__name__}: {error}") from error
+
+
+def shift(part: Mapping[str, Any], shift_ns: int) -> dict[str, Any]:
+    """The state of a rule or a campaign with every time moved."""
+    moved = dict(part)
+    for key in ("cools_until_ns", "last_fired_ns", "anchor_ns"):
+        if moved.get(key) is not None:
+            moved[key] = int(moved[key]) + shift_ns
+    for key in ("hourly", "daily"):
+        if key in moved:
+            moved[key] = _moved(moved[key], shift_ns)
+    if "quota" in moved:
+        moved["quota"] = [[rest, value, _moved(entries, shift_ns)] for rest, value, entries in moved["quota"]]
+    if moved.get("ranking") is not None:
+        moved["ranking"] = shift(moved["ranking"], shift_ns)
+    return moved
+
+
+def _moved(entries: Any, shift_ns: int) -> list[list[int]]:
+    return [[int(time_ns) + shift_ns, int(amount)] for time_ns, amount in entries]
+
+
+class Dormant:
+    """Saved parts of what does not run now, by name; bounded."""
+
+    __slots__ = ("forgotten", "parts")
+
+    def __init__(self) -> None:
+        self.parts: dict[str, Mapping[str, Any]] = {}
+        self.forgotten = 0
+
+    def keep(self, name: str, part: Mapping[str, Any]) -> None:
+        """Remember a part; the one that has been here longest makes room."""
+        self.parts.pop(name, None)
+        if len(self.parts) >= MAX_DORMANT:
+            del self.parts[next(iter(self.parts))]
+            self.forgotten += 1
+        self.parts[name] = part
