@@ -144,6 +144,23 @@ def test_a_program_that_is_built_while_another_takes_over_leaves_it_alone_and_ca
         run(late, 3, tick)
 
 
+def test_programs_may_follow_one_another_between_two_ticks() -> None:
+    tick: dict[str, object] = {"b": True, "x": 4.0, "tracks": [(1, -3, True)]}
+    kept = "lag(heads.x, 0.05) == 4"
+    first = Program(expressions_of([kept, "heads.x > 1"]), 0, {})
+    run(first, 0, tick)
+    second = first.evolve(expressions_of([kept, "heads.x > 2"]))
+    third = second.evolve(expressions_of([kept, "heads.x > 3", "any_track(distance_m < -2.5)"]))
+    run(first, 1, tick)  # nothing has changed for it
+    fourth = third.evolve(expressions_of([kept, "heads.x > 5"]))
+    with pytest.raises(RuntimeError, match="cannot run any more"):
+        run(second, 2, tick)  # the slots of its own were given to the fourth
+    run(third, 2, tick)  # the fourth was built beside this one
+    assert [third.value(third.slot(each)) for each in expressions_of([kept, "heads.x > 3"])] == [True, True]
+    run(fourth, 3, tick)
+    assert [fourth.value(fourth.slot(each)) for each in expressions_of([kept, "heads.x > 5"])] == [True, False]
+
+
 def own_texts(number: int) -> list[str]:
     """Signals, thresholds and windows of every program are its own; only TEXTS[0] stays."""
     own = f"delta(heads.y{number}, {1 + number % 50}.5) > {number} or mean_within(heads.x, 0.{1 + number % 9}) < 1"

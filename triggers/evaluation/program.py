@@ -65,7 +65,7 @@ class Program:
     def evolve(self, expressions: Sequence[Expression]) -> Program:
         """The program of other expressions; parts that this one has too keep their state. See the module's text.
 
-        It can take over from this one only: not when another that evolved from it did so first, or was built later.
+        It takes over from this one (or from what this one is to take over from), unless another was evolved later.
         """
         other = object.__new__(Program)
         other.not_understood = self.not_understood
@@ -75,14 +75,15 @@ class Program:
         return other
 
     def _build(self, expressions: Iterable[Expression], storage: Storage, old: Mapping[PartKey, Part]) -> None:
-        waiting = storage.prepared  # may take over while this one is built, so that its slots are not free either
-        others = waiting._parts.values() if isinstance(waiting, Program) else ()
-        builder = Builder(storage, self.not_understood, old, {part.out for part in others})
+        # What runs, and what may take over while this one is built, keep their slots.
+        others = [other for other in (storage.running, storage.prepared) if other is not None]
+        taken = {part.out for other in others for part in other._parts.values()}
+        builder = Builder(storage, self.not_understood, old, taken)
         nodes = {node.key: node for expression in expressions for node in walk(expression)}
         builder.add(expressions)
         self._storage = storage
         self._slots = storage.slots
-        self._parts = builder.parts
+        self._parts: Mapping[PartKey, Part] = builder.parts
         self._slot_of = {key: builder.slot(node) for key, node in nodes.items()}
         self._scalar_steps = [part.step for part in self._parts.values() if part.turn is Turn.FIRST and part.step]
         self._later_steps = [part.step for part in self._parts.values() if part.turn is Turn.LATER and part.step]
@@ -215,15 +216,28 @@ class Program:
 
     def _take_over(self) -> None:
         """Become the program that runs; see `evolve`."""
-        before = self._storage.running
-        if before is not None and (before is not self._parent or self._storage.prepared is not self):
+        storage = self._storage
+        before, newest = storage.running, storage.prepared
+        if before is not None and not (self._descends_from(before) and _is_or_has_parent(newest, self)):
             raise RuntimeError("another program took over already, or was built to: this one cannot run any more")
-        self._storage.running, self._storage.prepared, self._parent = self, None, None
-        followed = before._groups if isinstance(before, Program) else {}
+        storage.running, self._parent = self, None
+        storage.prepared = None if newest is self else newest
+        followed = before._groups if before is not None else {}
         for population, group in self._groups.items():
             if population not in followed:
                 group.table.forget()  # what was not looked at is not the same any more
             group.table.keeps_places = group.table.keeps_places or population in self._remembers_items
+
+    def _descends_from(self, other: Program) -> bool:
+        """Whether this program evolved from `other`, perhaps by way of some that never ran."""
+        ancestor = self._parent
+        while ancestor is not None and ancestor is not other:
+            ancestor = ancestor._parent
+        return ancestor is not None
+
+
+def _is_or_has_parent(program: Program | None, other: Program) -> bool:
+    return program is other or (program is not None and program._parent is other)
 
 
 def _remembers(node: Operation) -> bool:
