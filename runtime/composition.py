@@ -22,6 +22,7 @@ from runtime.capture.monitor import HealthMonitor
 from runtime.capture.phase import InstantGrid
 from runtime.config.rig_config import BUNDLED_MODELS, RULE_LIBRARY
 from runtime.controller_objects import ControllerObjects
+from runtime.declared_signals import declared_types
 from runtime.formats.documents import DocumentError, Problem
 from runtime.formats.durable_files import sha256_of
 from runtime.formats.signal_names import BUTTONS, CANONICAL_SIGNALS, DEFAULT_TIMEOUT_S, RecordedKind
@@ -40,16 +41,8 @@ from runtime.tick_health import TickHealth
 from runtime.version import package_version
 from triggers import Capabilities, RuleEngine, RuleSet, library_path, load_rules
 from triggers.engine import PreparedRules
-from triggers.language.types import Type
 
 Opened = TypeVar("Opened")
-
-_TYPE_OF_KIND: Mapping[RecordedKind, Type] = {
-    "boolean": Type.BOOLEAN,
-    "number": Type.NUMBER,
-    "text": Type.TEXT,
-    "any": Type.ANY,
-}
 
 
 class CompositionError(ValueError):
@@ -133,8 +126,8 @@ def open_rules(places: Sequence[str | Path], declared: Mapping[str, RecordedKind
 
     `declared` are signals beyond the canonical ones: those of a configuration, or those that a drive holds.
     """
-    types = {name: _TYPE_OF_KIND[kind] for name, kind in (declared or {}).items()}
-    return load_rules([library_path() if str(place) == RULE_LIBRARY else Path(place) for place in places], types)
+    found = [library_path() if str(place) == RULE_LIBRARY else Path(place) for place in places]
+    return load_rules(found, declared_types(declared or {}))
 
 
 def open_signals(timeouts_s: Mapping[str, float], default_timeout_s: float = DEFAULT_TIMEOUT_S) -> SignalTable:

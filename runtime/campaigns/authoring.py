@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from runtime.campaigns.contents import Declared, campaign_rules, check_files, check_model
+from runtime.campaigns.contents import Declared, campaign_rules, check_files, check_model, model_folder
 from runtime.campaigns.document import CAMPAIGN_FILE, Campaign, load_campaign
 from runtime.campaigns.index import MAX_CAMPAIGNS, entry_of
 from runtime.campaigns.learned import check_learned
@@ -22,8 +22,11 @@ from runtime.formats.documents import DocumentError, Problem
 from triggers.rules.rule import RuleSet
 
 
-def check_campaign(folder: Path, declared: Declared | None = None) -> tuple[Campaign, RuleSet]:
-    """The campaign in `folder` and its rules. Raises DocumentError with every problem of every file."""
+def check_campaign(folder: Path, bundle: Path, declared: Declared | None = None) -> tuple[Campaign, RuleSet]:
+    """The campaign in `folder` and its rules. Raises DocumentError with every problem of every file.
+
+    `bundle` is the model that vehicles run, for queries and classifiers; a bundle of the campaign stands in for it.
+    """
     campaign = load_campaign(folder)
     problems = check_files(folder, campaign)
     if problems:
@@ -33,14 +36,16 @@ def check_campaign(folder: Path, declared: Declared | None = None) -> tuple[Camp
         for path in (CAMPAIGN_FILE, *campaign.files):
             (copy / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / path, copy / path)
-        found, rules = _look(copy, campaign, declared)
+        found, rules = _look(copy, campaign, bundle, declared)
     problems = [dataclasses.replace(problem, file=_own_name(problem.file, temporary, folder)) for problem in found]
     if problems or rules is None:
         raise DocumentError(problems)
     return campaign, rules
 
 
-def _look(copy: Path, campaign: Campaign, declared: Declared | None) -> tuple[list[Problem], RuleSet | None]:
+def _look(
+    copy: Path, campaign: Campaign, bundle: Path, declared: Declared | None
+) -> tuple[list[Problem], RuleSet | None]:
     problems: list[Problem] = []
     rules: RuleSet | None = None
     try:
@@ -49,7 +54,7 @@ def _look(copy: Path, campaign: Campaign, declared: Declared | None) -> tuple[li
         problems += error.problems
     checks: list[Callable[[], None]] = [lambda: check_model(copy, campaign)]
     if rules is not None:
-        checks.append(lambda: check_learned(rules))
+        checks.append(lambda: check_learned(rules, model_folder(copy, campaign) or bundle))
     for check in checks:
         try:
             check()
@@ -62,12 +67,12 @@ def _own_name(file: str, temporary: str, folder: Path) -> str:
     return str(folder / file[len(temporary) :].lstrip("/")) if file.startswith(temporary) else file
 
 
-def add_campaign(repository: Repository, folder: Path, now: datetime, life: timedelta) -> Campaign:
+def add_campaign(repository: Repository, folder: Path, bundle: Path, now: datetime, life: timedelta) -> Campaign:
     """Check the campaign in `folder` and draft targets that hold it, instead of its version before.
 
     Raises DocumentError, PublishingError.
     """
-    campaign, _ = check_campaign(folder)
+    campaign, _ = check_campaign(folder, bundle)
     if campaign.expires_wall_ns <= now.timestamp() * 1e9:
         raise PublishingError(f"{campaign.label} is over already: write a later 'expires'")
     entries = {entry.name: entry for entry in repository.entries(drafted=True)}
@@ -82,9 +87,7 @@ def add_campaign(repository: Repository, folder: Path, now: datetime, life: time
     entries[campaign.name] = entry_of(campaign)
     if len(entries) > MAX_CAMPAIGNS:
         raise PublishingError(f"more than {MAX_CAMPAIGNS} campaigns would be out: withdraw some")
-    files: Mapping[str, Path] = {
-        entry_of(campaign).target(path): folder / path for path in entry_of(campaign).files
-    }
+    files: Mapping[str, Path] = {entry_of(campaign).target(path): folder / path for path in entry_of(campaign).files}
     repository.draft_targets(entries.values(), files, now + life)
     return campaign
 

@@ -37,9 +37,7 @@ def check_files(folder: Path, campaign: Campaign) -> list[Problem]:
     return problems
 
 
-def _file_problem(
-    document: Document, folder: Path, place: tuple[str, int], path: str
-) -> tuple[list[Problem], int]:
+def _file_problem(document: Document, folder: Path, place: tuple[str, int], path: str) -> tuple[list[Problem], int]:
     found = file_below(folder, path)
     if found is None:
         return [document.problem(place, f"file {path!r} is not in the campaign's folder", "copy it there")], 0

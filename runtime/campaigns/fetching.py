@@ -47,9 +47,7 @@ class UpdateAllowance:
 class PullFetcher(FetcherInterface):
     """See the module."""
 
-    def __init__(
-        self, puller: Puller, allowance: UpdateAllowance, now_s: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, puller: Puller, allowance: UpdateAllowance, now_s: Callable[[], float] = time.monotonic) -> None:
         self.received_bytes = 0
         self._puller = puller
         self._allowance = allowance

@@ -1,6 +1,6 @@
 """`campaigns/index.json`: the one target whose name every vehicle knows. It lists the campaigns that are out.
 
-    {"format": 1, "campaigns": [{"name", "version", "vehicles": [...], "expires_wall_ns", "files": ["campaign.yaml", ...]}, ...]}
+    {"format": 1, "campaigns": [{"name", "version", "vehicles", "expires_wall_ns", "files": ["campaign.yaml", …]}, …]}
 
 A file of a campaign is the target `campaigns/<name>/<version>/<file>`. The index is signed like every target; selector
 and end stand in it so that a vehicle need not fetch what is for others or over.

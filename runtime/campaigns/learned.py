@@ -1,9 +1,30 @@
-"""Learned triggers of a campaign: opened once to see that they can be, with the code that runs them."""
+"""Learned triggers of a campaign, looked at by its author: with the embedding of the network that will run them."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from runtime.formats.documents import DocumentError, Problem
 from triggers.rules.rule import RuleSet
 
 
-def check_learned(rules: RuleSet) -> None:
-    """Placeholder until merged."""
+def check_learned(rules: RuleSet, bundle: Path) -> None:
+    """Open every query and classifier for the network in `bundle`. Raises DocumentError with every problem."""
+    if not rules.queries and not rules.classifiers:
+        return
+    # Networks are opened only where a campaign brings something for them.
+    from runtime.inference.bundle import load_bundle
+    from runtime.inference.learned import LearnedTriggers
+    from runtime.inference.network import Network
+
+    images = load_bundle(bundle).manifest.images
+    named = load_bundle(bundle).manifest.cameras
+    cameras = tuple(named) or tuple(f"camera_{index}" for index in range(images.shape[0]))
+    network = Network.open(bundle, cameras)
+    try:
+        if network.embedding is None:
+            text = "has no embedding that queries and classifiers could read"
+            raise DocumentError([Problem(str(bundle), 0, 0, text, None, "name another with --model")])
+        LearnedTriggers.open(rules, network.embedding)
+    finally:
+        network.close()

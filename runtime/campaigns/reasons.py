@@ -2,7 +2,7 @@
 
 | reason | what was found |
 |---|---|
-| `bad_signature` | metadata signed by too few of the keys that its role asks for: strangers' keys and repeats do not count |
+| `bad_signature` | metadata signed by too few keys of its role: strangers' keys and repeats do not count |
 | `expired` | signed metadata past its date: somebody shows us an old state (freeze), or the fleet forgot to push |
 | `rollback` | metadata of a lower version than was seen before |
 | `wrong_content` | a file that is not the one that was signed for (swapped, mixed from two states) |
@@ -21,7 +21,7 @@
 | `campaign_expired` | past its end |
 | `bad_campaign` | `campaign.yaml` is not right, or is not the campaign that the index names |
 | `bad_rules` | rule files that do not load |
-| `name_collision` | a rule, query or classifier of a name that the vehicle or another campaign has with another content |
+| `name_collision` | a name of a rule, query or classifier that the vehicle or another campaign has for something else |
 | `bad_learned` | a classifier or query that cannot be used |
 | `bad_model` | a model bundle that is damaged or takes other images than the vehicle's |
 | `damaged` | a file on the vehicle is no longer what was verified |

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from securesystemslib.signer import CryptoSigner, Key
 from tuf.api.exceptions import RepositoryError
@@ -112,7 +112,7 @@ class Repository:
             raise PublishingError("this key signs nothing that is drafted: see `shadowrig campaign status`")
         return signed
 
-    def draft(self, role: str) -> Metadata | None:
+    def draft(self, role: str) -> Metadata[Any] | None:
         """What waits for signatures in this role."""
         path = self.drafts / f"{role}.json"
         return _load(path) if path.exists() else None
@@ -122,7 +122,7 @@ class Repository:
         drafts = [(role, self.draft(role)) for role in OFFLINE_ROLES]
         return [self.state(role, draft) for role, draft in drafts if draft is not None]
 
-    def state(self, role: str, draft: Metadata) -> DraftState:
+    def state(self, role: str, draft: Metadata[Any]) -> DraftState:
         """How far the signing of a draft is."""
         payload, signatures = draft.signed_bytes, draft.signatures
         root = self._root_for(role, draft)
@@ -144,7 +144,7 @@ class Repository:
         versions = [path.name.split(".")[0] for path in self.metadata.glob(f"*.{role}.json")]
         return max((int(version) for version in versions if version.isdigit()), default=0)
 
-    def published(self, role: str) -> Metadata | None:
+    def published(self, role: str) -> Metadata[Any] | None:
         """The newest published metadata of a role."""
         version = self.published_version(role)
         name = "timestamp.json" if role == "timestamp" else f"{version}.{role}.json"
@@ -225,22 +225,22 @@ class Repository:
         metadata = [self.published("targets"), self.draft("targets")]
         return {name: target for found in metadata if found for name, target in found.signed.targets.items()}
 
-    def _authorities(self, role: str, draft: Metadata) -> set[str]:
+    def _authorities(self, role: str, draft: Metadata[Any]) -> set[str]:
         keys = set(self._root_for(role, draft).roles[role].keyids)
         if role == "root" and self.published_version("root"):
             keys |= set(self.published_root().signed.roles["root"].keyids)
         return keys
 
-    def _root_for(self, role: str, draft: Metadata) -> Root:
+    def _root_for(self, role: str, draft: Metadata[Any]) -> Root:
         """The root that says who signs this draft: a drafted root speaks for itself and for drafted targets."""
         found = draft if role == "root" else self.draft("root") or self.published_root()
         root: Root = found.signed
         return root
 
-    def _write_draft(self, draft: Metadata) -> None:
+    def _write_draft(self, draft: Metadata[Any]) -> None:
         self._write(self.drafts / f"{draft.signed.type}.json", draft)
 
-    def _write(self, path: Path, metadata: Metadata) -> None:
+    def _write(self, path: Path, metadata: Metadata[Any]) -> None:
         write_durably(path, metadata.to_bytes())
 
 
@@ -265,12 +265,12 @@ def _signed(content: Kind, root: Root, signers: Mapping[str, CryptoSigner]) -> M
     return metadata
 
 
-def _meta(metadata: Metadata) -> MetaFile:
+def _meta(metadata: Metadata[Any]) -> MetaFile:
     data = metadata.to_bytes()
     return MetaFile.from_data(metadata.signed.version, data, ["sha256"])
 
 
-def _load(path: Path) -> Metadata:
+def _load(path: Path) -> Metadata[Any]:
     try:
         return Metadata.from_bytes(path.read_bytes())
     except RepositoryError as error:

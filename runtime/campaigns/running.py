@@ -17,17 +17,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.campaigns.contents import campaign_rules, model_folder
+from runtime.campaigns.contents import Declared, campaign_rules, model_folder
 from runtime.campaigns.document import Campaign
 from runtime.campaigns.merging import merged
 from runtime.campaigns.reasons import CampaignRefusedError
 from runtime.campaigns.reference_clock import ReferenceClock
-from runtime.campaigns.shelf import ActiveCampaign, Shelf, StoredCampaign
+from runtime.campaigns.shelf import ActiveCampaign, Shelf, StoredCampaign, content_digest
 from runtime.formats.documents import DocumentError
 from triggers.rules.rule import RuleSet
 
 #: Opens what only the runtime can (classifiers with the running network); raises DocumentError.
 Opens = Callable[[RuleSet], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignModel:
+    """The model bundle that a campaign brings. The same bytes in another version are the same model."""
+
+    folder: Path
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,33 +46,41 @@ class Lineup:
     campaigns: tuple[str, ...] = ()  # labels of those that run
     refused: dict[str, tuple[str, str]] = field(default_factory=dict)  # reason and detail, by label
     waiting: dict[str, str] = field(default_factory=dict)  # not refused, not yet running
-    model: Path | None = None  # bundle of the one campaign that brings a model
+    model: CampaignModel | None = None  # of the one campaign that brings one
     changes_in_ns: int | None = None  # until one of them begins or ends
 
     @property
     def key(self) -> tuple[object, ...]:
         """Two lineups with the same key run the same rules in the name of the same campaigns."""
-        return self.rules.fingerprint, self.campaigns, self.model
+        return self.rules.fingerprint, self.campaigns
 
 
 class Lineups:
     """Composes lineups for one runtime. `compose` belongs to one thread."""
 
-    def __init__(self, shelf: Shelf, own: RuleSet, vehicle: str, opens: Opens | None = None) -> None:
+    def __init__(
+        self,
+        shelf: Shelf,
+        own: RuleSet,
+        vehicle: str,
+        opens: Opens | None = None,
+        declared: Declared | None = None,
+    ) -> None:
         self._shelf = shelf
+        self._declared = declared
         self._own = own
         self._vehicle = vehicle
         self._opens = opens
         self._clock = ReferenceClock(shelf.clock_path, may_write=False)
-        self._model: Path | None = None
+        self._model: CampaignModel | None = None
         self._is_started = False
-        self._unfit: dict[Path, str] = {}
+        self._unfit: dict[str, str] = {}
 
-    def refuse_model(self, model: Path, detail: str) -> None:
-        """The bundle of a campaign could not be opened here: that version is not looked at again in this run."""
-        self._unfit[model] = detail
+    def refuse_model(self, model: CampaignModel, detail: str) -> None:
+        """The bundle of a campaign could not be opened here: it is not looked at again in this run."""
+        self._unfit[model.digest] = detail
 
-    def started(self, model: Path | None, opens: Opens) -> None:
+    def started(self, model: CampaignModel | None, opens: Opens) -> None:
         """The network is chosen, with this campaign's bundle or the vehicle's own (None): it stays until the end."""
         self._model, self._opens, self._is_started = model, opens, True
 
@@ -105,10 +121,11 @@ class Lineups:
             lineup.waiting[stored.label] = "for its start"
             lineup.edges.append(campaign.starts_wall_ns)
             return False  # until then the version before it collects
-        model = model_folder(folder, campaign)
-        if model is not None and model in self._unfit:
-            raise CampaignRefusedError("bad_model", self._unfit[model])
-        if model is not None and self._is_started and model != self._model:
+        model = _model(folder, campaign, stored)
+        if model is not None and model.digest in self._unfit:
+            raise CampaignRefusedError("bad_model", self._unfit[model.digest])
+        running = None if self._model is None else self._model.digest
+        if model is not None and self._is_started and model.digest != running:
             lineup.waiting[stored.label] = "at the next start"
             return False
         if model is not None and lineup.model is not None:
@@ -121,7 +138,7 @@ class Lineups:
 
     def _rules_with(self, base: RuleSet, folder: Path, campaign: Campaign) -> RuleSet:
         try:
-            rules = campaign_rules(folder, campaign)
+            rules = campaign_rules(folder, campaign, self._declared)
         except DocumentError as error:
             raise CampaignRefusedError("bad_rules", str(error)) from error
         together = merged(base, rules, campaign.label)
@@ -133,6 +150,13 @@ class Lineups:
         return together
 
 
+def _model(folder: Path, campaign: Campaign, stored: StoredCampaign) -> CampaignModel | None:
+    place = model_folder(folder, campaign)
+    if place is None:
+        return None
+    return CampaignModel(place, content_digest({path: stored.files[path] for path in campaign.model}))
+
+
 @dataclass(slots=True)
 class _Draft:
     """A lineup in the making."""
@@ -141,7 +165,7 @@ class _Draft:
     campaigns: list[str] = field(default_factory=list)
     refused: dict[str, tuple[str, str]] = field(default_factory=dict)
     waiting: dict[str, str] = field(default_factory=dict)
-    model: Path | None = None
+    model: CampaignModel | None = None
     edges: list[int] = field(default_factory=list)
 
     def done(self, now_ns: int) -> Lineup:

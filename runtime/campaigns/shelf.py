@@ -219,9 +219,7 @@ def _decode_active(data: bytes) -> list[ActiveCampaign]:
 
 
 def _decode_stored(fields: Mapping[str, Any]) -> StoredCampaign:
-    stored = StoredCampaign(
-        str(fields["name"]), int(fields["version"]), str(fields["folder"]), dict(fields["files"])
-    )
+    stored = StoredCampaign(str(fields["name"]), int(fields["version"]), str(fields["folder"]), dict(fields["files"]))
     if _FOLDER.fullmatch(stored.folder) is None or CAMPAIGN_FILE not in stored.files:
         raise ValueError(f"{stored.folder!r:.100} is no folder of ours")
     for path, digest in stored.files.items():

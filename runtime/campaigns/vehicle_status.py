@@ -60,9 +60,7 @@ class VehicleStatus:
     def _add_refusal(self, refused: Refusal) -> None:
         """The same refusal again only counts up, and moves to the end."""
         listed = self._facts["refusals"]
-        same = [
-            line for line in listed if (line["campaign"], line["reason"]) == (refused.campaign, refused.reason)
-        ]
+        same = [line for line in listed if (line["campaign"], line["reason"]) == (refused.campaign, refused.reason)]
         line = {
             "campaign": refused.campaign,
             "reason": refused.reason,
@@ -82,7 +80,8 @@ class VehicleStatus:
             found = json.loads(read_bounded(self._shelf.status_path) or b"{}")
             is_ours = all(type(found.get(key)) is type(value) for key, value in fresh.items() if value)
             is_ours = is_ours and all(type(found[key]) is list for key in ("active", "taken", "refusals"))
-            is_ours = is_ours and type(found["ended"]) is dict and all(type(line["times"]) is int for line in found["refusals"])
+            is_ours = is_ours and type(found["ended"]) is dict
+            is_ours = is_ours and all(type(line["times"]) is int for line in found["refusals"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return fresh
         return {**fresh, **found} if is_ours and found.get("vehicle") == self._vehicle else fresh

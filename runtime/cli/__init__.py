@@ -17,8 +17,8 @@ from runtime.formats.documents import DocumentError
 from runtime.version import package_version
 
 COMMANDS = (
-    "demo", "run", "replay", "receive", "hil", "model", "calibrate", "triggers", "bench", "clip", "keys", "rig",
-    "doctor",
+    "demo", "run", "replay", "receive", "hil", "model", "calibrate", "triggers", "bench", "campaign", "clip", "keys",
+    "rig", "doctor",
 )  # fmt: skip
 
 
@@ -40,7 +40,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the process's exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("can").setLevel(logging.WARNING)
+    for talkative in ("can", "tuf", "securesystemslib"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     options = build_parser().parse_args(arguments)
     try:
         code: int = options.run(options)

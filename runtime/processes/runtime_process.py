@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import zmq
@@ -34,13 +35,16 @@ from runtime.composition import (
     open_signals,
 )
 from runtime.config.rig_config import RigConfig
+from runtime.declared_signals import declared_types
 from runtime.health.garbage import SlackCollector
 from runtime.health.histogram import LatencyHistogram
 from runtime.health.realtime import RealtimeReport, apply_to_process, apply_to_thread
 from runtime.health.telemetry import TelemetryPublisher
+from runtime.inference.network import Network
 from runtime.live_sources import LiveCamera, SourceBuilder
 from runtime.messages import NANOSECONDS_PER_MILLISECOND, Firing, Packet, SignalSample, TickReport
 from runtime.metronome import Metronome
+from runtime.processes.runtime_campaigns import RuntimeCampaigns
 from runtime.processes.selection_copy import disk_copy_path
 from runtime.processes.selection_keeper import SelectionKeeper
 from runtime.processes.shell import ProcessShell, StartError, log, make_directories
@@ -105,8 +109,13 @@ class LiveRuntime:
         self._directories = make_directories(config)
         self._shell = ProcessShell("runtime", self._directories.status, clock, config.health.progress_timeout_s)
         builder = SourceBuilder(clock)
-        self._network = _open_network(config, builder.camera_names(config))
-        rules = open_rules(config.rules.files, config.signals.declared)
+        declared = declared_types(config.signals.declared)
+        own_rules = open_rules(config.rules.files, config.signals.declared)
+        self._campaigns = RuntimeCampaigns(self._directories.campaigns, own_rules, config.vehicle.id, clock, declared)
+        self._network = self._campaigns.choose_network(
+            lambda bundle: _open_network(config, builder.camera_names(config), bundle)
+        )
+        rules = self._campaigns.rules
         rig = open_rig(config.rig)
         self._sources = builder.build(config)  # last: a recorded drive begins to play from here on
         self._watches = [CameraWatch(camera.name, camera.size, clock.now_ns()) for camera in self._sources.cameras]
@@ -116,6 +125,7 @@ class LiveRuntime:
             self._watches, self._network, rig, self._table, rules, config.rules.seed, config.tick.rate_hz, reference,
             SourceFacts(self._sources.signal_names),
         )  # fmt: skip
+        self._campaigns.attach(self.parts)
         self._sink = HistorySink(self._open_history())
         layout, disk_copy = HistoryLayout(self._directories.history), disk_copy_path(self._directories.spool)
         self._selection = SelectionKeeper(self.parts.engine, layout, disk_copy, clock)
@@ -144,6 +154,7 @@ class LiveRuntime:
         for camera in self._cameras:
             camera.start()
         self._status_thread.start()
+        self._campaigns.start()
         self._note(apply_to_process(self._config.realtime.lock_memory))
         self._shell.ready(f"ticking at {self._config.tick.rate_hz:g} Hz over {len(self._cameras)} cameras")
 
@@ -151,6 +162,7 @@ class LiveRuntime:
         """Stop sources, write what is queued, and leave history cleanly closed."""
         self._shell.stopping("closing history")
         self._leave.set()
+        self._campaigns.stop()
         for camera in self._cameras:
             camera.stop()
         for source in self._sources.signals:
@@ -183,6 +195,7 @@ class LiveRuntime:
 
     def _tick(self, instant: int) -> None:
         grid, began_ns = self.parts.grid, self._clock.now_ns()
+        self._campaigns.between_ticks(self.parts, self._sink, (grid.time_of(instant - 1) + grid.time_of(instant)) // 2)
         report = self.parts.pipeline.tick(instant, grid.time_of(instant), self._clock.wall_ns(), began_ns)
         result_ns = self._clock.now_ns()
         had_frames = report.frameset is not None and not report.frameset.is_empty
@@ -274,6 +287,7 @@ class LiveRuntime:
             "firing_count": figures.firing_count,
             "firings": [_listed(firing) for firing in list(figures.firings)],
             "rules": [rule.name for rule in self.parts.rules.rules],
+            "campaigns": self._campaigns.facts,
             "not_applicable": dict(self.parts.not_applicable),
             "learned": self.parts.learned.status(),
             "not_understood": dict(self.parts.engine.not_understood),
@@ -323,12 +337,14 @@ class LiveRuntime:
         return status
 
 
-def _open_network(config: RigConfig, cameras: tuple[str, ...]) -> Any:
+def _open_network(config: RigConfig, cameras: tuple[str, ...], bundle: Path | None) -> Network | None:
+    """The configured network, or the bundle of a campaign run as it is configured."""
     if config.model is None or not cameras:
         return None
     model = config.model
     try:
-        return open_network(ModelChoice(model.bundle, model.backend, model.precision, model.threads), cameras)
+        choice = ModelChoice(bundle or model.bundle, model.backend, model.precision, model.threads)
+        return open_network(choice, cameras)
     except CompositionError as error:
         raise StartError(str(error)) from error
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -40,11 +41,20 @@ class EmptyClipError(ValueError):
 class ClipCut:
     """One cut: made, run once, thrown away."""
 
-    def __init__(self, reader: HistoryReader, plan: ClipPlan, provenance: Provenance, ended_early: str | None) -> None:
+    def __init__(
+        self,
+        reader: HistoryReader,
+        plan: ClipPlan,
+        provenance: Provenance,
+        ended_early: str | None,
+        rules_in_force: Sequence[str] = (),
+    ) -> None:
+        """`provenance` is that of the first firing; `rules_in_force` the rules' fingerprint at each of them."""
         self._reader = reader
         self._plan = plan
         self._provenance = provenance
         self._ended_early = ended_early
+        self._rules_in_force = rules_in_force or [provenance.rules_sha256] * len(plan.firings)
         seen = reader.cameras(plan.start_ns, plan.end_ns)
         known = tuple(dict.fromkeys((*provenance.cameras, *seen)))
         self._wanted = plan.cameras or known
@@ -108,7 +118,7 @@ class ClipCut:
             start_wall_ns=first.wall_ns,
             end_wall_ns=last.wall_ns,
             priority=self._plan.priority,
-            firings=_firing_manifests(self._plan),
+            firings=_firing_manifests(self._plan, self._rules_in_force),
             reference_camera=next(iter(cameras), None),
             cameras=cameras,
             missing_cameras=[camera for camera in self._wanted if camera not in cameras],
@@ -126,7 +136,7 @@ class ClipCut:
         return {camera: self._tallies[camera].manifest(reference_times_ns, window_ns) for camera in present}
 
 
-def _firing_manifests(plan: ClipPlan) -> list[FiringManifest]:
+def _firing_manifests(plan: ClipPlan, rules_in_force: Sequence[str]) -> list[FiringManifest]:
     return [
         FiringManifest(
             rule=waiting.firing.rule,
@@ -140,11 +150,12 @@ def _firing_manifests(plan: ClipPlan) -> list[FiringManifest]:
             sample_probability=waiting.firing.sample_probability,
             pre_s=waiting.firing.capture.pre_s,
             post_s=waiting.firing.capture.post_s,
+            rules_sha256=rules_sha256,
             score=waiting.firing.score,
             campaign=waiting.firing.campaign,
             tally=dict(waiting.firing.tally),
         )
-        for waiting in plan.firings
+        for waiting, rules_sha256 in zip(plan.firings, rules_in_force, strict=True)
     ]
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from runtime.formats.json_messages import MAX_RECORDED_HEAD_VALUES
 from runtime.messages import Firing, Frameset, Packet, Prediction, SignalSample, TickReport
 from runtime.recording.history_writer import HistoryWriter
+from runtime.recording.sessions import SessionChange
 
 MAX_QUEUED_RECORDS = 4096
 MAX_QUEUED_BYTES = 64 * 1024 * 1024
@@ -35,7 +36,7 @@ class HistorySink:
     def __init__(self, writer: HistoryWriter) -> None:
         self._writer = writer
         self._records: deque[Record] = deque()
-        self._firings: deque[Firing] = deque()
+        self._firings: deque[Firing | SessionChange] = deque()
         self._queued_bytes = 0
         self._wake = threading.Condition()
         self._stopping = False
@@ -68,6 +69,16 @@ class HistorySink:
                 self._refused["firing"] += 1
                 return False
             self._firings.append(firing)
+            self._wake.notify()
+            return True
+
+    def change(self, change: SessionChange) -> bool:
+        """Other rules run from this tick on; offered before that tick's firings, and written before them."""
+        with self._wake:
+            if self._stopping or len(self._firings) >= MAX_QUEUED_FIRINGS:
+                self._refused["change"] += 1
+                return False
+            self._firings.append(change)
             self._wake.notify()
             return True
 
@@ -112,7 +123,7 @@ class HistorySink:
             self._guard(self._write, record)
         self._guard(self._writer.close)
 
-    def _next(self) -> Record | Firing | None:
+    def _next(self) -> Record | Firing | SessionChange | None:
         """The next value to write, firings first; None once stopped and empty."""
         with self._wake:
             self._wake.wait_for(lambda: self._records or self._firings or self._stopping)
@@ -124,9 +135,11 @@ class HistorySink:
             self._queued_bytes -= _weight(record)
             return record
 
-    def _write(self, record: Record | Firing) -> None:
+    def _write(self, record: Record | Firing | SessionChange) -> None:
         if isinstance(record, Firing):
             self._writer.firing(record)
+        elif isinstance(record, SessionChange):
+            self._writer.change(record)
         elif isinstance(record, Packet):
             self._writer.packet(record)
         elif isinstance(record, TickReport):

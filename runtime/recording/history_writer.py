@@ -28,7 +28,7 @@ from runtime.recording.answers import HISTORY, Answer, leave_answers
 from runtime.recording.firing_files import write_firing
 from runtime.recording.layout import SEGMENT_NS, HistoryLayout
 from runtime.recording.segment_stream import HistoryFullError, SegmentStream, is_full
-from runtime.recording.sessions import SessionLock, SessionRecord
+from runtime.recording.sessions import SessionChange, SessionLock, SessionRecord
 
 SEGMENT_METADATA = "shadowrig.segment"
 KEY_FRAMES_METADATA = "shadowrig.key_frames"
@@ -109,6 +109,10 @@ class HistoryWriter:
         """Publish a firing on `/firing` and leave its file for the recorder."""
         self._try(self._writer_at(firing.time_ns), lambda target: target.firing(firing))
         return self._leave_for_recorder(firing)
+
+    def change(self, change: SessionChange) -> None:
+        """Other rules run from here on: firings that come after this are theirs. OSError."""
+        self._lock.note_change(change)
 
     def log(self, level: str, name: str, message: str, time_ns: int) -> bool:
         """A log line."""

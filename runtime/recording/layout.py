@@ -5,6 +5,7 @@
     firings/<time_ns:020d>-<sequence:06d>.json   a firing that waits for its clip, written atomically
     firings/*.bad                        a firing file that could not be read, kept for a look
     sessions/<session>.json              provenance of one run of the runtime
+    sessions/<session>.changes           other rules that it took over while it ran, one line each
     sessions/<session>.lock              flock'ed by that run for as long as it lives
     sessions/<session>.ended             written by a run that left cleanly
     sessions/<session>.crashed           written by the recorder once it has taken note of a crash

@@ -73,6 +73,7 @@ class FiringManifest(_Part):
     sample_probability: float
     pre_s: float
     post_s: float
+    rules_sha256: str = ""  # fingerprint of all rules that ran when this one fired
     score: float | None = None  # what a value-ranked budget chose it by
     campaign: str = ""  # "name@version"; empty: the vehicle's own rules
     tally: dict[str, int] = Field(

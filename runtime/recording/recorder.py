@@ -169,7 +169,8 @@ class Recorder:
             self._give_up(plan, HISTORY, "the session file of the runtime that fired is gone")
             return None
         try:
-            cut = ClipCut(self._reader, plan, session.record.provenance, ended_early)
+            provenance = session.provenance_at(plan.firings[0].firing.time_ns)
+            cut = ClipCut(self._reader, plan, provenance, ended_early, _rules_in_force(plan, sessions))
             draft = self._sink.begin(self._expected_bytes(plan), plan.priority)
         except OSError as error:
             self._refuse(plan, error, now_ns)
@@ -260,3 +261,12 @@ class Recorder:
                 firing = crash_firing(newest[0], newest[1], self._settings.crash_pre_s, version)
                 write_firing(self._layout, session.record.session, firing)
             note_crash(self._layout, session.record.session)
+
+
+def _rules_in_force(plan: ClipPlan, sessions: dict[str, Session]) -> list[str]:
+    """The fingerprint of the rules that ran at each firing; empty where its run is forgotten."""
+    runs = [sessions.get(waiting.session) for waiting in plan.firings]
+    return [
+        "" if run is None else run.provenance_at(waiting.firing.time_ns).rules_sha256
+        for run, waiting in zip(runs, plan.firings, strict=True)
+    ]

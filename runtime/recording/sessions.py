@@ -1,5 +1,8 @@
 """Runs of the runtime, as the recorder sees them: alive, left cleanly, or crashed.
 
+What a run says of itself at its start holds until it notes a change: `<session>.changes` lists which rules ran from
+which instant on, so that a clip names those that were in force when it fired.
+
 A run holds an flock on its lock file from before its session file appears until its process is gone; the kernel lets go
 of it however the process ends. A lock that is free without an `.ended` file is a crash.
 """
@@ -19,6 +22,8 @@ from runtime.recording.provenance import Provenance
 
 #: Session files kept for clips that still wait; older ones are removed when a new run starts.
 MAX_SESSIONS = 16
+#: Changes of rules that a run remembers: history is long gone before so many have come.
+MAX_CHANGES = 256
 
 
 class SessionRecord(BaseModel):
@@ -31,6 +36,16 @@ class SessionRecord(BaseModel):
     started_wall_ns: int
     history_s: float
     provenance: Provenance
+
+
+class SessionChange(BaseModel):
+    """A line of `sessions/<session>.changes`: other rules run from `from_ns` on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    from_ns: int
+    rules_sha256: str
+    campaigns: tuple[str, ...] = ()
 
 
 class SessionState(str, Enum):
@@ -48,6 +63,14 @@ class Session:
     record: SessionRecord
     state: SessionState
     crash_is_noted: bool
+    changes: tuple[SessionChange, ...] = ()
+
+    def provenance_at(self, time_ns: int) -> Provenance:
+        """What the run was made of at this instant."""
+        changes = [change for change in self.changes if change.from_ns <= time_ns]
+        if not changes:
+            return self.record.provenance
+        return self.record.provenance.model_copy(update={"rules_sha256": changes[-1].rules_sha256})
 
 
 class SessionLock:
@@ -57,6 +80,7 @@ class SessionLock:
         """OSError (BlockingIOError) when another process already runs under this session's name."""
         self._layout = layout
         self.record = record
+        self._changes: list[SessionChange] = []
         lock = layout.sessions / f"{record.session}.lock"
         self._descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
         try:
@@ -66,6 +90,12 @@ class SessionLock:
             os.close(self._descriptor)
             raise
         _forget_old_sessions(layout)
+
+    def note_change(self, change: SessionChange) -> None:
+        """Other rules run from here on. Older changes than the newest `MAX_CHANGES` are forgotten. OSError."""
+        self._changes = [*self._changes, change][-MAX_CHANGES:]
+        text = "\n".join(noted.model_dump_json() for noted in self._changes) + "\n"
+        write_atomically(self._layout.sessions / f"{self.record.session}.changes", text.encode())
 
     def end(self) -> None:
         """Leave cleanly."""
@@ -85,8 +115,16 @@ def list_sessions(layout: HistoryLayout) -> list[Session]:
         except (FileNotFoundError, ValidationError):
             continue  # removed meanwhile, or not written by a run of ours: no process can be tied to it
         noted = path.with_suffix(".crashed").exists()
-        sessions.append(Session(record, _state(path), noted))
+        sessions.append(Session(record, _state(path), noted, _changes(path.with_suffix(".changes"))))
     return sorted(sessions, key=lambda session: session.record.started_wall_ns)
+
+
+def _changes(path: Path) -> tuple[SessionChange, ...]:
+    """Oldest first; empty for a run whose rules never changed, or when it is removed meanwhile."""
+    try:
+        return tuple(SessionChange.model_validate_json(line) for line in path.read_bytes().splitlines())
+    except (FileNotFoundError, ValidationError):
+        return ()
 
 
 def note_crash(layout: HistoryLayout, session: str) -> None:
@@ -114,5 +152,5 @@ def _state(path: Path) -> SessionState:
 def _forget_old_sessions(layout: HistoryLayout) -> None:
     finished = [session for session in list_sessions(layout) if session.state is not SessionState.ALIVE]
     for session in finished[:-MAX_SESSIONS]:
-        for suffix in (".json", ".lock", ".ended", ".crashed"):
+        for suffix in (".json", ".lock", ".ended", ".crashed", ".changes"):
             (layout.sessions / f"{session.record.session}{suffix}").unlink(missing_ok=True)
