@@ -1,8 +1,9 @@
 """Time of one evaluation of many rules over many tracks, on one core: what `shadowrig bench triggers` measures.
 
-The rules are conditions of every kind the library uses (edges, holds, windows, quantifiers with track history), each
-with thresholds of its own, so that rules share signals and fields but no whole condition. Tracks move, flicker and come
-and go; signals change on every tick, with two samples each. The scene of a tick is made before the clock starts.
+The rules are conditions of every kind the library uses (edges, holds, windows, quantifiers and aggregates with history
+of tracks and cameras), each with thresholds of its own, so that rules share signals and fields but no whole condition.
+Tracks move, flicker and come and go; signals change on every tick, with two samples each. The scene of a tick is made
+before the clock starts.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.messages import SignalSample, SignalValue, Track
+from runtime.messages import CameraView, SignalSample, SignalValue, Track
 from triggers import RuleEngine, load_rules
 
 WARM_UP_TICKS = 100
@@ -33,6 +34,10 @@ CONDITIONS = (
     'any_track(class_name == "car" and distance_m < {x} and abs(lateral_m) < 2 and visible)',
     "any_track(height_px > {x} and presence_flips({n}.0) >= 4)",
     'count_tracks(class_name in ("pedestrian", "cyclist") and speed_mps > {x}) >= 3',
+    'vehicle.speed_mps > {x} and min_tracks(distance_m, class_name == "car" and abs(lateral_m) < 2) < 30',
+    'any_track(class_name == "car" and rate(distance_m, {n}.5) < -{x})',
+    "any_camera(luma < lag(luma, {n}.0) - 10 * {x})",
+    "std_within(vehicle.accel_mps2, {n}.0) > {x} and is_true(heads.novelty > 0.1)",
 )
 
 
@@ -56,9 +61,9 @@ def bench_rules(rules: int, tracks: int = 100, ticks: int = 2000) -> RuleBenchRe
     gc.collect()
     gc.disable()  # as in the daemon, which collects in the slack between ticks
     try:
-        for tick, (listed, signals, time_ns) in enumerate(scenes(ticks + WARM_UP_TICKS, tracks)):
+        for tick, (listed, signals, views, time_ns) in enumerate(scenes(ticks + WARM_UP_TICKS, tracks)):
             started_s, core_started_s = time.perf_counter(), time.thread_time()
-            engine.evaluate(listed, signals, time_ns, time_ns)
+            engine.evaluate(listed, signals, time_ns, time_ns, None, views)
             if tick >= WARM_UP_TICKS:
                 spent_ms.append((time.perf_counter() - started_s) * 1e3)
                 core_ms.append((time.thread_time() - core_started_s) * 1e3)
@@ -109,8 +114,8 @@ class Signals:
         return list(self._values)
 
 
-def scenes(ticks: int, tracks: int) -> Iterator[tuple[list[Track], Signals, int]]:
-    """Tracks, signals and time of each tick."""
+def scenes(ticks: int, tracks: int) -> Iterator[tuple[list[Track], Signals, list[CameraView], int]]:
+    """Tracks, signals, cameras and time of each tick."""
     generator = np.random.default_rng(0)
     for tick in range(ticks):
         time_ns = tick * TICK_NS
@@ -122,10 +127,13 @@ def scenes(ticks: int, tracks: int) -> Iterator[tuple[list[Track], Signals, int]
             "shadow.accel_mps2": noise[2],
             "diff.accel_mps2": noise[3],
             "diff.curvature_1pm": noise[4] * 0.005,
+            "heads.novelty": 0.05 + 0.01 * noise[5],
         }
         boxes = generator.uniform(0, 900, (tracks, 4)).tolist()
         listed = [_track(number, tick, time_ns, tracks, box) for number, box in enumerate(boxes)]
-        yield listed, Signals(values, time_ns), time_ns
+        lumas = (100 + 5 * generator.normal(0, 1, CAMERAS)).tolist()
+        views = [CameraView(f"camera_{number}", "ok", False, 20.0, luma=luma) for number, luma in enumerate(lumas)]
+        yield listed, Signals(values, time_ns), views, time_ns
 
 
 def _track(number: int, tick: int, time_ns: int, tracks: int, box: Sequence[float]) -> Track:
