@@ -20,6 +20,7 @@ from replay.cameras import ReplayCameras
 from replay.clips import ReplayClips
 from replay.report import ReplayResult
 from replay.truth import grade
+from runtime.capabilities import SourceFacts
 from runtime.capture.camera_watch import CameraWatch
 from runtime.composition import (
     CompositionError,
@@ -79,7 +80,8 @@ class _Session:
         self._request = request
         openings = Openings()
         drive = openings.open(lambda: open_drive(request.drive))
-        rules = openings.open(lambda: open_rules(request.rules))
+        declared = None if drive is None else drive.declared
+        rules = openings.open(lambda: open_rules(request.rules, declared))
         rig = openings.open(lambda: open_rig(request.rig or (rig_beside(drive) if drive is not None else None)))
         bundle = openings.open(lambda: None if request.model is None else find_bundle(request.model))
         openings.settle()
@@ -90,7 +92,11 @@ class _Session:
         self._network = self._open_network(bundle)
         self._table = open_signals({})
         reference, self._grid_start_ns = self._first_capture()
-        self._parts = compose_tick(watches, self._network, rig, self._table, rules, 0, request.rate_hz, reference)
+        known = frozenset(drive.signal_kinds) if drive.knows_all_signals else None
+        self._parts = compose_tick(
+            watches, self._network, rig, self._table, rules, 0, request.rate_hz, reference,
+            SourceFacts(known, is_replay=True), measures_images=request.out_dir is not None,
+        )  # fmt: skip
         self._cameras = ReplayCameras(
             self._drive, watches, self._parts.assembler, request.out_dir is not None, os.cpu_count() or 1
         )

@@ -1,16 +1,27 @@
-"""What the running model, rig and cameras can tell rules, so that a rule which can never fire here is named at load.
+"""What the running model, rig, cameras and sources can tell rules: a rule that can never fire is named at load.
 
-A rule asks for heads, classes, states and track fields; what nothing here computes is missing, by name. A network says
-for itself what it publishes (`Network`); places on the road need a calibrated camera.
+A rule asks for signals, heads, classes, states and track fields; what nothing here computes is missing, by name. A
+network says for itself what it publishes (`Network`); places on the road need a calibrated camera, speeds over ground
+the car's own speed, lateral ones its yaw rate, and a second opinion a second calibrated camera.
+
+Which signals the sources give is known for recorded tables and CAN mappings and unknown for a bench that may send any;
+where one source is unknown, no signal from outside is held against a rule. What the tick itself gives is known always:
+without a network nothing of `shadow.*` and `diff.*`, in a replay nothing that the machine alone decides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+from runtime.camera_views import IMAGE_FIELDS
+from runtime.controller_objects import SIGNAL as OBJECTS_SIGNAL
 from runtime.inference.network import Network
 from runtime.rig import Rig
-from triggers import OPTIONAL_TRACK_FIELDS, Capabilities
+from triggers import OPTIONAL_TRACK_FIELDS, Capabilities, RuleSet
+from triggers.language.expressions import ItemField, walk
+from triggers.language.populations import Population
+from triggers.language.vocabulary import SIGNALS
 
 #: Fields of tracks that the network has to tell of each object.
 TOLD_FIELDS = frozenset({"predicted_distance_m", "predicted_speed_mps"})
@@ -21,25 +32,75 @@ PLACE_FIELDS = frozenset(
         "overlapping_cameras", "confirming_cameras", "confirming_gap_deg",
     }
 )  # fmt: skip
+#: Signals from outside without which a field is never known.
+_NEEDED_SIGNALS: Mapping[str, frozenset[str]] = {
+    "speed_mps": frozenset({"vehicle.speed_mps"}),
+    "lateral_speed_mps": frozenset({"vehicle.speed_mps", "vehicle.yaw_rate_radps"}),
+}
+_MACHINE_SIGNALS = ("health.latency_ms", "health.tick_ms", "health.framesets_skipped")
+_SHADOW_SIGNALS = tuple(name for name in SIGNALS if name.startswith(("shadow.", "diff.")))
+#: The tick's own signals; the namespaces of what a network or a rule set adds to them are open.
+_OWN_SIGNALS = frozenset(name for name in SIGNALS if name.startswith(("shadow.", "diff.", "health.")))
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What is known of the signal sources."""
+
+    signals: frozenset[str] | None = None  # that they can give; None: a source may send any
+    is_replay: bool = False
 
 
 def capabilities_of(
-    network: Network | None, published: Iterable[str], cameras: Sequence[str], rig: Rig | None
+    network: Network | None, published: Iterable[str], cameras: Sequence[str], rig: Rig | None, sources: SourceFacts
 ) -> Capabilities:
     """For a network (None: no images are looked at) that publishes these scalars, on a rig with these cameras."""
-    if network is None:
-        return Capabilities(cameras=len(cameras))
-    fields = OPTIONAL_TRACK_FIELDS - TOLD_FIELDS | network.object_fields
-    if rig is None or not set(cameras) & set(rig.names):
-        fields -= PLACE_FIELDS
-    if not network.states:
-        fields -= {"state"}
+    outside = sources.signals
     return Capabilities(
         heads=frozenset(published),
-        classes=frozenset(network.class_names),
-        states=network.states,
-        track_fields=fields,
+        classes=None if network is None else frozenset(network.class_names),
+        states=None if network is None else network.states,
+        track_fields=OPTIONAL_TRACK_FIELDS if network is None else _track_fields(network, cameras, rig, outside),
         cameras=len(cameras),
-        embedding_model=None if network.embedding is None else network.embedding.model,
-        has_images=True,
+        signals=None if outside is None else outside | _OWN_SIGNALS,
+        objects=outside is None or OBJECTS_SIGNAL in outside,
+        embedding_model=None if network is None or network.embedding is None else network.embedding.model,
+        has_images=network is not None,
+        absent=_absent(network is not None, sources.is_replay),
+    )
+
+
+def _track_fields(
+    network: Network, cameras: Sequence[str], rig: Rig | None, outside: frozenset[str] | None
+) -> frozenset[str]:
+    fields = OPTIONAL_TRACK_FIELDS - TOLD_FIELDS | network.object_fields
+    calibrated = set() if rig is None else set(cameras) & set(rig.names)
+    if not calibrated:
+        fields -= PLACE_FIELDS
+    if len(calibrated) < 2:
+        fields -= {"confirming_gap_deg"}
+    if not network.states:
+        fields -= {"state"}
+    if outside is not None:
+        fields -= {field for field, needed in _NEEDED_SIGNALS.items() if not needed <= outside}
+    return frozenset(fields)
+
+
+def _absent(has_network: bool, is_replay: bool) -> dict[str, str]:
+    """The tick's own signals that can never be known here, with the reason."""
+    absent: dict[str, str] = {}
+    if not has_network:
+        absent |= dict.fromkeys((*_SHADOW_SIGNALS, "health.cameras_missing"), "no network runs to give")
+    if is_replay:
+        absent |= dict.fromkeys(_MACHINE_SIGNALS, "a replay says nothing of the machine that recorded:")
+    return absent
+
+
+def reads_images(rules: RuleSet) -> bool:
+    """Whether a rule asks what a camera's image is like."""
+    return any(
+        isinstance(node, ItemField) and node.population is Population.CAMERAS and node.name in IMAGE_FIELDS
+        for rule in rules.rules
+        for expression in (rule.when, *rule.operands.values(), *((rule.score,) if rule.score is not None else ()))
+        for node in walk(expression)
     )

@@ -15,16 +15,17 @@ import numpy as np
 
 from runtime.camera_health import CameraHealthSignals
 from runtime.camera_views import CameraViews
-from runtime.capabilities import capabilities_of
+from runtime.capabilities import SourceFacts, capabilities_of, reads_images
 from runtime.capture.assembler import Assembler
 from runtime.capture.camera_watch import CameraWatch
 from runtime.capture.monitor import HealthMonitor
 from runtime.capture.phase import InstantGrid
 from runtime.config.rig_config import BUNDLED_MODELS, RULE_LIBRARY
 from runtime.controller_objects import ControllerObjects
+from runtime.declared_signals import declared_types
 from runtime.formats.documents import DocumentError, Problem
 from runtime.formats.durable_files import sha256_of
-from runtime.formats.signal_names import BUTTONS, CANONICAL_SIGNALS, DEFAULT_TIMEOUT_S
+from runtime.formats.signal_names import BUTTONS, CANONICAL_SIGNALS, DEFAULT_TIMEOUT_S, RecordedKind
 from runtime.inference.backend import BackendError
 from runtime.inference.heads.decoder import BundleFitError
 from runtime.inference.learned import NOVELTY, LearnedStage, LearnedTriggers
@@ -94,6 +95,9 @@ class TickParts:
     tick_health: TickHealth
     learned: LearnedStage
     capabilities: Capabilities
+    always_measures_images: bool
+    #: Width and height of each camera's source image, as far as they are known by now.
+    image_sizes: Mapping[str, tuple[int, int]]
     #: Rules that cannot fire with this model and these cameras, with the reason of each.
     not_applicable: Mapping[str, str] = field(default_factory=dict)
 
@@ -117,9 +121,13 @@ def open_network(choice: ModelChoice, cameras: Sequence[str]) -> Network:
         raise CompositionError(f"model {choice.bundle}: {error}") from error
 
 
-def open_rules(places: Sequence[str | Path]) -> RuleSet:
-    """Load rule files; `library` means the rules that come with the software. Raises DocumentError."""
-    return load_rules([library_path() if str(place) == RULE_LIBRARY else Path(place) for place in places])
+def open_rules(places: Sequence[str | Path], declared: Mapping[str, RecordedKind] | None = None) -> RuleSet:
+    """Load rule files; `library` means the rules that come with the software. Raises DocumentError.
+
+    `declared` are signals beyond the canonical ones: those of a configuration, or those that a drive holds.
+    """
+    files = [library_path() if str(place) == RULE_LIBRARY else Path(place) for place in places]
+    return load_rules(files, declared_types(declared))
 
 
 def open_signals(timeouts_s: Mapping[str, float], default_timeout_s: float = DEFAULT_TIMEOUT_S) -> SignalTable:
@@ -141,8 +149,12 @@ def compose_tick(
     seed: int,
     rate_hz: float,
     reference_camera: str | None,
+    sources: SourceFacts | None = None,
+    measures_images: bool = False,
 ) -> TickParts:
     """The tick for these cameras. Without a network nothing is decoded and no framesets are made.
+
+    `sources` says what is known of the signal sources. Images are measured when a rule asks for that, or always.
 
     Raises:
         DocumentError: a query or classifier of the rules does not do for this network.
@@ -154,7 +166,8 @@ def compose_tick(
     health = CameraHealthSignals(HealthMonitor(watches))
     image_sizes: dict[str, tuple[int, int]] = {}  # the engine reads it; it fills in as first frames come
     engine = RuleEngine(rules, seed=seed, image_sizes=image_sizes)
-    views = CameraViews(health, "rgb" if network is None else network.image_spec.color)
+    color = "rgb" if network is None else network.image_spec.color
+    views = CameraViews(health, color, measures_images or reads_images(rules))
     objects, tick_health = ControllerObjects(), TickHealth()
     space = network.embedding if network is not None and assembler else None
     learned = LearnedStage(space, LearnedTriggers.open(rules, space))
@@ -164,11 +177,11 @@ def compose_tick(
     )  # fmt: skip
     looking = network if assembler else None
     published = published_scalars(looking) if looking else ()
-    capabilities = capabilities_of(looking, published, cameras, rig)
+    capabilities = capabilities_of(looking, published, cameras, rig, sources or SourceFacts())
     lacking = rules.not_applicable(capabilities)
     return TickParts(
         Pipeline(stages), grid, assembler, network, health, rules, engine, views, objects, tick_health, learned,
-        capabilities, lacking,
+        capabilities, measures_images, image_sizes, lacking,
     )  # fmt: skip
 
 
@@ -180,18 +193,22 @@ class RulesChange:
     prepared: PreparedRules
     learned: LearnedTriggers
     not_applicable: Mapping[str, str]
+    measures_images: bool
 
 
 def prepare_change(parts: TickParts, rules: RuleSet) -> RulesChange:
     """Build what these rules need; changes nothing that runs. On any thread. Raises DocumentError."""
     learned = LearnedTriggers.open(rules, parts.learned.space)
-    return RulesChange(rules, parts.engine.prepare(rules), learned, rules.not_applicable(parts.capabilities))
+    lacking = rules.not_applicable(parts.capabilities)
+    measures_images = parts.always_measures_images or reads_images(rules)
+    return RulesChange(rules, parts.engine.prepare(rules), learned, lacking, measures_images)
 
 
 def apply_change(parts: TickParts, change: RulesChange) -> None:
     """Put them in place, between two ticks. StaleRulesError when others were put in since they were prepared."""
     parts.engine.swap(change.prepared)
     parts.learned.triggers = change.learned
+    parts.views.measures_images = change.measures_images
     parts.rules, parts.not_applicable = change.rules, change.not_applicable
 
 

@@ -6,6 +6,7 @@ one by one are added to it. Every source of one drive shares one epoch, so that 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from runtime.config import sources as configured
 from runtime.config.rig_config import RigConfig
 from runtime.drives import Drive, DriveEpoch, open_drive
 from runtime.formats.documents import DocumentError, Problem, suggest
+from runtime.formats.signal_names import SignalKind
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.signals.can_bus import CanBusSource
 from runtime.signals.recorded import RecordedSignalSource
@@ -48,6 +50,7 @@ class LiveSources:
     cameras: list[LiveCamera] = field(default_factory=list)
     signals: list[SignalSource] = field(default_factory=list)
     epoch: DriveEpoch | None = None  # of the drive that is played, if one is
+    signal_names: frozenset[str] | None = frozenset()  # that the sources can give; None: one of them may send any
 
 
 class SourceBuilder:
@@ -69,11 +72,31 @@ class SourceBuilder:
         openings = Openings()
         played = openings.open(lambda: self._played(config)) or LiveSources()
         cameras = [openings.open(partial(self._camera, *named)) for named in config.cameras.items()]
-        signals = [openings.open(partial(self._signal, source)) for source in config.signals.sources]
+        signals = [
+            openings.open(partial(self._signal, source, config.signals.declared)) for source in config.signals.sources
+        ]
         openings.settle()
         played.cameras += [camera for camera in cameras if camera is not None]
         played.signals += [signal for signal in signals if signal is not None]
+        played.signal_names = self._signal_names(config)
         return played
+
+    def _signal_names(self, config: RigConfig) -> frozenset[str] | None:
+        """Of recorded drives their signals, of a bus what is mapped; what a sender over ZeroMQ sends is not known."""
+        paths = [] if config.drive is None else [config.drive]
+        names: set[str] = set()
+        for source in config.signals.sources:
+            if isinstance(source, configured.ZeromqSignalSource):
+                return None
+            if isinstance(source, configured.CanSource):
+                names.update(source.signals)
+            else:
+                paths.append(source.path)
+        for path in paths:
+            if not self._drive(path).knows_all_signals:
+                return None
+            names.update(self._drive(path).signal_kinds)
+        return frozenset(names)
 
     def _played(self, config: RigConfig) -> LiveSources:
         """The cameras and signals of the drive that the configuration plays as a whole."""
@@ -121,12 +144,12 @@ class SourceBuilder:
             raise DocumentError([Problem(str(drive.path), 0, 0, message, None, suggest(wanted, drive.cameras))])
         return DriveCameraSource(drive.cameras[wanted], self._clock, self._epoch(drive), name)
 
-    def _signal(self, source: configured.SignalSourceConfig) -> SignalSource:
+    def _signal(self, source: configured.SignalSourceConfig, declared: Mapping[str, SignalKind]) -> SignalSource:
         if isinstance(source, configured.DriveSignalSource):
             drive = self._drive(source.path)
             return RecordedSignalSource(drive, self._clock, self._epoch(drive))
         if isinstance(source, configured.CanSource):
             return CanBusSource(
-                source.interface, source.channel, source.dbc, source.signals, self._clock, source.strict
+                source.interface, source.channel, source.dbc, source.signals, self._clock, source.strict, declared
             )
         return ZeromqSignalSource(source.address, self._clock, bind=source.bind)

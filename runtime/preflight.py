@@ -22,7 +22,7 @@ def check_parts(config: RigConfig, document: Document, clock: Clock) -> None:
     openings = Openings()
     builder = SourceBuilder(clock)
     sources = openings.open(lambda: builder.build(config))
-    openings.open(lambda: open_rules(config.rules.files))
+    openings.open(lambda: open_rules(config.rules.files, config.signals.declared))
     openings.open(lambda: open_rig(config.rig))
     cameras = None if sources is None else tuple(camera.name for camera in sources.cameras)
     openings.open(lambda: _check_model(config, document, cameras))

@@ -33,7 +33,7 @@ _DAMAGED = (KeyError, TypeError, ValueError, AttributeError)
 
 
 class StaleRulesError(RuntimeError):
-    """Rules were prepared for a program that has been swapped out meanwhile; prepare them again."""
+    """Other rules were prepared or swapped in after these; prepare them again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,6 @@ class PreparedRules:
     """Rules ready to run in place of those that run now."""
 
     rules: RuleSet
-    base: Program
     program: Program
     running: tuple[RunningRule, ...]
     campaigns: Mapping[str, CampaignSelection]  # by lineage
@@ -68,6 +67,7 @@ class RuleEngine:
         self._campaigns: Mapping[str, CampaignSelection] = {}
         self._dormant, self._dormant_campaigns = Dormant(), Dormant()
         self._in_flight = Reservations()
+        self._newest: PreparedRules | None = None  # prepared, and not yet swapped in
         self._sequence = 0
         self._time_ns = 0
         self._wall_ns = 0
@@ -93,11 +93,7 @@ class RuleEngine:
         objects: Sequence[ControllerObject] | None = None,
         cameras: Sequence[CameraView] | None = None,
     ) -> list[Firing]:
-        """The rules that go off on this tick, by priority and name.
-
-        `tracks` is None when nothing looked for objects on it; so are `objects` and `cameras` when nothing is known of
-        the controller's objects and of the cameras.
-        """
+        """The rules that go off on this tick, by priority and name. Items are None when nothing looked for them."""
         self._program.run(tracks, signals, time_ns, objects, cameras)
         self._time_ns, self._wall_ns = time_ns, wall_ns
         slots = self._program.slots
@@ -182,13 +178,16 @@ class RuleEngine:
     # Other rules
 
     def prepare(self, rules: RuleSet) -> PreparedRules:
-        """Build what these rules need beside what runs; changes nothing. On any thread."""
-        return self._prepared(rules, self._program.evolve(_expressions(rules)))
+        """Build what these rules need beside what runs; changes nothing. On any thread, one call at a time."""
+        prepared = self._prepared(rules, self._program.evolve(_expressions(rules)))
+        self._newest = prepared
+        return prepared
 
     def swap(self, prepared: PreparedRules) -> None:
-        """Let these rules run from the next tick on. StaleRulesError when others were swapped in since `prepare`."""
-        if prepared.base is not self._program:
-            raise StaleRulesError("the rules were prepared before another swap (fix: prepare them again)")
+        """Let these rules run from the next tick on. StaleRulesError unless they are the newest ones prepared."""
+        if prepared is not self._newest:
+            raise StaleRulesError("others were prepared or swapped in since (fix: prepare these rules again)")
+        self._newest = None
         kept = {running.rule.name for running in prepared.running}
         for name, running in self._by_name.items():
             if name not in kept:
@@ -217,7 +216,7 @@ class RuleEngine:
             machine, selection = self._memory_of(rule)
             campaign = campaigns.get(lineage(rule.campaign)) if rule.campaign else None
             running.append(RunningRule(rule, program, machine, selection, campaign))
-        return PreparedRules(rules, self._program, program, tuple(running), campaigns)
+        return PreparedRules(rules, program, tuple(running), campaigns)
 
     def _memory_of(self, rule: Rule) -> tuple[RuleMachine, RuleSelection]:
         """State and selection: those of the same rule as it runs now, or as it ran last, else new ones."""

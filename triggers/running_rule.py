@@ -53,15 +53,11 @@ class RunningRule:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     def operands(self, program: Program) -> dict[str, SignalValue | None]:
-        """The signals of the condition, the rule's own operands, and the track that the condition is true for."""
+        """The signals of the condition, the rule's own operands, and the items that the condition is true for."""
         values: dict[str, SignalValue | None] = {name: program.value(slot) for name, slot in self._named.items()}
-        witnesses = (program.witness(quantifier) for quantifier in self._quantifiers)
-        track = next((witness for witness in witnesses if witness is not None), None)
-        if track is not None:
-            values["track.camera"] = track.camera
-            values["track.class_name"] = track.class_name
-            values["track.track_id"] = float(track.track_id)
-            values["track.score"] = float(track.score)
+        for quantifier in self._quantifiers:
+            for name, value in program.witness_values(quantifier).items():
+                values.setdefault(name, value)
         return values
 
     def saved(self) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.campaigns.contents import campaign_rules, model_folder
+from runtime.campaigns.contents import Declared, campaign_rules, model_folder
 from runtime.campaigns.document import Campaign
 from runtime.campaigns.merging import merged
 from runtime.campaigns.reasons import CampaignRefusedError
@@ -58,11 +58,14 @@ class Lineup:
 class Lineups:
     """Composes lineups for one runtime. `compose` belongs to one thread."""
 
-    def __init__(self, shelf: Shelf, own: RuleSet, vehicle: str, opens: Opens | None = None) -> None:
+    def __init__(
+        self, shelf: Shelf, own: RuleSet, vehicle: str, opens: Opens | None = None, declared: Declared | None = None
+    ) -> None:
         self._shelf = shelf
         self._own = own
         self._vehicle = vehicle
         self._opens = opens
+        self._declared = declared
         self._clock = ReferenceClock(shelf.clock_path, may_write=False)
         self._model: CampaignModel | None = None
         self._is_started = False
@@ -130,7 +133,7 @@ class Lineups:
 
     def _rules_with(self, base: RuleSet, folder: Path, campaign: Campaign) -> RuleSet:
         try:
-            rules = campaign_rules(folder, campaign)
+            rules = campaign_rules(folder, campaign, self._declared)
         except DocumentError as error:
             raise CampaignRefusedError("bad_rules", str(error)) from error
         together = merged(base, rules, campaign.label)

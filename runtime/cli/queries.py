@@ -14,8 +14,8 @@ from runtime.messages import NANOSECONDS_PER_SECOND
 if TYPE_CHECKING:
     from runtime.drives import Drive
     from runtime.formats.mcap_files import McapTopicReader
+    from runtime.recorded_embeddings import Scene
     from runtime.recording.provenance import ModelProvenance
-    from runtime.scenes import Scene
 
 #: A recorded embedding may be this far from the moment that was asked for.
 NEAR_S = 0.5
@@ -82,7 +82,8 @@ def _scene(options: argparse.Namespace) -> tuple[Scene, ModelProvenance, str]:
     from runtime.composition import find_bundle
     from runtime.drives import open_drive
     from runtime.formats.mcap_files import McapTopicReader
-    from runtime.scenes import embed, picture_of_drive, picture_of_file, recorded_model
+    from runtime.recorded_embeddings import recorded_model
+    from runtime.scenes import embed, picture_of_drive, picture_of_file
 
     source: Path = options.source
     if _is_image(source):
@@ -141,7 +142,8 @@ def _moment(time_ns: int, drive: Drive) -> str:
 
 def _recorded(reader: McapTopicReader, camera: str, time_ns: int) -> Scene:
     """The recorded embedding that is nearest in time."""
-    from runtime.scenes import SceneError, recorded_scenes
+    from runtime.recorded_embeddings import recorded_scenes
+    from runtime.scenes import SceneError
 
     near_ns = round(NEAR_S * NANOSECONDS_PER_SECOND)
     scenes = [s for s in recorded_scenes(reader, time_ns - near_ns, time_ns + near_ns + 1) if s.camera == camera]
@@ -178,7 +180,7 @@ def _nearest_seconds(source: Path, query: Any) -> list[dict[str, Any]]:
     import numpy as np
 
     from runtime.formats.mcap_files import McapTopicReader
-    from runtime.scenes import recorded_model, recorded_scenes
+    from runtime.recorded_embeddings import recorded_model, recorded_scenes
 
     vector = np.array(query.embedding) / np.linalg.norm(query.embedding)
     best: dict[int, dict[str, Any]] = {}

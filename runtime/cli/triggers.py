@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from runtime.cli import queries, triggers_ledger
+from runtime.cli import queries, triggers_explain, triggers_ledger
 from runtime.cli.common import Subcommands, add_command, add_group, write_json
+
+if TYPE_CHECKING:
+    from triggers import Rule
 
 
 def add(commands: Subcommands) -> None:
     """Register the command."""
     group = add_group(
-        commands, "triggers", "List, check and test trigger rules.", "shadowrig triggers check my_rules.yaml"
-    )
+        commands, "triggers", "List, check, test, explain and backtest trigger rules.",
+        "shadowrig triggers check my_rules.yaml",
+    )  # fmt: skip
     listing = add_command(
-        group, "list", "List rules: name, priority, what they are for.", "shadowrig triggers list", run_list
+        group, "list", "List rules by category: name, priority, what they are for.", "shadowrig triggers list", run_list
     )
     check = add_command(
         group, "check", "Check rule files; every problem is printed with file, line and fix.",
@@ -24,29 +30,54 @@ def add(commands: Subcommands) -> None:
     test = add_command(
         group, "test", "Run the tests that rule files ship with.", "shadowrig triggers test my_rules.yaml", run_test
     )
+    triggers_explain.add(group)
     queries.add(group)
     triggers_ledger.add(group)
     for parser in (listing, test):
         parser.add_argument("files", nargs="*", default=["library"], help="rule files or folders (default: library)")
     check.add_argument("files", nargs="+", help="rule files or folders")
+    triggers_explain.add_capability_options(listing, default=None)
     listing.add_argument("--json", default=None, metavar="FILE", help="write the list as JSON ('-': standard output)")
 
 
 def run_list(options: argparse.Namespace) -> int:
-    """Print the rules."""
+    """Print the rules; with `--model` also which of them it cannot serve."""
     from runtime.composition import open_rules
 
-    rules = open_rules(options.files).rules
+    rules = open_rules(options.files)
+    is_asked = options.model is not None
+    lacking = rules.not_applicable(triggers_explain.capabilities(options)) if is_asked else {}
     if options.json is not None:
-        facts = [
-            {"name": rule.name, "priority": rule.priority.value, "description": rule.description} for rule in rules
-        ]
-        write_json(options.json, facts)
+        write_json(options.json, [_facts(rule, lacking.get(rule.name), is_asked) for rule in rules.rules])
     if options.json != "-":
-        width = max((len(rule.name) for rule in rules), default=0)
-        for rule in rules:
-            print(f"{rule.name:{width}}  {rule.priority.value:10}  {rule.description}")
+        _print_list(rules.rules, lacking)
     return 0
+
+
+def _facts(rule: Rule, lacking: str | None, is_asked: bool) -> dict[str, Any]:
+    served = {"applicable": lacking is None, "lacking": lacking} if is_asked else {}
+    return {
+        "name": rule.name,
+        "category": rule.category,
+        "priority": rule.priority.value,
+        "description": rule.description,
+        "why": rule.why,
+        "version": rule.version,
+        **served,
+    }
+
+
+def _print_list(rules: Sequence[Rule], lacking: Mapping[str, str]) -> None:
+    width = max((len(rule.name) for rule in rules), default=0)
+    for category in dict.fromkeys(rule.category for rule in rules):
+        members = [rule for rule in rules if rule.category == category]
+        print(f"{category} ({len(members)})")
+        for rule in members:
+            print(f"  {rule.name:{width}}  {rule.priority.value:10}  {rule.description}")
+            if rule.name in lacking:
+                print(f"  {'':{width}}  {'':10}  not applicable: {lacking[rule.name]}")
+    total = f"{len(rules)} rules"
+    print(f"{total}, {len(lacking)} of them not applicable" if lacking else total)
 
 
 def run_check(options: argparse.Namespace) -> int:

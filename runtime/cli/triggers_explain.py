@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,10 @@ from runtime.cli.common import CommandError, Subcommands, add_command, write_jso
 from runtime.formats.documents import suggest
 
 if TYPE_CHECKING:
-    from triggers import Capabilities, RuleSet
-    from triggers.rules.explanation import Explanation
+    from triggers import Capabilities, Rule
+    from triggers.rules.explanation import Explanation, Window
 
+DEFAULT_MODEL = "hydra_mini"
 NO_MODEL = "none"
 
 
@@ -24,13 +26,14 @@ def add(group: Subcommands) -> None:
     )  # fmt: skip
     parser.add_argument("rule", help="the rule's name")
     parser.add_argument("files", nargs="*", default=["library"], help="rule files or folders (default: library)")
-    add_capability_options(parser)
+    add_capability_options(parser, DEFAULT_MODEL)
     parser.add_argument("--json", default=None, metavar="FILE", help="write it as JSON ('-': standard output)")
 
 
-def add_capability_options(parser: argparse.ArgumentParser) -> None:
-    """What the rule is held against."""
-    parser.add_argument("--model", default="hydra_mini", help="a bundle, or 'none' (default: hydra_mini)")
+def add_capability_options(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """What rules are held against."""
+    shown = "" if default is None else f" (default: {default})"
+    parser.add_argument("--model", default=default, help=f"what can this model serve? A bundle, or 'none'{shown}")
     parser.add_argument(
         "--rig", type=Path, default=None, help="calibration (default: that of the demo's eight cameras)"
     )
@@ -45,7 +48,7 @@ def run_explain(options: argparse.Namespace) -> int:
     names = [rule.name for rule in rules.rules]
     if options.rule not in names:
         raise CommandError(f"no rule is called {options.rule!r}: {suggest(options.rule, names)}")
-    explanation = explain(rules, options.rule, capabilities(options, rules))
+    explanation = explain(rules, options.rule, capabilities(options))
     if options.json is not None:
         write_json(options.json, facts(explanation))
     if options.json != "-":
@@ -53,7 +56,7 @@ def run_explain(options: argparse.Namespace) -> int:
     return 0
 
 
-def capabilities(options: argparse.Namespace, rules: RuleSet) -> Capabilities:
+def capabilities(options: argparse.Namespace) -> Capabilities:
     """What the model and rig of the options can give. Raises DocumentError and CommandError."""
     from runtime.capabilities import SourceFacts, capabilities_of
     from runtime.composition import (
@@ -144,7 +147,7 @@ def _print(explanation: Explanation, model: str) -> None:
     _section("without a model" if model == NO_MODEL else f"with {model}", [served])
 
 
-def _selection(rule: Any) -> str:
+def _selection(rule: Rule) -> str:
     budget = rule.budget
     parts = [] if rule.sample == 1.0 else [f"sampled with probability {rule.sample:g}"]
     if budget.firings_per_hour is not None:
@@ -155,7 +158,7 @@ def _selection(rule: Any) -> str:
     return "; ".join(parts) or "every time"
 
 
-def _window(window: Any) -> str:
+def _window(window: Window) -> str:
     notes = [size(window.memory_bytes)] if window.memory_bytes else []
     if window.shared_with:
         count = len(window.shared_with)
@@ -163,7 +166,7 @@ def _window(window: Any) -> str:
     return window.text + (f"  [{'; '.join(notes)}]" if notes else "")
 
 
-def _section(title: str, lines: Any) -> None:
+def _section(title: str, lines: Sequence[str]) -> None:
     if lines:
         print(f"  {title}:")
         for line in lines:

@@ -21,7 +21,12 @@ def add(group: Subcommands) -> None:
     place.add_argument("--config", type=Path, help="the vehicle's configuration: it says where its status is")
     place.add_argument("--status-dir", type=Path, metavar="DIR", help="the folder of the vehicle's status files")
     parser.add_argument(
-        "--json", nargs="?", const="-", default=None, metavar="FILE", help="write the counts as JSON (to standard output)"
+        "--json",
+        nargs="?",
+        const="-",
+        default=None,
+        metavar="FILE",
+        help="write the counts as JSON (to standard output)",
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from runtime.config.places import (
     ExistingFile,
@@ -20,12 +20,15 @@ from runtime.config.places import (
 )
 from runtime.config.quantities import Seconds
 from runtime.formats.documents import Mistake
+from runtime.formats.signal_names import CANONICAL_SIGNALS, KIND_OF_TYPE, SignalKind
+from runtime.formats.topics import RESERVED_NAMESPACES as TAKEN_TOPICS
 
 MAX_RATE_HZ = 240.0
 MAX_SIDE_PX = 8192
 
 #: Written by the runtime itself: a source that filled them would forge what rules see.
-RESERVED_NAMESPACES = ("diff", "heads", "health", "shadow")
+RESERVED_NAMESPACES = ("classifier", "diff", "embedding", "heads", "health", "shadow")
+MAX_DECLARED_SIGNALS = 1024
 
 _SIGNAL_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 _CAMERA_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -51,6 +54,8 @@ def source_signal_name(value: str) -> str:
     namespace = signal_name(value).split(".")[0]
     if namespace in RESERVED_NAMESPACES:
         raise Mistake(f"signals {namespace}.* are computed here and cannot come from a source", "use another namespace")
+    if namespace in TAKEN_TOPICS:
+        raise Mistake(f"/{namespace} is another topic of recordings", "use another namespace")
     return value
 
 
@@ -164,8 +169,25 @@ SignalSourceConfig = Annotated[DriveSignalSource | CanSource | ZeromqSignalSourc
 
 
 class SignalsConfig(Section):
-    """Every signal source, and how long a value stays known when no newer one comes."""
+    """Every signal source, and how long a value stays known when no newer one comes.
+
+    `declared` names signals beyond the canonical ones, so that rules may read them: a rule that reads any other name
+    is a mistake that is told with the nearest known name.
+    """
 
     default_timeout_s: Seconds = 1.0
     timeouts_s: dict[SignalName, Seconds] = Field(default_factory=dict)
+    declared: dict[SourceSignalName, SignalKind] = Field(
+        default_factory=dict, max_length=MAX_DECLARED_SIGNALS, examples=["{trailer.is_attached: boolean}"]
+    )
     sources: tuple[SignalSourceConfig, ...] = Field(default=(), max_length=16)
+
+    @field_validator("declared")
+    @classmethod
+    def _own_signals_only(cls, declared: dict[str, SignalKind]) -> dict[str, SignalKind]:
+        for name in declared:
+            known = CANONICAL_SIGNALS.get(name)
+            if known is not None:
+                message = f"{name!r} is a canonical signal: a {KIND_OF_TYPE[known.type]}"
+                raise Mistake(message, "remove it, or choose another name", at=(name,))
+        return declared

@@ -23,7 +23,13 @@ from cantools.database.errors import Error as DatabaseError
 from pydantic import BaseModel, ConfigDict, Field
 
 from runtime.formats.documents import suggest
-from runtime.formats.signal_names import CANONICAL_SIGNALS, coerce_signal_value
+from runtime.formats.signal_names import (
+    CANONICAL_SIGNALS,
+    TYPE_OF_KIND,
+    SignalKind,
+    SignalType,
+    coerce_signal_value,
+)
 from runtime.messages import SignalSample, SignalValue
 
 
@@ -132,26 +138,35 @@ def load_database(path: Path, *, strict: bool) -> Any:
 
 
 def build_decoder(
-    database: Any, sources: Mapping[str, CanPlace], default_bus: str = ""
+    database: Any,
+    sources: Mapping[str, CanPlace],
+    default_bus: str = "",
+    declared: Mapping[str, SignalKind] | None = None,
 ) -> tuple[CanDecoder, list[MappingProblem]]:
-    """A decoder for `sources` (canonical name -> place on the bus), and every mapping that cannot be."""
+    """A decoder for `sources` (signal -> place on the bus), and every mapping that cannot be.
+
+    `declared` says of which kind signals beyond the canonical ones are; of others a boolean is one that is inverted.
+    """
+    types = {name: TYPE_OF_KIND[kind] for name, kind in (declared or {}).items()}
+    types |= {name: known.type for name, known in CANONICAL_SIGNALS.items()}
     messages = {message.name: message for message in database.messages}
     routes: dict[tuple[str, int], list[_Route]] = {}
     problems: list[MappingProblem] = []
     for name, source in sources.items():
-        found = _check(name, source, messages)
+        found = _check(name, source, messages, types.get(name))
         problems += found
         if not found:
             message = messages[source.message]
             place = (source.bus or default_bus, message.frame_id)
-            routes.setdefault(place, []).append(_route(name, source, message))
+            routes.setdefault(place, []).append(_route(name, source, message, types.get(name)))
     return CanDecoder({place: tuple(listed) for place, listed in routes.items()}), problems
 
 
-def _check(name: str, source: CanPlace, messages: Mapping[str, Any]) -> list[MappingProblem]:
-    known = CANONICAL_SIGNALS.get(name)
+def _check(
+    name: str, source: CanPlace, messages: Mapping[str, Any], signal_type: SignalType | None
+) -> list[MappingProblem]:
     problems = []
-    if source.invert and known is not None and known.type != "bool":
+    if source.invert and signal_type is not None and signal_type != "bool":
         problems.append(
             MappingProblem(name, "invert", f"{name!r} is not a boolean signal", "remove invert, or use a scale of -1")
         )
@@ -166,10 +181,9 @@ def _check(name: str, source: CanPlace, messages: Mapping[str, Any]) -> list[Map
     return problems
 
 
-def _route(name: str, source: CanPlace, message: Any) -> _Route:
-    known = CANONICAL_SIGNALS.get(name)
-    as_bool = source.invert if known is None else known.type == "bool"
-    as_text = known is not None and known.type == "str"
+def _route(name: str, source: CanPlace, message: Any, signal_type: SignalType | None) -> _Route:
+    as_bool = source.invert if signal_type is None else signal_type == "bool"
+    as_text = signal_type == "str"
     return _Route(
         name,
         _alone(message, source.signal),

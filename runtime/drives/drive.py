@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from runtime.formats.bitstream import StreamInfo
+from runtime.formats.signal_names import CANONICAL_SIGNALS, RecordedKind, SignalKind
 from runtime.messages import NANOSECONDS_PER_SECOND, Packet, SignalSample
 
 
@@ -62,6 +63,16 @@ class Drive:
     read_signals: Callable[[], Iterator[SignalSample]] = field(repr=False)
     #: What is wrong with the recording and was left out: damaged records, an unreadable end of a log.
     faults: list[str] = field(default_factory=list)
+    #: The signals that it holds, and of which kind their values are.
+    signal_kinds: Mapping[str, SignalKind] = field(default_factory=dict)
+    #: False: there may be more of them (a long recording is only looked into).
+    knows_all_signals: bool = True
+
+    @property
+    def declared(self) -> Mapping[str, RecordedKind]:
+        """Its signals beyond the canonical ones; whether a number means a boolean is left to the rule that reads it."""
+        own = {name: kind for name, kind in self.signal_kinds.items() if name not in CANONICAL_SIGNALS}
+        return {name: "text" if kind == "text" else "any" for name, kind in own.items()}
 
     @property
     def duration_s(self) -> float:

@@ -18,6 +18,7 @@ from runtime.drives.drive import Drive, DriveVideoError, TruthEvent
 from runtime.drives.tables import read_frame_times, read_signals, read_truth
 from runtime.drives.video_files import ContainerTimedCamera, TimedCamera
 from runtime.formats.documents import Document, DocumentError, Problem, load_document, validate
+from runtime.formats.signal_names import SignalKind, kind_of
 from runtime.messages import NANOSECONDS_PER_SECOND, SignalSample
 
 
@@ -57,7 +58,16 @@ class _FolderDrive:
             truth=truth,
             read_signals=lambda: _merged(tables, log),
             faults=self._faults,
+            signal_kinds=self._signal_kinds(tables),
         )
+
+    def _signal_kinds(self, tables: list[list[SignalSample]]) -> dict[str, SignalKind]:
+        """Of every column that has a value, and of every mapped signal on the bus."""
+        kinds = {sample.name: kind_of(sample.name, sample.value) for table in tables for sample in reversed(table)}
+        mapped = {} if self._description.can is None else self._description.can.signals
+        for name, place in mapped.items():
+            kinds.setdefault(name, kind_of(name, True if place.invert else 0.0))
+        return kinds
 
     def _camera(self, name: str, entry: CameraEntry) -> TimedCamera | ContainerTimedCamera:
         paths = [self._folder / video for video in entry.video]

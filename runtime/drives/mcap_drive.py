@@ -17,11 +17,15 @@ from runtime.drives.drive import Drive, DriveCamera, DriveVideoError, TruthEvent
 from runtime.formats import topics
 from runtime.formats.bitstream import StreamInfo, ffmpeg_codec_name
 from runtime.formats.documents import DocumentError, Problem
+from runtime.formats.json_messages import decode_signals
 from runtime.formats.mcap_files import McapFileError, McapTopicReader
+from runtime.formats.signal_names import SignalKind, kind_of
 from runtime.messages import NANOSECONDS_PER_SECOND, Packet, SignalSample
 
 #: How many packets are looked at to learn a stream's size and rate.
 PROBE_PACKETS = 40
+#: How many messages of each signal namespace are looked at to learn which signals there are.
+PROBE_MESSAGES = 64
 
 
 def open_mcap_drive(path: Path) -> Drive:
@@ -52,7 +56,19 @@ def _read_description(path: Path, reader: McapTopicReader) -> Drive:
         truth=_truth(reader),
         read_signals=lambda: _signal_samples(path),
         faults=reader.damage,
+        signal_kinds=_signal_kinds(reader),
+        knows_all_signals=False,
     )
+
+
+def _signal_kinds(reader: McapTopicReader) -> dict[str, SignalKind]:
+    """Of the signals in the first messages of every namespace."""
+    kinds: dict[str, SignalKind] = {}
+    for topic in reader.signal_topics:
+        for message in itertools.islice(reader.messages({topic}), PROBE_MESSAGES):
+            for sample in decode_signals(message.data, topic.lstrip("/"), message.time_ns):
+                kinds.setdefault(sample.name, kind_of(sample.name, sample.value))
+    return kinds
 
 
 def _truth(reader: McapTopicReader) -> tuple[TruthEvent, ...] | None:

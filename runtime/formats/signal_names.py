@@ -19,6 +19,12 @@ from typing import Literal
 from runtime.messages import SignalValue
 
 SignalType = Literal["bool", "float", "str"]
+#: The same in the words of people who declare signals of their own.
+SignalKind = Literal["boolean", "number", "text"]
+#: What is known of a signal that nobody declared: a recorded 0 or 1 may be a number or a boolean.
+RecordedKind = Literal["boolean", "number", "text", "any"]
+TYPE_OF_KIND: Mapping[SignalKind, SignalType] = {"boolean": "bool", "number": "float", "text": "str"}
+KIND_OF_TYPE: Mapping[SignalType, SignalKind] = {word: kind for kind, word in TYPE_OF_KIND.items()}
 
 #: A vehicle's slow messages come at 1 to 10 Hz; longer silence than this means that the source is gone.
 DEFAULT_TIMEOUT_S = 1.0
@@ -85,6 +91,15 @@ CANONICAL_SIGNALS: Mapping[str, CanonicalSignal] = {
 BUTTONS = frozenset({"vehicle.bookmark"})
 
 CANONICAL_TIMEOUTS_S: Mapping[str, float] = {name: signal.timeout_s for name, signal in CANONICAL_SIGNALS.items()}
+
+
+def kind_of(name: str, value: SignalValue) -> SignalKind:
+    """The kind of a signal of which this value was seen; a canonical name says it itself."""
+    known = CANONICAL_SIGNALS.get(name)
+    if known is not None:
+        return KIND_OF_TYPE[known.type]
+    return "boolean" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
+
 
 _TRUE_WORDS = frozenset({"1", "1.0", "true", "yes", "on"})
 _FALSE_WORDS = frozenset({"0", "0.0", "false", "no", "off"})

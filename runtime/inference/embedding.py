@@ -56,7 +56,7 @@ class EmbeddingReader:
     """Reads one prediction after another into arrays of its own."""
 
     def __init__(self, space: EmbeddingSpace) -> None:
-        self._space = space
+        self.space = space
         self._rows = np.array(list(space.row_of_camera.values()), np.intp)
         #: `[rows, D]`: unit vectors, zero where a row does not count.
         self.vectors: NDArray[np.float32] = np.zeros((space.rows, space.dimension), np.float32)
@@ -65,7 +65,7 @@ class EmbeddingReader:
     def read(self, prediction: Prediction | None, fresh: NDArray[np.bool_]) -> bool:
         """Take in one tick; `fresh` says which cameras delivered a new image. False when no row counts."""
         self.counts.fill(False)
-        head = None if prediction is None else prediction.heads.get(self._space.head)
+        head = None if prediction is None else prediction.heads.get(self.space.head)
         if head is None or not fresh.any():
             return False
         self.counts[self._rows[fresh]] = True

@@ -6,6 +6,9 @@ where that cannot be trusted: without calibration, at or above the horizon, when
 and where one pixel more or less would change the distance by more than `MAX_ERROR_PER_PX`. A place carries that error
 in metres per pixel, so that a filter can weigh it.
 
+The other way round, an image holds a place on the road when the place lies in it, not at its very left or right edge,
+and near enough that something standing there is `MIN_SEEN_SHARE` of the image's height.
+
 Lens distortion is undone as `runtime.rig` does it (Brown-Conrady by fixed-point iteration), for many pixels at once.
 """
 
@@ -21,10 +24,16 @@ from runtime.formats.image_spec import Geometry
 from runtime.rig import NO_DISTORTION, UNDISTORT_STEPS, Rig, RigCamera
 
 HALF_LANE_M = 1.75
+STANDS_BELOW_MPS = 0.1
 MAX_RANGE_M = 150.0
 MAX_ERROR_PER_PX = 0.2
 #: A lower edge this close to the image's is taken to be cut off by it.
 CUT_OFF_PX = 2.0
+#: Something as high as this, standing where an image should hold it, has at least that share of the image's height.
+SEEN_HEIGHT_M = 1.0
+MIN_SEEN_SHARE = 0.02
+#: Of the width, left and right: what stands there is half outside.
+EDGE_SHARE = 0.05
 
 FloatArray = NDArray[np.float64]
 
@@ -35,6 +44,11 @@ class EgoMotion:
 
     speed_mps: float | None = None
     curvature_1pm: float | None = None
+
+    @property
+    def turns_known(self) -> bool:
+        """True when it is known how fast the vehicle turns: one that stands does not."""
+        return self.speed_mps is not None and (self.curvature_1pm is not None or abs(self.speed_mps) < STANDS_BELOW_MPS)
 
 
 class GroundPlane:
@@ -50,6 +64,34 @@ class GroundPlane:
         self._distortion = np.array([NO_DISTORTION if c is None else c.distortion for c in found])
         self._rotation = np.array([np.eye(3) if c is None else c.rotation_matrix for c in found])
         self._place = np.array([(0.0, 0.0, 0.0) if c is None else c.translation_m for c in found])
+        self._has_distortion = bool(self._distortion.any())
+        self._widest = self._widest_radii()
+
+    def _widest_radii(self) -> FloatArray:
+        """Undistorted radius of each image's furthest corner: beyond it, a distortion polynomial folds back."""
+        corners = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
+        count = len(self._size)
+        camera = np.repeat(np.arange(count), len(corners))
+        pixel = np.tile(corners, (count, 1)) * self._size[camera]
+        ideal = _undistort((pixel - self._centre[camera]) / self._focal[camera], self._distortion[camera])
+        return np.asarray(np.hypot(ideal[:, 0], ideal[:, 1]).reshape(count, -1).max(axis=1, initial=0.0))
+
+    def images_hold(self, place: FloatArray) -> NDArray[np.bool_]:
+        """`[K, N]` which of the N cameras' images hold places `[K, 2]` on the road; False without calibration."""
+        points = np.concatenate((place, np.zeros((len(place), 1))), axis=1)
+        seen = (points[None, :, :] - self._place[:, None, :]) @ self._rotation  # [N, K, 3] in camera frames
+        depth = np.where(seen[..., 2] > 0.1, seen[..., 2], np.nan)
+        x, y = seen[..., 0] / depth, seen[..., 1] / depth
+        with np.errstate(invalid="ignore"):
+            held = np.hypot(x, y) <= self._widest[:, None]
+            if self._has_distortion:
+                x, y = _distort(x, y, self._distortion.T[:, :, None])
+            column = (self._focal[:, :1] * x + self._centre[:, :1]) / self._size[:, :1]
+            row = (self._focal[:, 1:] * y + self._centre[:, 1:]) / self._size[:, 1:]
+            held &= (column >= EDGE_SHARE) & (column <= 1.0 - EDGE_SHARE) & (row >= 0.0) & (row < 1.0)
+            held &= self._focal[:, 1:] * SEEN_HEIGHT_M >= MIN_SEEN_SHARE * self._size[:, 1:] * depth
+        held[~self.is_calibrated] = False
+        return np.asarray(held.T)
 
     def standing_places(
         self, camera: NDArray[np.integer], box_px: FloatArray, geometries: Sequence[Geometry | None] | None
@@ -109,6 +151,17 @@ def lane_of(place: tuple[float, float], curvature_1pm: float | None) -> str:
 
 def _size(camera: RigCamera | None) -> tuple[float, float]:
     return (1.0, 1.0) if camera is None else (float(camera.width), float(camera.height))
+
+
+def _distort(x: FloatArray, y: FloatArray, distortion: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Brown-Conrady on normalised coordinates, as `runtime.rig` does it."""
+    k1, k2, p1, p2, k3 = distortion
+    r2 = x * x + y * y
+    radial = 1.0 + r2 * (k1 + r2 * (k2 + r2 * k3))
+    return (
+        x * radial + 2.0 * p1 * x * y + p2 * (r2 + 2.0 * x * x),
+        y * radial + p1 * (r2 + 2.0 * y * y) + 2.0 * p2 * x * y,
+    )
 
 
 def _undistort(seen: FloatArray, distortion: FloatArray) -> FloatArray:

@@ -159,6 +159,11 @@ class LearnedStage:
             values[NOVELTY] = round(novelty, DIGITS)
         return values
 
+    def status(self) -> dict[str, Mapping[str, str] | Mapping[str, int]]:
+        """For people: signals that are never known here and why, and classifiers that failed, how often."""
+        triggers = self.triggers
+        return {"lacking": dict(triggers.lacking), "failures": triggers.failures()}
+
 
 def _query_signal(name: str) -> str:
     return f"embedding.{name}"

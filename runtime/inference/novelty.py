@@ -79,20 +79,23 @@ class NoveltyMemory:
             self.counts[row] += 1
 
     def _double(self, row: int) -> None:
-        """Widen the radius of one row until a member can leave. Ends: at a radius of 2 one member covers the sphere."""
+        """Double the radius of one row until a member can leave. Ends: at 2 one member covers the whole sphere."""
         members = self._members[row]
-        distance = 1.0 - members @ members.T
-        kept: list[int] = []
-        while not kept or len(kept) == self.settings.members:
+        # Vector by vector: a product of whole matrices would wake BLAS's threads, which wait for each other spinning.
+        distance = 1.0 - np.matmul(members[None], members[:, :, None])[:, :, 0]
+        np.fill_diagonal(distance, np.inf)
+        closest = float(distance.min())
+        self._radius[row] *= 2.0
+        while _cosine(self._radius[row : row + 1])[0] < closest:
             self._radius[row] *= 2.0
-            kept = _apart(distance, _cosine(self._radius[row : row + 1]))
+        kept = _apart(distance, float(_cosine(self._radius[row : row + 1])[0]))
         members[: len(kept)] = members[kept]
         members[len(kept) :] = 0.0
         self._absence[row, len(kept) :] = _EMPTY
         self.counts[row] = len(kept)
 
 
-def _apart(distance: NDArray[np.float32], threshold: NDArray[np.float64]) -> list[int]:
+def _apart(distance: NDArray[np.float32], threshold: float) -> list[int]:
     """Members in the order in which they came, without those that an earlier one covers."""
     covered = np.zeros(distance.shape[0], np.bool_)
     kept = []

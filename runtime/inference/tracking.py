@@ -43,6 +43,7 @@ RATE_DENSITY_PER_S = 1.0
 TAKEN_OVERLAP = 0.5
 #: Two boxes of one group that overlap more than this are one object.
 SAME_OBJECT_OVERLAP = 0.7
+_NEVER_NS = np.int64(-(2**61))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class Tracker:
         self._plane = GroundPlane(cameras, rig)
         self._ground = ground or GroundSettings()
         self._reporter = TrackReporter(cameras, self._plane, self._ground)
+        self._delivered_ns = np.full(len(self._cameras), _NEVER_NS)
         self._class_names: tuple[str, ...] = ()
         self._groups = class_groups(())
         self._time_ns: int | None = None
@@ -107,11 +109,13 @@ class Tracker:
             )
         dt_ns = self._advance(time_ns)
         if prediction is not None:
+            self._delivered_ns[seen] = time_ns
             self._adopt_classes(prediction.class_names)
             self._observe(prediction.detections, seen, time_ns, dt_ns)
             follow_places(self._table, self._plane, self._ground, time_ns, geometries)
         self._bury(time_ns, geometries)
-        return self._reporter.report(self._table, self._class_names, time_ns, ego or EgoMotion())
+        is_looking = time_ns - self._delivered_ns <= self._ground.max_place_age_s * NANOSECONDS_PER_SECOND
+        return self._reporter.report(self._table, self._class_names, time_ns, ego or EgoMotion(), is_looking)
 
     def _advance(self, time_ns: int) -> int:
         """Move every track to `time_ns`; returns the time since the last update."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runtime.campaigns.contents import campaign_rules
+from runtime.campaigns.contents import Declared, campaign_rules
 from runtime.campaigns.document import Campaign
 from runtime.campaigns.fetching import Part, UpdateAllowance
 from runtime.campaigns.merging import merged
@@ -24,6 +24,7 @@ from runtime.campaigns.vehicle_status import VehicleStatus
 from runtime.clock import Clock
 from runtime.config.directories import Directories
 from runtime.config.rig_config import RULE_LIBRARY, RigConfig
+from runtime.declared_signals import declared_types
 from runtime.formats.documents import DocumentError
 from runtime.health.status import StatusError, read_status
 from runtime.processes.shell import StartError, log
@@ -58,24 +59,25 @@ class ExchangePuller:
         return None if answer.state == "missing" else Part(answer.size_bytes, data)
 
 
-def own_rules(places: Sequence[str | Path]) -> RuleSet:
+def own_rules(places: Sequence[str | Path], declared: Declared | None = None) -> RuleSet:
     """The vehicle's own rules, as the runtime loads them. Raises DocumentError."""
-    return load_rules([library_path() if place == RULE_LIBRARY else Path(place) for place in places])
+    return load_rules([library_path() if place == RULE_LIBRARY else Path(place) for place in places], declared)
 
 
 class RulesCheck:
     """Whether a campaign's rules load, and fit beside the vehicle's own and those of the other campaigns."""
 
-    def __init__(self, shelf: Shelf, own_places: Sequence[str | Path]) -> None:
+    def __init__(self, shelf: Shelf, own_places: Sequence[str | Path], declared: Declared | None = None) -> None:
         self._shelf = shelf
+        self._declared = declared
         self._own_places = own_places
 
     def __call__(self, folder: Path, campaign: Campaign, others: Sequence[StoredCampaign]) -> None:
-        rules = own_rules(self._own_places)
+        rules = own_rules(self._own_places, self._declared)
         for other in others:
             place, document = self._shelf.open_verified(other)
-            rules = merged(rules, campaign_rules(place, document), other.label)
-        merged(rules, campaign_rules(folder, campaign), campaign.label)
+            rules = merged(rules, campaign_rules(place, document, self._declared), other.label)
+        merged(rules, campaign_rules(folder, campaign, self._declared), campaign.label)
 
 
 class CampaignPull:
@@ -96,7 +98,7 @@ class CampaignPull:
         self._thread = threading.Thread(target=self._run, name="campaigns", daemon=True)
         self._shelf.create()
         self._status = VehicleStatus(self._shelf, config.vehicle.id)
-        check = RulesCheck(self._shelf, config.rules.files)
+        check = RulesCheck(self._shelf, config.rules.files, declared_types(config.signals.declared))
         allowance = UpdateAllowance(settings.max_bytes, settings.max_duration_s)
         self._update = CampaignUpdate(self._shelf, config.vehicle.id, root, check, allowance)
 
@@ -164,7 +166,7 @@ def open_campaign_pull(
 ) -> CampaignPull:
     """What pulls campaigns that the holders of `root`'s keys signed. Raises StartError."""
     try:
-        own_rules(config.rules.files)
+        own_rules(config.rules.files, declared_types(config.signals.declared))
         return CampaignPull(config, directories, exchange, clock, root.read_bytes())
     except DocumentError as error:
         raise StartError(f"the vehicle's own rules do not load: {error}") from error

@@ -10,7 +10,9 @@ from runtime.campaigns.running import Lineups
 from runtime.campaigns.shelf import Shelf
 from runtime.clock import Clock
 from runtime.composition import RulesChange, TickParts, apply_change, prepare_change
+from runtime.declared_signals import declared_types
 from runtime.formats.documents import DocumentError
+from runtime.formats.signal_names import RecordedKind
 from runtime.inference.learned import LearnedTriggers
 from runtime.inference.network import Network
 from runtime.processes.campaign_watch import CampaignWatch
@@ -26,10 +28,17 @@ OpenNetwork = Callable[[Path | None], Network | None]
 class RuntimeCampaigns:
     """Belongs to the thread that composes and ticks; the watch has its own."""
 
-    def __init__(self, directory: Path, own: RuleSet, vehicle: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        own: RuleSet,
+        vehicle: str,
+        clock: Clock,
+        declared: Mapping[str, RecordedKind] | None = None,
+    ) -> None:
         self._clock = clock
         self._shelf = Shelf(directory)
-        self._lineups = Lineups(self._shelf, own, vehicle)
+        self._lineups = Lineups(self._shelf, own, vehicle, declared=declared_types(declared))
         self._compose()
         self._watch: CampaignWatch[RulesChange] | None = None
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import zmq
 
+from runtime.capabilities import SourceFacts
 from runtime.capture.camera_path import CameraPath
 from runtime.capture.camera_thread import CameraThread, PacketSink
 from runtime.capture.camera_watch import CameraWatch
@@ -107,8 +108,10 @@ class LiveRuntime:
         self._directories = make_directories(config)
         self._shell = ProcessShell("runtime", self._directories.status, clock, config.health.progress_timeout_s)
         builder = SourceBuilder(clock)
-        own_rules = open_rules(config.rules.files)
-        self._campaigns = RuntimeCampaigns(self._directories.campaigns, own_rules, config.vehicle.id, clock)
+        own_rules = open_rules(config.rules.files, config.signals.declared)
+        self._campaigns = RuntimeCampaigns(
+            self._directories.campaigns, own_rules, config.vehicle.id, clock, config.signals.declared
+        )
         self._network = self._campaigns.choose_network(
             lambda bundle: _open_network(config, builder.camera_names(config), bundle)
         )
@@ -119,8 +122,9 @@ class LiveRuntime:
         self._table = open_signals(config.signals.timeouts_s, config.signals.default_timeout_s)
         reference = config.tick.reference_camera or (self._watches[0].name if self._watches else None)
         self.parts = compose_tick(
-            self._watches, self._network, rig, self._table, rules, config.rules.seed, config.tick.rate_hz, reference
-        )
+            self._watches, self._network, rig, self._table, rules, config.rules.seed, config.tick.rate_hz, reference,
+            SourceFacts(self._sources.signal_names),
+        )  # fmt: skip
         self._campaigns.attach(self.parts)
         self._sink = HistorySink(self._open_history())
         layout, disk_copy = HistoryLayout(self._directories.history), disk_copy_path(self._directories.spool)
@@ -285,6 +289,7 @@ class LiveRuntime:
             "rules": [rule.name for rule in self.parts.rules.rules],
             "campaigns": self._campaigns.facts,
             "not_applicable": dict(self.parts.not_applicable),
+            "learned": self.parts.learned.status(),
             "not_understood": dict(self.parts.engine.not_understood),
             "tracks_refused": self.parts.engine.tracks_refused,
             "object_lists_refused": dict(self.parts.objects.malformed),

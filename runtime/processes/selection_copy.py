@@ -39,13 +39,13 @@ class SelectionCopy:
 
     def copy(self) -> None:
         """Copy what is new now."""
+        if not self._source.exists():
+            return  # the runtime has saved nothing yet
         try:
             mtime_ns = self._source.stat().st_mtime_ns
             if mtime_ns != self._copied_mtime_ns:
                 write_durably(self._target, self._source.read_bytes())
                 self._copied_mtime_ns = mtime_ns
-        except FileNotFoundError:
-            return  # the runtime has saved nothing yet
         except OSError as error:
             self.failures += 1
             self.last_error = f"{self._target}: {error}"

@@ -14,6 +14,7 @@ import can
 from runtime.clock import Clock
 from runtime.drives.can_decoding import CanDecoder, CanPlace, build_decoder, load_database
 from runtime.formats.documents import DocumentError, Problem
+from runtime.formats.signal_names import SignalKind
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.signals.sources import RECEIVE_TIMEOUT_S, SignalSourceError, SourceThread
 
@@ -29,12 +30,13 @@ class CanBusSource(SourceThread):
         signals: Mapping[str, CanPlace],
         clock: Clock,
         strict: bool = False,
+        declared: Mapping[str, SignalKind] | None = None,
     ) -> None:
         """Raises DocumentError with everything that is wrong with the database and the mappings."""
         super().__init__(f"can:{interface}:{channel}")
         self._interface = interface
         self._channel = channel
-        self._decoder = _decoder(dbc, signals, channel, strict)
+        self._decoder = _decoder(dbc, signals, channel, strict, declared)
         self._clock = clock
 
     def _receive(self) -> None:
@@ -64,13 +66,19 @@ class CanBusSource(SourceThread):
         return now_ns - age_ns if 0 <= age_ns <= NANOSECONDS_PER_SECOND else now_ns
 
 
-def _decoder(dbc: Path, signals: Mapping[str, CanPlace], channel: str, strict: bool) -> CanDecoder:
+def _decoder(
+    dbc: Path,
+    signals: Mapping[str, CanPlace],
+    channel: str,
+    strict: bool,
+    declared: Mapping[str, SignalKind] | None,
+) -> CanDecoder:
     try:
         database = load_database(dbc, strict=strict)
     except (OSError, ValueError) as error:
         fix = "write strict: false if the database is as it comes from the car" if strict else "correct the file"
         raise DocumentError([Problem(str(dbc), 0, 0, str(error), None, fix)]) from error
-    decoder, found = build_decoder(database, signals, default_bus=channel)
+    decoder, found = build_decoder(database, signals, default_bus=channel, declared=declared)
     if found:
         raise DocumentError(
             Problem(str(dbc), 0, 0, f"signal {problem.signal_name}: {problem.message}", None, problem.fix)

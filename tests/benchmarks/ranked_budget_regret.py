@@ -97,11 +97,13 @@ PROCESSES: dict[str, Process] = {
 def ranked(days: Sequence[Day], keep: int) -> list[float]:
     """The sum of the scores that the ranking keeps, by day."""
     ranking, sums = ScoreRanking(keep * CLIP_BYTES), []
+    lots = np.random.default_rng(0)
     for day, (times, scores) in enumerate(days):
         kept = 0.0
         for time, score in zip(times, scores, strict=True):
             time_ns = round((day + float(time)) * DAY_NS)
-            if ranking.accepts(time_ns, float(score), CLIP_BYTES) and ranking.has_room(time_ns, CLIP_BYTES):
+            is_worth_it = ranking.accepts(time_ns, float(score), CLIP_BYTES, lots.random())
+            if is_worth_it and ranking.has_room(time_ns, CLIP_BYTES):
                 ranking.spending.spent_bytes += CLIP_BYTES
                 kept += float(score)
         sums.append(kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,6 @@ from runtime.signals.table import SignalTable
 from runtime.tick_health import TickHealth
 from runtime.tick_signals import TickSignals
 from triggers import RuleEngine, load_rules
-from triggers.language.types import Type
 
 PERIOD_NS = 50_000_000
 TICKS = 200
@@ -38,6 +38,10 @@ rules:
   - {name: gone, description: Nobody looks., when: not known(count_tracks(visible)), cooldown_s: 0.5}
   - {name: missing, description: A camera is missing., when: health.cameras_missing > 0, cooldown_s: 1}
   - {name: slow, description: The last tick was slow., when: health.tick_ms > 9, cooldown_s: 1}
+  - {name: bright, description: A bright image., when: "any_camera(luma > 150)", cooldown_s: 1}
+  - {name: late, description: An old frame., when: "max_cameras(latency_ms, not is_missing) > 1.4", cooldown_s: 1}
+  - {name: nearing, description: The controller sees it come., when: "any_object(closing_speed_mps > 3)", cooldown_s: 1}
+  - {name: torn, description: Its list cannot be read., when: "not known(count_objects(age_s > 0))", cooldown_s: 1}
 """
 
 
@@ -79,6 +83,11 @@ def _samples(tick: int) -> list[SignalSample]:
             SignalSample("vehicle.brake_pressed", time_ns - 30_000_000, True),
             SignalSample("vehicle.brake_pressed", time_ns - 20_000_000, False),
         ]
+    if tick % 2 == 0:
+        text = json.dumps(
+            [{"id": 3, "class_name": "car", "distance_m": 60.0 - 0.2 * tick}, {"id": 4, "class_name": "bus"}]
+        )
+        samples.append(SignalSample("controller.objects", time_ns - 3_000_000, "torn" if tick % 64 == 0 else text))
     return samples
 
 
@@ -97,7 +106,7 @@ def _drive_and_record(path: Path, engine: RuleEngine) -> list[Firing]:
             for sample in _samples(tick):
                 table.offer(sample)
             writer.signal_samples(_samples(tick))
-            report = pipeline.tick(tick, tick * PERIOD_NS, 10**18 + tick * PERIOD_NS, tick * PERIOD_NS + 1_000_000)
+            report = pipeline.tick(tick, tick * PERIOD_NS, 10**18 + tick * PERIOD_NS, tick * PERIOD_NS + tick * 10_000)
             ticking.note(0, 10_000_000 if tick % 70 == 0 else 5_000_000, 0, 0)
             writer.tick(report)
             firings += report.firings
@@ -128,7 +137,7 @@ def rules(tmp_path: Path) -> Path:
 
 
 def test_recorded_ticks_give_the_firings_that_were(tmp_path: Path, rules: Path) -> None:
-    loaded = load_rules([rules], {"health.tick_ms": Type.NUMBER})
+    loaded = load_rules([rules])
     original, again = (RuleEngine(loaded, 1, {"front": (320, 240)}) for _ in range(2))
     fired = _drive_and_record(tmp_path / "drive.mcap", original)
     assert {firing.rule for firing in fired} == {rule.name for rule in loaded.rules}

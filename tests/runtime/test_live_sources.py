@@ -134,3 +134,16 @@ def test_camera_that_the_played_drive_has_too_is_refused(tmp_path: Path, tiny_dr
     both = rig.model_copy(update={"cameras": twice.cameras})  # an MCAP drive's cameras are not known when it is loaded
     with pytest.raises(DocumentError, match="rear"):
         SourceBuilder(clock).build(both)
+
+
+def test_sources_say_which_signals_they_can_give(tmp_path: Path, tiny_drive: Path, clock: ManualClock) -> None:
+    (tmp_path / "car.dbc").write_text('VERSION ""\nBO_ 180 SPEED: 8 XXX\n SG_ SPEED : 0|16@1+ (1,0) [0|1] "" XXX\n')
+    bus = {
+        "kind": "can", "interface": "virtual", "channel": "x", "dbc": "car.dbc",
+        "signals": {"trailer.speed_mps": {"message": "SPEED", "signal": "SPEED"}},
+    }  # fmt: skip
+    known = SourceBuilder(clock).build(config(tmp_path, drive=str(tiny_drive), signals={"sources": [bus]})).signal_names
+    assert known is not None
+    assert {"trailer.speed_mps", "vehicle.speed_mps", "controller.enabled"} <= known
+    bench = {"kind": "zeromq", "address": "tcp://127.0.0.1:5571"}
+    assert SourceBuilder(clock).build(config(tmp_path, signals={"sources": [bus, bench]})).signal_names is None

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from runtime.camera_health import CameraHealthSignals
+from runtime.camera_views import CameraViews
 from runtime.capture.camera_watch import CameraWatch
 from runtime.capture.monitor import HealthMonitor
+from runtime.controller_objects import ControllerObjects
 from runtime.messages import (
     Action,
     CaptureWindow,
@@ -24,6 +26,7 @@ from runtime.messages import (
 from runtime.pipeline import Pipeline, Stages
 from runtime.shadow.comparison import Comparator
 from runtime.signals.table import SignalTable
+from runtime.tick_health import TickHealth
 
 SECOND = 1_000_000_000
 
@@ -146,3 +149,70 @@ def test_held_frame_is_not_new_to_the_tracker() -> None:
     for instant in (1, 2):
         ticker.tick(instant, instant * SECOND, 0)
     assert followed.fresh == [[True, True], [True, False]]
+
+
+class Seen:
+    """Remembers the populations that rules were given."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[object, object, object]] = []
+        self.values: list[dict[str, object]] = []
+
+    def evaluate(
+        self, tracks: object, signals: SignalReader, time_ns: int, wall_ns: int, objects: object, cameras: object
+    ) -> list[Firing]:
+        self.given.append((tracks, objects, cameras))
+        self.values.append({name: signals.value(name) for name in ("health.tick_ms", "health.latency_ms")})
+        return []
+
+
+def _seen_by(framesets: Framesets | None, network: Network | None, tracker: Followed | None) -> Seen:
+    rules = Seen()
+    health = CameraHealthSignals(HealthMonitor([CameraWatch("front"), CameraWatch("rear")]))
+    stages = Stages(SignalTable({}, 1.0), rules, Comparator(), health, framesets, network, tracker)
+    Pipeline(stages).tick(1, SECOND, 0)
+    return rules
+
+
+def test_what_nothing_looked_at_is_unknown_and_not_empty() -> None:
+    assert _seen_by(Framesets([True, True]), Network(), Followed()).given == [([], None, None)]
+    assert _seen_by(Framesets([False, False]), Network(), Followed()).given == [(None, None, None)]
+    assert _seen_by(Framesets([True, True]), None, None).given == [(None, None, None)]
+    assert _seen_by(None, None, None).given == [(None, None, None)]
+
+
+def test_report_carries_what_rules_saw() -> None:
+    table = SignalTable({}, 10.0)
+    table.offer(SignalSample("controller.objects", SECOND, '[{"id": 1, "class_name": "car"}]'))
+    health = CameraHealthSignals(HealthMonitor([CameraWatch("front"), CameraWatch("rear")]))
+    stages = Stages(
+        table, Rules(), Comparator(), health, Framesets([True, False]), Network(), Followed(),
+        views=CameraViews(health), objects=ControllerObjects(),
+    )  # fmt: skip
+    report = Pipeline(stages).tick(1, SECOND, 77, 2 * SECOND)
+    assert [found.object_id for found in report.objects or ()] == [1]
+    assert [(view.camera, view.is_missing) for view in report.cameras or ()] == [("front", False), ("rear", True)]
+    assert report.signals["heads.rain"] == 0.75
+    assert report.wall_ns == 77
+
+
+def test_health_of_ticks_is_that_of_the_tick_before_and_unknown_to_a_replay() -> None:
+    ticking, rules = TickHealth(), Seen()
+    health = CameraHealthSignals(HealthMonitor([CameraWatch("front"), CameraWatch("rear")]))
+    table = SignalTable({}, 1.0)
+    ticker = Pipeline(
+        Stages(table, rules, Comparator(), health, Framesets([True, True]), Network(), tick_health=ticking)
+    )
+    ticker.tick(1, SECOND, 0)
+    ticking.note(began_ns=10_000_000, result_ns=14_000_000, captured_ns=2_000_000, skipped=3)
+    ticker.tick(2, 2 * SECOND, 0)
+    ticking.note(began_ns=20_000_000, result_ns=25_000_000, captured_ns=None, skipped=3)
+    ticker.tick(3, 3 * SECOND, 0)
+    assert [seen["health.tick_ms"] for seen in rules.values] == [None, 4.0, 5.0]
+    assert [seen["health.latency_ms"] for seen in rules.values] == [None, 12.0, None]
+
+
+def test_without_framesets_nobody_says_how_many_cameras_are_missing() -> None:
+    report = pipeline(Rules(), None, None, SignalTable({}, 1.0)).tick(0, 0, 0)
+    assert "health.cameras_missing" not in report.signals
+    assert report.signals["health.faulty_cameras"] == ""

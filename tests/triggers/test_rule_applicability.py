@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rule_ticks import engine_of
 
-from triggers import Capabilities, library_path, load_rules
+from triggers import OPTIONAL_TRACK_FIELDS, Capabilities, library_path, load_rules
 
 EVERYTHING = Capabilities(cameras=8, objects=True, has_images=True, embedding_model="hydra_mini")
 
@@ -71,5 +71,87 @@ def test_signals_that_no_source_gives_are_named_where_sources_are_known(tmp_path
 
 
 def test_library_on_a_rig_without_cameras_keeps_its_rules_over_signals() -> None:
-    reasons = load_rules([library_path()]).not_applicable(Capabilities())
-    assert set(reasons) == {"detection_flicker", "parked_car_predicted_moving"}
+    rules = load_rules([library_path()])
+    reasons = rules.not_applicable(Capabilities())
+    assert {"detection_flicker", "parked_car_predicted_moving"} <= set(reasons)
+    over_signals = {"interventions", "near_misses", "dynamics", "driver", "places", "health", "sampling"}
+    assert over_signals <= {rule.category for rule in rules.rules}
+    assert [rule.name for rule in rules.rules if rule.category in over_signals and rule.name in reasons] == []
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        'any_track(class_name == "motorcycle")',
+        'any_track(class_name in ("motorcycle", "motorcycle"))',
+        'count_tracks(class_name == "motorcycle" and visible) >= 1',
+        'any_track("motorcycle" == class_name) and vehicle.bookmark',
+        'min_tracks(distance_m, class_name == "motorcycle") < 3',
+        'not all_tracks(class_name != "motorcycle")',
+        'any_track(stands_on == "motorcycle")',
+    ],
+)
+def test_rule_that_waits_for_a_class_the_model_does_not_have_is_named_with_it(tmp_path: Path, when: str) -> None:
+    known = frozenset({"car", "person"})
+    assert lacking(tmp_path, when, set(), classes=known) == "the model has no class motorcycle"
+    assert lacking(tmp_path, when, set(), classes=known | {"motorcycle"}) == ""
+    assert lacking(tmp_path, when, set()) == ""  # not known which classes there are: nothing is held against it
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        'any_track(class_name in ("car", "motorcycle"))',
+        'any_track(class_name != "motorcycle")',
+        'count_tracks(class_name == "motorcycle") == 0 and vehicle.bookmark',
+        'any_object(class_name == "motorcycle")',
+    ],
+)
+def test_rule_that_can_do_without_a_class_is_applicable(tmp_path: Path, when: str) -> None:
+    assert lacking(tmp_path, when, set(), classes=frozenset({"car"})) == ""
+
+
+def test_states_that_the_model_does_not_have_are_named(tmp_path: Path) -> None:
+    when = 'any_track(state in ("orange", "amber"))'
+    reason = lacking(tmp_path, when, set(), states=frozenset({"red", "green"}))
+    assert reason == "the model has no state amber, orange"
+    assert "state" in lacking(tmp_path, "any_track(state_flips(2.0) > 1)", set(), track_fields=frozenset())
+
+
+def test_fields_that_nothing_computes_here_are_named(tmp_path: Path) -> None:
+    without = OPTIONAL_TRACK_FIELDS - {"predicted_distance_m", "lane"}
+    when = "any_track(abs(predicted_distance_m - distance_m) > 10)"
+    assert lacking(tmp_path, when, set(), track_fields=without) == "tracks never have predicted_distance_m"
+    when = 'any_track(is_true(lane == "ego") or visible)'
+    assert lacking(tmp_path, when, set(), track_fields=without) == ""
+
+
+def test_populations_that_do_not_exist_here_are_named(tmp_path: Path) -> None:
+    assert lacking(tmp_path, "any_object(score > 0)", set(), objects=False) == "the controller publishes no objects"
+    assert lacking(tmp_path, "any_camera(is_missing)", set(), cameras=0) == "there are no cameras"
+    assert lacking(tmp_path, "any_camera(is_missing)", set(), has_images=False) == ""
+    assert "luma" in lacking(tmp_path, "any_camera(luma < 3)", set(), has_images=False)
+    assert "no cameras to track in" in lacking(tmp_path, "any_track(visible)", set(), has_images=False)
+
+
+def test_queries_need_an_embedding_of_the_model_that_made_them(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(
+        "queries: {tram: {vector: [1], model: old}}\n"
+        "rules:\n  - name: probe\n    description: x\n    when: embedding_distance('tram') < 1\n"
+    )
+    rules = load_rules([path])
+    for model, reason in ((None, "no embedding"), ("new", "embedding.tram (old)"), ("old", "")):
+        told = rules.not_applicable(replace(EVERYTHING, embedding_model=model)).get("probe", "")
+        assert reason in told
+        assert bool(told) == bool(reason)
+
+
+def test_place_is_unknown_without_a_position(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(
+        "zones: {town: {circle: {latitude_deg: 1, longitude_deg: 1, radius_m: 9}}}\n"
+        "rules:\n  - name: probe\n    description: x\n    when: not inside('town')\n"
+    )
+    capabilities = replace(EVERYTHING, signals=frozenset({"vehicle.latitude_deg"}))
+    assert load_rules([path]).not_applicable(capabilities) == {"probe": "no source gives vehicle.longitude_deg"}

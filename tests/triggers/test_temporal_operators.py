@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+import statistics
 from collections.abc import Sequence
 
 import pytest
@@ -53,6 +55,26 @@ def test_any_within_and_all_within(trace: Trace, length_ms: int) -> None:
         full = is_covered(trace, tick, length_ms)
         assert found_any[tick] is (True if True in seen else False if full else None)
         assert found_all[tick] is (False if False in seen else True if full else None)
+
+
+@given(NUMBERS, WINDOWS_MS)
+def test_std_within(trace: Trace, length_ms: int) -> None:
+    found = run(f"std_within(heads.x, {length_ms / 1000})", trace)
+    for tick in range(len(trace)):
+        if not is_covered(trace, tick, length_ms):
+            assert found[tick] is None
+            continue
+        deviation = found[tick]
+        assert isinstance(deviation, float)
+        assert math.isclose(deviation, statistics.pstdev(map(float, window(trace, tick, length_ms))), abs_tol=1e-9)  # type: ignore[arg-type]
+
+
+def test_std_within_keeps_its_digits_far_from_zero_and_after_a_huge_value() -> None:
+    generator = random.Random(1)
+    series = [1e15, *(1e9 + generator.uniform(-0.5, 0.5) for _ in range(3000))]
+    found = values_of("std_within(heads.x, 1.0)", [(20 * i, {"heads.x": v}) for i, v in enumerate(series)])
+    assert isinstance(found[-1], float)
+    assert math.isclose(found[-1], statistics.pstdev(series[-51:]), rel_tol=1e-4)
 
 
 @given(BOOLEANS, WINDOWS_MS)
@@ -198,7 +220,7 @@ def test_random_ticks_are_as_frequent_as_asked_whatever_the_tick_rate() -> None:
         assert 140 < found.count(True) < 260  # 200 expected
 
 
-LONG = ["min_within", "max_within", "mean_within", "lag", "delta", "rate"]
+LONG = ["min_within", "max_within", "mean_within", "std_within", "lag", "delta", "rate"]
 
 
 @pytest.mark.parametrize("shape", ["rising", "falling", "saw"])

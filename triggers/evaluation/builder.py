@@ -150,7 +150,8 @@ class Builder:
 
     def _watch(self, operand: Expression) -> None:
         """The part that follows `operand`'s edges."""
-        key, turn, slot = (WATCH, operand.key), self.parts[NODE, operand.key].turn, self.slot(operand)
+        # Over a quantifier it runs after all items, also on ticks that have none.
+        key, turn, slot = (WATCH, operand.key), self._turn([operand]), self.slot(operand)
         if key in self.parts:
             return
         tick: Tick = self._storage.tick

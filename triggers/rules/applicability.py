@@ -60,6 +60,12 @@ class Capabilities:
     objects: bool = False  # the controller publishes an object list
     embedding_model: str | None = None  # whose embedding is there for queries and learned triggers
     has_images: bool = False  # images are decoded and a network looks at them
+    absent: Mapping[str, str] = field(default_factory=dict)  # signals that the tick itself cannot give here, and why
+
+    @property
+    def only_network_is_missing(self) -> bool:
+        """There are cameras, but nothing looks at their images."""
+        return self.cameras > 0 and not self.has_images
 
     def has(self, population: Population) -> bool:
         """Whether there can be items of it."""
@@ -148,12 +154,19 @@ class _Analysis:
         ]
         texts = node.choices if isinstance(node, Membership) else _constants(node)
         for each in fields:
-            known = {"class_name": self.capabilities.classes, "state": self.capabilities.states}.get(each.name)
+            known = self._domain(each.name)
             if known is not None and texts and known.isdisjoint(map(str, texts)):
-                kind = "class" if each.name == "class_name" else "state"
+                kind = "state" if each.name == "state" else "class"
                 self.missing.setdefault(f"the model has no {kind}", set()).update(map(str, texts))
                 return True
         return False
+
+    def _domain(self, field_name: str) -> frozenset[str] | None:
+        """The texts that a track's field can have, where that is known."""
+        capabilities = self.capabilities
+        if field_name == "stands_on":
+            return None if capabilities.classes is None else capabilities.classes | {""}
+        return {"class_name": capabilities.classes, "state": capabilities.states}.get(field_name)
 
     # -- what is not there at all
 
@@ -167,12 +180,18 @@ class _Analysis:
             return None if "state" in self.capabilities.track_fields else ("tracks never have", ("state",))
         if isinstance(node, Operation) and node.name in QUANTIFIERS:
             population = QUANTIFIERS[node.name].population
+            if population is Population.TRACKS and self.capabilities.only_network_is_missing:
+                return "no network runs, so nothing is tracked", ()
             return None if self.capabilities.has(population) else (_NO_ITEMS[population], ())
         return None
 
     def _signal_lack(self, name: str) -> tuple[str, Iterable[str]] | None:
         namespace, _, rest = name.partition(".")
         capabilities = self.capabilities
+        if name in capabilities.absent:
+            return capabilities.absent[name], (name,)
+        if namespace in ("heads", *_LEARNED) and capabilities.only_network_is_missing:
+            return _NO_NETWORK, (name,)
         if namespace == "heads":
             return None if rest in capabilities.heads else ("the model has no", (name,))
         if namespace in _LEARNED:
@@ -195,10 +214,11 @@ class _Analysis:
         if node.population is Population.TRACKS and node.name in OPTIONAL_TRACK_FIELDS - capabilities.track_fields:
             return "tracks never have", (node.name,)
         if node.population is Population.CAMERAS and node.name in _IMAGE_FIELDS and not capabilities.has_images:
-            return "no images are decoded for", (node.name,)
+            return "no network runs, so no images are decoded for", (node.name,)
         return None
 
 
+_NO_NETWORK = "no network runs to give"
 _NO_ITEMS = {
     Population.TRACKS: "there are no cameras to track in",
     Population.OBJECTS: "the controller publishes no objects",

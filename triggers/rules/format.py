@@ -43,6 +43,8 @@ NAME_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 
 MAX_NAMES = 256  # of let names, zones, queries, classifiers of one file
 MAX_VECTOR = 4096
+#: One number of an embedding; networks give numbers around 1.
+Component = Annotated[float, Field(ge=-1e6, le=1e6)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
@@ -134,7 +136,7 @@ class QuerySection(Section):
     """A scene to look for: a file (see `learned`), or its embedding itself."""
 
     file: str | None = Field(default=None, min_length=1, max_length=255)
-    vector: tuple[float, ...] | None = Field(default=None, min_length=1, max_length=MAX_VECTOR)
+    vector: tuple[Component, ...] | None = Field(default=None, min_length=1, max_length=MAX_VECTOR)
     model: str | None = Field(default=None, min_length=1, max_length=64)
     camera: str | None = Field(default=None, min_length=1, max_length=64)
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from runtime.formats.documents import Document, DocumentError, load_document, validate
-from triggers.rules.format import MAX_VECTOR, QuerySection
+from triggers.rules.format import MAX_VECTOR, Component, QuerySection
 
-MAX_CLASSIFIER_BYTES = 64 * 1024 * 1024
+MAX_CLASSIFIER_BYTES = 16 * 1000 * 1000  # what the tick loads at most
 _CHUNK_BYTES = 1024 * 1024
 
 
@@ -49,7 +49,7 @@ class QueryFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    embedding: tuple[float, ...] = Field(min_length=1, max_length=MAX_VECTOR)
+    embedding: tuple[Component, ...] = Field(min_length=1, max_length=MAX_VECTOR)
     model: str = Field(min_length=1, max_length=64)
     model_sha256: str | None = Field(default=None, max_length=64)
     camera: str | None = Field(default=None, min_length=1, max_length=64)
@@ -65,7 +65,7 @@ def read_query(document: Document, name: str, section: QuerySection) -> Embeddin
         file = validate(load_document(_beside(document, where, section.file or "")), QueryFile)
         query = EmbeddingQuery(name, file.embedding, file.model, file.camera)
     length = math.hypot(*query.vector)
-    if not (length > 1e-12 and math.isfinite(length)):
+    if length < 1e-12:
         fix = "take it from a clip again: it has no direction to compare"
         raise DocumentError([document.problem(where, f"the vector has the length {length:g}", fix)])
     return query
@@ -85,9 +85,9 @@ def read_classifier(document: Document, name: str, file: str) -> ClassifierFile:
         problem = document.problem(where, f"cannot be read: {error.strerror}", "put the file beside the rule file")
         raise DocumentError([problem]) from error
     if not 0 < size_bytes <= MAX_CLASSIFIER_BYTES:
-        limit_mb = MAX_CLASSIFIER_BYTES // 1024**2
+        limit_mb = MAX_CLASSIFIER_BYTES // 1000**2
         raise DocumentError(
-            [document.problem(where, "is empty or too large", f"give an ONNX of at most {limit_mb} MiB")]
+            [document.problem(where, "is empty or too large", f"give an ONNX of at most {limit_mb} MB")]
         )
     return ClassifierFile(name, path, digest.hexdigest())
 

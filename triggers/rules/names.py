@@ -32,6 +32,6 @@ def _taken(declared: Mapping[str, Type]) -> dict[str, str]:
     taken |= dict.fromkeys(declared, "a signal")
     taken |= dict.fromkeys((*vocabulary.FUNCTIONS, *vocabulary.NAMED, *populations.QUANTIFIERS), "a function")
     for population in populations.Population:
-        taken |= dict.fromkeys(populations.FIELDS[population], f"a field of {population.title}")
-        taken |= dict.fromkeys(populations.ITEM_FUNCTIONS[population], f"a function of {population.title}")
+        taken = dict.fromkeys(populations.FIELDS[population], f"a field of {population.title}") | taken
+        taken = dict.fromkeys(populations.ITEM_FUNCTIONS[population], f"a function of {population.title}") | taken
     return taken | dict.fromkeys(keyword.kwlist, "a word of the language")

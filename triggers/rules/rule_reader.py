@@ -21,9 +21,7 @@ from triggers.rules.memory import MAX_WINDOW_BYTES, WindowBudget
 from triggers.rules.places import place_in_value
 from triggers.rules.rule import Budget, Rule
 
-MAX_PROBLEMS = 1000  # of one file
-#: What a firing tells beside its operands, where the condition asks about tracks.
-WITNESS_OPERANDS = ("track.camera", "track.class_name")
+MAX_PROBLEMS = 200  # of one file: nobody mends more at once, and each costs a search for what was meant
 
 
 class RuleReader:
@@ -128,9 +126,9 @@ class RuleReader:
 
     def _check_quota(self, index: int, section: RuleSection, when: Expression) -> None:
         by = section.budget.by
-        known = (*section.operands, *signals_read(when), *WITNESS_OPERANDS)
+        known = (*section.operands, *signals_read(when))
         if by is not None and by not in known:
-            fix = f"use one of {', '.join(known[:12])}"
+            fix = f"use one of {', '.join(known[:12])}" if known else "add it to 'operands'"
             self._add(("rules", index, "budget", "by"), "is no operand of this rule", fix)
 
     def _check_memory(self, index: int, expressions: list[Expression]) -> None:

@@ -6,16 +6,17 @@ problem (Kleinberg 2005: 1 - O(1/sqrt(k)) of the optimum in random order, knowin
 
 The policy. Certainty equivalence with re-solving: pretend that what is left of the day will be as expected, and solve
 that again for every event. With k clips left and n events expected, this one included, accept iff the share of known
-scores above it is at most k / n (equal scores count half: the midpoint rule of the Budget-Ratio policy). Where the
-distribution is known, this loses a number of events that does not grow with n when scores take finitely many values
-(Arlotto & Gurvich 2019, Stochastic Systems 9(3); Vera & Banerjee 2021, Management Science 67(3), "The Bayesian
-Prophet"), and of order log n when they are continuous; without re-solving the loss grows with sqrt(n). Here the
-distribution is learnt, which costs of order sqrt(k) more on the days on which it changes.
+scores above it is at most k / n (among equal scores, a lot decides). Where the distribution is known, policies of this
+kind lose an expected value that does not grow with n when scores take finitely many values (Arlotto & Gurvich 2019,
+Stochastic Systems 9(3), their Budget-Ratio policy; Vera & Banerjee 2021, Management Science 67(3), "The Bayesian
+Prophet"), and one of order log n when they have a bounded density; a threshold that is never solved again loses of
+order sqrt(n). Here distribution and n are learnt, so that these bounds hold only as far as tomorrow is like today: what
+is lost in practice is measured below.
 
-What is learnt. The distribution: the newest MAX_SCORES scores. The arrivals: for each hour of the day, a mean over past
-days (the newest weighs NEWEST_DAY); the rest of today is that mean in proportion to how many have come so far.
+What is learnt. The distribution: the newest MAX_SCORES scores. The arrivals: for each of PARTS parts of the day, a mean
+over past days (the newest weighs NEWEST_DAY); what is to come today is that mean, in proportion to what came so far.
 
-Cold start. On the first day the rate so far is taken to go on, as if over at least MIN_ELAPSED_HOURS; while few scores
+Cold start. On the first day the rate so far is taken to go on, as if over at least MIN_ELAPSED_PARTS; while few scores
 are known an event counts half against itself, (above + 0.5) / (known + 1), so that few are taken on trust. A car that
 is parked after one drive therefore keeps too little on its first day; from the second day on its hours are known.
 
@@ -30,14 +31,14 @@ Measured: kept scores over those of the offline optimum, which sees each day bef
 
     arrivals                     first day   later days   first come   random
     Poisson                         0.96        0.98         0.19       0.19
-    two drives of half an hour      0.44        0.89         0.19       0.19
+    two drives of half an hour      0.44        0.90         0.19       0.19
     bursts of 20 alike              0.79        0.82         0.19       0.21
     diurnal, 10:1                   0.89        0.98         0.20       0.20
     scores drift by 9:1 in 2 days   0.79        0.81         0.18       0.18
     ever better (adversarial)       0.02        0.15         0.02       0.19
     ever worse (adversarial)        0.01        0.58         1.00       0.19
 
-With 3,200 events and room for 160, Poisson days reach 0.99; with 200 and 10, 0.94. No online policy can do well when
+Poisson days reach 0.99 with 3,200 events and room for 160, and 0.94 with 200 and 10. No online policy can do well when
 every event is better than all before it: what is kept early is regretted.
 """
 
@@ -49,18 +50,20 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from triggers.selection.budgets import DAY_NS, HOUR_NS, fits
+from triggers.selection.budgets import DAY_NS, fits
 
 #: The newest scores, which stand for those to come.
 MAX_SCORES = 512
-HOURS = 24
-#: Share of the newest day in the expected arrivals of each hour.
+#: Parts of a day, each with arrivals of its own.
+PARTS = 96
+PART_NS = DAY_NS // PARTS
+#: Share of the newest day in the expected arrivals of each part of a day.
 NEWEST_DAY = 0.3
 #: What earlier days weigh against today's arrivals so far: this share of a usual day, and at least that many arrivals.
 PROFILE_TRUST = 0.5
 MIN_TRUSTED_ARRIVALS = 8.0
-#: The rate of a first day is not believed before this much of it is seen.
-MIN_ELAPSED_HOURS = 0.25
+#: The rate of a first day is not believed before this many parts of it are over.
+MIN_ELAPSED_PARTS = 1.0
 #: Sorts below every known score.
 UNKNOWN = -math.inf
 
@@ -90,10 +93,10 @@ class DaySpending:
         if self.anchor_ns is not None and (time_ns - self.anchor_ns) // DAY_NS == self.day:
             self.spent_bytes += change_bytes
 
-    def hours_elapsed(self, time_ns: int) -> tuple[int, float]:
-        """Whole hours of this day, and the share of the hour that runs."""
-        hour, rest_ns = divmod((time_ns - (self.anchor_ns or 0)) % DAY_NS, HOUR_NS)
-        return hour, rest_ns / HOUR_NS
+    def parts_elapsed(self, time_ns: int) -> tuple[int, float]:
+        """Whole parts of this day, and the share of the part that runs."""
+        part, rest_ns = divmod((time_ns - (self.anchor_ns or 0)) % DAY_NS, PART_NS)
+        return part, rest_ns / PART_NS
 
 
 class ScoreRanking:
@@ -106,19 +109,20 @@ class ScoreRanking:
         self.spending = spending or DaySpending()
         self._newest: deque[float] = deque(maxlen=MAX_SCORES)
         self._sorted: list[float] = []
-        self._profile: list[float] = []  # expected arrivals of each hour of a day; empty on the first
-        self._today = [0] * HOURS
+        self._profile: list[float] = []  # expected arrivals of each part of a day; empty on the first
+        self._today = [0] * PARTS
 
     # Decisions
 
-    def accepts(self, time_ns: int, score: float | None, size_bytes: int) -> bool:
+    def accepts(self, time_ns: int, score: float | None, size_bytes: int, lot: float) -> bool:
         """Whether an event with this score is worth `size_bytes` of what is left. The event counts as seen.
 
+        `lot`, a random number in [0, 1) that is the event's own, decides among equal scores.
         A size of 0 is unknown: then everything is worth it, as long as anything is left.
         """
         self._advance(time_ns)
         value = UNKNOWN if score is None else score
-        share_above = self._share_above(value)
+        share_above = self._share_above(value, lot)
         self._see(time_ns, value)
         left_clips = (self._limit_bytes - self.spending.spent_bytes) // max(size_bytes, 1)
         expected = self._expected_after(time_ns)
@@ -129,11 +133,11 @@ class ScoreRanking:
         self._advance(time_ns)
         return fits(self.spending.spent_bytes, size_bytes, self._limit_bytes)
 
-    def _share_above(self, value: float) -> float:
-        """The share of the known scores above this one; equal ones count half, and so does the event itself."""
+    def _share_above(self, value: float, lot: float) -> float:
+        """The share of the known scores above this one, which takes its place among the equal ones by lot."""
         below, through = bisect_left(self._sorted, value), bisect_right(self._sorted, value)
-        count = len(self._sorted)
-        return (count - through + (through - below) / 2 + 0.5) / (count + 1)
+        equal, count = through - below, len(self._sorted)
+        return (count - through + (lot * (equal + 1) if equal else 0.5)) / (count + 1)
 
     # What is known of arrivals
 
@@ -144,24 +148,24 @@ class ScoreRanking:
         if any(self._today):
             pairs = zip(self._profile or self._today, self._today, strict=True)
             self._profile = [(1 - NEWEST_DAY) * known + NEWEST_DAY * count for known, count in pairs]
-        self._today = [0] * HOURS
+        self._today = [0] * PARTS
 
     def _see(self, time_ns: int, value: float) -> None:
-        self._today[self.spending.hours_elapsed(time_ns)[0]] += 1
+        self._today[self.spending.parts_elapsed(time_ns)[0]] += 1
         if len(self._newest) == MAX_SCORES:
             del self._sorted[bisect_left(self._sorted, self._newest[0])]
         self._newest.append(value)
         insort(self._sorted, value)
 
     def _expected_after(self, time_ns: int) -> float:
-        """Arrivals to come until the day is over: the usual ones of its hours, in proportion to today's so far."""
-        hour, part = self.spending.hours_elapsed(time_ns)
+        """Arrivals to come until the day is over: the usual ones of its parts, in proportion to today's so far."""
+        part, share = self.spending.parts_elapsed(time_ns)
         seen = sum(self._today)
         if not self._profile:
-            elapsed = hour + part
-            return seen / max(elapsed, MIN_ELAPSED_HOURS) * (HOURS - elapsed)
-        before = sum(self._profile[:hour]) + part * self._profile[hour]
-        after = sum(self._profile[hour:]) - part * self._profile[hour]
+            elapsed = part + share
+            return seen / max(elapsed, MIN_ELAPSED_PARTS) * (PARTS - elapsed)
+        before = sum(self._profile[:part]) + share * self._profile[part]
+        after = sum(self._profile[part:]) - share * self._profile[part]
         trust = max(PROFILE_TRUST * sum(self._profile), MIN_TRUSTED_ARRIVALS)
         return after * (seen + trust) / (before + trust)
 
@@ -184,8 +188,8 @@ class ScoreRanking:
         KeyError, TypeError or ValueError when it is something else.
         """
         profile, today = [float(count) for count in saved["profile"]], [int(count) for count in saved["today"]]
-        if len(profile) not in (0, HOURS) or len(today) != HOURS:
-            raise ValueError(f"a day has {HOURS} hours")
+        if len(profile) not in (0, PARTS) or len(today) != PARTS:
+            raise ValueError(f"a day has {PARTS} parts")
         scores = [UNKNOWN if score is None else float(score) for score in saved["scores"]]
         spending = self.spending
         spending.anchor_ns = None if saved["anchor_ns"] is None else int(saved["anchor_ns"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from triggers.evaluation.chance import uniform
 from triggers.language.types import Value
 from triggers.rules.rule import Rule
 from triggers.selection.budgets import ClipSizes, DailyBytes, HourlyQuota, fits
@@ -85,7 +86,7 @@ class RuleSelection:
         quota_value: Value,
         campaign: CampaignSelection | None,
     ) -> str | None:
-        is_worth_it = self._ranking is None or self._ranking.accepts(time_ns, score, size_bytes)
+        is_worth_it = self._ranking is None or self._ranking.accepts(time_ns, score, size_bytes, self._lot(time_ns))
         budget = self._rule.budget
         hourly = budget.firings_per_hour
         if hourly is not None and not self._quota.has_room(quota_value, hourly, time_ns):
@@ -95,6 +96,9 @@ class RuleSelection:
         if not self._has_bytes(time_ns, size_bytes):
             return BUDGET
         return None if is_worth_it else SCORE
+
+    def _lot(self, time_ns: int) -> float:
+        return uniform(self._seed, SCORE, self._rule.name, time_ns)
 
     def _has_bytes(self, time_ns: int, size_bytes: int) -> bool:
         limit_bytes = self._rule.budget.bytes_per_day

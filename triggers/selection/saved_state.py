@@ -6,7 +6,8 @@
 
 Times are those of the run that saved, on a clock that may since have begun anew. `shift` moves them onto the reader's
 clock by the wall time that has passed: what was an hour old when it was saved, ten minutes ago, is 70 minutes old now.
-A wall clock that went back in between is taken to have stood still.
+A wall clock that went back in between is taken to have stood still. Where both clocks agree on the time that has passed,
+up to `SAME_CLOCK_NS`, it is the same monotonic clock still, and nothing moves: firings in flight keep their exact times.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 
 FORMAT = "shadowrig-selection"
 VERSION = 1
+#: Two clocks that differ by no more over a restart were only corrected a little in between.
+SAME_CLOCK_NS = 60_000_000_000
 #: Rules and campaigns that are remembered though they do not run (their campaign may come back); oldest go first.
 MAX_DORMANT = 1000
 
@@ -43,6 +46,7 @@ def read_state(saved: Mapping[str, Any], wall_ns: int, time_ns: int) -> SavedSta
         raise SavedStateError(f"this is {found}, and not {FORMAT!r} version {VERSION} (fix: remove the file)")
     try:
         shift_ns = time_ns - int(saved["time_ns"]) - max(0, wall_ns - int(saved["wall_ns"]))
+        shift_ns = 0 if abs(shift_ns) <= SAME_CLOCK_NS else shift_ns
         return SavedState(
             sequence=int(saved["sequence"]),
             bytes_per_s=float(saved["bytes_per_s"]),

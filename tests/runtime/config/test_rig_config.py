@@ -183,3 +183,25 @@ def test_a_file_that_only_another_process_may_read_is_left_to_it(tmp_path):
 @pytest.mark.parametrize("text", ["", "[]", "text", "cameras: []\nvehicle: 5\n", "signals: {sources: {}}\ntick: []\n"])
 def test_files_of_the_wrong_shape_are_problems_and_never_crash(tmp_path, text):
     assert messages(tmp_path, text)
+
+
+def test_signals_of_ones_own_are_declared_with_their_kind(tmp_path):
+    text = MINIMAL + "signals:\n  declared: {trailer.is_attached: boolean, trailer.mass_kg: number}\n"
+    assert load(tmp_path, text).signals.declared == {"trailer.is_attached": "boolean", "trailer.mass_kg": "number"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("vehicle.speed_mps: text", "is a canonical signal: a number"),
+        ("heads.rain: number", "computed here"),
+        ("embedding.snow: number", "computed here"),
+        ("tick.period_ms: number", "another topic"),
+        ("trailer: number", "cannot name a signal"),
+        ("trailer.mass_kg: float", "number"),
+    ],
+)
+def test_declarations_that_cannot_be_are_located(tmp_path, entry, words):
+    (found,) = messages(tmp_path, MINIMAL + "signals:\n  declared:\n    trailer.length_m: number\n    " + entry + "\n")
+    assert found.startswith("7:")
+    assert words in found

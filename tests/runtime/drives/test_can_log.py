@@ -3,9 +3,11 @@
 import itertools
 from pathlib import Path
 
+import cantools
 import pytest
 
 from runtime.drives import open_drive
+from runtime.drives.can_decoding import CanSignalSource, build_decoder
 from runtime.formats.documents import DocumentError
 
 DBC = """\
@@ -117,3 +119,40 @@ def test_the_real_highway_log_has_one_engagement_and_a_driver_who_does_not_brake
     enabled = values["controller.enabled"]
     assert sum(earlier != later for earlier, later in itertools.pairwise(enabled)) == 1
     assert 5 < max(values["vehicle.speed_mps"]) < 40
+
+
+def test_drive_says_which_signals_it_holds(folder: Path) -> None:
+    drive = open_drive(folder)
+    assert drive.signal_kinds["vehicle.gear"] == "text"
+    assert set(drive.signal_kinds) == {
+        "vehicle.speed_mps",
+        "vehicle.brake_pressed",
+        "vehicle.gas_pressed",
+        "vehicle.gear",
+    }
+    assert drive.knows_all_signals
+    assert drive.declared == {}
+
+
+def test_declared_signal_takes_the_kind_that_was_declared() -> None:
+    database = cantools.database.load_string(DBC, strict=False)
+    places = {
+        "trailer.mode": CanSignalSource(bus="can0", message="GEAR_PACKET", signal="GEAR"),
+        "trailer.is_attached": CanSignalSource(bus="can0", message="BRAKE_MODULE", signal="BRAKE_PRESSED"),
+        "trailer.is_braked": CanSignalSource(bus="can0", message="BRAKE_MODULE", signal="BRAKE_PRESSED"),
+    }
+    decoder, problems = build_decoder(
+        database, places, declared={"trailer.mode": "text", "trailer.is_attached": "boolean"}
+    )
+    assert problems == []
+    gear = decoder.decode("can0", 956, bytes.fromhex("0020000000000000"), 1)
+    brake = decoder.decode("can0", 548, bytes.fromhex("2000000000000000"), 1)
+    assert [sample.value for sample in gear] == ["park"]
+    assert {sample.name: sample.value for sample in brake} == {"trailer.is_attached": True, "trailer.is_braked": 1.0}
+
+
+def test_inversion_of_what_was_declared_a_number_is_a_mistake() -> None:
+    database = cantools.database.load_string(DBC, strict=False)
+    place = CanSignalSource(bus="can0", message="SPEED", signal="SPEED", invert=True)
+    _, (problem,) = build_decoder(database, {"trailer.speed": place}, declared={"trailer.speed": "number"})
+    assert "not a boolean" in problem.message

@@ -108,8 +108,19 @@ def test_a_firing_comes_back_as_it_was() -> None:
         priority=Priority.SAFETY,
         capture=CaptureWindow(8.0, 4.0, ("front",), ("/vehicle",)),
         sample_probability=0.25,
+        score=1.5,
+        campaign="night@2",
+        tally={"kept": 3, "cooldown": 12},
     )
     assert json_messages.decode_firing(json_messages.encode_firing(firing)) == firing
+
+
+def test_a_firing_of_an_earlier_version_has_no_score_campaign_and_tally() -> None:
+    firing = Firing("rain", "abc", 4, 12, 34, {}, Priority.LOW, CaptureWindow())
+    fields = json_messages.firing_to_dict(firing)
+    for name in ("score", "campaign", "tally"):
+        del fields[name]
+    assert json_messages.firing_from_dict(fields) == firing
 
 
 def test_a_prediction_names_cameras_and_classes_and_leaves_large_heads_out() -> None:

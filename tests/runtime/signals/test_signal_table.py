@@ -141,3 +141,14 @@ def _count(table: SignalTable, latched: dict[str, int]) -> None:
 def test_impossible_timeouts_are_refused(timeout_s: float) -> None:
     with pytest.raises(ValueError, match="timeout"):
         SignalTable({"x.y": timeout_s})
+
+
+def test_first_press_of_a_button_is_an_edge_and_no_state_is_made_up() -> None:
+    table = SignalTable({"vehicle.bookmark": 100.0}, 1.0, buttons=["vehicle.bookmark"])
+    assert table.at(0).value("vehicle.bookmark") is None
+    for time_ns, pressed in ((10, True), (20, False)):
+        table.offer(SignalSample("vehicle.bookmark", time_ns, pressed))
+    latched = table.at(30).samples("vehicle.bookmark")
+    assert [sample.value for sample in latched] == [False, True, False]
+    table.offer(SignalSample("vehicle.bookmark", 40, True))
+    assert [sample.value for sample in table.at(50).samples("vehicle.bookmark")] == [True]
