@@ -18,7 +18,9 @@ What holds whatever happens:
 - a refusal leaves what is active as it is; a campaign ends by its date, by being withdrawn, and by nothing else;
 - a switch is one rename of `active.json`; killed anywhere, a vehicle has the old state or the new one, whole;
 - what is active is hashed again before it is used, at every start;
-- dates are judged by a clock that cannot be set back.
+- dates are judged by a clock that cannot be set back;
+- rules and network change between two ticks, prepared beside them: rules that did not change keep their state, no
+  frameset is left out, clips that wait are cut from the same history. Tracks begin anew with another network.
 
 To stop a campaign: `campaign new --withdraw NAME`, sign, push. A new version that no longer selects a vehicle does not
 stop the old one there: it is refused as `wrong_vehicle`.
