@@ -32,6 +32,8 @@ class ReplayCamera:
         self._next: Packet | None = None
         self._ready: ClipReady | None = None
         self._is_over = False
+        self.recorded_bytes = 0
+        self.codec: str | None = None
 
     def open(self, now_ns: int) -> None:
         """Begin; a video that cannot be opened is a fault of this camera only."""
@@ -49,6 +51,8 @@ class ReplayCamera:
         ready: list[Packet] = []
         while (packet := self._upcoming(time_ns)) is not None and packet.time_ns <= time_ns:
             self._next = None
+            self.recorded_bytes += len(packet.data)
+            self.codec = packet.codec
             self._path.feed(packet)
             if self._ready is not None:
                 ready += self._ready.feed(packet)
@@ -81,14 +85,14 @@ class ReplayCameras:
         keep_packets: bool,
         workers: int,
     ) -> None:
-        self._cameras = [ReplayCamera(drive.cameras[watch.name], watch, assembler, keep_packets) for watch in watches]
+        self.players = [ReplayCamera(drive.cameras[watch.name], watch, assembler, keep_packets) for watch in watches]
         self._pool = ThreadPoolExecutor(max_workers=max(1, workers), thread_name_prefix="replay-camera")
-        for camera in self._cameras:
+        for camera in self.players:
             camera.open(drive.start_ns)
 
     def feed_until(self, time_ns: int) -> list[Packet]:
         """Every camera's packets up to `time_ns`; clip-ready ones come back, oldest first."""
-        fed = self._pool.map(lambda camera: camera.feed_until(time_ns), self._cameras)
+        fed = self._pool.map(lambda camera: camera.feed_until(time_ns), self.players)
         return sorted((packet for packets in fed for packet in packets), key=lambda packet: packet.time_ns)
 
     def close(self) -> None:

@@ -6,14 +6,15 @@ monotonic time at which the frameset was taken; a replay has none and leaves it 
 machine's and not the drive's. Where no network runs nobody assembles framesets; then a camera is missing when its
 stream delivers nothing.
 
-`misalignment_deg` is the slow mean (time constant `MISALIGNMENT_S`) of `confirming_gap_deg` over a camera's tracks: of
-two calibrated cameras that see the same objects, a turned one sees all of them shifted. Near objects are left out: the
-two cameras see different sides of them. It is unknown until `MISALIGNMENT_TICKS` ticks had such a track.
+`misalignment_deg` is the slow mean (time constant `MISALIGNMENT_S`) of the median `confirming_gap_deg` of a camera's
+tracks: of two calibrated cameras that see the same objects, a turned one sees all of them shifted. Near objects are
+left out: the two cameras see different sides of them. It is unknown until `MISALIGNMENT_TICKS` ticks had such a track.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -131,7 +132,7 @@ class _Misalignment:
             if is_far and track.confirming_gap_deg is not None:
                 gaps.setdefault(track.camera, []).append(track.confirming_gap_deg)
         for camera, found in gaps.items():
-            self._correct(camera, sum(found) / len(found), time_ns)
+            self._correct(camera, statistics.median(found), time_ns)
 
     def _correct(self, camera: str, gap_deg: float, time_ns: int) -> None:
         mean = self._means.setdefault(camera, _Mean(0.0, time_ns, 0))

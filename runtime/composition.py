@@ -32,7 +32,7 @@ from runtime.inference.learned import NOVELTY, LearnedStage, LearnedTriggers
 from runtime.inference.network import Network
 from runtime.inference.tracking import Tracker
 from runtime.messages import NANOSECONDS_PER_SECOND, Frameset
-from runtime.pipeline import Pipeline, Stages
+from runtime.pipeline import Pipeline, RuleEvaluation, Stages
 from runtime.recording.provenance import CameraProvenance, ModelProvenance, Provenance
 from runtime.rig import Rig, load_rig
 from runtime.shadow.comparison import Comparator
@@ -139,8 +139,8 @@ def open_rules(places: Sequence[str | Path], declared: Mapping[str, RecordedKind
 
     `declared` are signals beyond the canonical ones: those of a configuration, or those that a drive holds.
     """
-    files = [library_path() if str(place) == RULE_LIBRARY else Path(place) for place in places]
-    return load_rules(files, declared_types(declared))
+    found = [library_path() if str(place) == RULE_LIBRARY else Path(place) for place in places]
+    return load_rules(found, declared_types(declared or {}))
 
 
 def open_signals(timeouts_s: Mapping[str, float], default_timeout_s: float = DEFAULT_TIMEOUT_S) -> SignalTable:
@@ -164,10 +164,12 @@ def compose_tick(
     reference_camera: str | None,
     sources: SourceFacts | None = None,
     measures_images: bool = False,
+    wrap_rules: Callable[[RuleEngine], RuleEvaluation] | None = None,
 ) -> TickParts:
     """The tick for these cameras. Without a network nothing is decoded and no framesets are made.
 
     `sources` says what is known of the signal sources. Images are measured when a rule asks for that, or always.
+    `wrap_rules` puts something between the tick and its rules, such as a recorder of what the rules read.
 
     Raises:
         DocumentError: a query or classifier of the rules does not do for this network.
@@ -182,10 +184,11 @@ def compose_tick(
     color = "rgb" if network is None else network.image_spec.color
     views = CameraViews(health, color, measures_images or reads_images(rules))
     objects, tick_health = ControllerObjects(), TickHealth()
+    evaluation = engine if wrap_rules is None else wrap_rules(engine)
     space = network.embedding if network is not None and assembler else None
     learned = LearnedStage(space, LearnedTriggers.open(rules, space))
     stages = Stages(
-        signals, engine, Comparator(), health, assembler, network if assembler else None, tracker,
+        signals, evaluation, Comparator(), health, assembler, network if assembler else None, tracker,
         views=views, objects=objects, tick_health=tick_health, learned=learned, image_sizes=image_sizes,
     )  # fmt: skip
     looking = network if assembler else None

@@ -1,4 +1,4 @@
-"""Signals that a configuration declares, or a drive holds, as the rule language wants to know them."""
+"""Signals beyond the canonical ones, as rules are told of them. Light: the uploader checks rules without a network."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ _TYPE_OF_KIND: Mapping[RecordedKind, Type] = {
 }
 
 
-def declared_types(declared: Mapping[str, RecordedKind] | None) -> dict[str, Type]:
-    """The type of each declared signal."""
-    return {name: _TYPE_OF_KIND[kind] for name, kind in (declared or {}).items()}
+def declared_types(declared: Mapping[str, RecordedKind]) -> Mapping[str, Type]:
+    """Declared signals in the words of the rule language."""
+    return {name: _TYPE_OF_KIND[kind] for name, kind in declared.items()}

@@ -65,13 +65,18 @@ class Lineups:
     """Composes lineups for one runtime. `compose` belongs to one thread."""
 
     def __init__(
-        self, shelf: Shelf, own: RuleSet, vehicle: str, opens: Opens | None = None, declared: Declared | None = None
+        self,
+        shelf: Shelf,
+        own: RuleSet,
+        vehicle: str,
+        opens: Opens | None = None,
+        declared: Declared | None = None,
     ) -> None:
         self._shelf = shelf
+        self._declared = declared
         self._own = own
         self._vehicle = vehicle
         self._opens = opens
-        self._declared = declared
         self._clock = ReferenceClock(shelf.clock_path, may_write=False)
         self._model: CampaignModel | None = None
         self._unfit: dict[str, str] = {}

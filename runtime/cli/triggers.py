@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.cli import queries, triggers_explain, triggers_ledger
+from runtime.cli import queries, triggers_backtest, triggers_explain, triggers_ledger
 from runtime.cli.common import Subcommands, add_command, add_group, write_json
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def add(commands: Subcommands) -> None:
         group, "test", "Run the tests that rule files ship with.", "shadowrig triggers test my_rules.yaml", run_test
     )
     triggers_explain.add(group)
+    triggers_backtest.add(group)
     queries.add(group)
     triggers_ledger.add(group)
     for parser in (listing, test):

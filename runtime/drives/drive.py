@@ -63,6 +63,8 @@ class Drive:
     read_signals: Callable[[], Iterator[SignalSample]] = field(repr=False)
     #: What is wrong with the recording and was left out: damaged records, an unreadable end of a log.
     faults: list[str] = field(default_factory=list)
+    #: Every file that the drive is read from; some may be missing or unreadable.
+    files: tuple[Path, ...] = ()
     #: The signals that it holds, and of which kind their values are.
     signal_kinds: Mapping[str, SignalKind] = field(default_factory=dict)
     #: False: there may be more of them (a long recording is only looked into).

@@ -59,7 +59,16 @@ class _FolderDrive:
             read_signals=lambda: _merged(tables, log),
             faults=self._faults,
             signal_kinds=self._signal_kinds(tables),
+            files=self._files(),
         )
+
+    def _files(self) -> tuple[Path, ...]:
+        """`drive.yaml` and every file that it names, each once."""
+        said = self._description
+        names = [name for camera in said.cameras.values() for name in (*camera.video, camera.timestamps)]
+        names += [*said.signals.values(), said.truth]
+        names += [] if said.can is None else [said.can.log, said.can.dbc]
+        return (self._document.path, *(self._folder / name for name in dict.fromkeys(names) if name is not None))
 
     def _signal_kinds(self, tables: list[list[SignalSample]]) -> dict[str, SignalKind]:
         """Of every column that has a value, and of every mapped signal on the bus."""

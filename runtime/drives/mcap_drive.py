@@ -56,6 +56,7 @@ def _read_description(path: Path, reader: McapTopicReader) -> Drive:
         truth=_truth(reader),
         read_signals=lambda: _signal_samples(path),
         faults=reader.damage,
+        files=(path,),
         signal_kinds=_signal_kinds(reader),
         knows_all_signals=False,
     )

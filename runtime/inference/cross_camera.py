@@ -7,7 +7,9 @@ different sides of one car (up to half its length apart), and a foot that is two
 distance off for a lens of 1100 px at 1.4 m above the road (distance / (focal length x height) for each pixel), of
 which 15 % is more than twice. Objects closer to one another than that confirm each other; that is the price.
 
-The gap is the bearing of the object minus that of the nearest track that confirms it, both as seen from the vehicle.
+The gap is the bearing of the object minus that of the nearest track that confirms it, both as seen from the vehicle. It
+is told only where it can mean the cameras and not the objects: each must be the other's nearest in its camera, and both
+boxes whole, because the middle of a box that the image's side cuts off is not the middle of the object.
 """
 
 from __future__ import annotations
@@ -39,9 +41,13 @@ def confirm(
     camera: NDArray[np.integer],
     group: NDArray[np.integer],
     place: FloatArray,
+    is_whole: NDArray[np.bool_],
     is_looking: NDArray[np.bool_],
 ) -> Confirmations:
-    """Compare K objects at known places `[K, 2]` with one another; `is_looking` has one entry for each camera."""
+    """Compare K objects at known places `[K, 2]` with one another.
+
+    `is_whole` says which boxes end inside of their image, `is_looking` (one for each camera) who delivered of late.
+    """
     count = camera.size
     held = plane.images_hold(place) & is_looking
     held[np.arange(count), camera] = False
@@ -52,15 +58,19 @@ def confirm(
     of_camera = np.zeros((count, is_looking.size), np.float32)
     of_camera[np.arange(count), camera] = 1.0
     confirming = np.count_nonzero(match.astype(np.float32) @ of_camera, axis=1)
-    return Confirmations(np.count_nonzero(held, axis=1), confirming, _gaps_deg(place, match, square_m2))
+    match &= is_whole & is_whole[:, None]
+    gap_deg = _gaps_deg(place, camera, np.where(match, square_m2, np.inf))
+    return Confirmations(np.count_nonzero(held, axis=1), confirming, gap_deg)
 
 
-def _gaps_deg(place: FloatArray, match: NDArray[np.bool_], square_m2: FloatArray) -> FloatArray:
-    """Bearing minus that of the nearest match, -180 to 180."""
-    if not match.any():
-        return np.full(len(place), np.nan)
-    nearest = np.where(match, square_m2, np.inf).argmin(axis=1)
+def _gaps_deg(place: FloatArray, camera: NDArray[np.integer], square_m2: FloatArray) -> FloatArray:
+    """Bearing minus that of the nearest match, -180 to 180; `square_m2` is infinite for what does not match."""
+    every = np.arange(len(place))
+    nearest = square_m2.argmin(axis=1)
+    least_m2 = square_m2[every, nearest]
+    rivals = square_m2[:, nearest]  # [K, K] of every object to each one's nearest
+    rivals[camera[:, None] != camera[None, :]] = np.inf
+    is_told = np.isfinite(least_m2) & (least_m2 <= rivals.min(axis=0))
     bearing = np.arctan2(place[:, 1], place[:, 0])
     difference = bearing - bearing[nearest]
-    gap_deg = np.degrees(np.arctan2(np.sin(difference), np.cos(difference)))
-    return np.where(match.any(axis=1), gap_deg, np.nan)
+    return np.where(is_told, np.degrees(np.arctan2(np.sin(difference), np.cos(difference))), np.nan)

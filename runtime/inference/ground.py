@@ -115,6 +115,13 @@ class GroundPlane:
         error_m[~trusted] = np.nan
         return place, error_m
 
+    def is_whole(
+        self, camera: NDArray[np.integer], box_px: FloatArray, geometries: Sequence[Geometry | None] | None
+    ) -> NDArray[np.bool_]:
+        """`[K]` which boxes end inside of the left and right edge of their image."""
+        width = self._source_sizes(geometries)[camera, 0]
+        return np.asarray((box_px[:, 0] > CUT_OFF_PX) & (box_px[:, 2] < width - CUT_OFF_PX))
+
     def ground_points(self, camera: NDArray[np.integer], pixel: FloatArray) -> FloatArray:
         """`[K, 2]` metres where the rays of pixels `[K, 2]` (of the rig's image size) meet the ground; NaN for none."""
         ideal = (pixel - self._centre[camera]) / self._focal[camera]

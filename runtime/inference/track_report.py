@@ -79,6 +79,7 @@ class TrackReporter:
         time_ns: int,
         ego: EgoMotion,
         is_looking: NDArray[np.bool_],
+        geometries: Sequence[Geometry | None] | None,
     ) -> list[Track]:
         """The confirmed tracks, by id. `is_looking` says which cameras delivered of late."""
         confirmed = np.flatnonzero(table.field("track_id") != NO_ID)
@@ -104,7 +105,8 @@ class TrackReporter:
         ]
         if self._is_calibrated:
             known = self._add_places(tracks, order, table, time_ns, ego)
-            self._add_confirmations(tracks, order, table, known, is_looking)
+            is_whole = self._plane.is_whole(table.field("camera"), table.corners(), geometries)
+            self._add_confirmations(tracks, order[known], known, table, is_whole, is_looking)
         self._add_predicted(tracks, order, table, time_ns)
         return tracks
 
@@ -141,17 +143,17 @@ class TrackReporter:
     def _add_confirmations(
         self,
         tracks: Sequence[Track],
-        order: NDArray[np.intp],
-        table: TrackTable,
+        rows: NDArray[np.intp],
         known: NDArray[np.intp],
+        table: TrackTable,
+        is_whole: NDArray[np.bool_],
         is_looking: NDArray[np.bool_],
     ) -> None:
-        """Add what the other cameras say about the tracks that have a place."""
+        """Add what the other cameras say about the tracks `known` to have a place; they stand in `rows`."""
         if not known.size:
             return
-        rows = order[known]
         camera, group, place = (table.field(name)[rows] for name in ("camera", "group", "ground_position"))
-        found = confirm(self._plane, camera, group, place, is_looking)
+        found = confirm(self._plane, camera, group, place, is_whole[rows], is_looking)
         gaps_deg = np.round(found.gap_deg, 3).tolist()
         columns = (known.tolist(), found.overlapping.tolist(), found.confirming.tolist(), gaps_deg)
         for index, overlapping, confirming, gap_deg in zip(*columns, strict=True):

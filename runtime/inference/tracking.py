@@ -119,7 +119,8 @@ class Tracker:
             follow_places(self._table, self._plane, self._ground, time_ns, geometries)
         self._bury(time_ns, geometries)
         is_looking = time_ns - self._delivered_ns <= self._ground.max_place_age_s * NANOSECONDS_PER_SECOND
-        return self._reporter.report(self._table, self._class_names, time_ns, ego or EgoMotion(), is_looking)
+        names, motion = self._class_names, ego or EgoMotion()
+        return self._reporter.report(self._table, names, time_ns, motion, is_looking, geometries)
 
     def _advance(self, time_ns: int) -> int:
         """Move every track to `time_ns`; returns the time since the last update."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runtime.campaigns.contents import Declared, campaign_rules
+from runtime.campaigns.contents import campaign_rules
 from runtime.campaigns.document import Campaign
 from runtime.campaigns.fetching import Part, UpdateAllowance
 from runtime.campaigns.merging import merged
@@ -59,25 +59,25 @@ class ExchangePuller:
         return None if answer.state == "missing" else Part(answer.size_bytes, data)
 
 
-def own_rules(places: Sequence[str | Path], declared: Declared | None = None) -> RuleSet:
+def own_rules(config: RigConfig) -> RuleSet:
     """The vehicle's own rules, as the runtime loads them. Raises DocumentError."""
-    return load_rules([library_path() if place == RULE_LIBRARY else Path(place) for place in places], declared)
+    places = [library_path() if place == RULE_LIBRARY else Path(place) for place in config.rules.files]
+    return load_rules(places, declared_types(config.signals.declared))
 
 
 class RulesCheck:
     """Whether a campaign's rules load, and fit beside the vehicle's own and those of the other campaigns."""
 
-    def __init__(self, shelf: Shelf, own_places: Sequence[str | Path], declared: Declared | None = None) -> None:
+    def __init__(self, shelf: Shelf, config: RigConfig) -> None:
         self._shelf = shelf
-        self._declared = declared
-        self._own_places = own_places
+        self._config = config
 
     def __call__(self, folder: Path, campaign: Campaign, others: Sequence[StoredCampaign]) -> None:
-        rules = own_rules(self._own_places, self._declared)
+        rules, declared = own_rules(self._config), declared_types(self._config.signals.declared)
         for other in others:
             place, document = self._shelf.open_verified(other)
-            rules = merged(rules, campaign_rules(place, document, self._declared), other.label)
-        merged(rules, campaign_rules(folder, campaign, self._declared), campaign.label)
+            rules = merged(rules, campaign_rules(place, document, declared), other.label)
+        merged(rules, campaign_rules(folder, campaign, declared), campaign.label)
 
 
 class CampaignPull:
@@ -98,7 +98,7 @@ class CampaignPull:
         self._thread = threading.Thread(target=self._run, name="campaigns", daemon=True)
         self._shelf.create()
         self._status = VehicleStatus(self._shelf, config.vehicle.id)
-        check = RulesCheck(self._shelf, config.rules.files, declared_types(config.signals.declared))
+        check = RulesCheck(self._shelf, config)
         allowance = UpdateAllowance(settings.max_bytes, settings.max_duration_s)
         self._update = CampaignUpdate(self._shelf, config.vehicle.id, root, check, allowance)
 
@@ -166,7 +166,7 @@ def open_campaign_pull(
 ) -> CampaignPull:
     """What pulls campaigns that the holders of `root`'s keys signed. Raises StartError."""
     try:
-        own_rules(config.rules.files, declared_types(config.signals.declared))
+        own_rules(config)
         return CampaignPull(config, directories, exchange, clock, root.read_bytes())
     except DocumentError as error:
         raise StartError(f"the vehicle's own rules do not load: {error}") from error

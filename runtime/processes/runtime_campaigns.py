@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from runtime.campaigns.contents import Declared
 from runtime.campaigns.running import CampaignModel, Lineup, Lineups
 from runtime.campaigns.shelf import Shelf
 from runtime.clock import Clock
@@ -17,9 +18,7 @@ from runtime.composition import (
     describe_model,
     prepare_change,
 )
-from runtime.declared_signals import declared_types
 from runtime.formats.documents import DocumentError
-from runtime.formats.signal_names import RecordedKind
 from runtime.inference.learned import LearnedTriggers
 from runtime.inference.network import Network
 from runtime.processes.campaign_watch import CampaignWatch, ModelRefusedError
@@ -36,16 +35,12 @@ class RuntimeCampaigns:
     """Belongs to the thread that composes and ticks; the watch has its own."""
 
     def __init__(
-        self,
-        directory: Path,
-        own: RuleSet,
-        vehicle: str,
-        clock: Clock,
-        declared: Mapping[str, RecordedKind] | None = None,
+        self, directory: Path, own: RuleSet, vehicle: str, clock: Clock, declared: Declared | None = None
     ) -> None:
+        """`declared` are signals beyond the canonical ones that a campaign's rules may read here."""
         self._clock = clock
         self._shelf = Shelf(directory)
-        self._lineups = Lineups(self._shelf, own, vehicle, declared=declared_types(declared))
+        self._lineups = Lineups(self._shelf, own, vehicle, declared=declared)
         self._open_network: OpenNetwork = _no_network
         self._compose()
         self._watch: CampaignWatch[RulesChange] | None = None

@@ -35,6 +35,7 @@ from runtime.composition import (
     open_signals,
 )
 from runtime.config.rig_config import RigConfig
+from runtime.declared_signals import declared_types
 from runtime.health.garbage import SlackCollector
 from runtime.health.histogram import LatencyHistogram
 from runtime.health.realtime import RealtimeReport, apply_to_process, apply_to_thread
@@ -108,10 +109,9 @@ class LiveRuntime:
         self._directories = make_directories(config)
         self._shell = ProcessShell("runtime", self._directories.status, clock, config.health.progress_timeout_s)
         builder = SourceBuilder(clock)
+        declared = declared_types(config.signals.declared)
         own_rules = open_rules(config.rules.files, config.signals.declared)
-        self._campaigns = RuntimeCampaigns(
-            self._directories.campaigns, own_rules, config.vehicle.id, clock, config.signals.declared
-        )
+        self._campaigns = RuntimeCampaigns(self._directories.campaigns, own_rules, config.vehicle.id, clock, declared)
         self._network = self._campaigns.choose_network(
             lambda bundle: _open_network(config, builder.camera_names(config), bundle)
         )

@@ -131,7 +131,7 @@ def test_populations_that_do_not_exist_here_are_named(tmp_path: Path) -> None:
     assert lacking(tmp_path, "any_camera(is_missing)", set(), cameras=0) == "there are no cameras"
     assert lacking(tmp_path, "any_camera(is_missing)", set(), has_images=False) == ""
     assert "luma" in lacking(tmp_path, "any_camera(luma < 3)", set(), has_images=False)
-    assert "no cameras to track in" in lacking(tmp_path, "any_track(visible)", set(), has_images=False)
+    assert "no network runs" in lacking(tmp_path, "any_track(visible)", set(), has_images=False)
 
 
 def test_queries_need_an_embedding_of_the_model_that_made_them(tmp_path: Path) -> None:

@@ -67,7 +67,11 @@ def test_without_tracks_nothing_is_in_sight_and_null_means_that_nothing_looked(t
         ("count_objects(age_s >= 0) == 0", "", ()),
         ("count_objects(age_s >= 0) == 0", "    objects: []\n", (0.0,)),
         ("any_camera(luma < 20)", "    cameras: {front: {luma: {ramp: {0: 100, 4: 0}}}}\n", (3.25,)),
-        ('any_camera(is_missing and state == "late")', "    cameras: {a: {is_missing: {2: true}, state: late}}\n", (2.0,)),
+        (
+            'any_camera(is_missing and state == "late")',
+            "    cameras: {a: {is_missing: {2: true}, state: late}}\n",
+            (2,),
+        ),
         ("all_cameras(known(luma))", "", ()),
     ],
 )

@@ -205,8 +205,8 @@ def test_key_files(tmp_path):
         load_public_keys([bob, bob])
     with pytest.raises(SigningKeyError, match="no public key"):
         load_public_keys([alice])
+    bob.chmod(0o600)
     with pytest.raises(SigningKeyError, match="no private key"):
-        bob.chmod(0o600)
         load_signer(bob)
     alice.chmod(0o644)
     with pytest.raises(SigningKeyError, match="chmod 600"):

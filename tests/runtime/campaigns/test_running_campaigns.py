@@ -199,7 +199,7 @@ def watched(vehicle: Vehicle, own, fleet: Fleet, prepare):
 
 def test_the_watch_prepares_once_and_waits_until_the_tick_has_taken_it(vehicle, own, fleet):
     prepared = []
-    watch, clock = watched(vehicle, own, fleet, lambda lineup, _: prepared.append(lineup) or len(prepared))
+    watch, _ = watched(vehicle, own, fleet, lambda lineup, _: prepared.append(lineup) or len(prepared))
     watch.look()
     assert watch.take() is None
     fleet.publish_campaign()

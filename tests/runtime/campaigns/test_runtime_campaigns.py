@@ -18,6 +18,7 @@ from runtime.campaigns.updating import CampaignUpdate, Refusal, UpdateOutcome
 from runtime.campaigns.vehicle_status import MAX_REPORT_BYTES, VehicleStatus
 from runtime.clock import ManualClock
 from runtime.composition import ModelChoice, open_network
+from runtime.config.rig_config import RigConfig
 from runtime.formats.documents import DocumentError
 from runtime.processes.campaign_pull import RulesCheck
 from runtime.processes.runtime_campaigns import RuntimeCampaigns
@@ -111,7 +112,10 @@ def test_a_damaged_or_incomplete_bundle_is_told_to_its_author(tmp_path, fleet):
 
 
 def test_a_rule_name_that_the_vehicle_has_is_refused_before_anything_is_switched(fleet, vehicle, own_file):
-    vehicle.update = CampaignUpdate(vehicle.shelf, VEHICLE, fleet.root, RulesCheck(vehicle.shelf, [own_file]))
+    config = RigConfig.model_validate(
+        {"vehicle": {"id": VEHICLE}, "rules": {"files": [str(own_file)]}}, context={"base": own_file.parent}
+    )
+    vehicle.update = CampaignUpdate(vehicle.shelf, VEHICLE, fleet.root, RulesCheck(vehicle.shelf, config))
     fleet.publish_campaign(rule="own")
     outcome = vehicle.look(FromDisk(fleet.repository.directory), fleet.now)
     assert (reasons(outcome), vehicle.active) == ([("winter_lights@1", "name_collision")], [])

@@ -38,7 +38,7 @@ def _box_at(camera: RigCamera, place: tuple[float, float]) -> tuple[float, ...]:
 
 
 def _drive(
-    seen_by: dict[str, str], place_at: object = lambda time_s: (30.0, 1.0), ego: EgoMotion | None = None,
+    seen_by: dict[str, str], place_at: object = lambda time_s: (18.0, 1.0), ego: EgoMotion | None = None,
     present: dict[str, bool] | None = None, rig: Rig = RIG, truth: Rig = RIG, ticks: int = 30,
 ) -> dict[str, Track]:  # fmt: skip
     """Tracks by camera after some ticks; `seen_by` gives the class that each camera calls the car."""
@@ -155,7 +155,28 @@ def test_place_too_far_to_be_made_out_is_not_held() -> None:
 
 def test_near_grows_with_distance() -> None:
     plane = GroundPlane(RIG.names, RIG)
-    camera, group, looking_all = np.array([0, 1]), np.zeros(2, np.int32), np.ones(3, np.bool_)
+    camera, group, whole = np.array([0, 1]), np.zeros(2, np.int32), np.ones(2, np.bool_)
+    looking_all = np.ones(3, np.bool_)
     for apart_m, distance_m, expected in ((1.9, 10.0, 1), (2.5, 10.0, 0), (5.0, 35.0, 1), (8.0, 35.0, 0)):
         place = np.array([[distance_m, 0.0], [distance_m, apart_m]])
-        assert confirm(plane, camera, group, place, looking_all).confirming[0] == expected
+        assert confirm(plane, camera, group, place, whole, looking_all).confirming[0] == expected
+
+
+def test_gap_is_told_only_between_each_others_nearest() -> None:
+    plane, whole, looking_all = GroundPlane(RIG.names, RIG), np.ones(3, np.bool_), np.ones(3, np.bool_)
+    camera, group = np.array([0, 0, 1]), np.zeros(3, np.int32)  # two side by side in one camera, one in the other
+    place = np.array([[20.0, 0.0], [20.0, 2.5], [20.0, 2.4]])
+    found = confirm(plane, camera, group, place, whole, looking_all)
+    assert found.confirming.tolist() == [1, 1, 1]
+    assert np.isnan(found.gap_deg[0])
+    assert found.gap_deg[1] == -found.gap_deg[2] == pytest.approx(0.1 / 20.0 * 57.3, abs=0.02)
+
+
+def test_gap_of_a_box_that_the_side_cuts_off_is_unknown() -> None:
+    plane, looking_all = GroundPlane(RIG.names, RIG), np.ones(3, np.bool_)
+    place, group = np.array([[20.0, 0.0], [20.0, 0.2]]), np.zeros(2, np.int32)
+    found = confirm(plane, np.array([0, 1]), group, place, np.array([True, False]), looking_all)
+    assert found.confirming.tolist() == [1, 1]
+    assert np.isnan(found.gap_deg).all()
+    sides = np.array([[1.0, 0.0, 50.0, 50.0], [600.0, 0.0, 700.0, 50.0], [1200.0, 0.0, 1279.0, 50.0]])
+    assert plane.is_whole(np.zeros(3, np.intp), sides, None).tolist() == [False, True, False]
