@@ -54,6 +54,8 @@ CONFIG = UpdaterConfig(
     snapshot_max_length=256_000,
     targets_max_length=5_000_000,
 )
+#: Stands for the shelf where a refusal names a campaign.
+MEND = "shelf"
 METADATA_ROLES = ("root", "timestamp", "snapshot", "targets")
 
 #: Looks at a campaign's folder together with what would be active beside it. Raises DocumentError or a refusal.
@@ -112,6 +114,8 @@ class CampaignUpdate:
         outcome = UpdateOutcome(wall_ns)
         try:
             outcome.wall_ns = self._clock.judge(wall_ns, now_ns)
+            for damage in self._shelf.mend():
+                _note(outcome, MEND, damage)
             self._shelf.tidy()
             self._look(puller, outcome)
         except CampaignRefusedError as error:
@@ -217,7 +221,7 @@ class CampaignUpdate:
             raise CampaignRefusedError("campaign_expired", f"{entry.label} is over")
         if not entry.is_for(self._vehicle):
             raise CampaignRefusedError("wrong_vehicle", f"{entry.label} is for {', '.join(entry.vehicles)[:200]}")
-        known_version, known_digest = self._shelf.versions().get(entry.name, (0, ""))
+        known_version, known_digest = self._highest(entry.name, running)
         if entry.version < known_version:
             raise CampaignRefusedError(
                 "campaign_rollback", f"{entry.label} is older than version {known_version}, which this vehicle has had"
@@ -232,6 +236,13 @@ class CampaignUpdate:
         stored = self._fetch(updater, entry, targets, others, outcome)
         outcome.taken.append(entry.label)
         return ActiveCampaign(stored, running.current if running is not None else None, outcome.wall_ns)
+
+    def _highest(self, name: str, running: ActiveCampaign | None) -> tuple[int, str]:
+        """The highest version that this vehicle has had, and its digest."""
+        known = self._shelf.versions().get(name, (0, ""))
+        if running is None or running.current.version <= known[0]:
+            return known
+        return running.current.version, running.current.digest
 
     def _check_unchanged(self, updater: Updater, entry: IndexEntry, stored: StoredCampaign) -> None:
         if signed_digest(self._targets(updater, entry)) != stored.digest:
