@@ -10,8 +10,8 @@ only signatures count (The Update Framework 1.0, python-tuf): neither the receiv
 served, nor the online key can bring a campaign in or an old one back. `reasons` lists by which name what is refused.
 
 Layers: `document contents merging` know what a campaign is, on both sides alike. `repository authoring signing_keys`
-are the fleet's. `fetching updating shelf reference_clock vehicle_status` are the uploader's, `running` the runtime's;
-their threads are in `runtime.processes.campaign_*`.
+are the fleet's. `fetching updating outcome shelf reference_clock vehicle_status` are the uploader's, `running` is the
+runtime's; their threads are in `runtime.processes.campaign_*`.
 
 What holds whatever happens:
 - the vehicle's own rules always run;

@@ -13,8 +13,9 @@ from runtime.campaigns.authoring import add_campaign, check_campaign
 from runtime.campaigns.contents import campaign_rules
 from runtime.campaigns.document import load_campaign
 from runtime.campaigns.merging import merged
+from runtime.campaigns.outcome import Refusal, UpdateOutcome
 from runtime.campaigns.reasons import CampaignRefusedError
-from runtime.campaigns.updating import CampaignUpdate, Refusal, UpdateOutcome
+from runtime.campaigns.updating import CampaignUpdate
 from runtime.campaigns.vehicle_status import MAX_REPORT_BYTES, VehicleStatus
 from runtime.clock import ManualClock
 from runtime.composition import ModelChoice, open_network
