@@ -11,6 +11,7 @@ from pathlib import Path
 from runtime.messages import NANOSECONDS_PER_SECOND, Firing, Packet, SignalSample, TickReport
 from runtime.recording.answers import SEALED, read_answer
 from runtime.recording.clip_sink import FolderClipSink, SealedClip
+from runtime.recording.history_reader import HistoryReader
 from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.provenance import Provenance
@@ -37,15 +38,14 @@ class ReplayClips:
         self._recorder = Recorder(self._history, FolderClipSink(out_dir))
         self._sealed: list[SealedClip] = []
         self._next_step_ns = 0
+        self._has_news = False  # the recorder has looked since the rules were told
         self._layout = HistoryLayout(self._history)
-        self._first_ns: int | None = None
-        self._packet_bytes = 0
+        self._reader = HistoryReader(self._history)
 
     def record(self, packets: Sequence[Packet], samples: Sequence[SignalSample], report: TickReport) -> None:
         """Everything of one tick, in the order in which it happened."""
         for packet in packets:
             self._writer.packet(packet)
-            self._packet_bytes += len(packet.data)
         self._writer.signals(samples)
         self._writer.tick(report)
         for firing in report.firings:
@@ -53,12 +53,14 @@ class ReplayClips:
         if report.time_ns >= self._next_step_ns:
             self._sealed += self._recorder.step(report.time_ns)
             self._next_step_ns = report.time_ns + NANOSECONDS_PER_SECOND
+            self._has_news = True
 
-    def tell(self, engine: RuleEngine, time_ns: int) -> None:
+    def tell(self, engine: RuleEngine) -> None:
         """Tell the rules what became of their firings, and what recording takes a second."""
-        self._first_ns = time_ns if self._first_ns is None else self._first_ns
-        if time_ns - self._first_ns >= NANOSECONDS_PER_SECOND:
-            engine.bytes_per_s = self._packet_bytes * NANOSECONDS_PER_SECOND / (time_ns - self._first_ns)
+        if not self._has_news:
+            return
+        self._has_news = False
+        engine.bytes_per_s = self._reader.bytes_per_s() or engine.bytes_per_s
         for path in self._layout.list_answers():
             answer = read_answer(path)
             if answer.outcome == SEALED:
@@ -71,6 +73,7 @@ class ReplayClips:
         """Seal what is in flight; the clip of each firing, by its sequence."""
         self._writer.close()
         self._sealed += self._recorder.finish(now_ns)
+        self._has_news = True
         return {
             firing.sequence: clip.path
             for firing in firings

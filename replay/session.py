@@ -97,10 +97,10 @@ class _Session:
                 scoreboard.add(report.comparison)
             if self._clips is not None:
                 self._clips.record(played.packets, played.samples, report)
-                self._clips.tell(self._player.parts.engine, report.time_ns)
+                self._clips.tell(self._player.parts.engine)
         clips = {} if self._clips is None else self._clips.finish(self._drive.end_ns, firings)
         if self._clips is not None:
-            self._clips.tell(self._player.parts.engine, self._drive.end_ns)
+            self._clips.tell(self._player.parts.engine)
         return self._result(firings, clips, framesets, latency, scoreboard, time.perf_counter() - began_s)
 
     def _result(

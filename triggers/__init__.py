@@ -6,11 +6,13 @@
 
 `language` turns a condition's text into a checked expression tree; `evaluation` turns the trees of all rules into
 one program whose shared parts run once a tick; `rules` reads rule files and runs the tests shipped inside them;
-`engine` moves every rule through inactive -> pending -> firing -> cooling and decides what is kept.
+`engine` moves every rule through inactive -> pending -> firing -> cooling; `selection` decides which events are kept
+under which budgets, and counts every one by what became of it; `lineup` lets rules change while they run.
 Everything here is pure: time is an argument, chance is seeded, no file is read after loading.
 """
 
-from triggers.engine import RuleEngine, RuleStatus
+from triggers.engine import RuleEngine, RuleStatus, StaleRulesError
+from triggers.lineup import PreparedRules
 from triggers.rules.applicability import OPTIONAL_TRACK_FIELDS, Capabilities
 from triggers.rules.learned import ClassifierFile, EmbeddingQuery
 from triggers.rules.loading import library_path, load_rules
@@ -24,12 +26,14 @@ __all__ = [
     "Capabilities",
     "ClassifierFile",
     "EmbeddingQuery",
+    "PreparedRules",
     "Rule",
     "RuleEngine",
     "RuleSet",
     "RuleStatus",
     "RuleTestReport",
     "RuleTestResult",
+    "StaleRulesError",
     "library_path",
     "load_rules",
     "run_rule_tests",

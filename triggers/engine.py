@@ -22,14 +22,14 @@ from typing import Any
 from runtime.messages import CameraView, ControllerObject, Firing, SignalReader, Track
 from triggers.evaluation.program import Program
 from triggers.language.expressions import Expression
-from triggers.rules.rule import Rule, RuleSet
-from triggers.running_rule import RunningRule, expressions_of, load
-from triggers.selection import CampaignSelection, Reservation, Reservations, RuleSelection, lineage
-from triggers.selection.campaign import campaign_from_dict
-from triggers.selection.saved_state import FORMAT, VERSION, Dormant, read_state
-from triggers.states import Event, RuleMachine, RuleState
+from triggers.lineup import Memory, PreparedRules
+from triggers.rules.rule import RuleSet
+from triggers.running_rule import RunningRule, expressions_of
+from triggers.selection import Reservation, Reservations, RuleSelection, lineage
+from triggers.selection.saved_state import FORMAT, VERSION, read_state
+from triggers.states import Event, RuleState
 
-_DAMAGED = (KeyError, TypeError, ValueError, AttributeError)
+__all__ = ["PreparedRules", "RuleEngine", "RuleStatus", "StaleRulesError"]
 
 
 class StaleRulesError(RuntimeError):
@@ -47,25 +47,11 @@ class RuleStatus:
     suppressed: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedRules:
-    """Rules ready to run in place of those that run now."""
-
-    rules: RuleSet
-    program: Program
-    running: tuple[RunningRule, ...]
-    campaigns: Mapping[str, CampaignSelection]  # by lineage
-
-
 class RuleEngine:
     """The rules of one runtime. `image_sizes` (width, height by camera) makes the track field `border_px` known."""
 
     def __init__(self, rules: RuleSet, seed: int, image_sizes: Mapping[str, tuple[int, int]] | None = None) -> None:
-        self._seed = seed
-        self._running: tuple[RunningRule, ...] = ()
-        self._by_name: dict[str, RunningRule] = {}
-        self._campaigns: Mapping[str, CampaignSelection] = {}
-        self._dormant, self._dormant_campaigns = Dormant(), Dormant()
+        self._memory = Memory(seed)
         self._in_flight = Reservations()
         self._newest: PreparedRules | None = None  # prepared, and not yet swapped in
         self._sequence = 0
@@ -77,10 +63,9 @@ class RuleEngine:
         self.changes = 0
         #: Settled or lost firings that were not known: of a run whose last seconds were not saved, or told twice.
         self.unknown_answers = 0
-        #: Rules and campaigns whose saved state could not be read: they began anew.
-        self.damaged_parts = 0
-        self._program = Program(_expressions(rules), seed, {} if image_sizes is None else image_sizes)
-        self._install(self._prepared(rules, self._program))
+        program = Program(_expressions(rules), seed, {} if image_sizes is None else image_sizes)
+        self._now = self._memory.line_up(rules, program, None)
+        self._running = tuple(self._now.by_name.values())
 
     # The tick
 
@@ -94,9 +79,10 @@ class RuleEngine:
         cameras: Sequence[CameraView] | None = None,
     ) -> list[Firing]:
         """The rules that go off on this tick, by priority and name. Items are None when nothing looked for them."""
-        self._program.run(tracks, signals, time_ns, objects, cameras)
+        program = self._now.program
+        program.run(tracks, signals, time_ns, objects, cameras)
         self._time_ns, self._wall_ns = time_ns, wall_ns
-        slots = self._program.slots
+        slots = program.slots
         firings = []
         for running in self._running:
             condition = slots[running.slot]
@@ -111,7 +97,7 @@ class RuleEngine:
 
     def _firing(self, running: RunningRule, event: Event, time_ns: int, wall_ns: int) -> Firing | None:
         """What an event leads to."""
-        rule, selection, program = running.rule, running.selection, self._program
+        rule, selection, program = running.rule, running.selection, self._now.program
         if event is Event.LOST:
             selection.miss()
             return None
@@ -121,7 +107,7 @@ class RuleEngine:
             return None
         sequence = self._sequence
         self._sequence += 1
-        self._in_flight.add(Reservation(sequence, time_ns, rule.name, rule.campaign, size_bytes))
+        self._in_flight.add(Reservation(sequence, time_ns, rule.name, rule.version, rule.campaign, size_bytes))
         return Firing(
             rule=rule.name,
             rule_version=rule.version,
@@ -142,13 +128,17 @@ class RuleEngine:
     def settle(self, sequence: int, size_bytes: int, time_ns: int | None = None) -> bool:
         """The clip of a firing was sealed, and `size_bytes` is the firing's share of it. False: no such firing waits.
 
-        `time_ns`, the firing's own, tells firings of an earlier run with the same number apart.
+        `time_ns`, the firing's own, tells firings of an earlier run with the same number apart. Where the rule has
+        changed since, bytes are corrected, but sizes and counts of the new definition are left alone.
         """
         found = self._answered(sequence, time_ns)
         if found is None:
             return False
-        if (running := self._by_name.get(found.rule)) is not None:
-            running.selection.settle(found.time_ns, found.size_bytes, size_bytes)
+        selection, is_same_rule = self._selection_of(found)
+        if selection is not None and is_same_rule:
+            selection.settle(found.time_ns, found.size_bytes, size_bytes)
+        elif selection is not None:
+            selection.correct(found.time_ns, size_bytes - found.size_bytes)
         self._correct_campaign(found, size_bytes - found.size_bytes)
         return True
 
@@ -157,8 +147,11 @@ class RuleEngine:
         found = self._answered(sequence, time_ns)
         if found is None:
             return False
-        if (running := self._by_name.get(found.rule)) is not None:
-            running.selection.lose(found.time_ns, found.size_bytes, reason)
+        selection, is_same_rule = self._selection_of(found)
+        if selection is not None and is_same_rule:
+            selection.lose(found.time_ns, found.size_bytes, reason)
+        elif selection is not None:
+            selection.correct(found.time_ns, -found.size_bytes)
         self._correct_campaign(found, -found.size_bytes)
         return True
 
@@ -170,8 +163,15 @@ class RuleEngine:
             self.changes += 1
         return found
 
+    def _selection_of(self, found: Reservation) -> tuple[RuleSelection | None, bool]:
+        """The selection of the rule of that name, and whether the rule is still the one that fired."""
+        running = self._now.by_name.get(found.rule)
+        if running is None:
+            return None, False
+        return running.selection, running.rule.version == found.rule_version
+
     def _correct_campaign(self, found: Reservation, change_bytes: int) -> None:
-        campaign = self._campaigns.get(lineage(found.campaign))
+        campaign = self._now.campaigns.get(lineage(found.campaign))
         if campaign is not None:
             campaign.daily.correct(found.time_ns, change_bytes)
 
@@ -179,8 +179,8 @@ class RuleEngine:
 
     def prepare(self, rules: RuleSet) -> PreparedRules:
         """Build what these rules need beside what runs; changes nothing. On any thread, one call at a time."""
-        prepared = self._prepared(rules, self._program.evolve(_expressions(rules)))
-        self._newest = prepared
+        now = self._now
+        self._newest = prepared = self._memory.line_up(rules, now.program.evolve(_expressions(rules)), now)
         return prepared
 
     def swap(self, prepared: PreparedRules) -> None:
@@ -188,63 +188,13 @@ class RuleEngine:
         if prepared is not self._newest:
             raise StaleRulesError("others were prepared or swapped in since (fix: prepare these rules again)")
         self._newest = None
-        kept = {running.rule.name for running in prepared.running}
-        for name, running in self._by_name.items():
-            if name not in kept:
-                self._dormant.keep(name, running.saved())
-        for name, campaign in self._campaigns.items():
-            if name not in prepared.campaigns:
-                self._dormant_campaigns.keep(name, campaign.to_dict())
-        self._program = prepared.program
         self._install(prepared)
 
-    def _install(self, prepared: PreparedRules) -> None:
-        self.rules = prepared.rules
-        self._running, self._campaigns = prepared.running, prepared.campaigns
-        self._by_name = {running.rule.name: running for running in prepared.running}
-        for name in self._by_name:
-            self._dormant.parts.pop(name, None)
-        for name in self._campaigns:
-            self._dormant_campaigns.parts.pop(name, None)
+    def _install(self, lineup: PreparedRules) -> None:
+        self._memory.hand_over(self._now, lineup)
+        self._now = lineup
+        self._running = tuple(lineup.by_name.values())
         self.changes += 1
-
-    def _prepared(self, rules: RuleSet, program: Program) -> PreparedRules:
-        campaigns = {lineage(name): self._campaign(rules, name) for name in rules.terms}
-        ordered = sorted(rules.rules, key=lambda rule: (rule.priority.rank, rule.name))
-        running = []
-        for rule in ordered:
-            machine, selection = self._memory_of(rule)
-            campaign = campaigns.get(lineage(rule.campaign)) if rule.campaign else None
-            running.append(RunningRule(rule, program, machine, selection, campaign))
-        return PreparedRules(rules, program, tuple(running), campaigns)
-
-    def _memory_of(self, rule: Rule) -> tuple[RuleMachine, RuleSelection]:
-        """State and selection: those of the same rule as it runs now, or as it ran last, else new ones."""
-        former = self._by_name.get(rule.name)
-        if former is not None and former.rule.version == rule.version:
-            return former.machine, former.selection
-        machine = RuleMachine(rule)
-        selection = RuleSelection(rule, self._seed, former.selection if former is not None else None)
-        saved = self._dormant.parts.get(rule.name) if former is None else None
-        if saved is not None:
-            try:
-                load(machine, selection, rule, saved)
-            except _DAMAGED:
-                self.damaged_parts += 1
-                return RuleMachine(rule), RuleSelection(rule, self._seed)
-        return machine, selection
-
-    def _campaign(self, rules: RuleSet, name: str) -> CampaignSelection:
-        terms, key = rules.terms[name], lineage(name)
-        if key in self._campaigns:
-            return self._campaigns[key].heir(terms)
-        saved = self._dormant_campaigns.parts.get(key)
-        if saved is not None:
-            try:
-                return campaign_from_dict(terms, saved)
-            except _DAMAGED:
-                self.damaged_parts += 1
-        return CampaignSelection(terms)
 
     # Across restarts
 
@@ -253,8 +203,9 @@ class RuleEngine:
 
         Parts that did not change since the last call are the same objects: they may be written by another thread.
         """
-        rules = {name: running.saved() for name, running in self._by_name.items() if running.selection.has_history}
-        campaigns = {name: campaign.to_dict() for name, campaign in self._campaigns.items()}
+        now, memory = self._now, self._memory
+        rules = {name: running.saved() for name, running in now.by_name.items() if running.selection.has_history}
+        campaigns = {name: campaign.to_dict() for name, campaign in now.campaigns.items()}
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -262,8 +213,8 @@ class RuleEngine:
             "wall_ns": self._wall_ns,
             "sequence": self._sequence,
             "bytes_per_s": self.bytes_per_s,
-            "rules": {**self._dormant.parts, **rules},
-            "campaigns": {**self._dormant_campaigns.parts, **campaigns},
+            "rules": {**memory.rules.parts, **rules},
+            "campaigns": {**memory.campaigns.parts, **campaigns},
             "in_flight": self._in_flight.to_list(),
         }
 
@@ -276,43 +227,50 @@ class RuleEngine:
         state = read_state(saved, wall_ns, time_ns)
         self._sequence = max(self._sequence, state.sequence)
         self.bytes_per_s = state.bytes_per_s
-        self._in_flight.load(state.in_flight)
-        for name, part in state.rules.items():
-            self._dormant.keep(name, part)
-        for name, part in state.campaigns.items():
-            self._dormant_campaigns.keep(name, part)
-        self._by_name, self._campaigns = {}, {}
-        self._install(self._prepared(self.rules, self._program))
+        for reservation in state.in_flight:
+            self._in_flight.add(reservation)
+        self._memory.load(state)
+        self._install(self._memory.line_up(self._now.rules, self._now.program, None))
 
     # To look at
 
     @property
+    def rules(self) -> RuleSet:
+        """The rules that run."""
+        return self._now.rules
+
+    @property
+    def damaged_parts(self) -> int:
+        """Rules and campaigns whose saved state could not be read: they began anew."""
+        return self._memory.damaged_parts
+
+    @property
     def ledger(self) -> Mapping[str, Mapping[str, int]]:
         """Events by rule and what became of them (see `selection.tally`); rules without any are left out."""
-        tallies = {name: dict(part["tally"]) for name, part in self._dormant.parts.copy().items()}
-        tallies.update((name, running.selection.tally.to_dict()) for name, running in self._by_name.items())
+        tallies = {name: dict(part["tally"]) for name, part in self._memory.rules.parts.copy().items()}
+        tallies.update((name, running.selection.tally.to_dict()) for name, running in self._now.by_name.items())
         return {name: counts for name, counts in tallies.items() if counts}
 
     @property
     def suppressed(self) -> Mapping[str, Mapping[str, int]]:
         """The part of the ledger that is not kept."""
-        counts = {name: running.selection.tally.suppressed() for name, running in self._by_name.items()}
+        counts = {name: running.selection.tally.suppressed() for name, running in self._now.by_name.items()}
         return {name: reasons for name, reasons in counts.items() if reasons}
 
     @property
     def not_understood(self) -> Mapping[str, int]:
         """Values that were not what a rule expects of a signal (text for a number, NaN, ...), by signal."""
-        return dict(self._program.not_understood)
+        return dict(self._now.program.not_understood)
 
     @property
     def tracks_refused(self) -> int:
         """Tracks that were left out because there were too many at once."""
-        return self._program.table.refused
+        return self._now.program.table.refused
 
     @property
     def retained_entries(self) -> int:
         """Entries that all windows hold now; bounded by their number, however long they are."""
-        return self._program.retained_entries
+        return self._now.program.retained_entries
 
     @property
     def firings_in_flight(self) -> int:
@@ -321,11 +279,11 @@ class RuleEngine:
 
     def status(self) -> Mapping[str, RuleStatus]:
         """Every rule's state after the last tick."""
-        return {name: self._status(running) for name, running in self._by_name.items()}
+        return {name: self._status(running) for name, running in self._now.by_name.items()}
 
     def _status(self, running: RunningRule) -> RuleStatus:
         selection = running.selection
-        is_unknown = self._program.value(running.slot) is None
+        is_unknown = self._now.program.value(running.slot) is None
         state = running.machine.state(self._time_ns)
         tally = selection.tally
         return RuleStatus(state, is_unknown, tally.fired, selection.last_fired_ns, tally.suppressed())

@@ -10,11 +10,9 @@ agree closely but not bit for bit; `--epochs N` fixes the number of steps instea
 progress) is written after each epoch; a run that stopped is continued with `--resume`, `--warm-start FILE` begins a new
 run with the weights of a checkpoint, and `--export-only` makes a bundle from the last checkpoint.
 
-The bundled weights: `--minutes 21 --seed 1` on two cores of a Xeon with AMX (bf16 convolutions) that were busy with
-other work as well: 3,607 steps, 4.8 epochs of 3,000 instants, three minutes of rendering before. On quiet cores the
-same 21 minutes give about twice the steps; more steps still help (the losses were still falling). They were made
-before two changes, so this command gives other weights today: the heat loss did not yet weigh rare classes, and the
-synthetic controller of that day braked harder, up to 8 m/s2, which the acceleration output still shows.
+The bundled weights: `--minutes 55 --seed 1` at the lowest priority on two cores of a Xeon with AMX (bf16 convolutions),
+beside other work: 5,316 steps, 7.1 epochs of 3,000 instants, two minutes of rendering before. On quiet cores the same
+number of steps takes about 25 minutes; more of them still help (the losses were still falling).
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def _name(rule: RuleSummary) -> list[Html]:
 def _bar(rule: RuleSummary, dearest: float) -> Html:
     width = rule.mb_per_day / dearest * 94 if dearest > 0 else 0.0
     bar = element("i", style=f"width: {width:.1f}%")
-    text = element("b", number(rule.mb_per_day) + star(rule))
+    text = element("b", number(rule.mb_per_day))
     return element("td", bar, text, class_="bar", data_value=rule.mb_per_day, data_tip=held_tip(rule))
 
 

@@ -66,15 +66,11 @@ class RuleSummary:
     mb_per_day: float
     mb_per_day_before: float
     free_mb_per_hour: float  # of the kept firings, not held to budgets
+    is_held_to_budget: bool  # extrapolated, it fires or weighs more than the rule's budget allows
     suppressed: Mapping[str, int]
     grade: RuleGrade | None
     drives_applicable: int
     not_applicable: str | None
-
-    @property
-    def is_held_to_budget(self) -> bool:
-        """Whether the extrapolated cost had to be cut to the rule's budget."""
-        return self.mb_per_hour < self.free_mb_per_hour
 
     def to_json(self) -> dict[str, Any]:
         """See the module's text."""
@@ -202,6 +198,7 @@ def _summary(rule: Rule, outcomes: Sequence[DriveOutcome], hours: float, hours_p
         mb_per_day=mb_per_hour * hours_per_day,
         mb_per_day_before=_per_hour(_merged_mb(events), hours) * hours_per_day,
         free_mb_per_hour=free,
+        is_held_to_budget=rate > limit or mb_per_hour < free,
         suppressed=dict(sorted(suppressed.items())),
         grade=_total_grade(rule, outcomes),
         drives_applicable=len(outcomes) - len(lacking),

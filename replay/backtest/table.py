@@ -56,9 +56,9 @@ def _rules(result: BacktestResult) -> Table:
         table.add_row(
             rule.rule.name,
             str(rule.firings),
-            f"{rule.firings_per_hour:.1f}",
+            f"{rule.firings_per_hour:.1f}{'*' if rule.is_held_to_budget else ''}",
             f"{rule.mb_per_hour:.0f}",
-            f"{rule.mb_per_day:.0f}{'*' if rule.is_held_to_budget else ''}",
+            f"{rule.mb_per_day:.0f}",
             f"{rule.mb_per_day_before:.0f}",
             *_truth(rule),
         )

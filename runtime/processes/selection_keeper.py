@@ -24,7 +24,8 @@ from typing import Any
 from runtime.clock import Clock
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.recording.answers import SEALED, Answer, AnswerFileError, read_answer
-from runtime.recording.layout import OPEN_SUFFIX, HistoryLayout, write_atomically
+from runtime.recording.history_reader import HistoryReader
+from runtime.recording.layout import HistoryLayout, write_atomically
 from triggers import RuleEngine
 from triggers.selection.saved_state import SavedStateError
 
@@ -32,8 +33,6 @@ SAVE_INTERVAL_NS = NANOSECONDS_PER_SECOND
 ROUND_S = 0.25
 MAX_QUEUED = 256
 ANSWERS_PER_TICK = 16
-#: Closed seconds of history whose mean size is taken as what recording takes.
-MEASURED_SEGMENTS = 10
 MAX_STATE_BYTES = 64 * 1024 * 1024
 
 
@@ -43,6 +42,7 @@ class SelectionKeeper:
     def __init__(self, engine: RuleEngine, layout: HistoryLayout, disk_copy: Path, clock: Clock) -> None:
         self._engine = engine
         self._layout = layout
+        self._history = HistoryReader(layout.directory)
         self._disk_copy = disk_copy
         self._clock = clock
         self._answers: deque[tuple[int, Answer]] = deque()  # numbered; from the thread to the tick
@@ -115,7 +115,7 @@ class SelectionKeeper:
         """One round: save, read answers, measure."""
         self._save()
         self._read_answers(self._layout.list_answers())
-        bytes_per_s = measure_bytes_per_s(self._layout)
+        bytes_per_s = self._history.bytes_per_s()
         if bytes_per_s is not None:
             self._engine.bytes_per_s = bytes_per_s
 
@@ -161,7 +161,7 @@ class SelectionKeeper:
                 saved = json.loads(stream.read(MAX_STATE_BYTES + 1))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             self._fail("unreadable", f"{path}: {error}")
             return None
         if not isinstance(saved, dict):
@@ -186,15 +186,3 @@ class SelectionKeeper:
             "bytes_per_s": round(engine.bytes_per_s),
             "last_error": self._error,
         }
-
-
-def measure_bytes_per_s(layout: HistoryLayout) -> float | None:
-    """The mean size of the newest closed seconds of history; None while there is none."""
-    sizes = []
-    for segment in layout.list_segments()[-MEASURED_SEGMENTS - 1 :]:
-        if not segment.path.name.endswith(OPEN_SUFFIX):
-            try:
-                sizes.append(segment.path.stat().st_size)
-            except FileNotFoundError:
-                continue  # the oldest has just left
-    return sum(sizes) / len(sizes) if sizes else None

@@ -71,7 +71,7 @@ def read_answer(path: Path) -> Answer:
     try:
         record = json.loads(data)
         answer = answer_from_dict(record)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise AnswerFileError(f"{path}: not an answer ({type(error).__name__}: {error})") from error
     return answer
 

@@ -19,6 +19,8 @@ from runtime.recording.layout import SEGMENT_NS, HistoryLayout, Segment
 
 #: A record later than this after its capture is not found; capture and decoding are bounded far below it.
 LATE_NS = 2_000_000_000
+#: Closed seconds that tell what recording takes.
+MEASURED_SEGMENTS = 10
 
 
 class HistoryReader:
@@ -55,6 +57,15 @@ class HistoryReader:
             with contextlib.suppress(FileNotFoundError):
                 sizes += segment.path.stat().st_size
         return sizes
+
+    def bytes_per_s(self) -> float | None:
+        """What recording takes: the mean size of the newest closed seconds; None while there is none."""
+        sizes = []
+        for segment in self.layout.list_segments()[-MEASURED_SEGMENTS - 1 :]:
+            if not segment.is_open:
+                with contextlib.suppress(FileNotFoundError):
+                    sizes.append(segment.path.stat().st_size)
+        return sum(sizes) / len(sizes) if sizes else None
 
     def cameras(self, start_ns: int, end_ns: int) -> tuple[str, ...]:
         """Cameras that have a video channel in the seconds that cover the window, in order of appearance."""

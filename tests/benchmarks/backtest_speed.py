@@ -6,7 +6,8 @@ Without drives it records its own: `--minutes` of signals at 20 Hz and `--tracks
 flicker and change places. Ticks of the drives that are named are taken from the cache, or recorded first (that takes
 as long as the network does, and is not part of the figure). Prints, for each drive, seconds of driving for each second
 of evaluation: the rules alone in time of the core, which other programs on the machine do not disturb, and the parts
-that it goes to. Exits with 1 below the budget of 100 times real time.
+that it goes to. Exits with 1 below the budget: 100 times real time without tracks, 20 with them. Rules over tracks
+cost in a backtest what they cost in the vehicle, for it is the engine's own `evaluate`; the rest is `assembling`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from runtime.composition import open_rules
 from runtime.messages import Firing, SignalSample, SignalValue, Track
 from triggers import OPTIONAL_TRACK_FIELDS, Capabilities, RuleSet
 
-BUDGET_X = 100.0
+BUDGET_X, BUDGET_WITH_TRACKS_X = 100.0, 20.0
 RATE_HZ = 20
 #: Nothing is held against a rule: all of them run.
 ALL = Capabilities(track_fields=OPTIONAL_TRACK_FIELDS, cameras=8, has_images=True, embedding_model="none")
@@ -157,11 +158,15 @@ def main() -> int:
         print("  ".join(f"{name} {value}" for name, value in facts.items()))
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")
-    slowest = min(float(facts["speed_x"]) for facts in results)
-    if slowest < BUDGET_X:
-        print(f"{slowest:.0f} times real time is below the budget of {BUDGET_X:.0f}", file=sys.stderr)
-        return 1
-    return 0
+    missed = [facts for facts in results if float(facts["speed_x"]) < budget_x(facts)]
+    for facts in missed:
+        said = f"{facts['drive']}: {facts['speed_x']} times real time is below the budget of {budget_x(facts):g}"
+        print(said, file=sys.stderr)
+    return 1 if missed else 0
+
+
+def budget_x(facts: dict[str, float | str | int]) -> float:
+    return BUDGET_WITH_TRACKS_X if facts["tracks_per_tick"] else BUDGET_X
 
 
 if __name__ == "__main__":

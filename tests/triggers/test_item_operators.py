@@ -261,3 +261,22 @@ def test_lag_of_a_place_is_the_newest_row_that_is_old_enough() -> None:
         if tick >= 4:
             assert lags.then_ns(tick * 30 * MILLISECOND) == (tick - 4) * 30 * MILLISECOND
             assert lags.then(places)[0] == tick - 4
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(["<", "<=", ">", ">="]), st.integers(-3, 3)), min_size=1, max_size=12),
+    st.lists(st.one_of(st.integers(-4, 4).map(float), st.none()), min_size=1, max_size=5),
+)
+def test_comparisons_that_are_computed_together_are_as_if_each_stood_alone(
+    comparisons: list[tuple[str, int]], distances_m: list[float | None]
+) -> None:
+    tracks = [make_track(number, distance_m=distance_m) for number, distance_m in enumerate(distances_m)]
+    texts = [f"any_track(distance_m {name} {threshold})" for name, threshold in comparisons]
+    expressions = [check(text, Scope(), Type.BOOLEAN) for text in texts]
+    together = Program(expressions, 0, {}).evolve(expressions[::2]).evolve(expressions)
+    together.run(tracks, Signals({}), SECOND)
+    for text, expression in zip(texts, expressions, strict=True):
+        alone, slot = program_of(text)
+        alone.run(tracks, Signals({}), SECOND)
+        assert together.value(together.slot(expression)) is alone.value(slot)

@@ -121,9 +121,44 @@ def test_a_program_that_was_replaced_or_overtaken_cannot_run_any_more() -> None:
     run(first, 1, tick)  # the old one is usable until the new one runs
     run(second, 2, tick)
     for program in (first, overtaken):
-        with pytest.raises(RuntimeError, match="was replaced"):
+        with pytest.raises(RuntimeError, match="cannot run any more"):
             run(program, 3, tick)
     run(second, 3, tick)
+
+
+def test_a_program_that_is_built_while_another_takes_over_leaves_it_alone_and_cannot_run() -> None:
+    tick: dict[str, object] = {"b": True, "x": 4.0, "tracks": [(1, -3, True)]}
+    first = Program(expressions_of(TEXTS[:1]), 0, {})
+    run(first, 0, tick)
+    wanted = expressions_of(["heads.x > 3.5", "any_track(distance_m < -2.5)"])
+    second = first.evolve(wanted)
+    late = first.evolve(expressions_of(["heads.x > 70", "any_track(distance_m < -70)", "heads.x > 80"]))
+    with pytest.raises(RuntimeError, match="cannot run any more"):
+        run(second, 1, tick)  # a newer one was built
+    second = first.evolve(wanted)
+    run(second, 1, tick)
+    first.evolve(expressions_of(["heads.x > 90", "any_track(distance_m < -90)", "heads.x > 91 and heads.b"]))
+    run(second, 2, tick)
+    assert [second.value(second.slot(expression)) for expression in wanted] == [True, True]
+    with pytest.raises(RuntimeError, match="cannot run any more"):
+        run(late, 3, tick)
+
+
+def test_programs_may_follow_one_another_between_two_ticks() -> None:
+    tick: dict[str, object] = {"b": True, "x": 4.0, "tracks": [(1, -3, True)]}
+    kept = "lag(heads.x, 0.05) == 4"
+    first = Program(expressions_of([kept, "heads.x > 1"]), 0, {})
+    run(first, 0, tick)
+    second = first.evolve(expressions_of([kept, "heads.x > 2"]))
+    third = second.evolve(expressions_of([kept, "heads.x > 3", "any_track(distance_m < -2.5)"]))
+    run(first, 1, tick)  # nothing has changed for it
+    fourth = third.evolve(expressions_of([kept, "heads.x > 5"]))
+    with pytest.raises(RuntimeError, match="cannot run any more"):
+        run(second, 2, tick)  # the slots of its own were given to the fourth
+    run(third, 2, tick)  # the fourth was built beside this one
+    assert [third.value(third.slot(each)) for each in expressions_of([kept, "heads.x > 3"])] == [True, True]
+    run(fourth, 3, tick)
+    assert [fourth.value(fourth.slot(each)) for each in expressions_of([kept, "heads.x > 5"])] == [True, False]
 
 
 def own_texts(number: int) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 
 from triggers import library_path, load_rules
 from triggers.language.checking import check
-from triggers.language.expressions import Expression, walk
+from triggers.language.expressions import Expression, Inside, SignalRead, walk
 from triggers.language.rendering import clauses, render
 from triggers.language.scope import Scope
 from triggers.language.types import Type
@@ -44,10 +44,14 @@ def test_chained_comparisons_become_two() -> None:
 
 
 def test_every_condition_of_the_library_comes_back() -> None:
-    for rule in load_rules([library_path()]).rules:
-        # The types of open signals (heads.…) are learnt from their use in the whole rule: take them along.
-        signals = {node.name: node.type for node in walk(rule.when) if type(node).__name__ == "SignalRead"}
-        assert check(render(rule.when), Scope(signals), Type.BOOLEAN) == rule.when, rule.name
+    rules = load_rules([library_path()])
+    for rule in rules.rules:
+        # The types of open signals (heads.…) are learnt from their use in the whole rule, and what is called by its
+        # name from the rule's file: take them along.
+        signals = {node.name: node.type for node in walk(rule.when) if isinstance(node, SignalRead)}
+        zones = {node.name: node.zone for node in walk(rule.when) if isinstance(node, Inside) and node.zone is not None}
+        scope = Scope(signals, zones=zones, queries=rules.queries, classifiers=rules.classifiers)
+        assert check(render(rule.when), scope, Type.BOOLEAN) == rule.when, rule.name
 
 
 def test_clauses_are_what_must_hold_together() -> None:

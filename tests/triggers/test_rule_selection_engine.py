@@ -138,7 +138,13 @@ def test_a_firing_in_flight_is_settled_after_a_restart_and_only_once() -> None:
 
 @pytest.mark.parametrize(
     "saved",
-    [{}, {"format": "shadowrig-selection", "version": 99}, {"format": "shadowrig-selection", "version": 1, "rules": 3}],
+    [
+        {},
+        {"format": "shadowrig-selection", "version": 99},
+        {**engine_of(make_rule()).save(), "rules": 3},
+        {**engine_of(make_rule()).save(), "in_flight": [[1, 2, 3]]},
+        {**engine_of(make_rule()).save(), "wall_ns": None},
+    ],
 )
 def test_a_state_that_is_none_is_refused_with_a_reason(saved: dict[str, object]) -> None:
     with pytest.raises(SavedStateError):
@@ -150,10 +156,11 @@ def test_a_damaged_part_of_a_state_costs_only_itself() -> None:
     tick(engine, 0)
     saved = json.loads(json.dumps(engine.save()))
     saved["rules"]["one"]["tally"] = "many"
+    saved["rules"]["gone"] = {"version": "1", "tally": 3}
     late = engine_of(make_rule("one"), make_rule("two"))
     late.restore(saved, 0, 0)
     assert late.ledger == {"two": {"kept": 1}}
-    assert late.damaged_parts == 1
+    assert late.damaged_parts == 2
 
 
 def test_on_one_tick_a_campaigns_budget_goes_to_what_matters() -> None:
@@ -221,6 +228,19 @@ def test_a_changed_rule_starts_anew_but_keeps_what_it_spent() -> None:
     engine.swap(engine.prepare(rule_set(replace(rule, version="2"))))
     assert tick(engine, SECOND) == []
     assert engine.ledger == {"probe": {"budget": 1}}
+
+
+@pytest.mark.parametrize("outcome", ["sealed", "lost"])
+def test_a_firing_of_a_rule_that_has_changed_since_corrects_bytes_and_no_counts(outcome: str) -> None:
+    rule = make_rule(budget=Budget(bytes_per_day=20_000))
+    engine = engine_of(rule)
+    engine.bytes_per_s = 1000.0
+    (firing,) = tick(engine, 0)
+    engine.swap(engine.prepare(rule_set(replace(rule, version="2"))))
+    assert tick(engine, SECOND) == []
+    assert engine.settle(firing.sequence, 4000) if outcome == "sealed" else engine.lost(firing.sequence, "disk")
+    assert len(tick(engine, 2 * SECOND)) == 1
+    assert engine.ledger == {"probe": {"kept": 1, "budget": 1}}
 
 
 def test_a_newer_version_of_a_campaign_does_not_get_the_budget_twice() -> None:

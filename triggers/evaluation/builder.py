@@ -49,13 +49,15 @@ NODE, WATCH = "node", "watch"
 class Builder:
     """The parts of one new program; `parts` are in the order in which they are computed."""
 
-    def __init__(self, storage: Storage, not_understood: Counter[str], old: Mapping[PartKey, Part]) -> None:
+    def __init__(
+        self, storage: Storage, not_understood: Counter[str], old: Mapping[PartKey, Part], taken: set[int]
+    ) -> None:
         self.parts: dict[PartKey, Part] = {}
         self._storage = storage
         self._slots = storage.slots
         self._not_understood = not_understood
         self._old = old
-        used = {part.out for part in old.values()}
+        used = taken | {part.out for part in old.values()}
         self._free = [slot for slot in range(len(storage.slots)) if slot not in used]
 
     def add(self, expressions: Iterable[Expression]) -> None:

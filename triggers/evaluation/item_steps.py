@@ -165,6 +165,13 @@ def _known_value(slots: Slots, out: int, operands: tuple[int, ...]) -> Step:
     return step
 
 
+NUMBER_COMPARISONS: Mapping[str, Callable[..., Any]] = {
+    "<": np.less,
+    "<=": np.less_equal,
+    ">": np.greater,
+    ">=": np.greater_equal,
+}
+
 VALUE_STEPS: Mapping[str, ColumnMaker] = {
     "+": _arithmetic(np.add),
     "-": _arithmetic(np.subtract),
@@ -178,10 +185,7 @@ VALUE_STEPS: Mapping[str, ColumnMaker] = {
     "sign": _arithmetic(np.sign),
     "min": _fold(np.minimum),
     "max": _fold(np.maximum),
-    "<": _comparison(np.less),
-    "<=": _comparison(np.less_equal),
-    ">": _comparison(np.greater),
-    ">=": _comparison(np.greater_equal),
+    **{name: _comparison(apply) for name, apply in NUMBER_COMPARISONS.items()},
     "==": _comparison(np.equal),
     "!=": _comparison(np.not_equal),
     "if": _if_value,

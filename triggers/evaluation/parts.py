@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from triggers.evaluation.item_columns import make_tables
 from triggers.evaluation.item_table import ItemTable
 from triggers.evaluation.scalar_steps import Slots, Step
 from triggers.evaluation.temporal_steps import Tick
 from triggers.language.populations import Population
+
+if TYPE_CHECKING:
+    from triggers.evaluation.program import Program
 
 
 class Turn(Enum):
@@ -46,5 +49,5 @@ class Storage:
         self.slots: Slots = []
         self.tick = Tick(seed)
         self.tables: dict[Population, ItemTable] = make_tables(image_sizes)
-        self.running: object = None  # the program that ran last
-        self.prepared: object = None  # the one that was built last and never ran
+        self.running: Program | None = None  # the program that ran last
+        self.prepared: Program | None = None  # the one that was built last and never ran

@@ -21,7 +21,8 @@ from typing import Any, cast
 import numpy as np
 
 from runtime.messages import CameraView, ControllerObject, SignalReader, SignalValue, Track
-from triggers.evaluation.builder import Builder
+from triggers.evaluation.builder import NODE, Builder
+from triggers.evaluation.item_batches import batch_step, batches_of
 from triggers.evaluation.item_table import TRUE, ItemTable
 from triggers.evaluation.item_temporal import ITEM_OPERATORS
 from triggers.evaluation.parts import Part, PartKey, Storage, Turn
@@ -58,26 +59,31 @@ class Program:
     ) -> None:
         #: Values that could not be understood as what a rule expects, by signal.
         self.not_understood: Counter[str] = Counter()
+        self._parent: Program | None = None  # which this one is to take over from
         self._build(expressions, Storage(seed, image_sizes), {})
 
     def evolve(self, expressions: Sequence[Expression]) -> Program:
         """The program of other expressions; parts that this one has too keep their state. See the module's text.
 
-        One that was evolved earlier and never ran cannot run any more.
+        It takes over from this one (or from what this one is to take over from), unless another was evolved later.
         """
         other = object.__new__(Program)
         other.not_understood = self.not_understood
         other._build(expressions, self._storage, self._parts)
+        other._parent = self
         self._storage.prepared = other
         return other
 
     def _build(self, expressions: Iterable[Expression], storage: Storage, old: Mapping[PartKey, Part]) -> None:
-        builder = Builder(storage, self.not_understood, old)
+        # What runs, and what may take over while this one is built, keep their slots.
+        others = [other for other in (storage.running, storage.prepared) if other is not None]
+        taken = {part.out for other in others for part in other._parts.values()}
+        builder = Builder(storage, self.not_understood, old, taken)
         nodes = {node.key: node for expression in expressions for node in walk(expression)}
         builder.add(expressions)
         self._storage = storage
         self._slots = storage.slots
-        self._parts = builder.parts
+        self._parts: Mapping[PartKey, Part] = builder.parts
         self._slot_of = {key: builder.slot(node) for key, node in nodes.items()}
         self._scalar_steps = [part.step for part in self._parts.values() if part.turn is Turn.FIRST and part.step]
         self._later_steps = [part.step for part in self._parts.values() if part.turn is Turn.LATER and part.step]
@@ -91,14 +97,25 @@ class Program:
                 self._columns_of[node.key] = tuple(columns)
                 group = self._groups.setdefault(population, _Group(storage.tables[population]))
                 group.without.append((builder.slot(node), WITHOUT_ITEMS[quantifier.kind]))
-        for part in self._parts.values():
-            if isinstance(part.turn, Population) and part.step is not None:
-                self._groups[part.turn].steps.append(part.step)
+        steps = self._batched_steps(nodes)
+        for key, part in self._parts.items():
+            step = steps.get(key, part.step)
+            if isinstance(part.turn, Population) and step is not None:
+                self._groups[part.turn].steps.append(step)
         self._remembers_items = {
             node.population
             for node in nodes.values()
             if isinstance(node, Operation) and node.population is not None and _remembers(node)
         }
+
+    def _batched_steps(self, nodes: Mapping[bytes, Expression]) -> dict[PartKey, Step | None]:
+        """For comparisons that are computed together: the step of the first of them does all, the others have none."""
+        steps: dict[PartKey, Step | None] = {}
+        in_order = (nodes[key] for kind, key in self._parts if kind == NODE)
+        for batch in batches_of(in_order).values():
+            steps |= {(NODE, node.key): None for node in batch}
+            steps[NODE, batch[0].key] = batch_step(self._slots, batch, self._slot_of)
+        return steps
 
     # -- values
 
@@ -199,15 +216,28 @@ class Program:
 
     def _take_over(self) -> None:
         """Become the program that runs; see `evolve`."""
-        before = self._storage.running
-        if before is not None and self._storage.prepared is not self:
-            raise RuntimeError("this program was replaced by one that evolved from it, and cannot run any more")
-        self._storage.running, self._storage.prepared = self, None
-        followed = before._groups if isinstance(before, Program) else {}
+        storage = self._storage
+        before, newest = storage.running, storage.prepared
+        if before is not None and not (self._descends_from(before) and _is_or_has_parent(newest, self)):
+            raise RuntimeError("another program took over already, or was built to: this one cannot run any more")
+        storage.running, self._parent = self, None
+        storage.prepared = None if newest is self else newest
+        followed = before._groups if before is not None else {}
         for population, group in self._groups.items():
             if population not in followed:
                 group.table.forget()  # what was not looked at is not the same any more
             group.table.keeps_places = group.table.keeps_places or population in self._remembers_items
+
+    def _descends_from(self, other: Program) -> bool:
+        """Whether this program evolved from `other`, perhaps by way of some that never ran."""
+        ancestor = self._parent
+        while ancestor is not None and ancestor is not other:
+            ancestor = ancestor._parent
+        return ancestor is not None
+
+
+def _is_or_has_parent(program: Program | None, other: Program) -> bool:
+    return program is other or (program is not None and program._parent is other)
 
 
 def _remembers(node: Operation) -> bool:

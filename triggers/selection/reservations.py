@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 #: Enough for an hour of a firing every second; one that is let go stays charged with its estimate.
@@ -15,8 +15,16 @@ class Reservation(NamedTuple):
     sequence: int
     time_ns: int
     rule: str
+    rule_version: str
     campaign: str
     size_bytes: int
+
+
+def reservation_from(saved: Sequence[Any], shift_ns: int) -> Reservation:
+    """One as JSON has it, with its time moved. TypeError or ValueError when it is something else."""
+    sequence, time_ns, rule, rule_version, campaign, size_bytes = saved
+    names = (str(rule), str(rule_version), str(campaign))
+    return Reservation(int(sequence), int(time_ns) + shift_ns, *names, int(size_bytes))
 
 
 class Reservations:
@@ -45,11 +53,6 @@ class Reservations:
     def to_list(self) -> list[Reservation]:
         """All, oldest first."""
         return list(self._by_sequence.values())
-
-    def load(self, saved: Iterable[Sequence[Any]]) -> None:
-        """Take over what `to_list` gave, as JSON has it. TypeError or ValueError when it is something else."""
-        for sequence, time_ns, rule, campaign, size_bytes in saved:
-            self.add(Reservation(int(sequence), int(time_ns), str(rule), str(campaign), int(size_bytes)))
 
     def __len__(self) -> int:
         return len(self._by_sequence)

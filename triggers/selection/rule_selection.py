@@ -119,15 +119,16 @@ class RuleSelection:
 
     def settle(self, time_ns: int, reserved_bytes: int, size_bytes: int) -> None:
         """The clip of the firing at `time_ns` is sealed, and weighs `size_bytes`."""
-        self._correct(time_ns, size_bytes - reserved_bytes)
+        self.correct(time_ns, size_bytes - reserved_bytes)
         self._sizes.add(size_bytes)
 
     def lose(self, time_ns: int, reserved_bytes: int, reason: str) -> None:
         """There will be no clip of the firing at `time_ns`. It stays counted in the firings of its hour."""
-        self._correct(time_ns, -reserved_bytes)
+        self.correct(time_ns, -reserved_bytes)
         self.tally.lose(reason)
 
-    def _correct(self, time_ns: int, change_bytes: int) -> None:
+    def correct(self, time_ns: int, change_bytes: int) -> None:
+        """What was charged at `time_ns` weighs that much more."""
         self._saved = None
         self._daily.correct(time_ns, change_bytes)
         if self._ranking is not None:

@@ -2,22 +2,30 @@
 
     {"format": "shadowrig-selection", "version": 1, "time_ns", "wall_ns", "sequence", "bytes_per_s",
      "rules": {name: {"version", "cools_until_ns", ...RuleSelection.saved}},
-     "campaigns": {lineage: {"hourly", "daily"}}, "in_flight": [[sequence, time_ns, rule, campaign, bytes], ...]}
+     "campaigns": {lineage: {"hourly", "daily"}},
+     "in_flight": [[sequence, time_ns, rule, version of the rule, campaign, bytes], ...]}
 
 Times are those of the run that saved, on a clock that may since have begun anew. `shift` moves them onto the reader's
 clock by the wall time that has passed: what was an hour old when it was saved, ten minutes ago, is 70 minutes old now.
-A wall clock that went back in between is taken to have stood still. Where both clocks agree on the time that has passed,
-up to `SAME_CLOCK_NS`, it is the same monotonic clock still, and nothing moves: firings in flight keep their exact times.
+A wall clock that went back in between is taken to have stood still. Where both clocks agree on the time that has
+passed, up to `SAME_CLOCK_NS`, it is the same monotonic clock still, and nothing moves: firings in flight keep their
+exact times. Not saved: the values of expressions. A condition that is true when the runtime starts again is a new
+event, unless its rule is cooling.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from triggers.selection.reservations import Reservation, reservation_from
+
 FORMAT = "shadowrig-selection"
 VERSION = 1
+#: What reading something else than a saved part raises.
+WRONG = (KeyError, TypeError, ValueError, AttributeError)
 #: Two clocks that differ by no more over a restart were only corrected a little in between.
 SAME_CLOCK_NS = 60_000_000_000
 #: Rules and campaigns that are remembered though they do not run (their campaign may come back); oldest go first.
@@ -36,7 +44,8 @@ class SavedState:
     bytes_per_s: float
     rules: dict[str, dict[str, Any]]
     campaigns: dict[str, dict[str, Any]]
-    in_flight: list[list[Any]]
+    in_flight: list[Reservation]
+    damaged: int  # rules and campaigns that could not be read, and were left out
 
 
 def read_state(saved: Mapping[str, Any], wall_ns: int, time_ns: int) -> SavedState:
@@ -47,20 +56,33 @@ def read_state(saved: Mapping[str, Any], wall_ns: int, time_ns: int) -> SavedSta
     try:
         shift_ns = time_ns - int(saved["time_ns"]) - max(0, wall_ns - int(saved["wall_ns"]))
         shift_ns = 0 if abs(shift_ns) <= SAME_CLOCK_NS else shift_ns
+        rules, campaigns = _shifted(saved["rules"], shift_ns), _shifted(saved["campaigns"], shift_ns)
         return SavedState(
             sequence=int(saved["sequence"]),
             bytes_per_s=float(saved["bytes_per_s"]),
-            rules={str(name): shift(part, shift_ns) for name, part in saved["rules"].items()},
-            campaigns={str(name): shift(part, shift_ns) for name, part in saved["campaigns"].items()},
-            in_flight=[[entry[0], int(entry[1]) + shift_ns, *entry[2:]] for entry in saved["in_flight"]],
+            rules=rules,
+            campaigns=campaigns,
+            in_flight=[reservation_from(entry, shift_ns) for entry in saved["in_flight"]],
+            damaged=len(saved["rules"]) - len(rules) + len(saved["campaigns"]) - len(campaigns),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except WRONG as error:
         raise SavedStateError(f"a part is missing or of a wrong kind: {type(error).__name__}: {error}") from error
+
+
+def _shifted(parts: Mapping[str, Any], shift_ns: int) -> dict[str, dict[str, Any]]:
+    """Every part that can be read."""
+    found = {}
+    for name, part in parts.items():
+        with contextlib.suppress(*WRONG):
+            found[name] = shift(part, shift_ns)
+    return found
 
 
 def shift(part: Mapping[str, Any], shift_ns: int) -> dict[str, Any]:
     """The state of a rule or a campaign with every time moved."""
     moved = dict(part)
+    if "tally" in moved:
+        moved["tally"] = {str(outcome): int(count) for outcome, count in moved["tally"].items()}
     for key in ("cools_until_ns", "last_fired_ns", "anchor_ns"):
         if moved.get(key) is not None:
             moved[key] = int(moved[key]) + shift_ns
@@ -86,6 +108,11 @@ class Dormant:
     def __init__(self) -> None:
         self.parts: dict[str, Mapping[str, Any]] = {}
         self.forgotten = 0
+
+    def drop(self, names: Iterable[str]) -> None:
+        """These run now."""
+        for name in names:
+            self.parts.pop(name, None)
 
     def keep(self, name: str, part: Mapping[str, Any]) -> None:
         """Remember a part; the one that has been here longest makes room."""

@@ -10,7 +10,8 @@
     history    it fired, but history no longer held its seconds
 
 The sum over all outcomes is the number of events, so that rates are unbiased whatever was kept. `disk` and `history`
-move an event away from `kept` when the recorder says so; nothing is ever counted twice.
+move an event away from `kept` when the recorder says so; nothing is ever counted twice. A sealed clip that the spool
+gives up before it is delivered stays `kept` here: the spool's own ledger has it as a tombstone.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ class Tally:
         """A firing that was counted as kept has no clip, for `reason`."""
         if reason not in LOSSES:
             raise ValueError(f"{reason!r} is no reason to lose a clip (fix: one of {', '.join(sorted(LOSSES))})")
-        self._counts[KEPT] -= 1
-        self._counts[reason] += 1
+        if self._counts[KEPT] > 0:  # else it is not in these counts: they began anew meanwhile
+            self._counts[KEPT] -= 1
+            self._counts[reason] += 1
 
     @property
     def fired(self) -> int:

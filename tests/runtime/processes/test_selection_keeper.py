@@ -10,7 +10,7 @@ import pytest
 from runtime.clock import ManualClock
 from runtime.messages import Firing, SignalSample, SignalValue
 from runtime.processes.selection_copy import COPY_INTERVAL_NS, SelectionCopy, disk_copy_path
-from runtime.processes.selection_keeper import MAX_QUEUED, SAVE_INTERVAL_NS, SelectionKeeper, measure_bytes_per_s
+from runtime.processes.selection_keeper import MAX_QUEUED, SAVE_INTERVAL_NS, SelectionKeeper
 from runtime.recording.answers import Answer, leave_answers
 from runtime.recording.layout import HistoryLayout
 from triggers import RuleEngine, load_rules
@@ -188,7 +188,8 @@ def test_a_disk_that_refuses_the_copy_is_counted(vehicle: Vehicle) -> None:
 
 
 def test_bytes_a_second_are_measured_on_closed_seconds(vehicle: Vehicle) -> None:
-    assert measure_bytes_per_s(vehicle.layout) is None
+    vehicle.tick()
+    assert vehicle.engine.bytes_per_s == 0.0
     for second, size in enumerate([500, 100, 200, 300]):
         vehicle.layout.closed_segment(second * SECOND).write_bytes(b"x" * size)
     vehicle.layout.open_segment(4 * SECOND).write_bytes(b"x" * 10_000)
