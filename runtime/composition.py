@@ -79,6 +79,16 @@ class ModelChoice:
     threads: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class NetworkParts:
+    """A network with what in a tick belongs to it and to no other."""
+
+    network: Network
+    tracker: Tracker
+    learned: LearnedStage
+    capabilities: Capabilities
+
+
 @dataclass(slots=True)
 class TickParts:
     """The stages of one tick and what reports want to see of them."""
@@ -98,6 +108,9 @@ class TickParts:
     always_measures_images: bool
     #: Width and height of each camera's source image, as far as they are known by now.
     image_sizes: Mapping[str, tuple[int, int]]
+    tracker: Tracker | None
+    #: What another network in place of the running one brings with it; None where nothing looks.
+    network_parts: Callable[[Network], NetworkParts] | None = None
     #: Rules that cannot fire with this model and these cameras, with the reason of each.
     not_applicable: Mapping[str, str] = field(default_factory=dict)
 
@@ -182,9 +195,15 @@ def compose_tick(
     published = published_scalars(looking) if looking else ()
     capabilities = capabilities_of(looking, published, cameras, rig, sources or SourceFacts())
     lacking = rules.not_applicable(capabilities)
+
+    def network_parts(other: Network) -> NetworkParts:
+        stage = LearnedStage(other.embedding, LearnedTriggers())
+        able = capabilities_of(other, published_scalars(other), cameras, rig, sources or SourceFacts())
+        return NetworkParts(other, Tracker(cameras, rig), stage, able)
+
     return TickParts(
         Pipeline(stages), grid, assembler, network, health, rules, engine, views, objects, tick_health, learned,
-        capabilities, measures_images, image_sizes, lacking,
+        capabilities, measures_images, image_sizes, tracker, network_parts if looking else None, lacking,
     )  # fmt: skip
 
 
@@ -197,22 +216,48 @@ class RulesChange:
     learned: LearnedTriggers
     not_applicable: Mapping[str, str]
     measures_images: bool
+    network: NetworkParts | None = None  # None: the running one stays
 
 
-def prepare_change(parts: TickParts, rules: RuleSet) -> RulesChange:
-    """Build what these rules need; changes nothing that runs. On any thread. Raises DocumentError."""
-    learned = LearnedTriggers.open(rules, parts.learned.space)
-    lacking = rules.not_applicable(parts.capabilities)
+def prepare_change(parts: TickParts, rules: RuleSet, network: Network | None = None) -> RulesChange:
+    """Build what these rules need, and `network` in place of the running one; changes nothing that runs.
+
+    On any thread. Raises DocumentError, and CompositionError for a network that takes other images.
+    """
+    brought = None if network is None else _brought(parts, network)
+    learned = LearnedTriggers.open(rules, (brought or parts).learned.space)
+    lacking = rules.not_applicable((brought or parts).capabilities)
     measures_images = parts.always_measures_images or reads_images(rules)
-    return RulesChange(rules, parts.engine.prepare(rules), learned, lacking, measures_images)
+    return RulesChange(rules, parts.engine.prepare(rules), learned, lacking, measures_images, brought)
+
+
+def _brought(parts: TickParts, network: Network) -> NetworkParts:
+    if parts.network is None or parts.network_parts is None:
+        raise CompositionError("nothing looks here: this vehicle runs no network, or has no cameras")
+    if network.image_spec != parts.network.image_spec:
+        raise CompositionError(
+            f"it takes other images ({network.image_spec}) than the running one ({parts.network.image_spec})"
+        )
+    return parts.network_parts(network)
 
 
 def apply_change(parts: TickParts, change: RulesChange) -> None:
     """Put them in place, between two ticks. StaleRulesError when others were put in since they were prepared."""
     parts.engine.swap(change.prepared)
+    if change.network is not None:
+        _exchange(parts, change.network)
     parts.learned.triggers = change.learned
     parts.views.measures_images = change.measures_images
     parts.rules, parts.not_applicable = change.rules, change.not_applicable
+
+
+def _exchange(parts: TickParts, brought: NetworkParts) -> None:
+    """Another network: its tracks begin anew, under new ids; all else goes on."""
+    if parts.tracker is not None:
+        brought.tracker.continue_ids(parts.tracker)
+    parts.pipeline.exchange(brought.network, brought.tracker, brought.learned)
+    parts.network, parts.tracker = brought.network, brought.tracker
+    parts.learned, parts.capabilities = brought.learned, brought.capabilities
 
 
 def published_scalars(network: Network) -> Sequence[str]:
@@ -244,21 +289,25 @@ def describe_provenance(
     cameras: Mapping[str, CameraProvenance],
 ) -> Provenance:
     """What every clip says about the software that made it."""
-    model = None
-    if network is not None:
-        said = network.description
-        model = ModelProvenance(
-            name=said.name, version=said.version, sha256=said.sha256, backend=said.backend, precision=said.precision
-        )
     return Provenance(
         software_version=package_version(),
         vehicle=vehicle,
         config_sha256=config_sha256,
         rules_sha256=rules.fingerprint,
-        model=model,
+        model=describe_model(network),
         engine=None,
         calibration_sha256=None if rig_path is None else sha256_of(rig_path),
         cameras=dict(cameras),
+    )
+
+
+def describe_model(network: Network | None) -> ModelProvenance | None:
+    """The model's part of it; None when there is none."""
+    if network is None:
+        return None
+    said = network.description
+    return ModelProvenance(
+        name=said.name, version=said.version, sha256=said.sha256, backend=said.backend, precision=said.precision
     )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -198,6 +198,10 @@ class Pipeline:
             instant, time_ns, frameset, prediction, tracks, comparison, firings, laps.milliseconds,
             wall_ns=wall_ns, objects=objects, cameras=cameras, signals=own,
         )  # fmt: skip
+
+    def exchange(self, network: Predictor, tracker: TrackFollower, learned: LearnedSignals) -> None:
+        """Between two ticks: look with another network from the next one on; cameras and image size stay."""
+        self._stages = replace(self._stages, network=network, tracker=tracker, learned=learned)
 
     def _sight(self, frameset: Frameset | None, now_ns: int | None) -> Sight | None:
         """The frameset with what belongs to it; notes the sizes of source images that are met for the first time."""

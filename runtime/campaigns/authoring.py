@@ -67,12 +67,19 @@ def _own_name(file: str, temporary: str, folder: Path) -> str:
     return str(folder / file[len(temporary) :].lstrip("/")) if file.startswith(temporary) else file
 
 
-def add_campaign(repository: Repository, folder: Path, bundle: Path, now: datetime, life: timedelta) -> Campaign:
+def add_campaign(
+    repository: Repository,
+    folder: Path,
+    bundle: Path,
+    now: datetime,
+    life: timedelta,
+    declared: Declared | None = None,
+) -> Campaign:
     """Check the campaign in `folder` and draft targets that hold it, instead of its version before.
 
     Raises DocumentError, PublishingError.
     """
-    campaign, _ = check_campaign(folder, bundle)
+    campaign, _ = check_campaign(folder, bundle, declared)
     if campaign.expires_wall_ns <= now.timestamp() * 1e9:
         raise PublishingError(f"{campaign.label} is over already: write a later 'expires'")
     entries = {entry.name: entry for entry in repository.entries(drafted=True)}

@@ -7,9 +7,9 @@ vehicles: ["fleet-a-*", car-17]  # names or globs (* ? [...]) over vehicle ids, 
 starts: 2026-01-01T00:00:00Z     # UTC; collects from here
 expires: 2026-03-01T00:00:00Z    # and never after; at most two years later
 budget: {firings_per_hour: 60, bytes_per_day: 1GB}  # for all its rules together; leave out for no limit
-rules: [rules/lights.yaml]       # rule files, relative to this file
-classifiers: [classifiers/lights.onnx]  # files that the rules name
-queries: [queries/lights.json]
+rules: [lights.yaml]             # rule files, relative to this file
+classifiers: [learned/lights.onnx]      # files that the rules name: beside or below the rule file
+queries: [learned/lights.json]
 model: [model/model.yaml, model/network.onnx]       # a model bundle, its model.yaml first; leave out to keep the model
 
 Every file of the campaign is listed here; whatever else lies in the folder is not part of it.

@@ -6,9 +6,10 @@ Looked at whenever the switch changes or a campaign begins or ends. Each campaig
 hashed again; one that is damaged, expired, for another vehicle or does not fit is left out with the reason, and the
 version before it runs instead if that still does. The vehicle's own rules always run.
 
-A campaign with a model bundle is taken over when the runtime starts: changing the network means other tracks, other
-heads and other memory, and a running one is not exchanged. Until the next start the version before it goes on, and
-the status says `at the next start`.
+A campaign may bring a model bundle, one at a time over all campaigns. `model` of the lineup says whose runs; whoever
+composes the tick opens it off the tick and says with `refuse_model` when it cannot be used here: then the lineup is
+composed again without that campaign. Classifiers are opened for the network that runs; where a lineup changes the
+network, that is left to whoever opens it.
 """
 
 from __future__ import annotations
@@ -52,7 +53,12 @@ class Lineup:
     @property
     def key(self) -> tuple[object, ...]:
         """Two lineups with the same key run the same rules in the name of the same campaigns."""
-        return self.rules.fingerprint, self.campaigns
+        return self.rules.fingerprint, self.campaigns, self.model_digest
+
+    @property
+    def model_digest(self) -> str:
+        """Which bundle; empty for the vehicle's own network."""
+        return _digest(self.model)
 
 
 class Lineups:
@@ -73,16 +79,15 @@ class Lineups:
         self._opens = opens
         self._clock = ReferenceClock(shelf.clock_path, may_write=False)
         self._model: CampaignModel | None = None
-        self._is_started = False
         self._unfit: dict[str, str] = {}
 
     def refuse_model(self, model: CampaignModel, detail: str) -> None:
         """The bundle of a campaign could not be opened here: it is not looked at again in this run."""
         self._unfit[model.digest] = detail
 
-    def started(self, model: CampaignModel | None, opens: Opens) -> None:
-        """The network is chosen, with this campaign's bundle or the vehicle's own (None): it stays until the end."""
-        self._model, self._opens, self._is_started = model, opens, True
+    def runs(self, model: CampaignModel | None, opens: Opens) -> None:
+        """From here on the network of this bundle is the one to open classifiers for; None: the vehicle's own."""
+        self._model, self._opens = model, opens
 
     def compose(self, wall_ns: int, now_ns: int) -> Lineup:
         """The lineup at this moment. Never raises for what is on the disk."""
@@ -124,30 +129,30 @@ class Lineups:
         model = _model(folder, campaign, stored)
         if model is not None and model.digest in self._unfit:
             raise CampaignRefusedError("bad_model", self._unfit[model.digest])
-        running = None if self._model is None else self._model.digest
-        if model is not None and self._is_started and model.digest != running:
-            lineup.waiting[stored.label] = "at the next start"
-            return False
         if model is not None and lineup.model is not None:
             raise CampaignRefusedError("bad_model", f"{stored.label} brings a model, and so does another campaign")
-        lineup.rules = self._rules_with(lineup.rules, folder, campaign)
+        lineup.rules = self._rules_with(lineup.rules, folder, campaign, model or lineup.model)
         lineup.model = model or lineup.model
         lineup.campaigns.append(stored.label)
         lineup.edges.append(campaign.expires_wall_ns)
         return True
 
-    def _rules_with(self, base: RuleSet, folder: Path, campaign: Campaign) -> RuleSet:
+    def _rules_with(self, base: RuleSet, folder: Path, campaign: Campaign, model: CampaignModel | None) -> RuleSet:
         try:
             rules = campaign_rules(folder, campaign, self._declared)
         except DocumentError as error:
             raise CampaignRefusedError("bad_rules", str(error)) from error
         together = merged(base, rules, campaign.label)
-        if self._opens is not None:
+        if self._opens is not None and _digest(model) == _digest(self._model):
             try:
                 self._opens(rules)
             except DocumentError as error:
                 raise CampaignRefusedError("bad_learned", str(error)) from error
         return together
+
+
+def _digest(model: CampaignModel | None) -> str:
+    return "" if model is None else model.digest
 
 
 def _model(folder: Path, campaign: Campaign, stored: StoredCampaign) -> CampaignModel | None:

@@ -126,6 +126,21 @@ class Shelf:
         except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise CampaignRefusedError("damaged", f"{self._versions_path} cannot be read: {error!r}") from error
 
+    def mend(self) -> list[CampaignRefusedError]:
+        """Set aside, as `.bad`, what cannot be read of the switch and the versions; what was found. OSError.
+
+        Without the switch nothing is active until the next look brings it again; without the versions the campaigns'
+        own numbers are no longer held against older ones, those of the signed metadata are.
+        """
+        found = []
+        for path, read in ((self.active_path, self.active), (self._versions_path, self.versions)):
+            try:
+                read()
+            except CampaignRefusedError as error:
+                found.append(error)
+                path.replace(path.with_suffix(".bad"))
+        return found
+
     # Folders
 
     def place_for(self, name: str, version: int) -> Path:

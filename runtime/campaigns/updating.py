@@ -18,7 +18,6 @@ ends; one that has expired ends too.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from runtime.campaigns.index import (
     IndexFormatError,
     decode_index,
 )
+from runtime.campaigns.outcome import UpdateOutcome
 from runtime.campaigns.reasons import CampaignRefusedError, refusal
 from runtime.campaigns.reference_clock import ReferenceClock
 from runtime.campaigns.shelf import ActiveCampaign, Shelf, StoredCampaign, content_digest
@@ -54,38 +54,12 @@ CONFIG = UpdaterConfig(
     snapshot_max_length=256_000,
     targets_max_length=5_000_000,
 )
+#: Stands for the shelf where a refusal names a campaign.
+MEND = "shelf"
 METADATA_ROLES = ("root", "timestamp", "snapshot", "targets")
 
 #: Looks at a campaign's folder together with what would be active beside it. Raises DocumentError or a refusal.
 CheckContents = Callable[[Path, Campaign, Sequence[StoredCampaign]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """One thing that was not taken, and why. `campaign` is empty when it was the whole update."""
-
-    campaign: str
-    reason: str
-    detail: str
-    wall_ns: int
-
-
-@dataclass(slots=True)
-class UpdateOutcome:
-    """What one look came to."""
-
-    wall_ns: int
-    refusals: list[Refusal] = field(default_factory=list)
-    taken: list[str] = field(default_factory=list)
-    ended: dict[str, str] = field(default_factory=dict)  # why, by label
-    not_ours: int = 0  # campaigns for other vehicles
-    versions: dict[str, int] = field(default_factory=dict)  # of the metadata that was verified
-    received_bytes: int = 0
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether the repository could be verified, whatever became of single campaigns."""
-        return not any(refused.campaign == "" for refused in self.refusals)
 
 
 class CampaignUpdate:
@@ -112,12 +86,14 @@ class CampaignUpdate:
         outcome = UpdateOutcome(wall_ns)
         try:
             outcome.wall_ns = self._clock.judge(wall_ns, now_ns)
+            for damage in self._shelf.mend():
+                outcome.refuse(MEND, damage)
             self._shelf.tidy()
             self._look(puller, outcome)
         except CampaignRefusedError as error:
-            _note(outcome, "", error)
+            outcome.refuse("", error)
         except (RepositoryError, DownloadError, OSError) as error:
-            _note(outcome, "", refusal(error))
+            outcome.refuse("", refusal(error))
         return outcome
 
     def _look(self, puller: Puller, outcome: UpdateOutcome) -> None:
@@ -183,9 +159,9 @@ class CampaignUpdate:
             try:
                 taken = self._consider(updater, entry, kept, outcome)
             except CampaignRefusedError as error:
-                _note(outcome, entry.label, error)
+                outcome.refuse(entry.label, error)
             except (RepositoryError, DownloadError, OSError) as error:
-                _note(outcome, entry.label, refusal(error))
+                outcome.refuse(entry.label, refusal(error))
             else:
                 kept |= {entry.name: taken} if taken is not None else {}
         return list(kept.values())
@@ -198,7 +174,7 @@ class CampaignUpdate:
         try:
             _, document = self._shelf.open_verified(stored)
         except CampaignRefusedError as error:
-            _note(outcome, stored.label, error)
+            outcome.refuse(stored.label, error)
             return False  # fetched again below: the index still lists it
         if outcome.wall_ns >= document.expires_wall_ns:
             outcome.ended[stored.label] = "expired"
@@ -217,7 +193,7 @@ class CampaignUpdate:
             raise CampaignRefusedError("campaign_expired", f"{entry.label} is over")
         if not entry.is_for(self._vehicle):
             raise CampaignRefusedError("wrong_vehicle", f"{entry.label} is for {', '.join(entry.vehicles)[:200]}")
-        known_version, known_digest = self._shelf.versions().get(entry.name, (0, ""))
+        known_version, known_digest = self._highest(entry.name, running)
         if entry.version < known_version:
             raise CampaignRefusedError(
                 "campaign_rollback", f"{entry.label} is older than version {known_version}, which this vehicle has had"
@@ -232,6 +208,13 @@ class CampaignUpdate:
         stored = self._fetch(updater, entry, targets, others, outcome)
         outcome.taken.append(entry.label)
         return ActiveCampaign(stored, running.current if running is not None else None, outcome.wall_ns)
+
+    def _highest(self, name: str, running: ActiveCampaign | None) -> tuple[int, str]:
+        """The highest version that this vehicle has had, and its digest."""
+        known = self._shelf.versions().get(name, (0, ""))
+        if running is None or running.current.version <= known[0]:
+            return known
+        return running.current.version, running.current.digest
 
     def _check_unchanged(self, updater: Updater, entry: IndexEntry, stored: StoredCampaign) -> None:
         if signed_digest(self._targets(updater, entry)) != stored.digest:
@@ -293,7 +276,3 @@ class CampaignUpdate:
 def signed_digest(targets: dict[str, TargetFile]) -> str:
     """The digest that a campaign of these signed files will have on the shelf."""
     return content_digest({file: target.hashes["sha256"] for file, target in targets.items()})
-
-
-def _note(outcome: UpdateOutcome, campaign: str, error: CampaignRefusedError) -> None:
-    outcome.refusals.append(Refusal(campaign, error.reason, error.detail, outcome.wall_ns))

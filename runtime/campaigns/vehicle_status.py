@@ -11,8 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from runtime.campaigns.outcome import Refusal, UpdateOutcome
 from runtime.campaigns.shelf import ActiveCampaign, Shelf, read_bounded
-from runtime.campaigns.updating import Refusal, UpdateOutcome
 from runtime.formats.durable_files import write_durably
 
 MAX_REFUSALS = 50

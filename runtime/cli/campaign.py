@@ -20,6 +20,7 @@ from runtime.cli import campaign_status
 from runtime.cli.common import CommandError, Subcommands, add_command, add_group
 
 if TYPE_CHECKING:
+    from runtime.campaigns.contents import Declared
     from runtime.campaigns.repository import Signers
 
 Result = TypeVar("Result")
@@ -74,6 +75,7 @@ def _add_new(group: Subcommands) -> None:
     new.add_argument("--withdraw", metavar="NAME", help="draft without this campaign: vehicles stop it")
     new.add_argument("--renew", action="store_true", help="draft what is out again, with a later date")
     new.add_argument("--model", default="hydra_mini", help="model of the vehicles, for queries and classifiers")
+    new.add_argument("--vehicle-config", type=Path, help="a vehicle's rig.yaml: signals that it declares may be read")
     new.add_argument("--days", type=float, default=TARGETS_DAYS, help="signatures are good so long (default: 365)")
 
 
@@ -144,12 +146,12 @@ def run_new(options: argparse.Namespace) -> int:
     elif options.renew:
         checked(lambda: authoring.renew_targets(repository, _now(), life))
     else:
-        bundle = find_bundle(options.model)
+        bundle, declared = find_bundle(options.model), _declared(options.vehicle_config)
         if options.check:
-            campaign, rules = checked(lambda: authoring.check_campaign(options.campaign, bundle))
+            campaign, rules = checked(lambda: authoring.check_campaign(options.campaign, bundle, declared))
             print(f"{campaign.label} is good: {len(rules.rules)} rules, {len(campaign.files) + 1} files")
             return 0
-        campaign = checked(lambda: authoring.add_campaign(repository, options.campaign, bundle, _now(), life))
+        campaign = checked(lambda: authoring.add_campaign(repository, options.campaign, bundle, _now(), life, declared))
         print(f"{campaign.label} is drafted")
     campaign_status.print_drafts(repository)
     return 0
@@ -197,6 +199,15 @@ def _roles(options: argparse.Namespace) -> dict[str, Signers]:
     if not roles:
         raise CommandError("name the roles that change: --root, --targets, --online")
     return roles
+
+
+def _declared(vehicle_config: Path | None) -> Declared | None:
+    if vehicle_config is None:
+        return None
+    from runtime.config import load_config
+    from runtime.declared_signals import declared_types
+
+    return declared_types(load_config(vehicle_config).signals.declared)
 
 
 def checked(action: Callable[[], Result]) -> Result:

@@ -89,6 +89,10 @@ class Tracker:
         self._next_id = 1
         self.refused_detections = 0
 
+    def continue_ids(self, former: Tracker) -> None:
+        """Give ids beyond those of the tracker that this one replaces: no new object takes an old one's name."""
+        self._next_id = max(self._next_id, former._next_id)
+
     def update(
         self,
         prediction: Prediction | None,

@@ -2,7 +2,7 @@
 
 It only asks; the uploader's loop sends and receives (`runtime.uplink.exchange`). Whatever a look comes to, clips go
 on: a refusal is written down and reported home, and the next look comes after the usual interval. Without a
-connection it comes sooner. A disk that refuses the status ends this process like any other disk error would.
+connection it comes sooner.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from runtime.campaigns.contents import campaign_rules
 from runtime.campaigns.document import Campaign
 from runtime.campaigns.fetching import Part, UpdateAllowance
 from runtime.campaigns.merging import merged
-from runtime.campaigns.reasons import FetchError
+from runtime.campaigns.reasons import CampaignRefusedError, FetchError
 from runtime.campaigns.shelf import Shelf, StoredCampaign
 from runtime.campaigns.updating import CampaignUpdate
 from runtime.campaigns.vehicle_status import VehicleStatus
@@ -139,7 +139,13 @@ class CampaignPull:
             log.warning("campaign %s refused: %s: %s", refused.campaign or "update", refused.reason, refused.detail)
         for label in outcome.taken:
             log.info("campaign %s is active", label)
-        self._status.add(outcome, self._shelf.active())
+        try:
+            self._status.add(outcome, self._shelf.active())
+        except (
+            OSError,
+            CampaignRefusedError,
+        ) as error:  # a full disk must not stop the clips whose delivery empties it
+            log.error("the status of campaigns cannot be written: %s", error)
         self._report()
         is_silent = any(refused.reason == "no_answer" for refused in outcome.refusals)
         return min(RETRY_S, self._interval_s) if is_silent else self._interval_s

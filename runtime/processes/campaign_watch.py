@@ -1,10 +1,12 @@
 """The runtime's side of campaigns: watches the switch off the tick, and hands the tick rules that are ready to run.
 
 The thread looks at `active.json` a few times a second, and at the dates. When the lineup changes it does all the work
-(files hashed, rules compiled, classifiers opened) and leaves one `RulesChange` in a slot; the tick takes it between two
-ticks with `take`, which never waits. The next change is prepared only after that, because it builds on what runs.
+(files hashed, rules compiled, networks and classifiers opened) and leaves one change in a slot; the tick takes it
+between two ticks with `take`, which never waits. The next change is prepared only after that, because it builds on
+what runs.
 
-A lineup that cannot be prepared is refused as a whole and named in the status; what runs goes on.
+A model that cannot be used here costs its campaign, and the lineup is composed again without it. Any other lineup that
+cannot be prepared is refused as a whole and named in the status; what runs goes on.
 """
 
 from __future__ import annotations
@@ -16,17 +18,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from runtime.campaigns.running import Lineup, Lineups
+from runtime.campaigns.running import CampaignModel, Lineup, Lineups
 from runtime.campaigns.shelf import Shelf
 from runtime.clock import Clock
 from runtime.formats.documents import DocumentError
 from runtime.messages import NANOSECONDS_PER_SECOND
-from triggers.rules.rule import RuleSet
 
 Change = TypeVar("Change")
 POLL_S = 0.25
 #: A look at the dates at least so often, whatever the switch does.
 LOOK_AGAIN_S = 30.0
+#: Models that one look may refuse: each campaign has at most two versions on the shelf.
+MOST_MODELS = 64
+
+
+class ModelRefusedError(Exception):
+    """The bundle that a lineup brings cannot be used here; the text says why."""
+
+    def __init__(self, model: CampaignModel, detail: str) -> None:
+        super().__init__(detail)
+        self.model = model
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +56,14 @@ class CampaignWatch(Generic[Change]):
         shelf: Shelf,
         lineups: Lineups,
         running: Lineup,
-        prepare: Callable[[RuleSet], Change],
+        prepare: Callable[[Lineup, Lineup], Change],
         clock: Clock,
     ) -> None:
         self._shelf = shelf
         self._lineups = lineups
         self._prepare = prepare
         self._clock = clock
+        self._retired: deque[Callable[[], None]] = deque()
         self._ready: deque[Takeover[Change]] = deque(maxlen=1)
         self._lineup = self._running = running
         self._since_wall_ns = clock.wall_ns()
@@ -78,8 +90,10 @@ class CampaignWatch(Generic[Change]):
         """What is ready, once. Never waits."""
         return self._ready.popleft() if self._ready else None
 
-    def taken(self, takeover: Takeover[Change]) -> None:
-        """It runs from this tick on."""
+    def taken(self, takeover: Takeover[Change], retire: Callable[[], None] | None = None) -> None:
+        """It runs from this tick on. `retire` lets go of what it replaced, which the tick has no time for."""
+        if retire is not None:
+            self._retired.append(retire)
         self._running = takeover.lineup
         self._since_wall_ns = self._clock.wall_ns()
         self._swaps += 1
@@ -92,8 +106,18 @@ class CampaignWatch(Generic[Change]):
 
     def look(self) -> None:
         """Look once, and prepare what has changed; nothing while the tick has not taken the last change."""
+        while self._retired:
+            self._retired.popleft()()
         if self._ready or self._lineup is not self._running or not self._is_due():
             return
+        for _ in range(MOST_MODELS):
+            try:
+                self._prepare_next()
+                return
+            except ModelRefusedError as error:
+                self._lineups.refuse_model(error.model, str(error))
+
+    def _prepare_next(self) -> None:
         now_ns = self._clock.now_ns()
         lineup = self._lineups.compose(self._clock.wall_ns(), now_ns)
         longest_ns = round(LOOK_AGAIN_S * NANOSECONDS_PER_SECOND)
@@ -103,7 +127,7 @@ class CampaignWatch(Generic[Change]):
             self._problem = ""
             return
         try:
-            change = self._prepare(lineup.rules)
+            change = self._prepare(lineup, self._running)
         except (DocumentError, ValueError, MemoryError) as error:
             self._problem = f"{', '.join(lineup.campaigns)}: {type(error).__name__}: {error}"[:600]
             return

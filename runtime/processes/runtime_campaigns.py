@@ -7,14 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from runtime.campaigns.contents import Declared
-from runtime.campaigns.running import Lineups
+from runtime.campaigns.running import CampaignModel, Lineup, Lineups
 from runtime.campaigns.shelf import Shelf
 from runtime.clock import Clock
-from runtime.composition import RulesChange, TickParts, apply_change, prepare_change
+from runtime.composition import (
+    CompositionError,
+    RulesChange,
+    TickParts,
+    apply_change,
+    describe_model,
+    prepare_change,
+)
 from runtime.formats.documents import DocumentError
 from runtime.inference.learned import LearnedTriggers
 from runtime.inference.network import Network
-from runtime.processes.campaign_watch import CampaignWatch
+from runtime.processes.campaign_watch import CampaignWatch, ModelRefusedError
 from runtime.processes.shell import StartError, log
 from runtime.recording.history_sink import HistorySink
 from runtime.recording.sessions import SessionChange
@@ -34,6 +41,7 @@ class RuntimeCampaigns:
         self._clock = clock
         self._shelf = Shelf(directory)
         self._lineups = Lineups(self._shelf, own, vehicle, declared=declared)
+        self._open_network: OpenNetwork = _no_network
         self._compose()
         self._watch: CampaignWatch[RulesChange] | None = None
 
@@ -44,17 +52,15 @@ class RuntimeCampaigns:
 
         Raises what `open_network` raises for the vehicle's own.
         """
+        self._open_network = open_network
         while (model := self._lineup.model) is not None:
             try:
-                network = open_network(model.folder)
-                if network is not None:
-                    return self._settle(network)
-                reason = "this vehicle runs no network"
-            except (DocumentError, StartError) as error:
-                reason = str(error)
-            log.error("the model of a campaign is refused: %s", reason)
-            self._lineups.refuse_model(model, reason)
-            self._compose()
+                network = self._open(model)
+            except ModelRefusedError as error:
+                self._lineups.refuse_model(model, str(error))
+                self._compose()
+                continue
+            return self._settle(network)
         return self._settle(open_network(None))
 
     @property
@@ -64,9 +70,43 @@ class RuntimeCampaigns:
 
     def attach(self, parts: TickParts) -> None:
         """The tick is composed: from here on changes are prepared for it. `start` starts the watch."""
-        self._watch = CampaignWatch(
-            self._shelf, self._lineups, self._lineup, lambda rules: prepare_change(parts, rules), self._clock
-        )
+
+        def prepare(lineup: Lineup, running: Lineup) -> RulesChange:
+            return self._prepare(parts, lineup, running)
+
+        self._watch = CampaignWatch(self._shelf, self._lineups, self._lineup, prepare, self._clock)
+
+    def _prepare(self, parts: TickParts, lineup: Lineup, running: Lineup) -> RulesChange:
+        """On the watch's thread: everything that takes time."""
+        if lineup.model_digest == running.model_digest:
+            return prepare_change(parts, lineup.rules)
+        network = self._own_again() if lineup.model is None else self._open(lineup.model)
+        try:
+            change = prepare_change(parts, lineup.rules, network)
+        except (CompositionError, DocumentError) as error:
+            if lineup.model is None:
+                raise
+            raise ModelRefusedError(lineup.model, str(error)) from error
+        self._note_network(lineup.model, network or parts.network)
+        return change
+
+    def _open(self, model: CampaignModel) -> Network:
+        try:
+            network = self._open_network(model.folder)
+        except (DocumentError, StartError) as error:
+            log.error("the model of a campaign is refused: %s", error)
+            raise ModelRefusedError(model, str(error)) from error
+        if network is None:
+            raise ModelRefusedError(model, "this vehicle runs no network")
+        return network
+
+    def _own_again(self) -> Network | None:
+        """The vehicle's own network, once no campaign brings one; None if that fails: the one that runs goes on."""
+        try:
+            return self._open_network(None)
+        except (DocumentError, StartError) as error:
+            log.error("the vehicle's own model cannot be opened again, that of the ended campaign goes on: %s", error)
+            return None
 
     def start(self) -> None:
         """Begin to watch the switch."""
@@ -85,10 +125,16 @@ class RuntimeCampaigns:
         takeover = None if self._watch is None else self._watch.take()
         if takeover is None or self._watch is None:
             return
+        former = parts.network
         apply_change(parts, takeover.change)
-        lineup = takeover.lineup
-        sink.change(SessionChange(from_ns=time_ns, rules_sha256=lineup.rules.fingerprint, campaigns=lineup.campaigns))
-        self._watch.taken(takeover)
+        change = SessionChange(
+            from_ns=time_ns,
+            rules_sha256=takeover.lineup.rules.fingerprint,
+            campaigns=takeover.lineup.campaigns,
+            model=describe_model(parts.network),
+        )
+        sink.change(change)
+        self._watch.taken(takeover, former.close if former is not None and former is not parts.network else None)
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -100,10 +146,19 @@ class RuntimeCampaigns:
 
     def _settle(self, network: Network | None) -> Network | None:
         """The network is known: now classifiers can be opened, and a campaign whose do not fit is left out."""
-
-        def opens(rules: RuleSet) -> None:
-            LearnedTriggers.open(rules, None if network is None else network.embedding)
-
-        self._lineups.started(self._lineup.model, opens)
+        self._note_network(self._lineup.model, network)
         self._compose()
         return network
+
+    def _note_network(self, model: CampaignModel | None, network: Network | None) -> None:
+        space = None if network is None else network.embedding
+
+        def opens(rules: RuleSet) -> None:
+            LearnedTriggers.open(rules, space)
+
+        self._lineups.runs(model, opens)
+
+
+def _no_network(bundle: Path | None) -> Network | None:
+    """Until `choose_network` says how networks are opened."""
+    raise StartError(f"no way to open {bundle} yet")

@@ -297,7 +297,7 @@ class LiveRuntime:
             "ledger": self.parts.engine.ledger,
             "selection": self._selection.status(),
             "agreement": figures.scoreboard.to_dict(),
-            "model": model_facts(self._network),
+            "model": model_facts(self.parts.network),
             "epoch": None if epoch is None else asdict(epoch),
             "signals": self._signal_status(),
             "history": {"refused": self._sink.refused(), "errors": self._sink.errors()},

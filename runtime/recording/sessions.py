@@ -18,7 +18,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runtime.recording.layout import HistoryLayout, write_atomically
-from runtime.recording.provenance import Provenance
+from runtime.recording.provenance import ModelProvenance, Provenance
 
 #: Session files kept for clips that still wait; older ones are removed when a new run starts.
 MAX_SESSIONS = 16
@@ -39,13 +39,14 @@ class SessionRecord(BaseModel):
 
 
 class SessionChange(BaseModel):
-    """A line of `sessions/<session>.changes`: other rules run from `from_ns` on."""
+    """A line of `sessions/<session>.changes`: these rules and this model run from `from_ns` on."""
 
     model_config = ConfigDict(frozen=True)
 
     from_ns: int
     rules_sha256: str
     campaigns: tuple[str, ...] = ()
+    model: ModelProvenance | None
 
 
 class SessionState(str, Enum):
@@ -70,7 +71,9 @@ class Session:
         changes = [change for change in self.changes if change.from_ns <= time_ns]
         if not changes:
             return self.record.provenance
-        return self.record.provenance.model_copy(update={"rules_sha256": changes[-1].rules_sha256})
+        newest = changes[-1]
+        update = {"rules_sha256": newest.rules_sha256, "model": newest.model}
+        return self.record.provenance.model_copy(update=update)
 
 
 class SessionLock:

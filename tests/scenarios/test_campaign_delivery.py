@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from live_processes import Command, Daemon, wait_for
+from tiny_bundle import write_tiny_bundle
 
 from runtime.cli import main
 from runtime.recording.inspection import inspect_clip
@@ -60,7 +61,7 @@ class Fleet:
             self("sign", self.repository, "--key", self.keys / f"{name}.key")
         self("push", self.repository, "--online-key", self.keys / "online.key", "--to", self.served)
 
-    def bring(self, version: int, rule: str, lasts: timedelta = timedelta(days=1)) -> None:
+    def bring(self, version: int, rule: str, lasts: timedelta = timedelta(days=1), model: str | None = None) -> None:
         folder = self.folder / f"campaign-{version}"
         folder.mkdir()
         now = datetime.now(timezone.utc)
@@ -69,10 +70,19 @@ class Fleet:
             "starts": f"{now - timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}",
             "expires": f"{now + lasts:%Y-%m-%dT%H:%M:%SZ}", "rules": ["where.yaml"],
         }  # fmt: skip
+        if model is not None:
+            write_named_bundle(folder / "model", model)
+            document["model"] = ["model/model.yaml", "model/model.onnx"]
         (folder / "campaign.yaml").write_text(yaml.safe_dump(document))
         (folder / "where.yaml").write_text(CAMPAIGN_RULES.format(rule=rule))
         self("new", self.repository, folder)
         self.publish()
+
+
+def write_named_bundle(folder: Path, name: str) -> Path:
+    manifest = write_tiny_bundle(folder, 1) / "model.yaml"
+    manifest.write_text(manifest.read_text().replace("name: tiny", f"name: {name}", 1))
+    return folder
 
 
 @pytest.fixture
@@ -176,4 +186,36 @@ def test_a_killed_vehicle_starts_again_with_its_campaign_and_stops_it_in_time_wi
     assert over["campaigns"]["refused"]["where@1"]["reason"] == "campaign_expired"
     ticks = over["ticks"]
     vehicle.wait_for("runtime", lambda status: status["ticks"] > ticks + 20, "ticks after the end")
+    assert command.stop() == 0
+
+
+def test_a_campaigns_network_replaces_the_running_one_and_goes_with_it(
+    daemon: MakeDaemon, receiver: tuple[Path, str], fleet: Fleet, tmp_path: Path, tiny_drive: Path
+) -> None:
+    rules = tmp_path / "own.yaml"
+    rules.write_text(OWN_RULES)
+    vehicle = daemon(
+        cameras={"front": {"source": {"kind": "video", "path": str(tiny_drive / "front.mp4"), "loop": True}}},
+        model={"bundle": str(write_named_bundle(tmp_path / "bundle", "own_network"))},
+        rules={"files": [str(rules)]},
+        uplink={"server": receiver[1], "keys": str(tmp_path / "keys/vehicle"), "retry_min_s": 0.1, "retry_max_s": 1},
+        campaigns={"root": str(fleet.served / "metadata/1.root.json"), "check_interval_s": 1},
+    )
+    command = vehicle.start()
+    before = vehicle.wait_for("runtime", lambda status: status["framesets"] > 20, "framesets")
+    assert before["model"]["name"] == "own_network"
+    fleet.bring(1, "where_are_we", model="campaign_network")
+    during = vehicle.wait_for("runtime", running(["where@1"]), "the campaign")
+    assert during["model"]["name"] == "campaign_network"
+    vehicle.wait_for(
+        "runtime", lambda status: status["framesets"] > during["framesets"] + 20, "framesets of the new network"
+    )
+    clip = wait_for(lambda: clips_of(tmp_path / "received", "where_are_we"), "a clip of the campaign")[0]
+    assert clip["provenance"]["model"]["name"] == "campaign_network"
+    fleet("new", fleet.repository, "--withdraw", "where")
+    fleet.publish()
+    after = vehicle.wait_for("runtime", running([]), "the end")
+    assert (after["model"]["name"], after["pid"]) == ("own_network", before["pid"])
+    vehicle.wait_for("runtime", lambda status: status["framesets"] > after["framesets"] + 20, "framesets again")
+    assert vehicle.status("runtime")["history"]["errors"] == {}
     assert command.stop() == 0

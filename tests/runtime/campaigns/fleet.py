@@ -11,10 +11,11 @@ from securesystemslib.signer import CryptoSigner
 from runtime.campaigns.authoring import add_campaign
 from runtime.campaigns.contents import campaign_rules
 from runtime.campaigns.fetching import Part
+from runtime.campaigns.outcome import UpdateOutcome
 from runtime.campaigns.repository import Repository, Signers
 from runtime.campaigns.serving import CampaignFiles
 from runtime.campaigns.shelf import Shelf
-from runtime.campaigns.updating import CampaignUpdate, UpdateOutcome
+from runtime.campaigns.updating import CampaignUpdate
 from runtime.config.rig_config import BUNDLED_MODELS
 
 VEHICLE = "car-17"

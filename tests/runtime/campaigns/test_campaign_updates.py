@@ -50,3 +50,31 @@ def test_two_campaigns_run_beside_each_other_and_others_vehicles_are_left_alone(
 def test_nothing_lists_nothing_is_taken(fleet, vehicle):
     outcome = vehicle.look(FromDisk(fleet.repository.directory), fleet.now)
     assert (outcome.succeeded, vehicle.active, reasons(outcome)) == (True, [], [])
+
+
+@pytest.mark.parametrize("name", ["active.json", "versions.json"])
+@pytest.mark.parametrize("text", ["", "{", "[3]", "\x00\x00", '{"format": 1, "campaigns": [[]], "x": []}'])
+def test_a_damaged_shelf_is_mended_by_the_next_look(fleet, vehicle, name, text):
+    fleet.publish_campaign()
+    puller = FromDisk(fleet.repository.directory)
+    vehicle.look(puller, fleet.now)
+    (vehicle.shelf.directory / name).write_text(text)
+    outcome = vehicle.look(puller, fleet.now)
+    assert reasons(outcome) == [("shelf", "damaged")]
+    assert outcome.succeeded
+    assert vehicle.active == ["winter_lights@1"]
+    assert reasons(vehicle.look(puller, fleet.now)) == []
+
+
+def test_a_full_disk_refuses_the_update_and_leaves_the_old_campaign(fleet, vehicle, monkeypatch):
+    fleet.publish_campaign()
+    puller = FromDisk(fleet.repository.directory)
+    vehicle.look(puller, fleet.now)
+    fleet.publish_campaign(version=2)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("runtime.campaigns.shelf.rename_durably", full)
+    assert reasons(vehicle.look(puller, fleet.now)) == [("winter_lights@2", "storage")]
+    assert vehicle.active == ["winter_lights@1"]

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from fleet import VEHICLE, Fleet, FromDisk, Vehicle
 
-from runtime.campaigns.running import Lineups
+from runtime.campaigns.running import CampaignModel, Lineups
 from runtime.clock import ManualClock
 from runtime.composition import apply_change, compose_tick, open_signals, prepare_change
 from runtime.formats.documents import DocumentError, Problem
 from runtime.messages import SignalSample
-from runtime.processes.campaign_watch import CampaignWatch
+from runtime.processes.campaign_watch import CampaignWatch, ModelRefusedError
 from triggers import load_rules
 
 SECOND = 1_000_000_000
@@ -199,7 +199,7 @@ def watched(vehicle: Vehicle, own, fleet: Fleet, prepare):
 
 def test_the_watch_prepares_once_and_waits_until_the_tick_has_taken_it(vehicle, own, fleet):
     prepared = []
-    watch, clock = watched(vehicle, own, fleet, lambda rules: prepared.append(rules) or len(prepared))
+    watch, _ = watched(vehicle, own, fleet, lambda lineup, _: prepared.append(lineup) or len(prepared))
     watch.look()
     assert watch.take() is None
     fleet.publish_campaign()
@@ -222,7 +222,7 @@ def test_the_watch_prepares_once_and_waits_until_the_tick_has_taken_it(vehicle, 
 def test_a_campaign_that_ends_is_taken_out_at_its_hour_though_nothing_on_disk_changes(vehicle, own, fleet):
     fleet.publish_campaign(expires=timedelta(seconds=10))
     look(fleet, vehicle)
-    watch, clock = watched(vehicle, own, fleet, lambda rules: rules)
+    watch, clock = watched(vehicle, own, fleet, lambda lineup, _: lineup.rules)
     watch.look()
     assert watch.facts["running"] == ["winter_lights@1"]
     clock.advance_to(11 * SECOND)
@@ -232,7 +232,7 @@ def test_a_campaign_that_ends_is_taken_out_at_its_hour_though_nothing_on_disk_ch
 
 
 def test_rules_that_cannot_be_prepared_leave_what_runs_and_are_named(vehicle, own, fleet):
-    def prepare(rules):
+    def prepare(lineup, running):
         raise DocumentError([Problem("lights.yaml", 1, 1, "does not do")])
 
     watch, _ = watched(vehicle, own, fleet, prepare)
@@ -244,7 +244,9 @@ def test_rules_that_cannot_be_prepared_leave_what_runs_and_are_named(vehicle, ow
     assert "lights.yaml:1:1: does not do" in watch.facts["problem"]
 
 
-def test_a_campaign_with_a_model_waits_for_the_next_start(vehicle, own, fleet, tmp_path: Path):
+def test_a_campaign_with_a_model_says_whose_network_runs_and_goes_without_it_when_refused(
+    vehicle, own, fleet, tmp_path: Path
+):
     fleet.publish_campaign()
     look(fleet, vehicle)
     lineups = Lineups(vehicle.shelf, own, VEHICLE)
@@ -260,11 +262,26 @@ def test_a_campaign_with_a_model_waits_for_the_next_start(vehicle, own, fleet, t
     kept = vehicle.shelf.keep(rebuilt, "winter_lights", 1)
     active = vehicle.shelf.active()[0]
     vehicle.shelf.activate([type(active)(kept, None, 1)])
-    at_start = compose(lineups, fleet)
-    assert at_start.model.folder == vehicle.shelf.verified / kept.folder / "rules"
-    lineups.started(None, lambda rules: None)
-    assert compose(lineups, fleet).waiting == {"winter_lights@1": "at the next start"}
-    lineups.started(at_start.model, lambda rules: None)
-    assert compose(lineups, fleet).campaigns == ("winter_lights@1",)
-    lineups.refuse_model(at_start.model, "too large for this vehicle")
-    assert compose(lineups, fleet).refused["winter_lights@1"] == ("bad_model", "too large for this vehicle")
+    lineup = compose(lineups, fleet)
+    assert lineup.model.folder == vehicle.shelf.verified / kept.folder / "rules"
+    assert lineup.key != compose(Lineups(vehicle.shelf, own, "truck-1"), fleet).key
+    lineups.refuse_model(lineup.model, "it takes other images")
+    without = compose(lineups, fleet)
+    assert (without.campaigns, without.model) == ((), None)
+    assert without.refused["winter_lights@1"] == ("bad_model", "it takes other images")
+
+
+def test_the_watch_composes_again_without_a_model_that_cannot_be_opened(vehicle, own, fleet):
+    refused = []
+
+    def prepare(lineup, running):
+        if not refused:
+            refused.append(CampaignModel(vehicle.shelf.verified, "other"))
+            raise ModelRefusedError(refused[0], "too large")
+        return lineup.rules
+
+    watch, _ = watched(vehicle, own, fleet, prepare)
+    fleet.publish_campaign()
+    look(fleet, vehicle)
+    watch.look()
+    assert watch.take() is not None
