@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from runtime.formats.image_spec import Geometry, ImageSpec
 
 #: Planes of FFmpeg's planar RGB ("gbrp": green, blue, red) in the order of the network's channels.
 _PLANES = {"rgb": (2, 0, 1), "bgr": (1, 0, 2)}
-_SCALING = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+#: SWS_AREA | SWS_ACCURATE_RND | SWS_BITEXACT, by their numbers in FFmpeg's swscale.h: PyAV 17 names the first only.
+_SCALING = 0x20 | 0x40000 | 0x80000
 
 
 class ImagePreparer:
