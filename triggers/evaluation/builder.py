@@ -42,7 +42,7 @@ from triggers.language.expressions import (
 from triggers.language.populations import Population
 from triggers.language.types import Type
 
-_WATCHING = frozenset({*EDGE_TESTS, "added", "count_within", "flips"})
+WATCHING = frozenset({*EDGE_TESTS, "added", "count_within", "flips"})
 NODE, WATCH = "node", "watch"
 
 
@@ -73,7 +73,7 @@ class Builder:
 
     def column_slot(self, node: Expression, population: Population) -> int:
         """Where a node stands as a column over `population`."""
-        return self.slot(node) if node.population is not None else self.parts[_column_key(node, population)].out
+        return self.slot(node) if node.population is not None else self.parts[column_key(node, population)].out
 
     # -- parts and slots
 
@@ -111,7 +111,7 @@ class Builder:
         elif node.population is not None:
             self._item_node(key, node, node.population)
         else:
-            if isinstance(node, Operation) and node.name in _WATCHING:
+            if isinstance(node, Operation) and node.name in WATCHING:
                 self._watch(node.operands[0])
             self._part(key, self._turn(node.operands), lambda part: self._scalar_step(node, part))
 
@@ -141,7 +141,7 @@ class Builder:
         if step is not None:
             return step
         assert isinstance(node, Operation)
-        watch = self.parts[WATCH, node.operands[0].key].out if node.name in _WATCHING else -1
+        watch = self.parts[WATCH, node.operands[0].key].out if node.name in WATCHING else -1
         if node.name in EDGE_TESTS:
             return edge_step(self._slots, part.out, watch, EDGE_TESTS[node.name])
         if node.name == "added":
@@ -219,7 +219,7 @@ class Builder:
 
     def _column(self, operand: Expression, kind: Type, population: Population) -> None:
         """The part that has `operand` as a column, unless it is one."""
-        key = _column_key(operand, population)
+        key = column_key(operand, population)
         if operand.population is not None or key in self.parts:
             return
         slot, kind = self.slot(operand), operand.type if operand.type is not Type.ANY else kind
@@ -249,7 +249,7 @@ def _memoryless_step(node: Expression, slots: Slots, out: int, operands: tuple[i
     return None
 
 
-def _column_key(node: Expression, population: Population) -> PartKey:
+def column_key(node: Expression, population: Population) -> PartKey:
     return f"column over {population.value}", node.key
 
 
