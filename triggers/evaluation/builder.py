@@ -13,12 +13,14 @@ from runtime.messages import NANOSECONDS_PER_SECOND
 from triggers.evaluation.edges import EDGE_TESTS, LatchedSignal, Replay, added_step, edge_step, watch_step
 from triggers.evaluation.item_history import ITEM_HISTORIES, ItemHistory
 from triggers.evaluation.item_steps import (
+    MAX_TABLE_CODE,
     TRUTH_STEPS,
     VALUE_STEPS,
     column_step,
     membership_column_step,
     pair,
     scalar_step,
+    text_membership_step,
 )
 from triggers.evaluation.item_table import FALSE, TRUE, ItemTable
 from triggers.evaluation.item_temporal import ITEM_OPERATORS, ItemOperator
@@ -205,7 +207,9 @@ class Builder:
             return column_step(self._slots, out, table, node.name)
         if isinstance(node, Membership):
             choices = [_in_column(choice, table) for choice in node.choices]
-            return membership_column_step(self._slots, out, operands[0], choices)
+            is_text = all(isinstance(choice, str) for choice in node.choices)
+            make = text_membership_step if is_text and max(choices) <= MAX_TABLE_CODE else membership_column_step
+            return make(self._slots, out, operands[0], choices)
         assert isinstance(node, Operation)
         length_ns = round((node.parameter or 0.0) * NANOSECONDS_PER_SECOND)
         if node.name in ITEM_HISTORIES:

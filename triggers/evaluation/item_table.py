@@ -23,6 +23,7 @@ from triggers.language.populations import FIELDS, Population
 from triggers.language.types import Type, Value
 
 FALSE, UNKNOWN, TRUE = 0, 1, 2
+_TRUTH: Mapping[bool | None, int] = {False: FALSE, None: UNKNOWN, True: TRUE}
 #: What makes an item the same as at the tick before.
 _IDENTITIES: Mapping[Population, Callable[[Any], object]] = {
     Population.TRACKS: attrgetter("camera", "track_id"),
@@ -102,12 +103,12 @@ class ItemTable:
         derived = self._derived.get(name)
         if derived is not None:
             return derived(self)
-        values = map(attrgetter(name), self.items)
+        values, count = map(attrgetter(name), self.items), len(self.items)
         kind = FIELDS[self.population][name]
         if kind is Type.TEXT:
-            return np.array([self.codes[text] for text in values], np.int32)
+            return np.fromiter(map(self.codes.__getitem__, values), np.int32, count)
         if kind is Type.BOOLEAN:
-            return np.array([UNKNOWN if value is None else TRUE if value else FALSE for value in values], np.int8)
+            return np.fromiter(map(_TRUTH.__getitem__, values), np.int8, count)
         return np.array(list(values), np.float64)  # None becomes NaN
 
     def changed_places(self, name: str) -> NDArray[np.intp]:

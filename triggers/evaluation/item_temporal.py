@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from runtime.messages import NANOSECONDS_PER_SECOND
 from triggers.evaluation.item_moments import PlaceMoments
-from triggers.evaluation.item_steps import pair
+from triggers.evaluation.item_steps import holds_anywhere, pair
 from triggers.evaluation.item_table import FALSE, TRUE, UNKNOWN, ItemTable
 from triggers.evaluation.item_windows import PlaceLags, PlaceMinima, PlaceTotals
 from triggers.evaluation.text_codes import UNKNOWN_CODE
@@ -27,6 +27,7 @@ from triggers.language.types import Type
 Column: TypeAlias = Any
 
 _LONG_AGO_NS = -(2**62)
+_UNKNOWN = np.int8(UNKNOWN)
 
 
 class ItemOperator(Protocol):
@@ -142,18 +143,24 @@ class Decisive:
 
     def __init__(self, length_ns: int, capacity: int, decisive: int) -> None:
         self._length_ns = length_ns
-        self._decisive = decisive
+        self._decisive, self._otherwise = np.int8(decisive), np.int8(TRUE - decisive)
         self._following = Following(capacity)
         self._decided_ns = np.full(capacity, _LONG_AGO_NS, np.int64)
 
     def update(self, table: ItemTable, column: Column) -> Column:
         """See ItemOperator."""
-        self._decided_ns[self._following.newcomers(table)] = _LONG_AGO_NS
-        self._decided_ns[table.places[column == self._decisive]] = table.time_ns
-        is_covered = self._following.covers(table, self._length_ns, column == UNKNOWN)
-        otherwise = np.where(is_covered, np.int8(TRUE - self._decisive), np.int8(UNKNOWN))
-        is_decided = self._decided_ns[table.places] >= table.time_ns - self._length_ns
-        return np.where(is_decided, np.int8(self._decisive), otherwise)
+        new, places = self._following.newcomers(table), table.places
+        if len(new):
+            self._decided_ns[new] = _LONG_AGO_NS
+        is_decisive = column == self._decisive
+        if is_decisive.all():
+            self._decided_ns[places] = table.time_ns
+            return column
+        self._decided_ns[places[is_decisive]] = table.time_ns
+        unknown = column == UNKNOWN
+        is_covered = self._following.covers(table, self._length_ns, unknown if holds_anywhere(unknown) else None)
+        is_decided = self._decided_ns[places] >= table.time_ns - self._length_ns
+        return np.where(is_decided, self._decisive, np.where(is_covered, self._otherwise, _UNKNOWN))
 
 
 class Since:
