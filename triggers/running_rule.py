@@ -19,8 +19,8 @@ class RunningRule:
     """Built beside a running program and never changed by that; machine and selection change from tick to tick."""
 
     __slots__ = (
-        "_by_slot", "_demand", "_named", "_quantifiers", "_saved", "_score_slot", "campaign", "machine", "rule", "selection",
-        "slot",
+        "_by_slot", "_demand", "_named", "_quantifiers", "_saved", "_score_slot", "campaign", "machine", "rule",
+        "selection", "slot",
     )  # fmt: skip
 
     def __init__(

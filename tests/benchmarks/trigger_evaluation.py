@@ -1,5 +1,7 @@
 """Holds the budget of the rules: p99 of 1 ms a tick for 221 rules over 100 tracks of 8 cameras; ten times for 2,210.
 
+LIBRARY
+
     python tests/benchmarks/trigger_evaluation.py [--ticks 2000] [--json FILE]
 
 Judged by time of the core, which other programs on the machine do not disturb; time of day is printed beside it.
@@ -13,9 +15,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from replay.rule_bench import bench_rules
+from replay.rule_bench import bench_library, bench_rules
 
-BUDGET_MS = {221: 1.0, 2210: 10.0}
+BUDGET_MS = {"221 rules": 1.0, "2210 rules": 10.0, "shipped library": 1.0}
 
 
 def main() -> int:

@@ -254,6 +254,7 @@ def _memoryless_step(node: Expression, slots: Slots, out: int, operands: tuple[i
 
 
 def column_key(node: Expression, population: Population) -> PartKey:
+    """The key of the part that has a node of one value as a column."""
     return f"column over {population.value}", node.key
 
 

@@ -54,7 +54,7 @@ class Schedule:
         masks: dict[PartKey, int] = defaultdict(int)
         for condition in {each.key: each for each in conditions}.values():
             masks[NODE, condition.key] = self._bit(condition)
-        for node in reversed(nodes.values()):
+        for node in reversed(list(nodes.values())):
             if remembers(node) or isinstance(node, SignalRead):
                 masks[NODE, node.key] = EVERY_TICK
             mask, population = masks[NODE, node.key], population_of(node)
