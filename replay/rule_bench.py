@@ -175,8 +175,11 @@ def _with_all_fields(scene: Scene) -> Scene:
         )
         for track in tracks
     ]
-    image = {"luma_std": 40.0, "dark_share": 0.1, "bright_share": 0.1, "sharpness": 100.0, "misalignment_deg": 0.1}
-    return known, signals, [replace(view, **image) for view in views], time_ns
+    seen = [
+        replace(view, luma_std=40.0, dark_share=0.1, bright_share=0.1, sharpness=100.0, misalignment_deg=0.1)
+        for view in views
+    ]
+    return known, signals, seen, time_ns
 
 
 def _track(number: int, tick: int, time_ns: int, tracks: int, box: Sequence[float]) -> Track:

@@ -42,6 +42,7 @@ class Following:
 
     def __init__(self, capacity: int) -> None:
         self._since_ns = np.full(capacity, _LONG_AGO_NS, np.int64)
+        #: The newest time at which the value was not known: before the item came, or while it was unknown.
         self._unknown_ns = np.full(capacity, _LONG_AGO_NS, np.int64)
         self._is_first = True
 
@@ -51,7 +52,7 @@ class Following:
         self._is_first = False
         if len(new):
             self._since_ns[new] = table.time_ns
-            self._unknown_ns[new] = _LONG_AGO_NS
+            self._unknown_ns[new] = table.time_ns - 1
         return new
 
     def was_here(self, table: ItemTable, time_ns: int) -> NDArray[np.bool_]:
@@ -60,10 +61,9 @@ class Following:
 
     def covers(self, table: ItemTable, length_ns: int, unknown: Any) -> NDArray[np.bool_]:
         """Take in which rows are unknown now; True for items that were known at every tick of the window."""
-        start_ns = table.time_ns - length_ns
         if unknown is not None:
             self._unknown_ns[table.places[unknown]] = table.time_ns
-        return self.was_here(table, start_ns) & (self._unknown_ns[table.places] < start_ns)
+        return np.asarray(self._unknown_ns[table.places] < table.time_ns - length_ns)
 
 
 class Lagged:

@@ -35,7 +35,11 @@ def _count(truth: bytes) -> float | None:
 
 
 _READERS: Mapping[str, Callable[[bytes], bool | float | None]] = {"any": _any, "all": _all, "count": _count}
-_REDUCTIONS: Mapping[str, Callable[[Any], Any]] = {"min": np.min, "max": np.max, "mean": np.mean}
+_REDUCTIONS: Mapping[str, Callable[[Any], Any]] = {
+    "min": np.minimum.reduce,
+    "max": np.maximum.reduce,
+    "mean": lambda numbers: np.add.reduce(numbers) / len(numbers),
+}
 
 #: The value of each kind of quantifier when there are no items.
 WITHOUT_ITEMS: Mapping[str, bool | float | None] = {
