@@ -26,8 +26,11 @@ def make_tables(image_sizes: Mapping[str, tuple[int, int]]) -> dict[Population, 
 
     def border_px(table: ItemTable) -> FloatColumn:
         boxes = table.column("boxes")
-        sizes = _rows([image_sizes.get(track.camera, unknown) for track in table.items], 2)
-        return np.asarray(np.minimum(boxes[:, :2], sizes - boxes[:, 2:]).min(axis=1))
+        sizes = table.lasting(
+            "sizes", lambda: _rows([image_sizes.get(each.camera, unknown) for each in table.items], 2)
+        )
+        nearest = np.minimum(boxes[:, :2], sizes - boxes[:, 2:])
+        return np.asarray(np.minimum(nearest[:, 0], nearest[:, 1]))
 
     derived = {
         Population.TRACKS: {
@@ -75,7 +78,7 @@ def _stands_on(table: ItemTable) -> NDArray[np.int32]:
     """
     found = np.full(len(table.items), table.codes[""], np.int32)
     boxes, classes = table.column("boxes"), table.column("class_name")
-    upper, lower = _pairs_of_a_camera(table.column("camera"))
+    upper, lower = table.lasting("pairs", lambda: _pairs_of_a_camera(table.column("camera")))
     left, top, right, bottom = boxes.T
     height = bottom - top
     reach = bottom[upper]

@@ -269,6 +269,7 @@ class Program:
         for population, group in self._groups.items():
             if population not in followed:
                 group.table.forget()  # what was not looked at is not the same any more
+            group.table.forget_lasting()
             group.table.keeps_places = group.table.keeps_places or population in self._remembers_items
 
     def _descends_from(self, other: Program) -> bool:
