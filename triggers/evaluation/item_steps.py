@@ -10,6 +10,7 @@ floating point warnings off: a result that is not finite is unknown.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -72,7 +73,8 @@ def scalar_step(slots: Slots, out: int, scalar: int, table: ItemTable, kind: Typ
         elif kind is Type.TEXT:
             slots[out] = pair(np.int32(table.code(value)))
         else:
-            slots[out] = pair(np.float64("nan" if value is None else value))
+            number = math.nan if value is None else value
+            slots[out] = np.float64(number), None if math.isfinite(number) else np.True_
 
     return step
 
@@ -82,13 +84,29 @@ def scalar_step(slots: Slots, out: int, scalar: int, table: ItemTable, kind: Typ
 
 def _arithmetic(apply: Callable[..., Any]) -> ColumnMaker:
     def make(slots: Slots, out: int, operands: tuple[int, ...]) -> Step:
+        left_slot, right_slot = operands
+
         def step() -> None:
-            columns = [slots[operand] for operand in operands]
-            values = apply(*[values for values, _ in columns])
-            unknown = _not_finite(values)
-            for _, operand_unknown in columns:  # NumPy knows nan ** 0 and 1 ** nan; here they stay unknown
-                unknown = _either(unknown, operand_unknown)
-            slots[out] = values, unknown
+            left, left_unknown = slots[left_slot]
+            right, right_unknown = slots[right_slot]
+            values = apply(left, right)
+            # NumPy knows nan ** 0 and 1 ** nan; here they stay unknown.
+            slots[out] = values, _either(_not_finite(values), _either(left_unknown, right_unknown))
+
+        return step
+
+    return make
+
+
+def _unary(apply: Callable[[Any], Any]) -> ColumnMaker:
+    """Of a finite number they are finite: what is unknown stays so, and nothing else."""
+
+    def make(slots: Slots, out: int, operands: tuple[int, ...]) -> Step:
+        (operand_slot,) = operands
+
+        def step() -> None:
+            values, unknown = slots[operand_slot]
+            slots[out] = apply(values), unknown
 
         return step
 
@@ -210,9 +228,9 @@ VALUE_STEPS: Mapping[str, ColumnMaker] = {
     "//": _arithmetic(np.floor_divide),
     "%": _arithmetic(np.mod),
     "**": _arithmetic(np.power),
-    "negate": _arithmetic(np.negative),
-    "abs": _arithmetic(np.abs),
-    "sign": _arithmetic(np.sign),
+    "negate": _unary(np.negative),
+    "abs": _unary(np.abs),
+    "sign": _unary(np.sign),
     "min": _fold(np.minimum),
     "max": _fold(np.maximum),
     **{name: _comparison(apply) for name, apply in NUMBER_COMPARISONS.items()},
