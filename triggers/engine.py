@@ -24,7 +24,7 @@ from triggers.evaluation.program import Program
 from triggers.language.expressions import Expression
 from triggers.lineup import Memory, PreparedRules
 from triggers.rules.rule import RuleSet
-from triggers.running_rule import RunningRule, expressions_of
+from triggers.running_rule import RunningRule, expressions_on_demand
 from triggers.selection import Reservation, Reservations, RuleSelection, lineage
 from triggers.selection.saved_state import FORMAT, VERSION, read_state
 from triggers.states import Event, RuleState
@@ -63,7 +63,7 @@ class RuleEngine:
         self.changes = 0
         #: Settled or lost firings that were not known: of a run whose last seconds were not saved, or told twice.
         self.unknown_answers = 0
-        program = Program(_expressions(rules), seed, {} if image_sizes is None else image_sizes)
+        program = Program(_conditions(rules), seed, image_sizes or {}, _on_demand(rules))
         self._now = self._memory.line_up(rules, program, None)
         self._running = tuple(self._now.by_name.values())
 
@@ -101,6 +101,7 @@ class RuleEngine:
         if event is Event.LOST:
             selection.miss()
             return None
+        running.compute(program)
         score, size_bytes = running.score(program), selection.estimate(self.bytes_per_s)
         quota_value = running.quota_value(program)
         if not selection.keep(time_ns, size_bytes, score, quota_value, running.campaign, wall_ns):
@@ -180,7 +181,8 @@ class RuleEngine:
     def prepare(self, rules: RuleSet) -> PreparedRules:
         """Build what these rules need beside what runs; changes nothing. On any thread, one call at a time."""
         now = self._now
-        self._newest = prepared = self._memory.line_up(rules, now.program.evolve(_expressions(rules)), now)
+        program = now.program.evolve(_conditions(rules), _on_demand(rules))
+        self._newest = prepared = self._memory.line_up(rules, program, now)
         return prepared
 
     def swap(self, prepared: PreparedRules) -> None:
@@ -289,5 +291,9 @@ class RuleEngine:
         return RuleStatus(state, is_unknown, tally.fired, selection.last_fired_ns, tally.suppressed())
 
 
-def _expressions(rules: RuleSet) -> list[Expression]:
-    return [expression for rule in rules.rules for expression in expressions_of(rule)]
+def _conditions(rules: RuleSet) -> list[Expression]:
+    return [rule.when for rule in rules.rules]
+
+
+def _on_demand(rules: RuleSet) -> list[Expression]:
+    return [expression for rule in rules.rules for expression in expressions_on_demand(rule)]

@@ -19,8 +19,8 @@ class RunningRule:
     """Built beside a running program and never changed by that; machine and selection change from tick to tick."""
 
     __slots__ = (
-        "_by_slot", "_named", "_quantifiers", "_saved", "_score_slot", "campaign", "machine", "rule", "selection",
-        "slot",
+        "_by_slot", "_demand", "_named", "_quantifiers", "_saved", "_score_slot", "campaign", "machine", "rule",
+        "selection", "slot",
     )  # fmt: skip
 
     def __init__(
@@ -40,7 +40,13 @@ class RunningRule:
         self._quantifiers = [node for node in nodes if isinstance(node, Operation) and node.name in QUANTIFIERS]
         self._score_slot = None if rule.score is None else program.slot(rule.score)
         self._by_slot = None if rule.budget.by is None else self._named[rule.budget.by]
+        self._demand = program.demand(expressions_on_demand(rule), rule.when)
         self._saved: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
+
+    def compute(self, program: Program) -> None:
+        """Compute score, quota and operands of a tick at which the condition is true, to be read after this."""
+        if self._demand:
+            program.compute(self._demand)
 
     def score(self, program: Program) -> float | None:
         """The rule's score now; None when it has none, or when it is unknown or not finite."""
@@ -81,7 +87,7 @@ def load(machine: RuleMachine, selection: RuleSelection, rule: Rule, saved: Mapp
         machine.cools_until_ns = cools_until_ns
 
 
-def expressions_of(rule: Rule) -> list[Expression]:
-    """Everything that a rule wants computed on every tick."""
+def expressions_on_demand(rule: Rule) -> list[Expression]:
+    """What a rule wants computed only when it goes off."""
     score = [] if rule.score is None else [rule.score]
-    return [rule.when, *rule.operands.values(), *score]
+    return [*rule.operands.values(), *score]

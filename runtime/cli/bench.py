@@ -22,6 +22,7 @@ def add(commands: Subcommands) -> None:
         run_triggers,
     )
     parser.add_argument("--rules", type=int, default=221, help="how many (default 221)")
+    parser.add_argument("--library", action="store_true", help="the shipped rules instead, every field known")
     parser.add_argument("--tracks", type=int, default=100, help="how many at each tick (default 100)")
     parser.add_argument("--ticks", type=int, default=2000, help="how many to measure (default 2000)")
     add_json_option(parser, "the figures")
@@ -29,12 +30,15 @@ def add(commands: Subcommands) -> None:
 
 def run_triggers(options: argparse.Namespace) -> int:
     """Measure, print, write."""
-    from replay.rule_bench import bench_rules
+    from replay.rule_bench import bench_library, bench_rules
 
     _require(options.rules, 1, MOST_RULES, "--rules")
     _require(options.tracks, 1, MOST_TRACKS, "--tracks")
     _require(options.ticks, 1, 10_000_000, "--ticks")
-    facts = asdict(bench_rules(options.rules, options.tracks, options.ticks))
+    if options.library:
+        facts = asdict(bench_library(options.tracks, options.ticks))
+    else:
+        facts = asdict(bench_rules(options.rules, options.tracks, options.ticks))
     if options.json is not None:
         write_json(options.json, facts)
     if options.json != "-":

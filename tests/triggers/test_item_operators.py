@@ -280,3 +280,12 @@ def test_comparisons_that_are_computed_together_are_as_if_each_stood_alone(
         alone, slot = program_of(text)
         alone.run(tracks, Signals({}), SECOND)
         assert together.value(together.slot(expression)) is alone.value(slot)
+
+
+@pytest.mark.parametrize("largest", [4095, 0])
+def test_membership_of_texts_is_the_same_by_table_and_one_by_one(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("triggers.evaluation.builder.MAX_TABLE_CODE", largest)
+    program, slot = program_of('count_tracks(is_true(lane in ("ego", "left")) or not known(lane in ("left", "ego")))')
+    lanes = ["ego", "never named", None, "left", "right"]
+    program.run([make_track(number, lane=lane) for number, lane in enumerate(lanes)], Signals({}), SECOND)
+    assert program.value(slot) == 3

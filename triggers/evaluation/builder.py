@@ -13,12 +13,14 @@ from runtime.messages import NANOSECONDS_PER_SECOND
 from triggers.evaluation.edges import EDGE_TESTS, LatchedSignal, Replay, added_step, edge_step, watch_step
 from triggers.evaluation.item_history import ITEM_HISTORIES, ItemHistory
 from triggers.evaluation.item_steps import (
+    MAX_TABLE_CODE,
     TRUTH_STEPS,
     VALUE_STEPS,
     column_step,
     membership_column_step,
     pair,
     scalar_step,
+    text_membership_step,
 )
 from triggers.evaluation.item_table import FALSE, TRUE, ItemTable
 from triggers.evaluation.item_temporal import ITEM_OPERATORS, ItemOperator
@@ -42,7 +44,7 @@ from triggers.language.expressions import (
 from triggers.language.populations import Population
 from triggers.language.types import Type
 
-_WATCHING = frozenset({*EDGE_TESTS, "added", "count_within", "flips"})
+WATCHING = frozenset({*EDGE_TESTS, "added", "count_within", "flips"})
 NODE, WATCH = "node", "watch"
 
 
@@ -73,7 +75,7 @@ class Builder:
 
     def column_slot(self, node: Expression, population: Population) -> int:
         """Where a node stands as a column over `population`."""
-        return self.slot(node) if node.population is not None else self.parts[_column_key(node, population)].out
+        return self.slot(node) if node.population is not None else self.parts[column_key(node, population)].out
 
     # -- parts and slots
 
@@ -111,7 +113,7 @@ class Builder:
         elif node.population is not None:
             self._item_node(key, node, node.population)
         else:
-            if isinstance(node, Operation) and node.name in _WATCHING:
+            if isinstance(node, Operation) and node.name in WATCHING:
                 self._watch(node.operands[0])
             self._part(key, self._turn(node.operands), lambda part: self._scalar_step(node, part))
 
@@ -141,7 +143,7 @@ class Builder:
         if step is not None:
             return step
         assert isinstance(node, Operation)
-        watch = self.parts[WATCH, node.operands[0].key].out if node.name in _WATCHING else -1
+        watch = self.parts[WATCH, node.operands[0].key].out if node.name in WATCHING else -1
         if node.name in EDGE_TESTS:
             return edge_step(self._slots, part.out, watch, EDGE_TESTS[node.name])
         if node.name == "added":
@@ -205,7 +207,9 @@ class Builder:
             return column_step(self._slots, out, table, node.name)
         if isinstance(node, Membership):
             choices = [_in_column(choice, table) for choice in node.choices]
-            return membership_column_step(self._slots, out, operands[0], choices)
+            is_text = all(isinstance(choice, str) for choice in node.choices)
+            make = text_membership_step if is_text and max(choices) <= MAX_TABLE_CODE else membership_column_step
+            return make(self._slots, out, operands[0], choices)
         assert isinstance(node, Operation)
         length_ns = round((node.parameter or 0.0) * NANOSECONDS_PER_SECOND)
         if node.name in ITEM_HISTORIES:
@@ -219,7 +223,7 @@ class Builder:
 
     def _column(self, operand: Expression, kind: Type, population: Population) -> None:
         """The part that has `operand` as a column, unless it is one."""
-        key = _column_key(operand, population)
+        key = column_key(operand, population)
         if operand.population is not None or key in self.parts:
             return
         slot, kind = self.slot(operand), operand.type if operand.type is not Type.ANY else kind
@@ -249,7 +253,8 @@ def _memoryless_step(node: Expression, slots: Slots, out: int, operands: tuple[i
     return None
 
 
-def _column_key(node: Expression, population: Population) -> PartKey:
+def column_key(node: Expression, population: Population) -> PartKey:
+    """The key of the part that has a node of one value as a column."""
     return f"column over {population.value}", node.key
 
 

@@ -42,11 +42,14 @@ class PlaceMoments:
         times = self._arrived_times_ns
         if times and times[-1] // self._step_ns == time_ns // self._step_ns:
             times[-1] = time_ns
+            if places.size:
+                _add(self._arrived[:, len(times) - 1], places, values)
         else:
-            self._arrived[:, len(times)] = 0
+            row = self._arrived[:, len(times)]
+            row[:] = 0
+            row[_COUNT, places], row[_MEAN, places] = 1, values  # what `_add` would make of a block of none
             times.append(time_ns)
         if places.size:
-            _add(self._arrived[:, len(times) - 1], places, values)
             _add(self._arrived_all, places, values)
         self._leave(time_ns - self._length_ns)
 
@@ -75,9 +78,9 @@ class PlaceMoments:
 
     def moments(self, places: NDArray[np.intp]) -> tuple[Any, Any]:
         """Mean and standard deviation (of the values themselves, not of a population behind them) for each place."""
-        counts, means, squares = self._arrived_all[:, places]
+        counts, means, squares = self._arrived_all.take(places, axis=1)
         if self._leaving_times_ns:
-            old_counts, old_means, old_squares = self._leaving[:, len(self._leaving_times_ns) - 1][:, places]
+            old_counts, old_means, old_squares = self._leaving[:, len(self._leaving_times_ns) - 1].take(places, axis=1)
             both = np.maximum(counts + old_counts, 1)
             gaps = old_means - means
             squares = squares + old_squares + gaps * gaps * (counts * old_counts / both)
@@ -88,9 +91,9 @@ class PlaceMoments:
 
 def _add(blocks: NDArray[np.float64], places: NDArray[np.intp], values: NDArray[np.float64]) -> None:
     """Welford's update of `blocks[3, capacity]` by one value for each place."""
-    counts, means, squares = blocks[:, places]
+    counts, means, squares = found = blocks.take(places, axis=1)
     counts += 1
     gaps = values - means
     means += gaps / counts
     squares += gaps * (values - means)
-    blocks[:, places] = counts, means, squares
+    blocks[:, places] = found

@@ -5,7 +5,8 @@ int8 with 0 false, 1 unknown, 2 true (so that Kleene's and, or, not are minimum,
 item is kept by its place: it keeps its place for as long as it is listed, and a place that is given to a new item is
 wiped first by every window. At most `CAPACITY` items are followed; those beyond are left out of the tick and counted.
 
-A column is read once a tick however many rules use it, O(items).
+A column is read once a tick however many rules use it, O(items). What follows from which items are listed alone
+(`lasting`) is kept for as long as these are the same, in the same order.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from triggers.language.populations import FIELDS, Population
 from triggers.language.types import Type, Value
 
 FALSE, UNKNOWN, TRUE = 0, 1, 2
+_TRUTH: Mapping[bool | None, int] = {False: FALSE, None: UNKNOWN, True: TRUE}
 #: What makes an item the same as at the tick before.
 _IDENTITIES: Mapping[Population, Callable[[Any], object]] = {
     Population.TRACKS: attrgetter("camera", "track_id"),
     Population.OBJECTS: attrgetter("object_id"),
     Population.CAMERAS: attrgetter("camera"),
 }
+_LASTING_FIELDS = frozenset({"camera", "track_id", "object_id"})
 FloatColumn = NDArray[np.float64]
 
 
@@ -59,6 +62,8 @@ class ItemTable:
         self._changed_places: dict[str, NDArray[np.intp]] = {}  # of this tick
         self._last_codes: dict[str, tuple[int, NDArray[np.int32]]] = {}  # by field: when followed last, codes by place
         self._updates = 0
+        self._keys: list[object] = []  # of the items listed last
+        self._lasting: dict[str, Any] = {}  # for as long as these are listed
         self._place_of: dict[object, int] = {}
         self._free = list(range(self.capacity - 1, -1, -1))
 
@@ -72,10 +77,17 @@ class ItemTable:
         self._changed_places.clear()
         if self.keeps_places:
             self._place()
+        else:
+            self._lasting.clear()
 
     def _place(self) -> None:
         known, free = self._place_of, self._free
         keys = list(map(_IDENTITIES[self.population], self.items))
+        if keys == self._keys:
+            self.new_places = []
+            return
+        self._keys = keys
+        self._lasting.clear()
         listed = {key: known.pop(key) for key in keys if key in known}
         free.extend(known.values())
         self.new_places = []
@@ -92,22 +104,35 @@ class ItemTable:
 
     # -- columns
 
+    def lasting(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` gives, which depends on nothing but the cameras and numbers of the items."""
+        if name not in self._lasting:
+            self._lasting[name] = make()
+        return self._lasting[name]
+
+    def forget_lasting(self) -> None:
+        """Other rules run now: texts may have other codes."""
+        self._lasting.clear()
+
     def column(self, name: str) -> NDArray[Any]:
         """The column of a field, by its name in the language, or one of `boxes` (`[items, 4]`)."""
         if name not in self._columns:
-            self._columns[name] = self._read_column(name)
+            is_lasting = name in _LASTING_FIELDS
+            self._columns[name] = (
+                self.lasting(name, lambda: self._read_column(name)) if is_lasting else (self._read_column(name))
+            )
         return self._columns[name]
 
     def _read_column(self, name: str) -> NDArray[Any]:
         derived = self._derived.get(name)
         if derived is not None:
             return derived(self)
-        values = map(attrgetter(name), self.items)
+        values, count = map(attrgetter(name), self.items), len(self.items)
         kind = FIELDS[self.population][name]
         if kind is Type.TEXT:
-            return np.array([self.codes[text] for text in values], np.int32)
+            return np.fromiter(map(self.codes.__getitem__, values), np.int32, count)
         if kind is Type.BOOLEAN:
-            return np.array([UNKNOWN if value is None else TRUE if value else FALSE for value in values], np.int8)
+            return np.fromiter(map(_TRUTH.__getitem__, values), np.int8, count)
         return np.array(list(values), np.float64)  # None becomes NaN
 
     def changed_places(self, name: str) -> NDArray[np.intp]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from runtime.messages import NANOSECONDS_PER_SECOND
 from triggers.evaluation.item_moments import PlaceMoments
-from triggers.evaluation.item_steps import pair
+from triggers.evaluation.item_steps import holds_anywhere, pair
 from triggers.evaluation.item_table import FALSE, TRUE, UNKNOWN, ItemTable
 from triggers.evaluation.item_windows import PlaceLags, PlaceMinima, PlaceTotals
 from triggers.evaluation.text_codes import UNKNOWN_CODE
@@ -27,6 +27,7 @@ from triggers.language.types import Type
 Column: TypeAlias = Any
 
 _LONG_AGO_NS = -(2**62)
+_UNKNOWN = np.int8(UNKNOWN)
 
 
 class ItemOperator(Protocol):
@@ -41,6 +42,7 @@ class Following:
 
     def __init__(self, capacity: int) -> None:
         self._since_ns = np.full(capacity, _LONG_AGO_NS, np.int64)
+        #: The newest time at which the value was not known: before the item came, or while it was unknown.
         self._unknown_ns = np.full(capacity, _LONG_AGO_NS, np.int64)
         self._is_first = True
 
@@ -50,7 +52,7 @@ class Following:
         self._is_first = False
         if len(new):
             self._since_ns[new] = table.time_ns
-            self._unknown_ns[new] = _LONG_AGO_NS
+            self._unknown_ns[new] = table.time_ns - 1
         return new
 
     def was_here(self, table: ItemTable, time_ns: int) -> NDArray[np.bool_]:
@@ -59,10 +61,9 @@ class Following:
 
     def covers(self, table: ItemTable, length_ns: int, unknown: Any) -> NDArray[np.bool_]:
         """Take in which rows are unknown now; True for items that were known at every tick of the window."""
-        start_ns = table.time_ns - length_ns
         if unknown is not None:
             self._unknown_ns[table.places[unknown]] = table.time_ns
-        return self.was_here(table, start_ns) & (self._unknown_ns[table.places] < start_ns)
+        return np.asarray(self._unknown_ns[table.places] < table.time_ns - length_ns)
 
 
 class Lagged:
@@ -142,18 +143,24 @@ class Decisive:
 
     def __init__(self, length_ns: int, capacity: int, decisive: int) -> None:
         self._length_ns = length_ns
-        self._decisive = decisive
+        self._decisive, self._otherwise = np.int8(decisive), np.int8(TRUE - decisive)
         self._following = Following(capacity)
         self._decided_ns = np.full(capacity, _LONG_AGO_NS, np.int64)
 
     def update(self, table: ItemTable, column: Column) -> Column:
         """See ItemOperator."""
-        self._decided_ns[self._following.newcomers(table)] = _LONG_AGO_NS
-        self._decided_ns[table.places[column == self._decisive]] = table.time_ns
-        is_covered = self._following.covers(table, self._length_ns, column == UNKNOWN)
-        otherwise = np.where(is_covered, np.int8(TRUE - self._decisive), np.int8(UNKNOWN))
-        is_decided = self._decided_ns[table.places] >= table.time_ns - self._length_ns
-        return np.where(is_decided, np.int8(self._decisive), otherwise)
+        new, places = self._following.newcomers(table), table.places
+        if len(new):
+            self._decided_ns[new] = _LONG_AGO_NS
+        is_decisive = column == self._decisive
+        if is_decisive.all():
+            self._decided_ns[places] = table.time_ns
+            return column
+        self._decided_ns[places[is_decisive]] = table.time_ns
+        unknown = column == UNKNOWN
+        is_covered = self._following.covers(table, self._length_ns, unknown if holds_anywhere(unknown) else None)
+        is_decided = self._decided_ns[places] >= table.time_ns - self._length_ns
+        return np.where(is_decided, self._decisive, np.where(is_covered, self._otherwise, _UNKNOWN))
 
 
 class Since:

@@ -80,12 +80,14 @@ class PlaceMinima:
         times = self._arrived_times_ns
         if times and times[-1] // self._step_ns == time_ns // self._step_ns:
             times[-1] = time_ns
+            row = self._arrived[len(times) - 1]
+            row[:, places] = np.minimum(row.take(places, axis=1), values)
         else:
-            self._arrived[len(times)] = np.inf
+            row = self._arrived[len(times)]
+            row[:] = np.inf
+            row[:, places] = values
             times.append(time_ns)
-        row = self._arrived[len(times) - 1]
-        row[:, places] = np.minimum(row[:, places], values)
-        self._arrived_minima[:, places] = np.minimum(self._arrived_minima[:, places], values)
+        self._arrived_minima[:, places] = np.minimum(self._arrived_minima.take(places, axis=1), values)
         self._leave(time_ns - self._length_ns)
 
     def _leave(self, start_ns: int) -> None:
@@ -105,10 +107,10 @@ class PlaceMinima:
 
     def minima(self, places: NDArray[np.intp]) -> NDArray[Any]:
         """`[width, len(places)]` minima of the window that ends with the last push."""
-        arrived = self._arrived_minima[:, places]
+        arrived = self._arrived_minima.take(places, axis=1)
         if not self._leaving_times_ns:
             return arrived
-        leaving = self._leaving[len(self._leaving_times_ns) - 1][:, places]
+        leaving = self._leaving[len(self._leaving_times_ns) - 1].take(places, axis=1)
         smallest: NDArray[Any] = np.minimum(arrived, leaving)
         return smallest
 

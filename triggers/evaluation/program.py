@@ -1,10 +1,9 @@
 """All expressions of all rules as one program: a flat list of closures over one list of slots.
 
-Every distinct expression has one slot and is computed once a tick, in an order in which operands come first; deep
-conditions therefore cost no recursion. Steps run in groups: what depends on signals alone, what has one value per
-item of each population (skipped on ticks without such items), and what depends on a quantifier's result.
-
-Values are computed whether or not a rule needs them this tick: temporal operators must see every tick.
+Every distinct expression has one slot and is computed at most once a tick, in an order in which operands come first;
+deep conditions therefore cost no recursion. Steps run in groups: what depends on signals alone, what has one value per
+item of each population (skipped on ticks without such items), and what depends on a quantifier's result. Which of them
+a tick needs, and what waits until a rule goes off, is the `schedule`'s.
 
 `evolve` makes the program of another set of expressions, in which every part that both have keeps its state. It is
 built beside the running program and takes over at its first `run`; after that the older one cannot run any more, and
@@ -16,18 +15,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
 from runtime.messages import CameraView, ControllerObject, SignalReader, SignalValue, Track
-from triggers.evaluation.builder import NODE, Builder
+from triggers.evaluation.builder import NODE, Builder, column_key
 from triggers.evaluation.item_batches import batch_step, batches_of
 from triggers.evaluation.item_table import TRUE, ItemTable
-from triggers.evaluation.item_temporal import ITEM_OPERATORS
 from triggers.evaluation.parts import Part, PartKey, Storage, Turn
 from triggers.evaluation.quantifier_steps import WITHOUT_ITEMS, selected_numbers, truth_rows
 from triggers.evaluation.scalar_steps import Slots, Step
+from triggers.evaluation.schedule import ON_DEMAND, Bundles, Schedule, open_gates, population_of, remembers
 from triggers.language import populations
 from triggers.language.expressions import QUANTIFIERS, Expression, Operation, walk
 from triggers.language.populations import Population
@@ -39,6 +38,8 @@ _WITNESS_FIELDS: Mapping[Population, tuple[str, ...]] = {
     Population.OBJECTS: ("class_name", "object_id", "distance_m"),
     Population.CAMERAS: ("camera", "state"),
 }
+#: Steps to run for expressions that no tick computes, each with its turn.
+Demand: TypeAlias = list[tuple[Turn | Population, Step]]
 
 
 @dataclass(slots=True)
@@ -46,47 +47,58 @@ class _Group:
     """The steps over one population; `without` are quantifiers' slots and their values when there are no items."""
 
     table: ItemTable
-    steps: list[Step] = field(default_factory=list)
+    bundles: Bundles = field(default_factory=lambda: Bundles([]))
     without: list[tuple[int, bool | float | None]] = field(default_factory=list)
     has_items: bool = False
 
 
 class Program:
-    """Computes expressions tick by tick: `run` once a tick, then read `value(slot(expression))`."""
+    """Computes conditions tick by tick: `run` once a tick, then read `value(slot(condition))`.
+
+    What is given as `on_demand` has a value only after `compute(demand(...))`, for the rest of the tick.
+    """
 
     def __init__(
-        self, expressions: Sequence[Expression], seed: int, image_sizes: Mapping[str, tuple[int, int]]
+        self,
+        conditions: Sequence[Expression],
+        seed: int,
+        image_sizes: Mapping[str, tuple[int, int]],
+        on_demand: Sequence[Expression] = (),
     ) -> None:
         #: Values that could not be understood as what a rule expects, by signal.
         self.not_understood: Counter[str] = Counter()
         self._parent: Program | None = None  # which this one is to take over from
-        self._build(expressions, Storage(seed, image_sizes), {})
+        self._build(conditions, on_demand, Storage(seed, image_sizes), {})
 
-    def evolve(self, expressions: Sequence[Expression]) -> Program:
+    def evolve(self, conditions: Sequence[Expression], on_demand: Sequence[Expression] = ()) -> Program:
         """The program of other expressions; parts that this one has too keep their state. See the module's text.
 
         It takes over from this one (or from what this one is to take over from), unless another was evolved later.
         """
         other = object.__new__(Program)
         other.not_understood = self.not_understood
-        other._build(expressions, self._storage, self._parts)
+        other._build(conditions, on_demand, self._storage, self._parts)
         other._parent = self
         self._storage.prepared = other
         return other
 
-    def _build(self, expressions: Iterable[Expression], storage: Storage, old: Mapping[PartKey, Part]) -> None:
+    def _build(
+        self,
+        conditions: Sequence[Expression],
+        on_demand: Sequence[Expression],
+        storage: Storage,
+        old: Mapping[PartKey, Part],
+    ) -> None:
         # What runs, and what may take over while this one is built, keep their slots.
         others = [other for other in (storage.running, storage.prepared) if other is not None]
         taken = {part.out for other in others for part in other._parts.values()}
         builder = Builder(storage, self.not_understood, old, taken)
-        nodes = {node.key: node for expression in expressions for node in walk(expression)}
-        builder.add(expressions)
+        nodes = {node.key: node for expression in (*conditions, *on_demand) for node in walk(expression)}
+        builder.add(nodes.values())
         self._storage = storage
         self._slots = storage.slots
         self._parts: Mapping[PartKey, Part] = builder.parts
         self._slot_of = {key: builder.slot(node) for key, node in nodes.items()}
-        self._scalar_steps = [part.step for part in self._parts.values() if part.turn is Turn.FIRST and part.step]
-        self._later_steps = [part.step for part in self._parts.values() if part.turn is Turn.LATER and part.step]
         self._groups: dict[Population, _Group] = {}
         self._columns_of: dict[bytes, tuple[int, ...]] = {}  # each quantifier's operands as columns
         for node in nodes.values():
@@ -97,25 +109,57 @@ class Program:
                 self._columns_of[node.key] = tuple(columns)
                 group = self._groups.setdefault(population, _Group(storage.tables[population]))
                 group.without.append((builder.slot(node), WITHOUT_ITEMS[quantifier.kind]))
-        steps = self._batched_steps(nodes)
+        self._remembers_items = {
+            node.population for node in nodes.values() if node.population is not None and remembers(node)
+        }
+        self._arrange(nodes, Schedule(nodes, conditions, self._parts))
+
+    def _arrange(self, nodes: Mapping[bytes, Expression], schedule: Schedule) -> None:
+        """Sort the steps by when they run."""
+        self._schedule = schedule
+        self._gates = schedule.gates
+        steps = self._batched_steps(nodes, schedule)
+        by_turn: dict[Turn | Population, list[tuple[int, Step]]] = {}
         for key, part in self._parts.items():
             step = steps.get(key, part.step)
-            if isinstance(part.turn, Population) and step is not None:
-                self._groups[part.turn].steps.append(step)
-        self._remembers_items = {
-            node.population
-            for node in nodes.values()
-            if isinstance(node, Operation) and node.population is not None and _remembers(node)
-        }
+            if step is not None:
+                by_turn.setdefault(part.turn, []).append((schedule.mask(key), step))
+        self._first_steps = [step for mask, step in by_turn.get(Turn.FIRST, ()) if mask != ON_DEMAND]
+        self._later = Bundles(by_turn.get(Turn.LATER, ()))
+        for population, group in self._groups.items():
+            group.bundles = Bundles(by_turn[population])
 
-    def _batched_steps(self, nodes: Mapping[bytes, Expression]) -> dict[PartKey, Step | None]:
+    def _batched_steps(self, nodes: Mapping[bytes, Expression], schedule: Schedule) -> dict[PartKey, Step | None]:
         """For comparisons that are computed together: the step of the first of them does all, the others have none."""
         steps: dict[PartKey, Step | None] = {}
-        in_order = (nodes[key] for kind, key in self._parts if kind == NODE)
-        for batch in batches_of(in_order).values():
+        keys = (key for key in self._parts if key[0] == NODE and schedule.mask(key) != ON_DEMAND)
+        for batch in batches_of(nodes[key] for _, key in keys).values():
+            schedule.widen(batch)
             steps |= {(NODE, node.key): None for node in batch}
             steps[NODE, batch[0].key] = batch_step(self._slots, batch, self._slot_of)
         return steps
+
+    # -- on demand
+
+    def demand(self, expressions: Iterable[Expression], condition: Expression) -> Demand:
+        """What to compute for these expressions, at ticks at which `condition` is true, beyond what the tick did."""
+        keys: dict[PartKey, None] = {}
+        for node in (node for expression in expressions for node in walk(expression)):
+            population = population_of(node)
+            for operand in node.operands:
+                if population is not None and operand.population is None:
+                    keys[column_key(operand, population)] = None
+            keys[NODE, node.key] = None
+        missing = (self._parts[key] for key in keys if not self._schedule.is_computed(key, condition))
+        return [(part.turn, part.step) for part in missing if part.step is not None]
+
+    def compute(self, demand: Demand) -> None:
+        """Compute what `demand` gave, from the values of the last tick."""
+        with np.errstate(all="ignore"):
+            for turn, step in demand:
+                # On ticks without items the quantifiers have their values already.
+                if not isinstance(turn, Population) or self._groups[turn].has_items:
+                    step()
 
     # -- values
 
@@ -187,29 +231,28 @@ class Program:
         objects: Sequence[ControllerObject] | None = None,
         cameras: Sequence[CameraView] | None = None,
     ) -> None:
-        """Compute everything for one tick. Items are None when nothing looked for them this tick."""
+        """Compute all that this tick needs. Items are None when nothing looked for them this tick."""
         if self._storage.running is not self:
             self._take_over()
         tick = self._storage.tick
         tick.time_ns, tick.signals = time_ns, signals
-        for step in self._scalar_steps:
+        for step in self._first_steps:
             step()
+        opened = open_gates(self._gates, self._slots)
         if self._groups:
             items = {Population.TRACKS: tracks, Population.OBJECTS: objects, Population.CAMERAS: cameras}
             with np.errstate(all="ignore"):
                 for population, group in self._groups.items():
-                    self._run_group(group, items[population], time_ns)
-        for step in self._later_steps:
-            step()
+                    self._run_group(group, items[population], time_ns, opened)
+        self._later.run(opened)
         tick.previous_ns = time_ns
 
-    def _run_group(self, group: _Group, items: Sequence[Any] | None, time_ns: int) -> None:
+    def _run_group(self, group: _Group, items: Sequence[Any] | None, time_ns: int, opened: int) -> None:
         if items is not None:
             group.table.update(items, time_ns)
         group.has_items = bool(items)
         if items:
-            for step in group.steps:
-                step()
+            group.bundles.run(opened)
         else:
             for slot, value in group.without:
                 self._slots[slot] = None if items is None else value
@@ -226,6 +269,7 @@ class Program:
         for population, group in self._groups.items():
             if population not in followed:
                 group.table.forget()  # what was not looked at is not the same any more
+            group.table.forget_lasting()
             group.table.keeps_places = group.table.keeps_places or population in self._remembers_items
 
     def _descends_from(self, other: Program) -> bool:
@@ -238,12 +282,6 @@ class Program:
 
 def _is_or_has_parent(program: Program | None, other: Program) -> bool:
     return program is other or (program is not None and program._parent is other)
-
-
-def _remembers(node: Operation) -> bool:
-    word = node.name
-    functions = populations.ITEM_FUNCTIONS[node.population] if node.population is not None else {}
-    return word in functions or word in ITEM_OPERATORS
 
 
 def _sureness(item: Any) -> float:

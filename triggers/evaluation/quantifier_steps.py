@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from triggers.evaluation.item_steps import Unknown
+from triggers.evaluation.item_steps import Unknown, holds_anywhere
 from triggers.evaluation.item_table import FALSE, TRUE, UNKNOWN, ItemTable
 from triggers.evaluation.scalar_steps import Slots, Step
 
@@ -35,7 +35,11 @@ def _count(truth: bytes) -> float | None:
 
 
 _READERS: Mapping[str, Callable[[bytes], bool | float | None]] = {"any": _any, "all": _all, "count": _count}
-_REDUCTIONS: Mapping[str, Callable[[Any], Any]] = {"min": np.min, "max": np.max, "mean": np.mean}
+_REDUCTIONS: Mapping[str, Callable[[Any], Any]] = {
+    "min": np.minimum.reduce,
+    "max": np.maximum.reduce,
+    "mean": lambda numbers: np.add.reduce(numbers) / len(numbers),
+}
 
 #: The value of each kind of quantifier when there are no items.
 WITHOUT_ITEMS: Mapping[str, bool | float | None] = {
@@ -82,6 +86,6 @@ def selected_numbers(column: tuple[Any, Unknown], truth: Any) -> Any:
         return None
     values, unknown = column
     is_selected = truth == TRUE
-    if unknown is not None and bool(np.any(unknown & is_selected)):
+    if unknown is not None and holds_anywhere(unknown & is_selected):
         return None
-    return np.broadcast_to(values, truth.shape)[is_selected]
+    return values[is_selected] if values.ndim else np.full(found.count(_TRUE_BYTE), values)
