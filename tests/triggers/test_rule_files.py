@@ -64,6 +64,11 @@ def test_let_names_may_use_those_above_them_only(tmp_path: Path) -> None:
         ("    cooldown_s: .inf\n", "cooldown_s"),
         ("    rearm: never\n", "rearm"),
         ("    capture: {pre_s: 1000}\n", "pre_s"),
+        ('    hold_s: "1"\n', "hold_s"),
+        ("    hold_s: true\n", "hold_s"),
+        ('    sample: "0.1"\n', "sample"),
+        ("    budget: {firings_per_hour: true}\n", "firings_per_hour"),
+        ('    budget: {firings_per_hour: "20"}\n', "firings_per_hour"),
     ],
 )
 def test_keys_and_values_that_make_no_sense_are_refused(tmp_path: Path, line: str, message: str) -> None:
