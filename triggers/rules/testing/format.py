@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from runtime.formats.documents import Document, DocumentError, Mistake, Problem, suggest, validate
 from triggers.language import vocabulary
 from triggers.language.expressions import signals_read
+from triggers.language.populations import LANES
 from triggers.language.types import Type
 from triggers.rules.format import Section
 from triggers.rules.rule import Rule, RuleSet
@@ -21,7 +22,6 @@ from triggers.rules.testing.series import (
     TruthSeries,
 )
 
-LANES = ("ego", "left", "right", "other")
 UNKNOWN_NUMBER: Series[float] = Series.always(None)
 UNKNOWN_TEXT: Series[str] = Series.always(None)
 MAX_TICKS = 200_000
