@@ -82,20 +82,29 @@ def _print_list(rules: Sequence[Rule], lacking: Mapping[str, str]) -> None:
 
 
 def run_check(options: argparse.Namespace) -> int:
-    """Load the rules; bad files print every problem and end with 2."""
+    """Load the rules and read their tests; bad files print every problem and end with 2."""
     from runtime.composition import open_rules
+    from triggers import check_rule_tests
 
-    print(f"{len(open_rules(options.files).rules)} rules are good")
+    rules = open_rules(options.files)
+    check_rule_tests(_places(options.files))
+    print(f"{len(rules.rules)} rules are good")
     return 0
 
 
 def run_test(options: argparse.Namespace) -> int:
     """Run the shipped tests; 1 when one fails."""
-    from runtime.config.rig_config import RULE_LIBRARY
-    from triggers import library_path, run_rule_tests
+    from triggers import run_rule_tests
 
-    report = run_rule_tests([library_path() if place == RULE_LIBRARY else Path(place) for place in options.files])
+    report = run_rule_tests(_places(options.files))
     for result in report.results:
         print(result)
     print(report)
     return 0 if report.passed else 1
+
+
+def _places(files: Sequence[str]) -> list[Path]:
+    from runtime.config.rig_config import RULE_LIBRARY
+    from triggers import library_path
+
+    return [library_path() if place == RULE_LIBRARY else Path(place) for place in files]

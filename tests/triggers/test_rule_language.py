@@ -215,3 +215,19 @@ def test_a_text_that_a_field_can_never_be_is_a_mistake(text: str, value: str, fi
 def test_every_camera_state_that_the_runtime_tells_may_be_asked_for() -> None:
     told = {"ok", *FAULTS, *get_args(Connection)} - {"streaming"}  # a streaming camera is told as ok, or at fault
     assert told == set(CAMERA_STATES)
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("vehicle.brake_pressed && vehicle.gas_pressed", "write and"),
+        ("vehicle.brake_pressed || vehicle.gas_pressed", "write or"),
+        ("!vehicle.brake_pressed", "write not, or '!=' between two values"),
+        ("vehicle.speed_mps \u2265 3", "write >="),
+        ("vehicle.gear == \u201cdrive\u201d", 'use straight quotes: "…"'),
+        ("vehicle.gear == drive", 'write "drive" if it is meant as text'),
+        ("vehicle.brake_pressed == true", "write True"),
+    ],
+)
+def test_habits_of_other_languages_are_told_what_to_write_here(text: str, fix: str) -> None:
+    assert mistakes_of(text)[0].fix == fix

@@ -88,6 +88,8 @@ class _Checker(CallChecker):
 
     def _unknown_name(self, node: ast.Name, expected: Type) -> Expression:
         name = node.id
+        if name.capitalize() in ("True", "False"):
+            return self.wrong(node, f"unknown name {name!r}", f"write {name.capitalize()}", expected)
         if name in self.scope.let_names():
             fix = "use it inside any_track(…) or another quantifier of what it speaks of"
             return self.wrong(node, f"{name!r} speaks of other items than are asked about here", fix, expected)
@@ -97,7 +99,8 @@ class _Checker(CallChecker):
             return self.wrong(node, message, own + fix, expected)
         known = {*self.scope.let_names(), *self.scope.signal_names(), *functions_of(self.population)}
         known |= set(FIELDS[self.population]) if self.population is not None else set()
-        return self.wrong(node, f"unknown name {name!r}", self.suggest(name, known), expected)
+        fix = f'write "{name}" if it is meant as text' if expected is TEXT else self.suggest(name, known)
+        return self.wrong(node, f"unknown name {name!r}", fix, expected)
 
     def _attribute(self, node: ast.Attribute, expected: Type) -> Expression:
         name = dotted_name(node)

@@ -32,7 +32,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from runtime.formats.documents import Mistake
 from runtime.messages import Priority
@@ -48,7 +48,16 @@ Number = Annotated[float, Field(strict=True)]
 WholeNumber = Annotated[int, Field(strict=True)]
 #: One number of an embedding; networks give numbers around 1.
 Component = Annotated[float, Field(strict=True, ge=-1e6, le=1e6)]
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+
+def _is_name(name: str) -> str:
+    if re.fullmatch(NAME_PATTERN, name) is None:
+        fix = "write up to 64 small letters, digits and _, a letter first, such as hard_braking"
+        raise Mistake(f"is not a name: {name[:64]!r}", fix)
+    return name
+
+
+Name = Annotated[str, AfterValidator(_is_name)]
 
 
 def _whole_expressions(value: object) -> object:
@@ -163,7 +172,7 @@ class ClassifierSection(Section):
 class RuleSection(Section):
     """One rule as it is written."""
 
-    name: str = Field(pattern=NAME_PATTERN)
+    name: Name
     description: str = Field(min_length=1, max_length=1000)
     why: str = Field(default="", max_length=2000)
     when: str

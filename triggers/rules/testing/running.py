@@ -55,23 +55,33 @@ class RuleTestReport:
         return f"{len(self.results) - failed} passed, {failed} failed"
 
 
+def check_rule_tests(places: Sequence[Path | str]) -> None:
+    """Read the tests of every rule file and run none. Raises DocumentError with every problem of every file."""
+    _read(places)
+
+
 def run_rule_tests(places: Sequence[Path | str]) -> RuleTestReport:
     """Run the tests of every rule file in `places`. Raises DocumentError with every problem of every file."""
+    results: list[RuleTestResult] = []
+    for document, rules, tests in _read(places):
+        results += [_run(document, index, rules, test) for index, test in enumerate(tests)]
+    return RuleTestReport(tuple(results))
+
+
+def _read(places: Sequence[Path | str]) -> list[tuple[Document, RuleSet, list[TestSection]]]:
     files = rule_files(places)
     load_rules(files)  # all files together first, so that all their problems are told at once
-    results: list[RuleTestResult] = []
+    found: list[tuple[Document, RuleSet, list[TestSection]]] = []
     problems: list[Problem] = []
     for path in files:
         document, rules = load_document(path), load_rules([path])
         try:
-            tests = read_tests(document, rules)
+            found.append((document, rules, read_tests(document, rules)))
         except DocumentError as error:
             problems += error.problems
-            continue
-        results += [_run(document, index, rules, test) for index, test in enumerate(tests)]
     if problems:
         raise DocumentError(problems)
-    return RuleTestReport(tuple(results))
+    return found
 
 
 def _run(document: Document, index: int, rules: RuleSet, test: TestSection) -> RuleTestResult:
