@@ -142,6 +142,15 @@ def test_states_that_the_model_does_not_have_are_named(tmp_path: Path) -> None:
     assert "state" in lacking(tmp_path, "any_track(state_flips(2.0) > 1)", set(), track_fields=frozenset())
 
 
+@pytest.mark.parametrize(
+    "when", ['any_track(visible and camera in ("front", "rear"))', 'any_camera(camera == "front")']
+)
+def test_rule_that_waits_for_a_camera_of_another_name_is_named_with_it(tmp_path: Path, when: str) -> None:
+    assert lacking(tmp_path, when, set(), camera_names=frozenset({"left"})).startswith("no camera is called front")
+    assert lacking(tmp_path, when, set(), camera_names=frozenset({"front", "left"})) == ""
+    assert lacking(tmp_path, when, set()) == ""
+
+
 def test_fields_that_nothing_computes_here_are_named(tmp_path: Path) -> None:
     without = OPTIONAL_TRACK_FIELDS - {"predicted_distance_m", "lane"}
     when = "any_track(abs(predicted_distance_m - distance_m) > 10)"

@@ -56,6 +56,7 @@ class Capabilities:
     states: frozenset[str] | None = None  # that tracks can have
     track_fields: frozenset[str] = OPTIONAL_TRACK_FIELDS  # of these, those that can ever be known
     cameras: int = 0
+    camera_names: frozenset[str] | None = None
     signals: frozenset[str] | None = None
     objects: bool = False  # the controller publishes an object list
     embedding_model: str | None = None  # whose embedding is there for queries and learned triggers
@@ -155,24 +156,26 @@ class _Analysis:
         return any_outcome(node)
 
     def _is_beyond_domain(self, node: Membership | Operation) -> bool:
-        """Whether it compares a track's class or state with nothing that the model knows."""
+        """Whether it compares a class, state or camera with nothing that there is."""
         if isinstance(node, Operation) and node.name not in ("==", "!="):
             return False
-        fields = [
-            each for each in node.operands if isinstance(each, ItemField) and each.population is Population.TRACKS
-        ]
+        fields = [each for each in node.operands if isinstance(each, ItemField)]
         texts = node.choices if isinstance(node, Membership) else _constants(node)
         for each in fields:
-            known = self._domain(each.name)
+            known = self._domain(each)
             if known is not None and texts and known.isdisjoint(map(str, texts)):
-                kind = "state" if each.name == "state" else "class"
-                self.missing.setdefault(f"the model has no {kind}", set()).update(map(str, texts))
+                lack = _UNHEARD_OF.get(each.name, "the model has no class")
+                self.missing.setdefault(lack, set()).update(map(str, texts))
                 return True
         return False
 
-    def _domain(self, field_name: str) -> frozenset[str] | None:
-        """The texts that a track's field can have, where that is known."""
-        capabilities = self.capabilities
+    def _domain(self, field: ItemField) -> frozenset[str] | None:
+        """The texts that a field can have, where that is known."""
+        capabilities, field_name = self.capabilities, field.name
+        if field_name == "camera":
+            return capabilities.camera_names
+        if field.population is not Population.TRACKS:
+            return None
         if field_name == "stands_on":
             return None if capabilities.classes is None else capabilities.classes | {""}
         return {"class_name": capabilities.classes, "state": capabilities.states}.get(field_name)
@@ -227,6 +230,7 @@ class _Analysis:
         return None
 
 
+_UNHEARD_OF = {"state": "the model has no state", "camera": "no camera is called"}
 _NO_NETWORK = "no network runs to give"
 _NO_ITEMS = {
     Population.TRACKS: "there are no cameras to track in",
