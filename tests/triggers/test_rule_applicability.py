@@ -151,6 +151,16 @@ def test_rule_that_waits_for_a_camera_of_another_name_is_named_with_it(tmp_path:
     assert lacking(tmp_path, when, set()) == ""
 
 
+@pytest.mark.parametrize("when", ['heads.weather == "fog"', 'rising(heads.weather in ("fog", "hail"))'])
+def test_rule_that_waits_for_a_class_that_a_head_does_not_tell_is_named_with_it(tmp_path: Path, when: str) -> None:
+    heads = {"weather", "weather_clear_probability", "weather_heavy_rain_probability"}
+    assert lacking(tmp_path, when, heads).startswith("heads.weather is never fog")
+    assert lacking(tmp_path, when, {*heads, "weather_fog_probability"}) == ""
+    assert lacking(tmp_path, when, {"weather"}) == ""
+    assert lacking(tmp_path, 'heads.weather == "heavy rain"', heads) == ""
+    assert lacking(tmp_path, 'heads.weather != "fog"', heads) == ""
+
+
 def test_fields_that_nothing_computes_here_are_named(tmp_path: Path) -> None:
     without = OPTIONAL_TRACK_FIELDS - {"predicted_distance_m", "lane"}
     when = "any_track(abs(predicted_distance_m - distance_m) > 10)"

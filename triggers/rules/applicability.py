@@ -23,6 +23,7 @@ from triggers.language.expressions import (
     walk,
 )
 from triggers.language.populations import QUANTIFIERS, Population
+from triggers.language.types import Type
 from triggers.rules.outcomes import (
     CARRIED,
     COMPARISONS,
@@ -43,6 +44,8 @@ OPTIONAL_TRACK_FIELDS = frozenset(
         "confirming_gap_deg",
     }
 )  # fmt: skip
+#: Classes of a head whose probabilities are published; a head that has more may have any.
+MAX_TOLD_CLASSES = 16
 _IMAGE_FIELDS = frozenset({"luma", "luma_std", "dark_share", "bright_share", "sharpness", "misalignment_deg"})
 _LEARNED = ("embedding", "classifier")
 
@@ -159,19 +162,20 @@ class _Analysis:
         """Whether it compares a class, state or camera with nothing that there is."""
         if isinstance(node, Operation) and node.name not in ("==", "!="):
             return False
-        fields = [each for each in node.operands if isinstance(each, ItemField)]
+        fields = [each for each in node.operands if isinstance(each, (ItemField, SignalRead))]
         texts = node.choices if isinstance(node, Membership) else _constants(node)
         for each in fields:
             known = self._domain(each)
             if known is not None and texts and known.isdisjoint(map(str, texts)):
-                lack = _UNHEARD_OF.get(each.name, "the model has no class")
-                self.missing.setdefault(lack, set()).update(map(str, texts))
+                self.missing.setdefault(_unheard_of(each), set()).update(map(str, texts))
                 return True
         return False
 
-    def _domain(self, field: ItemField) -> frozenset[str] | None:
-        """The texts that a field can have, where that is known."""
+    def _domain(self, field: ItemField | SignalRead) -> frozenset[str] | None:
+        """The texts that a field or a head can have, where that is known."""
         capabilities, field_name = self.capabilities, field.name
+        if isinstance(field, SignalRead):
+            return self._classes_of_head(field) if field.type is Type.TEXT else None
         if field_name == "camera":
             return capabilities.camera_names
         if field.population is not Population.TRACKS:
@@ -179,6 +183,16 @@ class _Analysis:
         if field_name == "stands_on":
             return None if capabilities.classes is None else capabilities.classes | {""}
         return {"class_name": capabilities.classes, "state": capabilities.states}.get(field_name)
+
+    def _classes_of_head(self, signal: SignalRead) -> frozenset[str] | None:
+        """A classification head publishes `<head>_<class>_probability`; of very many classes only the first."""
+        namespace, _, head = signal.name.partition(".")
+        start, end = f"{head}_", "_probability"
+        heads = self.capabilities.heads if namespace == "heads" else ()
+        found = {name[len(start) : -len(end)] for name in heads if name.startswith(start) and name.endswith(end)}
+        if not found or len(found) >= MAX_TOLD_CLASSES:
+            return None
+        return frozenset(found | {name.replace("_", " ") for name in found})
 
     # -- what is not there at all
 
@@ -230,7 +244,14 @@ class _Analysis:
         return None
 
 
-_UNHEARD_OF = {"state": "the model has no state", "camera": "no camera is called"}
+def _unheard_of(field: ItemField | SignalRead) -> str:
+    if isinstance(field, SignalRead):
+        return f"{field.name} is never"
+    return {"state": "the model has no state", "camera": "no camera is called"}.get(
+        field.name, "the model has no class"
+    )
+
+
 _NO_NETWORK = "no network runs to give"
 _NO_ITEMS = {
     Population.TRACKS: "there are no cameras to track in",
