@@ -280,3 +280,11 @@ def test_comparisons_that_are_computed_together_are_as_if_each_stood_alone(
         alone, slot = program_of(text)
         alone.run(tracks, Signals({}), SECOND)
         assert together.value(together.slot(expression)) is alone.value(slot)
+
+
+@pytest.mark.parametrize("call", ["min_within(distance_m, 1)", "mean_within(distance_m, 1)", "lag(distance_m, 1)"])
+def test_times_that_go_to_and_fro_neither_break_nor_grow_a_window(call: str) -> None:
+    program, slot = program_of(f"max_tracks({call}, visible)")
+    for tick in range(1000):
+        program.run([make_track(distance_m=7.0)], Signals({}), (10 + tick % 2) * SECOND + tick)
+    assert program.value(slot) == 7.0
