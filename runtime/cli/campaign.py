@@ -75,7 +75,10 @@ def _add_new(group: Subcommands) -> None:
     new.add_argument("--withdraw", metavar="NAME", help="draft without this campaign: vehicles stop it")
     new.add_argument("--renew", action="store_true", help="draft what is out again, with a later date")
     new.add_argument("--model", default="hydra_mini", help="model of the vehicles, for queries and classifiers")
-    new.add_argument("--vehicle-config", type=Path, help="a vehicle's rig.yaml: signals that it declares may be read")
+    new.add_argument(
+        "--config", "--vehicle-config", type=Path, default=None, metavar="RIG.YAML",
+        help="a vehicle's configuration: rules may read the signals that it declares",
+    )  # fmt: skip
     new.add_argument("--days", type=float, default=TARGETS_DAYS, help="signatures are good so long (default: 365)")
 
 
@@ -146,7 +149,7 @@ def run_new(options: argparse.Namespace) -> int:
     elif options.renew:
         checked(lambda: authoring.renew_targets(repository, _now(), life))
     else:
-        bundle, declared = find_bundle(options.model), _declared(options.vehicle_config)
+        bundle, declared = find_bundle(options.model), _declared(options.config)
         if options.check:
             campaign, rules = checked(lambda: authoring.check_campaign(options.campaign, bundle, declared))
             print(f"{campaign.label} is good: {len(rules.rules)} rules, {len(campaign.files) + 1} files")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runtime.formats.documents import Document, DocumentError, Problem, load_document
 from runtime.messages import NANOSECONDS_PER_SECOND, Firing
+from triggers.language.types import Type
 from triggers.rules.loading import load_rules, rule_files
 from triggers.rules.rule import Budget, Rule, RuleSet
 from triggers.rules.testing.difference import describe_difference, headline
@@ -55,28 +56,35 @@ class RuleTestReport:
         return f"{len(self.results) - failed} passed, {failed} failed"
 
 
-def check_rule_tests(places: Sequence[Path | str]) -> None:
-    """Read the tests of every rule file and run none. Raises DocumentError with every problem of every file."""
-    _read(places)
+def check_rule_tests(places: Sequence[Path | str], declared: Mapping[str, Type] | None = None) -> None:
+    """Read the tests of every rule file and run none. Raises as `run_rule_tests` does."""
+    _read(places, declared or {})
 
 
-def run_rule_tests(places: Sequence[Path | str]) -> RuleTestReport:
-    """Run the tests of every rule file in `places`. Raises DocumentError with every problem of every file."""
+def run_rule_tests(places: Sequence[Path | str], declared: Mapping[str, Type] | None = None) -> RuleTestReport:
+    """Run the tests of every rule file in `places`. `declared` names signals beyond the canonical ones.
+
+    Raises:
+        DocumentError: with every problem of every file.
+    """
+    own = declared or {}
     results: list[RuleTestResult] = []
-    for document, rules, tests in _read(places):
-        results += [_run(document, index, rules, test) for index, test in enumerate(tests)]
+    for document, rules, tests in _read(places, own):
+        results += [_run(document, index, rules, test, own) for index, test in enumerate(tests)]
     return RuleTestReport(tuple(results))
 
 
-def _read(places: Sequence[Path | str]) -> list[tuple[Document, RuleSet, list[TestSection]]]:
+def _read(
+    places: Sequence[Path | str], declared: Mapping[str, Type]
+) -> list[tuple[Document, RuleSet, list[TestSection]]]:
     files = rule_files(places)
-    load_rules(files)  # all files together first, so that all their problems are told at once
+    load_rules(files, declared)  # all files together first, so that all their problems are told at once
     found: list[tuple[Document, RuleSet, list[TestSection]]] = []
     problems: list[Problem] = []
     for path in files:
-        document, rules = load_document(path), load_rules([path])
+        document, rules = load_document(path), load_rules([path], declared)
         try:
-            found.append((document, rules, read_tests(document, rules)))
+            found.append((document, rules, read_tests(document, rules, declared)))
         except DocumentError as error:
             problems += error.problems
     if problems:
@@ -84,7 +92,9 @@ def _read(places: Sequence[Path | str]) -> list[tuple[Document, RuleSet, list[Te
     return found
 
 
-def _run(document: Document, index: int, rules: RuleSet, test: TestSection) -> RuleTestResult:
+def _run(
+    document: Document, index: int, rules: RuleSet, test: TestSection, declared: Mapping[str, Type]
+) -> RuleTestResult:
     rule = _as_tested(next(rule for rule in rules.rules if rule.name == test.rule), test)
     engine = engine_for((rule,), test)
     firings: list[Firing] = []
@@ -92,7 +102,7 @@ def _run(document: Document, index: int, rules: RuleSet, test: TestSection) -> R
         firings += step(engine, scene_at(test, tick))
     difference = headline(test, firings)
     if difference:
-        difference = describe_difference(test, firings, trace(document, rules, rule, test))
+        difference = describe_difference(test, firings, trace(document, rules, rule, test, declared))
     fired_s = tuple(firing.time_ns / NANOSECONDS_PER_SECOND for firing in firings)
     line, _ = document.locate(("tests", index))
     return RuleTestResult(document.path, line, test.name, test.rule, fired_s, difference)
