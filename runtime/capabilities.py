@@ -65,6 +65,7 @@ def capabilities_of(
         states=None if network is None else network.states,
         track_fields=OPTIONAL_TRACK_FIELDS if network is None else _track_fields(network, cameras, rig, outside),
         cameras=len(cameras),
+        camera_names=frozenset(cameras),
         signals=None if outside is None else outside | _OWN_SIGNALS,
         objects=_has_objects(sources),
         embedding_model=None if network is None or network.embedding is None else network.embedding.model,

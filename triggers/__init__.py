@@ -17,7 +17,7 @@ from triggers.rules.applicability import OPTIONAL_TRACK_FIELDS, Capabilities
 from triggers.rules.learned import ClassifierFile, EmbeddingQuery
 from triggers.rules.loading import library_path, load_rules
 from triggers.rules.rule import Budget, CampaignTerms, Rule, RuleSet
-from triggers.rules.testing import RuleTestReport, RuleTestResult, run_rule_tests
+from triggers.rules.testing import RuleTestReport, RuleTestResult, check_rule_tests, run_rule_tests
 
 __all__ = [
     "OPTIONAL_TRACK_FIELDS",
@@ -34,6 +34,7 @@ __all__ = [
     "RuleTestReport",
     "RuleTestResult",
     "StaleRulesError",
+    "check_rule_tests",
     "library_path",
     "load_rules",
     "run_rule_tests",

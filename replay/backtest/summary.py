@@ -10,7 +10,7 @@ Precision and recall judge the rule's events before selection: a rule that is sa
     hours, hours_per_day, speed_x, rules_evaluated, drives_failed
     total       firings, firings_per_hour, clips, mb_per_hour, mb_per_day, mb_per_day_before
     rules[]     (per hour and MB held to the rule's budgets; the interval is of what was counted)
-                name, category, priority, firings, firings_per_hour, firings_per_hour_95 [low, high], events,
+                name, category, priority, firings, firings_per_hour, firings_per_hour_95 [low, high or null], events,
                 events_per_hour, clips, mb_per_hour, mb_per_day, mb_per_day_before, is_held_to_budget,
                 suppressed {reason: count}, truth {hit, missed, false, precision, recall} or null,
                 drives_applicable, not_applicable (a reason, where no drive could serve the rule) or null
@@ -80,7 +80,7 @@ class RuleSummary:
             "priority": self.rule.priority.value,
             "firings": self.firings,
             "firings_per_hour": round(self.firings_per_hour, 3),
-            "firings_per_hour_95": [round(bound, 3) for bound in self.firings_per_hour_95],
+            "firings_per_hour_95": list(map(_bound, self.firings_per_hour_95)),
             "events": self.events,
             "events_per_hour": round(self.events_per_hour, 3),
             "clips": self.clips,
@@ -212,6 +212,10 @@ def _of(rule: Rule, firings: Sequence[Firing]) -> list[Firing]:
 
 def _merged_mb(firings: Sequence[tuple[DriveOutcome, Sequence[Firing]]]) -> float:
     return sum(total_bytes(clips_of(own), outcome.bytes_per_s) for outcome, own in firings) / BYTES_PER_MB
+
+
+def _bound(rate: float) -> float | None:
+    return round(rate, 3) if math.isfinite(rate) else None  # over no time at all there is no upper bound
 
 
 def _per_hour(amount: float, hours: float) -> float:

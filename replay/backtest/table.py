@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from replay.backtest.statistics import grade_facts
@@ -37,7 +38,7 @@ def _drives(result: BacktestResult) -> Table:
         totals = None if outcome.grades is None else outcome.grades.totals()
         cameras = f"{len(outcome.facts.cameras)}, {sum(outcome.bytes_per_s.values()) / BYTES_PER_MB:.1f} MB/s"
         table.add_row(
-            outcome.facts.name,
+            escape(outcome.facts.name),
             f"{outcome.facts.duration_s:.1f} s",
             cameras if outcome.facts.cameras else "none",
             str(len(outcome.kept)),

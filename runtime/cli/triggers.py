@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,25 +85,34 @@ def _print_list(rules: Sequence[Rule], lacking: Mapping[str, str]) -> None:
 
 
 def run_check(options: argparse.Namespace) -> int:
-    """Load the rules; bad files print every problem and end with 2."""
+    """Load the rules and read their tests; bad files print every problem and end with 2."""
     from runtime.composition import open_rules
+    from runtime.declared_signals import declared_types
+    from triggers import check_rule_tests
 
     declared = vehicle.declared_signals(vehicle.configuration(options))
-    print(f"{len(open_rules(options.files, declared).rules)} rules are good")
+    rules = open_rules(options.files, declared)
+    check_rule_tests(_found(options.files), declared_types(declared))
+    print(f"{len(rules.rules)} rules are good")
     return 0
 
 
 def run_test(options: argparse.Namespace) -> int:
     """Run the shipped tests; 1 when one fails."""
-    from runtime.config.rig_config import RULE_LIBRARY
     from runtime.declared_signals import declared_types
-    from triggers import library_path, run_rule_tests
+    from triggers import run_rule_tests
 
     config = vehicle.configuration(options)
     places = vehicle.rule_places(options.files, config)
-    found = [library_path() if place == RULE_LIBRARY else Path(place) for place in places]
-    report = run_rule_tests(found, declared_types(vehicle.declared_signals(config)))
+    report = run_rule_tests(_found(places), declared_types(vehicle.declared_signals(config)))
     for result in report.results:
         print(result)
     print(report)
     return 0 if report.passed else 1
+
+
+def _found(places: Iterable[str | Path]) -> list[Path]:
+    from runtime.config.rig_config import RULE_LIBRARY
+    from triggers import library_path
+
+    return [library_path() if place == RULE_LIBRARY else Path(place) for place in places]

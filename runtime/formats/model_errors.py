@@ -44,6 +44,18 @@ _WHAT_TO_WRITE: Mapping[str, str] = {
     "path_type": "write a path",
 }
 
+#: Bounds: how to say them, and where pydantic keeps them.
+_LIMITS: Mapping[str, tuple[str, str]] = {
+    "greater_than": ("more than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+    "too_short": ("at least", "min_length"),
+    "too_long": ("at most", "max_length"),
+    "string_too_short": ("a text of at least", "min_length"),
+    "string_too_long": ("a text of at most", "max_length"),
+}
+
 _MESSAGES: Mapping[str, str] = {
     **dict.fromkeys(("dict_type", "mapping_type", "model_type", "model_attributes_type"), "must be a mapping"),
     "none_required": "must be empty",
@@ -173,6 +185,9 @@ class _Explainer:
             expected = re.findall(r"'([^']*)'", str(context.get("expected", "")))
             given = detail.get("input")
             return suggest(given if isinstance(given, str) else "", expected)
+        if kind in _LIMITS:
+            word, key = _LIMITS[kind]
+            return f"write {word} {context[key]:g}" if isinstance(context.get(key), (int, float)) else ""
         return _WHAT_TO_WRITE.get(kind, "")
 
     def _fields(self, path: NodePath) -> Iterator[Mapping[str, FieldInfo]]:

@@ -289,3 +289,11 @@ def test_membership_of_texts_is_the_same_by_table_and_one_by_one(largest: int, m
     lanes = ["ego", "never named", None, "left", "right"]
     program.run([make_track(number, lane=lane) for number, lane in enumerate(lanes)], Signals({}), SECOND)
     assert program.value(slot) == 3
+
+
+@pytest.mark.parametrize("call", ["min_within(distance_m, 1)", "mean_within(distance_m, 1)", "lag(distance_m, 1)"])
+def test_times_that_go_to_and_fro_neither_break_nor_grow_a_window(call: str) -> None:
+    program, slot = program_of(f"max_tracks({call}, visible)")
+    for tick in range(1000):
+        program.run([make_track(distance_m=7.0)], Signals({}), (10 + tick % 2) * SECOND + tick)
+    assert program.value(slot) == 7.0

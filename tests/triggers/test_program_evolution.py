@@ -164,7 +164,7 @@ def test_programs_may_follow_one_another_between_two_ticks() -> None:
 def own_texts(number: int) -> list[str]:
     """Signals, thresholds and windows of every program are its own; only TEXTS[0] stays."""
     own = f"delta(heads.y{number}, {1 + number % 50}.5) > {number} or mean_within(heads.x, 0.{1 + number % 9}) < 1"
-    return [TEXTS[0], own, f"any_track(distance_m < {number} and lane == 'lane {number % 100}')"]
+    return [TEXTS[0], own, f"any_track(distance_m < {number} and class_name == 'class {number % 100}')"]
 
 
 QUIET: dict[str, object] = {"b": True, "x": 1.0, "tracks": [(1, 1, True)]}

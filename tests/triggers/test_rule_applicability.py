@@ -111,11 +111,54 @@ def test_rule_that_can_do_without_a_class_is_applicable(tmp_path: Path, when: st
     assert lacking(tmp_path, when, set(), classes=frozenset({"car"})) == ""
 
 
+@pytest.mark.parametrize(
+    "when",
+    [
+        'rising(any_track(class_name == "unicorn"))',
+        'any_track(rising(class_name == "unicorn"))',
+        'falling(any_track(class_name == "unicorn"))',
+        'changed(count_tracks(class_name == "unicorn") > 0)',
+        'count_within(any_track(class_name == "unicorn"), 10) >= 2',
+        'flips(any_track(class_name == "unicorn"), 10) > 3',
+        'max_within(count_tracks(class_name == "unicorn"), 5) >= 1',
+        'lag(any_track(class_name == "unicorn"), 1)',
+        'since_s(any_track(class_name == "unicorn")) > 2',
+    ],
+)
+def test_what_never_is_true_has_no_edges_no_counts_and_no_past(tmp_path: Path, when: str) -> None:
+    assert lacking(tmp_path, when, set(), classes=frozenset({"car"})) == "the model has no class unicorn"
+    assert lacking(tmp_path, when, set(), classes=frozenset({"unicorn"})) == ""
+
+
+@pytest.mark.parametrize("when", ["vehicle.gas_pressed and 1 > 2", "rising(2 > 1)", "count_within(2 > 1, 5) > 0"])
+def test_condition_that_contradicts_itself_is_named(tmp_path: Path, when: str) -> None:
+    assert lacking(tmp_path, when, set()) == "its condition can never be true"
+
+
 def test_states_that_the_model_does_not_have_are_named(tmp_path: Path) -> None:
     when = 'any_track(state in ("orange", "amber"))'
     reason = lacking(tmp_path, when, set(), states=frozenset({"red", "green"}))
     assert reason == "the model has no state amber, orange"
     assert "state" in lacking(tmp_path, "any_track(state_flips(2.0) > 1)", set(), track_fields=frozenset())
+
+
+@pytest.mark.parametrize(
+    "when", ['any_track(visible and camera in ("front", "rear"))', 'any_camera(camera == "front")']
+)
+def test_rule_that_waits_for_a_camera_of_another_name_is_named_with_it(tmp_path: Path, when: str) -> None:
+    assert lacking(tmp_path, when, set(), camera_names=frozenset({"left"})).startswith("no camera is called front")
+    assert lacking(tmp_path, when, set(), camera_names=frozenset({"front", "left"})) == ""
+    assert lacking(tmp_path, when, set()) == ""
+
+
+@pytest.mark.parametrize("when", ['heads.weather == "fog"', 'rising(heads.weather in ("fog", "hail"))'])
+def test_rule_that_waits_for_a_class_that_a_head_does_not_tell_is_named_with_it(tmp_path: Path, when: str) -> None:
+    heads = {"weather", "weather_clear_probability", "weather_heavy_rain_probability"}
+    assert lacking(tmp_path, when, heads).startswith("heads.weather is never fog")
+    assert lacking(tmp_path, when, {*heads, "weather_fog_probability"}) == ""
+    assert lacking(tmp_path, when, {"weather"}) == ""
+    assert lacking(tmp_path, 'heads.weather == "heavy rain"', heads) == ""
+    assert lacking(tmp_path, 'heads.weather != "fog"', heads) == ""
 
 
 def test_fields_that_nothing_computes_here_are_named(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtime.formats.documents import DocumentError, Problem
-from triggers import load_rules, run_rule_tests
+from triggers import check_rule_tests, load_rules, run_rule_tests
 
 HEAD = "rules:\n  - name: probe\n    description: A probe.\n"
 
@@ -64,6 +64,11 @@ def test_let_names_may_use_those_above_them_only(tmp_path: Path) -> None:
         ("    cooldown_s: .inf\n", "cooldown_s"),
         ("    rearm: never\n", "rearm"),
         ("    capture: {pre_s: 1000}\n", "pre_s"),
+        ('    hold_s: "1"\n', "hold_s"),
+        ("    hold_s: true\n", "hold_s"),
+        ('    sample: "0.1"\n', "sample"),
+        ("    budget: {firings_per_hour: true}\n", "firings_per_hour"),
+        ('    budget: {firings_per_hour: "20"}\n', "firings_per_hour"),
     ],
 )
 def test_keys_and_values_that_make_no_sense_are_refused(tmp_path: Path, line: str, message: str) -> None:
@@ -153,6 +158,22 @@ def test_an_expression_cut_at_its_comma_says_so(tmp_path: Path) -> None:
     (problem,) = [problem for problem in found if problem.column == 53]  # behind the name that YAML made of the rest
     assert "inside { } a comma begins the next name" in problem.message
     assert problem.fix == "put the expression in quotes"
+
+
+def test_every_refused_value_comes_with_a_fix(tmp_path: Path) -> None:
+    head = "zones: {depot: {circle: {latitude_deg: 95, longitude_deg: 11, radius_m: -3}}}\n"
+    head += "queries: {tram: {file: missing.json}}\n"
+    problems = problems_of(tmp_path, head + HEAD.replace("probe", "Probe-1") + "    when: vehicle.gas_pressed\n")
+    assert len(problems) == 3
+    assert all(problem.fix and problem.line for problem in problems), problems
+    problems = problems_of(tmp_path, head.splitlines()[1] + "\n" + HEAD + "    when: vehicle.gas_pressed\n")
+    assert [(problem.line, problem.message) for problem in problems] == [(1, "there is no such file")]
+
+
+def test_mistakes_in_shipped_tests_are_found_without_running_them(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(TESTED + "tests:\n" + speeds("    fires_at_s: [1]\n    fires: {at_most: 1}\n"))
+    with pytest.raises(DocumentError, match=r"says both 'fires_at_s' and 'fires'.*remove one of them"):
+        check_rule_tests([tmp_path])
 
 
 def test_mistakes_of_shape_do_not_hide_those_in_expressions(tmp_path: Path) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 from rule_ticks import make_track, value_of
 
+from runtime.capture.camera_watch import Connection
+from runtime.capture.monitor import FAULTS
 from triggers.language.checking import check
 from triggers.language.expressions import signals_read
 from triggers.language.mistakes import CheckError, TextMistake
+from triggers.language.populations import CAMERA_STATES
 from triggers.language.scope import Scope
 from triggers.language.types import Type
 
@@ -191,3 +195,39 @@ def test_a_signal_under_known_keeps_its_own_type() -> None:
     signals = {"heads.lane": "ego", "heads.distance_m": -1.5, "heads.visible": False}
     text = 'not (heads.visible if heads.lane == "left" else known(heads.distance_m))'
     assert value_of(text, signals) is False
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "fix"),
+    [
+        ('any_track(lane == "lef")', '"lef"', "did you mean 'left'?"),
+        ('any_track(lane in ("left", "rigth"))', '"rigth"', "did you mean 'right'?"),
+        ('any_object("egoo" != lane)', '"egoo"', "did you mean 'ego'?"),
+        ('any_track(lag(lane, 1.5) == "midle")', '"midle"', "use one of ego, left, other, right"),
+        ('any_camera(state == "frozn")', '"frozn"', "did you mean 'frozen'?"),
+    ],
+)
+def test_a_text_that_a_field_can_never_be_is_a_mistake(text: str, value: str, fix: str) -> None:
+    (mistake,) = mistakes_of(text)
+    assert (mistake.value, mistake.fix) == (value, fix)
+
+
+def test_every_camera_state_that_the_runtime_tells_may_be_asked_for() -> None:
+    told = {"ok", *FAULTS, *get_args(Connection)} - {"streaming"}  # a streaming camera is told as ok, or at fault
+    assert told == set(CAMERA_STATES)
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("vehicle.brake_pressed && vehicle.gas_pressed", "write and"),
+        ("vehicle.brake_pressed || vehicle.gas_pressed", "write or"),
+        ("!vehicle.brake_pressed", "write not, or '!=' between two values"),
+        ("vehicle.speed_mps \u2265 3", "write >="),
+        ("vehicle.gear == \u201cdrive\u201d", 'use straight quotes: "…"'),
+        ("vehicle.gear == drive", 'write "drive" if it is meant as text'),
+        ("vehicle.brake_pressed == true", "write True"),
+    ],
+)
+def test_habits_of_other_languages_are_told_what_to_write_here(text: str, fix: str) -> None:
+    assert mistakes_of(text)[0].fix == fix

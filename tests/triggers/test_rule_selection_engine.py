@@ -144,6 +144,7 @@ def test_a_firing_in_flight_is_settled_after_a_restart_and_only_once() -> None:
         {**engine_of(make_rule()).save(), "rules": 3},
         {**engine_of(make_rule()).save(), "in_flight": [[1, 2, 3]]},
         {**engine_of(make_rule()).save(), "wall_ns": None},
+        {**engine_of(make_rule()).save(), "bytes_per_s": float("nan")},
     ],
 )
 def test_a_state_that_is_none_is_refused_with_a_reason(saved: dict[str, object]) -> None:
@@ -161,6 +162,27 @@ def test_a_damaged_part_of_a_state_costs_only_itself() -> None:
     late.restore(saved, 0, 0)
     assert late.ledger == {"two": {"kept": 1}}
     assert late.damaged_parts == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("cools_until_ns", 10**25),
+        ("last_fired_ns", 10**25),
+        ("daily", [[10**25, 50_000]]),
+        ("quota", [[False, None, [[10**25, 99]]]]),
+        ("ranking", {"anchor_ns": 10**25, "day": 0}),
+    ],
+)
+def test_a_damaged_time_in_the_future_does_not_silence_a_rule_forever(key: str, value: object) -> None:
+    engine = engine_of(make_rule())
+    tick(engine, 0)
+    saved = json.loads(json.dumps(engine.save()))
+    saved["rules"]["probe"][key] = value
+    late = engine_of(make_rule())
+    late.restore(saved, SECOND, SECOND)
+    assert late.damaged_parts == 1
+    assert len(tick(late, SECOND)) == 1
 
 
 def test_on_one_tick_a_campaigns_budget_goes_to_what_matters() -> None:
@@ -228,6 +250,23 @@ def test_a_changed_rule_starts_anew_but_keeps_what_it_spent() -> None:
     engine.swap(engine.prepare(rule_set(replace(rule, version="2"))))
     assert tick(engine, SECOND) == []
     assert engine.ledger == {"probe": {"budget": 1}}
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_rule_that_is_given_a_score_does_not_get_its_bytes_twice(is_restarted: bool) -> None:
+    rule = make_rule(budget=Budget(bytes_per_day=20_000))
+    engine = engine_of(rule)
+    engine.bytes_per_s = 1000.0
+    assert len(tick(engine, 0)) == 1
+    scored = make_rule(score="vehicle.speed_mps", budget=rule.budget, version="2")
+    if is_restarted:
+        saved, engine = engine.save(), engine_of(scored)
+        engine.restore(saved, SECOND, SECOND)
+    else:
+        engine.swap(engine.prepare(rule_set(scored)))
+    assert tick(engine, SECOND) == []
+    assert engine.ledger == {"probe": {"budget": 1}}
+    assert len(tick(engine, DAY_NS + SECOND, speed_mps=60.0)) == 1
 
 
 @pytest.mark.parametrize("outcome", ["sealed", "lost"])

@@ -139,6 +139,15 @@ def test_windows_count_what_they_hold_or_a_little_more_and_stay_small(events: li
     assert len(daily.to_list()) <= 26
 
 
+def test_spending_that_nobody_limits_is_forgotten_as_well() -> None:
+    campaign = CampaignSelection(CampaignTerms(Budget(), 0, 10**30))
+    for hour in range(10 * 24):
+        campaign.spend(hour * HOUR_NS, 1000)
+    saved = campaign.to_dict()
+    assert len(saved["hourly"]) <= 2
+    assert len(saved["daily"]) <= 26
+
+
 def test_a_campaign_shares_one_budget_among_its_rules() -> None:
     campaign = campaign_of(Budget(firings_per_hour=3))
     rules = [RuleSelection(make_rule(name), 0) for name in ("one", "two")]

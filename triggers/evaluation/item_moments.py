@@ -40,8 +40,8 @@ class PlaceMoments:
     def push(self, time_ns: int, places: NDArray[np.intp], values: NDArray[np.float64]) -> None:
         """Add a value to each of `places` at this tick, and let old ones leave."""
         times = self._arrived_times_ns
-        if times and times[-1] // self._step_ns == time_ns // self._step_ns:
-            times[-1] = time_ns
+        if times and times[-1] // self._step_ns >= time_ns // self._step_ns:
+            times[-1] = max(times[-1], time_ns)
             if places.size:
                 _add(self._arrived[:, len(times) - 1], places, values)
         else:

@@ -3,7 +3,8 @@
 All items are seen at the same ticks, so one list of times serves every column and each tick costs a few array
 operations, however many items there are; a queue made of two stacks turns over once in a window's length, so that the
 cost is O(1) amortised. A window has at most `MAX_ROWS` rows: ticks within 1/MAX_ROWS of its length share one and leave
-together, that much late at most. Allocated once, never grown (see `sizes` for how much).
+together, that much late at most. A tick whose time is earlier than the last one's shares that one's row, so that no
+order of times needs more. Allocated once, never grown (see `sizes` for how much).
 """
 
 from __future__ import annotations
@@ -43,11 +44,12 @@ class PlaceTotals:
 
     def _row(self, time_ns: int) -> int:
         newest = (self._oldest + self._count - 1) % MAX_ROWS
-        if not self._count or self._times_ns[newest] // self._step_ns != time_ns // self._step_ns:
+        if not self._count or self._times_ns[newest] // self._step_ns < time_ns // self._step_ns:
             newest = (newest + 1) % MAX_ROWS if self._count else self._oldest
             self._rows[newest] = 0
+            self._times_ns[newest] = time_ns
             self._count += 1
-        self._times_ns[newest] = time_ns
+        self._times_ns[newest] = max(self._times_ns[newest], time_ns)
         return newest
 
     def _leave(self, start_ns: int) -> None:
@@ -78,8 +80,8 @@ class PlaceMinima:
     def push(self, time_ns: int, places: NDArray[np.intp], values: NDArray[Any]) -> None:
         """Add `values[width, len(places)]` at this tick, and let old ones leave."""
         times = self._arrived_times_ns
-        if times and times[-1] // self._step_ns == time_ns // self._step_ns:
-            times[-1] = time_ns
+        if times and times[-1] // self._step_ns >= time_ns // self._step_ns:
+            times[-1] = max(times[-1], time_ns)
             row = self._arrived[len(times) - 1]
             row[:, places] = np.minimum(row.take(places, axis=1), values)
         else:
@@ -130,7 +132,7 @@ class PlaceLags:
     def push(self, time_ns: int, places: NDArray[np.intp], values: NDArray[Any]) -> None:
         """Keep a value for each of `places` (others are unknown); of ticks that share a row the first is kept."""
         newest = (self._oldest + self._count - 1) % MAX_ROWS
-        if not self._count or self._times_ns[newest] // self._step_ns != time_ns // self._step_ns:
+        if not self._count or self._times_ns[newest] // self._step_ns < time_ns // self._step_ns:
             newest = (newest + 1) % MAX_ROWS if self._count else self._oldest
             self._count += 1
             self._times_ns[newest] = time_ns

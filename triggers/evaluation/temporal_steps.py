@@ -125,36 +125,26 @@ def _extreme(sign: int) -> TemporalMaker:
     return make
 
 
-def _mean(made: Temporal) -> Step:
-    slots, out, operand, tick = made.slots, made.out, made.operand, made.tick
-    coverage, window = Coverage(made.length_ns), TotalWindow(made.length_ns)
-    made.windows.append(window)
+def _averaged(make: Callable[[int], TotalWindow | MomentWindow], read: str) -> TemporalMaker:
+    """mean_within and std_within: what the window's method `read` gives."""
 
-    def step() -> None:
-        value = slots[operand]
-        is_covered = coverage.see(tick.time_ns, value is not None)
-        if value is not None:
-            window.push(tick.time_ns, value)
-        mean = window.mean() if is_covered else math.nan
-        slots[out] = mean if math.isfinite(mean) else None
+    def maker(made: Temporal) -> Step:
+        slots, out, operand, tick = made.slots, made.out, made.operand, made.tick
+        coverage, window = Coverage(made.length_ns), make(made.length_ns)
+        made.windows.append(window)
+        push, average = window.push, getattr(window, read)
 
-    return step
+        def step() -> None:
+            value = slots[operand]
+            is_covered = coverage.see(tick.time_ns, value is not None)
+            if value is not None:
+                push(tick.time_ns, value)
+            result = average() if is_covered else math.nan
+            slots[out] = result if math.isfinite(result) else None
 
+        return step
 
-def _deviation(made: Temporal) -> Step:
-    slots, out, operand, tick = made.slots, made.out, made.operand, made.tick
-    coverage, window = Coverage(made.length_ns), MomentWindow(made.length_ns)
-    made.windows.append(window)
-
-    def step() -> None:
-        value = slots[operand]
-        is_covered = coverage.see(tick.time_ns, value is not None)
-        if value is not None:
-            window.push(tick.time_ns, value)
-        deviation = window.deviation() if is_covered else math.nan
-        slots[out] = deviation if math.isfinite(deviation) else None
-
-    return step
+    return maker
 
 
 def _lagged(combine: Callable[[Any, Any, float], Any]) -> TemporalMaker:
@@ -219,8 +209,8 @@ TEMPORAL_STEPS: Mapping[str, TemporalMaker] = {
     "flips": _events(count_changes),
     "min_within": _extreme(1),
     "max_within": _extreme(-1),
-    "mean_within": _mean,
-    "std_within": _deviation,
+    "mean_within": _averaged(TotalWindow, "mean"),
+    "std_within": _averaged(MomentWindow, "deviation"),
     "lag": _lagged(lambda now, then, between_s: then),
     "delta": _lagged(_delta),
     "rate": _lagged(_rate),

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+from runtime.formats.documents import suggest
 from triggers.language import expressions, populations, vocabulary
 from triggers.language.calls import CallChecker, functions_of, outside, usage
-from triggers.language.expressions import Constant, Expression
+from triggers.language.expressions import Constant, Expression, ItemField, Operation
 from triggers.language.mistakes import LANGUAGE_HINT, CheckError, describe
-from triggers.language.populations import FIELDS, Population
+from triggers.language.populations import DOMAINS, FIELDS, Population
 from triggers.language.scope import Scope
 from triggers.language.source import dotted_name, parse
 from triggers.language.types import Type
@@ -87,6 +88,8 @@ class _Checker(CallChecker):
 
     def _unknown_name(self, node: ast.Name, expected: Type) -> Expression:
         name = node.id
+        if name.capitalize() in ("True", "False"):
+            return self.wrong(node, f"unknown name {name!r}", f"write {name.capitalize()}", expected)
         if name in self.scope.let_names():
             fix = "use it inside any_track(…) or another quantifier of what it speaks of"
             return self.wrong(node, f"{name!r} speaks of other items than are asked about here", fix, expected)
@@ -96,7 +99,8 @@ class _Checker(CallChecker):
             return self.wrong(node, message, own + fix, expected)
         known = {*self.scope.let_names(), *self.scope.signal_names(), *functions_of(self.population)}
         known |= set(FIELDS[self.population]) if self.population is not None else set()
-        return self.wrong(node, f"unknown name {name!r}", self.suggest(name, known), expected)
+        fix = f'write "{name}" if it is meant as text' if expected is TEXT else self.suggest(name, known)
+        return self.wrong(node, f"unknown name {name!r}", fix, expected)
 
     def _attribute(self, node: ast.Attribute, expected: Type) -> Expression:
         name = dotted_name(node)
@@ -162,7 +166,21 @@ class _Checker(CallChecker):
     def _same_type(self, left_node: ast.expr, right_node: ast.expr) -> tuple[Expression, Expression]:
         left = self.check(left_node, ANY)
         right = self.check(right_node, left.type)
+        self._check_domain(left, [(right_node, right)])
+        self._check_domain(right, [(left_node, left)])
         return self.require(left_node, left, right.type), right
+
+    def _check_domain(self, operand: Expression, compared: Sequence[tuple[ast.expr, Expression]]) -> None:
+        """A field with a fixed set of texts is compared with these alone: a misspelt one would never be true."""
+        while isinstance(operand, Operation) and operand.name == "lag":
+            (operand,) = operand.operands
+        if not isinstance(operand, ItemField) or operand.population is None:
+            return
+        known = DOMAINS[operand.population].get(operand.name, ())
+        for node, value in compared if known else ():
+            if isinstance(value, Constant) and isinstance(value.value, str) and value.value not in known:
+                message = f"{operand.name!r} is never {value.value[:64]!r}"
+                self.wrong(node, message, suggest(value.value, known), operand.type)
 
     def _membership(self, left_node: ast.expr, right_node: ast.expr) -> Expression:
         operand = self.check(left_node, ANY)
@@ -170,6 +188,7 @@ class _Checker(CallChecker):
             return self.wrong(right_node, "'in' needs a list of values", 'write x in ("left", "right")', BOOLEAN)
         choices = [self.check(element, operand.type) for element in right_node.elts]
         operand = self.require(left_node, operand, choices[0].type)
+        self._check_domain(operand, list(zip(right_node.elts, choices, strict=True)))
         values = [choice.value for choice in choices if isinstance(choice, Constant)]
         if len(values) < len(choices):
             return self.wrong(right_node, "'in' needs literal values", "write numbers or text in quotes", BOOLEAN)

@@ -89,6 +89,16 @@ FIELDS: Mapping[Population, Mapping[str, Type]] = {
     },
 }
 
+LANES = ("ego", "left", "right", "other")
+CAMERA_STATES = ("ok", "connecting", "failed", "ended", "wrong_size", "corrupt", "dropping", "late", "frozen")
+
+#: Texts that fields of the runtime's own making can be: a comparison with any other would never be true.
+DOMAINS: Mapping[Population, Mapping[str, tuple[str, ...]]] = {
+    Population.TRACKS: {"lane": LANES},
+    Population.OBJECTS: {"lane": LANES},
+    Population.CAMERAS: {"state": CAMERA_STATES},
+}
+
 _CLASS_FLIPS = Function((), NUMBER, "how often its class changed", has_seconds=True)
 _STATE_FLIPS = Function((), NUMBER, "how often its state changed", has_seconds=True)
 

@@ -9,6 +9,21 @@ import tokenize
 from triggers.language import vocabulary
 from triggers.language.mistakes import CheckError, TextMistake
 
+_CHECK_HERE = "check quotes, brackets and operators here"
+#: What people write out of other habits, and what it is called here.
+_FOREIGN = {
+    "=": "compare with '=='",
+    "&": "write and",
+    "|": "write or",
+    "!": "write not, or '!=' between two values",
+    "≥": "write >=",
+    "≤": "write <=",
+    "≠": "write !=",
+    "\u00d7": "write *",
+    "\u2212": "write - (a hyphen)",
+    **dict.fromkeys("\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb", 'use straight quotes: "…"'),
+}
+
 
 def parse(text: str) -> tuple[ast.expr, int]:
     """The tree, and how many characters of `text` stand before what its offsets count from."""
@@ -27,7 +42,7 @@ def parse(text: str) -> tuple[ast.expr, int]:
     except SyntaxError as error:
         offset = min(shift + max((error.offset or 1) - 1, 0), len(text))
         shown = text[offset : offset + 20].strip() or text[-20:]
-        fix = "compare with '=='" if "=" in shown[:2] else "check quotes, brackets and operators here"
+        fix = next((fix for found, fix in _FOREIGN.items() if shown.startswith(found)), _CHECK_HERE)
         raise CheckError([TextMistake(offset, f"is not an expression: {error.msg}", shown, fix)]) from error
     except (RecursionError, MemoryError, ValueError) as error:
         raise CheckError([TextMistake(0, "is nested too deeply to read", text[:40], "split it with `let`")]) from error

@@ -4,16 +4,14 @@ Every part of a condition has a set of outcomes that it can still have with what
 `true`, `false` and, for numbers and text, `value`. An empty set is always unknown: a signal that no source gives, a
 field that nothing computes, a population that does not exist. Kleene's logic carries the sets upwards: `a or b` can be
 true when either can, `a and b` only when both can, and `is_true(a)` is false at least. A class or state that the model
-does not know makes its comparison false, and a count over what is never true is 0, which is compared as such. A rule
-is not applicable when its condition cannot be true; all that was found missing in it is then told.
+does not know makes its comparison false, and a count over what is never true is 0, which is compared as such (see
+`outcomes`). A rule is not applicable when its condition cannot be true; all that was found missing in it is then told.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from triggers.language.expressions import (
     Constant,
@@ -26,14 +24,17 @@ from triggers.language.expressions import (
 )
 from triggers.language.populations import QUANTIFIERS, Population
 from triggers.language.types import Type
-
-Outcomes: TypeAlias = frozenset[str]
-
-NEVER: Outcomes = frozenset()
-TRUE: Outcomes = frozenset({"true"})
-FALSE: Outcomes = frozenset({"false"})
-EITHER: Outcomes = TRUE | FALSE
-VALUE: Outcomes = frozenset({"value"})
+from triggers.rules.outcomes import (
+    CARRIED,
+    COMPARISONS,
+    FALSE,
+    NEVER,
+    TRUE,
+    VALUE,
+    Outcomes,
+    any_outcome,
+    exact_number,
+)
 
 #: Track fields that depend on the rig, its calibration or the model; the others are always there.
 OPTIONAL_TRACK_FIELDS = frozenset(
@@ -43,6 +44,8 @@ OPTIONAL_TRACK_FIELDS = frozenset(
         "confirming_gap_deg",
     }
 )  # fmt: skip
+#: Classes of a head whose probabilities are published; a head that has more may have any.
+MAX_TOLD_CLASSES = 16
 _IMAGE_FIELDS = frozenset({"luma", "luma_std", "dark_share", "bright_share", "sharpness", "misalignment_deg"})
 _LEARNED = ("embedding", "classifier")
 
@@ -56,6 +59,7 @@ class Capabilities:
     states: frozenset[str] | None = None  # that tracks can have
     track_fields: frozenset[str] = OPTIONAL_TRACK_FIELDS  # of these, those that can ever be known
     cameras: int = 0
+    camera_names: frozenset[str] | None = None
     signals: frozenset[str] | None = None
     objects: bool = False  # the controller publishes an object list
     embedding_model: str | None = None  # whose embedding is there for queries and learned triggers
@@ -96,7 +100,9 @@ class _Analysis:
     missing: dict[str, set[str]] = field(default_factory=dict)  # by the reason's words
 
     def reasons(self) -> tuple[str, ...]:
-        """What is missing, one reason a kind."""
+        """What is missing, one reason a kind; where nothing is, the condition contradicts itself."""
+        if not self.missing:
+            return ("its condition can never be true",)
         return tuple(f"{reason} {', '.join(sorted(names))}".rstrip() for reason, names in sorted(self.missing.items()))
 
     def outcomes_of(self, node: Expression) -> Outcomes:
@@ -108,13 +114,20 @@ class _Analysis:
         operands = [self.outcomes[operand.key] for operand in node.operands]
         if isinstance(node, Constant):
             return self._constant(node)
-        if isinstance(node, Operation) and node.name in _RULES:
-            return _RULES[node.name](*operands)
+        if isinstance(node, Operation) and len(operands) == 1:
+            self._note_exact(node, operands[0])
+        if isinstance(node, Operation) and node.name in CARRIED:
+            return CARRIED[node.name](*operands)
         if isinstance(node, Operation) and node.name in QUANTIFIERS:
             return self._quantifier(node, operands)
         if not all(operands):
             return NEVER
         return self._comparison(node)
+
+    def _note_exact(self, node: Operation, operand: Outcomes) -> None:
+        exact = exact_number(node.name, operand, self.exact.get(node.operands[0].key))
+        if exact is not None:
+            self.exact[node.key] = exact
 
     def _constant(self, node: Constant) -> Outcomes:
         if isinstance(node.value, bool):
@@ -140,34 +153,47 @@ class _Analysis:
         """A comparison whose result is certain, or anything else whose operands can be known."""
         if isinstance(node, (Membership, Operation)) and self._is_beyond_domain(node):
             return TRUE if isinstance(node, Operation) and node.name == "!=" else FALSE
-        if isinstance(node, Operation) and node.name in _COMPARISONS:
+        if isinstance(node, Operation) and node.name in COMPARISONS:
             left, right = (self.exact.get(operand.key) for operand in node.operands)
             if left is not None and right is not None:
-                return TRUE if _COMPARISONS[node.name](left, right) else FALSE
-        return _any_outcome(node)
+                return TRUE if COMPARISONS[node.name](left, right) else FALSE
+        return any_outcome(node)
 
     def _is_beyond_domain(self, node: Membership | Operation) -> bool:
-        """Whether it compares a track's class or state with nothing that the model knows."""
+        """Whether it compares a class, state or camera with nothing that there is."""
         if isinstance(node, Operation) and node.name not in ("==", "!="):
             return False
-        fields = [
-            each for each in node.operands if isinstance(each, ItemField) and each.population is Population.TRACKS
-        ]
+        fields = [each for each in node.operands if isinstance(each, (ItemField, SignalRead))]
         texts = node.choices if isinstance(node, Membership) else _constants(node)
         for each in fields:
-            known = self._domain(each.name)
+            known = self._domain(each)
             if known is not None and texts and known.isdisjoint(map(str, texts)):
-                kind = "state" if each.name == "state" else "class"
-                self.missing.setdefault(f"the model has no {kind}", set()).update(map(str, texts))
+                self.missing.setdefault(_unheard_of(each), set()).update(map(str, texts))
                 return True
         return False
 
-    def _domain(self, field_name: str) -> frozenset[str] | None:
-        """The texts that a track's field can have, where that is known."""
-        capabilities = self.capabilities
+    def _domain(self, field: ItemField | SignalRead) -> frozenset[str] | None:
+        """The texts that a field or a head can have, where that is known."""
+        capabilities, field_name = self.capabilities, field.name
+        if isinstance(field, SignalRead):
+            return self._classes_of_head(field) if field.type is Type.TEXT else None
+        if field_name == "camera":
+            return capabilities.camera_names
+        if field.population is not Population.TRACKS:
+            return None
         if field_name == "stands_on":
             return None if capabilities.classes is None else capabilities.classes | {""}
         return {"class_name": capabilities.classes, "state": capabilities.states}.get(field_name)
+
+    def _classes_of_head(self, signal: SignalRead) -> frozenset[str] | None:
+        """A classification head publishes `<head>_<class>_probability`; of very many classes only the first."""
+        namespace, _, head = signal.name.partition(".")
+        start, end = f"{head}_", "_probability"
+        heads = self.capabilities.heads if namespace == "heads" else ()
+        found = {name[len(start) : -len(end)] for name in heads if name.startswith(start) and name.endswith(end)}
+        if not found or len(found) >= MAX_TOLD_CLASSES:
+            return None
+        return frozenset(found | {name.replace("_", " ") for name in found})
 
     # -- what is not there at all
 
@@ -221,6 +247,14 @@ class _Analysis:
         return None
 
 
+def _unheard_of(field: ItemField | SignalRead) -> str:
+    if isinstance(field, SignalRead):
+        return f"{field.name} is never"
+    return {"state": "the model has no state", "camera": "no camera is called"}.get(
+        field.name, "the model has no class"
+    )
+
+
 _NO_NETWORK = "no network runs to give"
 _NO_ITEMS = {
     Population.TRACKS: "there are no cameras to track in",
@@ -231,56 +265,3 @@ _NO_ITEMS = {
 
 def _constants(node: Operation) -> list[object]:
     return [operand.value for operand in node.operands if isinstance(operand, Constant)]
-
-
-def _any_outcome(node: Expression) -> Outcomes:
-    return EITHER if node.type is Type.BOOLEAN else VALUE | EITHER if node.type is Type.ANY else VALUE
-
-
-def _and(left: Outcomes, right: Outcomes) -> Outcomes:
-    return (left & right & TRUE) | ((left | right) & FALSE)
-
-
-def _or(left: Outcomes, right: Outcomes) -> Outcomes:
-    return ((left | right) & TRUE) | (left & right & FALSE)
-
-
-def _not(operand: Outcomes) -> Outcomes:
-    return (FALSE if "true" in operand else NEVER) | (TRUE if "false" in operand else NEVER)
-
-
-def _if(condition: Outcomes, then: Outcomes, otherwise: Outcomes) -> Outcomes:
-    return (then if "true" in condition else NEVER) | (otherwise if "false" in condition else NEVER)
-
-
-def _known(operand: Outcomes) -> Outcomes:
-    return EITHER if operand else FALSE
-
-
-def _is_true(operand: Outcomes) -> Outcomes:
-    return FALSE | (operand & TRUE)
-
-
-def _same(operand: Outcomes) -> Outcomes:
-    return operand
-
-
-_RULES: Mapping[str, Callable[..., Outcomes]] = {
-    "and": _and,
-    "or": _or,
-    "not": _not,
-    "if": _if,
-    "known": _known,
-    "is_true": _is_true,
-    "any_within": _same,
-    "all_within": _same,
-}
-
-_COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}

@@ -45,14 +45,14 @@ class Explanation:
     @property
     def reach_s(self) -> float:
         """How far back the condition looks at most: windows inside windows add up; the hold comes on top."""
-        parts = expressions_of(self.rule)
+        parts = self.rule.expressions
         return max(_reach_s(part) for part in parts) + self.rule.hold_s
 
 
 def explain(rules: RuleSet, name: str, capabilities: Capabilities) -> Explanation:
     """Explain the rule of that name. Raises KeyError when the set has none."""
     rule = {rule.name: rule for rule in rules.rules}[name]
-    parts = {node.key: node for part in expressions_of(rule) for node in walk(part)}
+    parts = {node.key: node for part in rule.expressions for node in walk(part)}
     nodes = list(parts.values())
     users = _users(rules, rule)
     lacking = replace(rules, rules=(rule,)).not_applicable(capabilities)
@@ -66,11 +66,6 @@ def explain(rules: RuleSet, name: str, capabilities: Capabilities) -> Explanatio
         windows=tuple(_window(node, users) for node in nodes if remembers(node)),
         lacking=lacking.get(name),
     )
-
-
-def expressions_of(rule: Rule) -> list[Expression]:
-    """Everything of a rule that is evaluated at every tick."""
-    return [rule.when, *rule.operands.values(), *([] if rule.score is None else [rule.score])]
 
 
 def remembers(node: Expression) -> bool:
@@ -90,7 +85,7 @@ def _users(rules: RuleSet, rule: Rule) -> dict[bytes, tuple[str, ...]]:
     """The other rules in which each remembering part occurs as well."""
     users: dict[bytes, tuple[str, ...]] = {}
     for other in rules.rules:
-        keys = {node.key for part in expressions_of(other) for node in walk(part) if remembers(node)}
+        keys = {node.key for part in other.expressions for node in walk(part) if remembers(node)}
         for key in keys if other.name != rule.name else ():
             users[key] = (*users.get(key, ()), other.name)
     return users

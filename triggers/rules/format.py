@@ -32,7 +32,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from runtime.formats.documents import Mistake
 from runtime.messages import Priority
@@ -43,9 +43,21 @@ NAME_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 
 MAX_NAMES = 256  # of let names, zones, queries, classifiers of one file
 MAX_VECTOR = 4096
+#: Numbers as YAML has them: neither text that looks like one nor true, which would silently be 1.
+Number = Annotated[float, Field(strict=True)]
+WholeNumber = Annotated[int, Field(strict=True)]
 #: One number of an embedding; networks give numbers around 1.
-Component = Annotated[float, Field(ge=-1e6, le=1e6)]
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Component = Annotated[float, Field(strict=True, ge=-1e6, le=1e6)]
+
+
+def _is_name(name: str) -> str:
+    if re.fullmatch(NAME_PATTERN, name) is None:
+        fix = "write up to 64 small letters, digits and _, a letter first, such as hard_braking"
+        raise Mistake(f"is not a name: {name[:64]!r}", fix)
+    return name
+
+
+Name = Annotated[str, AfterValidator(_is_name)]
 
 
 def _whole_expressions(value: object) -> object:
@@ -72,8 +84,8 @@ class Section(BaseModel):
 class CaptureSection(Section):
     """What a firing keeps."""
 
-    pre_s: float = Field(default=10.0, ge=0, le=300)
-    post_s: float = Field(default=5.0, ge=0, le=300)
+    pre_s: Number = Field(default=10.0, ge=0, le=300)
+    post_s: Number = Field(default=5.0, ge=0, le=300)
     cameras: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
 
@@ -81,8 +93,8 @@ class CaptureSection(Section):
 class BudgetSection(Section):
     """How much a rule may send."""
 
-    firings_per_hour: int | None = Field(default=None, ge=1, le=100_000)
-    bytes_per_day: int | None = Field(default=None, ge=1, le=10**15)
+    firings_per_hour: WholeNumber | None = Field(default=None, ge=1, le=100_000)
+    bytes_per_day: WholeNumber | None = Field(default=None, ge=1, le=10**15)
     by: str | None = Field(default=None, min_length=1, max_length=64)
 
     @field_validator("bytes_per_day", mode="before")
@@ -100,16 +112,16 @@ class BudgetSection(Section):
 class CircleSection(Section):
     """A circle on the map."""
 
-    latitude_deg: float = Field(ge=-90, le=90)
-    longitude_deg: float = Field(ge=-180, le=180)
-    radius_m: float = Field(gt=0, le=10_000_000)
+    latitude_deg: Number = Field(ge=-90, le=90)
+    longitude_deg: Number = Field(ge=-180, le=180)
+    radius_m: Number = Field(gt=0, le=10_000_000)
 
 
 class ZoneSection(Section):
     """A place on the map."""
 
     circle: CircleSection | None = None
-    polygon: tuple[tuple[float, float], ...] | None = Field(default=None, min_length=3, max_length=MAX_CORNERS)
+    polygon: tuple[tuple[Number, Number], ...] | None = Field(default=None, min_length=3, max_length=MAX_CORNERS)
 
     @field_validator("polygon", mode="after")
     @classmethod
@@ -160,18 +172,18 @@ class ClassifierSection(Section):
 class RuleSection(Section):
     """One rule as it is written."""
 
-    name: str = Field(pattern=NAME_PATTERN)
+    name: Name
     description: str = Field(min_length=1, max_length=1000)
     why: str = Field(default="", max_length=2000)
     when: str
     operands: Expressions = Field(default_factory=dict, max_length=32)
-    hold_s: float = Field(default=0.0, ge=0, le=600)
-    cooldown_s: float = Field(default=30.0, ge=0, le=86_400)
+    hold_s: Number = Field(default=0.0, ge=0, le=600)
+    cooldown_s: Number = Field(default=30.0, ge=0, le=86_400)
     rearm: Literal["edge", "level"] = "edge"
     capture: CaptureSection = CaptureSection()
     priority: Priority = Priority.NORMAL
     budget: BudgetSection = BudgetSection()
-    sample: float = Field(default=1.0, gt=0, le=1)
+    sample: Number = Field(default=1.0, gt=0, le=1)
     score: str | None = None
 
 

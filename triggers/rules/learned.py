@@ -62,7 +62,11 @@ def read_query(document: Document, name: str, section: QuerySection) -> Embeddin
     if section.vector is not None:
         query = EmbeddingQuery(name, section.vector, section.model or "", section.camera)
     else:
-        file = validate(load_document(_beside(document, where, section.file or "")), QueryFile)
+        path = _beside(document, (*where, "file"), section.file or "")
+        if not path.is_file():
+            fix = "put the file beside the rule file, or make it with `shadowrig triggers query`"
+            raise DocumentError([document.problem((*where, "file"), "there is no such file", fix)])
+        file = validate(load_document(path), QueryFile)
         query = EmbeddingQuery(name, file.embedding, file.model, file.camera)
     length = math.hypot(*query.vector)
     if length < 1e-12:

@@ -43,6 +43,12 @@ class Rule:
     campaign: str = ""  # "name@version" of the campaign that brought it; empty: the vehicle's own
 
     @property
+    def expressions(self) -> list[Expression]:
+        """Everything of it that is evaluated at every tick."""
+        score = [] if self.score is None else [self.score]
+        return [self.when, *self.operands.values(), *score]
+
+    @property
     def signals(self) -> tuple[str, ...]:
         """Every signal that the condition reads."""
         return signals_read(self.when)

@@ -33,6 +33,7 @@ class HourlyCount:
 
     def add(self, time_ns: int) -> None:
         """One more firing."""
+        self.total(time_ns)  # old ones leave, also where no limit ever asks for them
         entries, count = self._entries, 1
         if entries and entries[-1][0] // _FIRING_STEP_NS == time_ns // _FIRING_STEP_NS:
             count += entries.pop()[1]
@@ -103,12 +104,16 @@ class DailyBytes:
 
     def total(self, time_ns: int) -> int:
         """Bytes since 24 hours before `time_ns`."""
+        self._leave(time_ns)
+        return sum(size for _, size in self._hours)
+
+    def _leave(self, time_ns: int) -> None:
         while self._hours and self._hours[0][0] + HOUR_NS <= time_ns - DAY_NS:
             self._hours.popleft()
-        return sum(size for _, size in self._hours)
 
     def add(self, time_ns: int, size_bytes: int) -> None:
         """Charge bytes at `time_ns`."""
+        self._leave(time_ns)
         if self._hours and time_ns < self._hours[-1][0] + HOUR_NS:
             start_ns, size = self._hours.pop()
             self._hours.append((start_ns, size + size_bytes))

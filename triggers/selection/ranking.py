@@ -50,7 +50,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from triggers.selection.budgets import DAY_NS, fits
+from triggers.selection.budgets import DAY_NS, DailyBytes, fits
 
 #: The newest scores, which stand for those to come.
 MAX_SCORES = 512
@@ -77,6 +77,14 @@ class DaySpending:
         self.anchor_ns: int | None = None  # where the first day began
         self.day = 0
         self.spent_bytes = 0
+
+    @classmethod
+    def after(cls, daily: DailyBytes) -> DaySpending:
+        """That of a rule which had no ranking: its day began with the first of the bytes that it spent."""
+        spending, hours = cls(), daily.to_list()
+        if hours:
+            spending.anchor_ns, spending.spent_bytes = hours[0][0], sum(size for _, size in hours)
+        return spending
 
     def advance(self, time_ns: int) -> bool:
         """Go on to the day of `time_ns`; True when it is a new one."""
@@ -191,6 +199,8 @@ class ScoreRanking:
         if len(profile) not in (0, PARTS) or len(today) != PARTS:
             raise ValueError(f"a day has {PARTS} parts")
         scores = [UNKNOWN if score is None else float(score) for score in saved["scores"]]
+        if not all(map(math.isfinite, (*profile, *(score for score in scores if score != UNKNOWN)))):
+            raise ValueError("a score or a part of a day is not finite")
         spending = self.spending
         spending.anchor_ns = None if saved["anchor_ns"] is None else int(saved["anchor_ns"])
         spending.day, spending.spent_bytes = int(saved["day"]), int(saved["spent_bytes"])

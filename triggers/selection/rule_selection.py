@@ -16,7 +16,7 @@ from triggers.language.types import Value
 from triggers.rules.rule import Rule
 from triggers.selection.budgets import ClipSizes, DailyBytes, HourlyQuota, fits
 from triggers.selection.campaign import CampaignSelection
-from triggers.selection.ranking import ScoreRanking
+from triggers.selection.ranking import DaySpending, ScoreRanking
 from triggers.selection.sampling import is_sampled
 from triggers.selection.tally import BUDGET, CAMPAIGN, COOLDOWN, KEPT, SAMPLE, SCORE, Tally
 
@@ -161,6 +161,8 @@ class RuleSelection:
         quota, daily, sizes = HourlyQuota(saved["quota"]), DailyBytes(saved["daily"]), ClipSizes(saved["sizes"])
         if self._ranking is not None and saved["ranking"] is not None:
             self._ranking.load(saved["ranking"], is_same_rule)
+        elif self._ranking is not None:
+            self._ranking.spending = DaySpending.after(daily)
         if is_same_rule:
             tally = Tally({str(outcome): int(count) for outcome, count in saved["tally"].items()})
             last_fired_ns = saved["last_fired_ns"]
@@ -173,5 +175,7 @@ def _ranking(rule: Rule, predecessor: RuleSelection | None) -> ScoreRanking | No
     limit_bytes = rule.budget.bytes_per_day
     if rule.score is None or limit_bytes is None:
         return None
-    former = predecessor._ranking if predecessor is not None else None
-    return ScoreRanking(limit_bytes, former.spending if former is not None else None)
+    if predecessor is None:
+        return ScoreRanking(limit_bytes)
+    former = predecessor._ranking
+    return ScoreRanking(limit_bytes, DaySpending.after(predecessor._daily) if former is None else former.spending)

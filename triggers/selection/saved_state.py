@@ -9,17 +9,21 @@ Times are those of the run that saved, on a clock that may since have begun anew
 clock by the wall time that has passed: what was an hour old when it was saved, ten minutes ago, is 70 minutes old now.
 A wall clock that went back in between is taken to have stood still. Where both clocks agree on the time that has
 passed, up to `SAME_CLOCK_NS`, it is the same monotonic clock still, and nothing moves: firings in flight keep their
-exact times. Not saved: the values of expressions. A condition that is true when the runtime starts again is a new
-event, unless its rule is cooling.
+exact times. A part with a time in the future is damaged: no clock can have written it.
+
+Not saved: the values of expressions. A condition that is true when the runtime starts again is a new event, unless its
+rule is cooling.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from runtime.messages import NANOSECONDS_PER_SECOND
 from triggers.selection.reservations import Reservation, reservation_from
 
 FORMAT = "shadowrig-selection"
@@ -28,6 +32,8 @@ VERSION = 1
 WRONG = (KeyError, TypeError, ValueError, AttributeError)
 #: Two clocks that differ by no more over a restart were only corrected a little in between.
 SAME_CLOCK_NS = 60_000_000_000
+#: The longest `cooldown_s` of a rule file.
+MAX_COOLDOWN_NS = 86_400 * NANOSECONDS_PER_SECOND
 #: Rules and campaigns that are remembered though they do not run (their campaign may come back); oldest go first.
 MAX_DORMANT = 1000
 
@@ -56,10 +62,13 @@ def read_state(saved: Mapping[str, Any], wall_ns: int, time_ns: int) -> SavedSta
     try:
         shift_ns = time_ns - int(saved["time_ns"]) - max(0, wall_ns - int(saved["wall_ns"]))
         shift_ns = 0 if abs(shift_ns) <= SAME_CLOCK_NS else shift_ns
-        rules, campaigns = _shifted(saved["rules"], shift_ns), _shifted(saved["campaigns"], shift_ns)
+        rules, campaigns = (_shifted(saved[kind], shift_ns, time_ns) for kind in ("rules", "campaigns"))
+        bytes_per_s = float(saved["bytes_per_s"])
+        if not (math.isfinite(bytes_per_s) and bytes_per_s >= 0):
+            raise ValueError(f"bytes_per_s is {bytes_per_s}")
         return SavedState(
             sequence=int(saved["sequence"]),
-            bytes_per_s=float(saved["bytes_per_s"]),
+            bytes_per_s=bytes_per_s,
             rules=rules,
             campaigns=campaigns,
             in_flight=[reservation_from(entry, shift_ns) for entry in saved["in_flight"]],
@@ -69,13 +78,30 @@ def read_state(saved: Mapping[str, Any], wall_ns: int, time_ns: int) -> SavedSta
         raise SavedStateError(f"a part is missing or of a wrong kind: {type(error).__name__}: {error}") from error
 
 
-def _shifted(parts: Mapping[str, Any], shift_ns: int) -> dict[str, dict[str, Any]]:
+def _shifted(parts: Mapping[str, Any], shift_ns: int, now_ns: int) -> dict[str, dict[str, Any]]:
     """Every part that can be read."""
     found = {}
     for name, part in parts.items():
         with contextlib.suppress(*WRONG):
-            found[name] = shift(part, shift_ns)
+            moved = shift(part, shift_ns)
+            _refuse_future(moved, now_ns + SAME_CLOCK_NS)
+            found[name] = moved
     return found
+
+
+def _refuse_future(part: Mapping[str, Any], latest_ns: int) -> None:
+    """What a damaged time puts into the future would stay there: a rule that cools, or a budget that is full, forever.
+
+    ValueError where a time is later than `latest_ns`; a cooldown may last as long as rule files allow.
+    """
+    entries = [*part.get("hourly", ()), *part.get("daily", ())]
+    entries += [entry for _, _, counted in part.get("quota", ()) for entry in counted]
+    times_ns = [time_ns for time_ns, _ in entries]
+    times_ns += [part[key] for key in ("last_fired_ns", "anchor_ns") if part.get(key) is not None]
+    if (part.get("cools_until_ns") or 0) - MAX_COOLDOWN_NS > latest_ns or max(times_ns, default=latest_ns) > latest_ns:
+        raise ValueError("a time lies in the future")
+    if part.get("ranking") is not None:
+        _refuse_future(part["ranking"], latest_ns)
 
 
 def shift(part: Mapping[str, Any], shift_ns: int) -> dict[str, Any]:

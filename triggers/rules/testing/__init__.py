@@ -40,6 +40,6 @@ Modules: `format` and `series` (what may be written), `scene` (a test at one ins
 `parts` (a condition's text as questions), `tracing` (their answers on every tick) and `difference` (told to people).
 """
 
-from triggers.rules.testing.running import RuleTestReport, RuleTestResult, run_rule_tests
+from triggers.rules.testing.running import RuleTestReport, RuleTestResult, check_rule_tests, run_rule_tests
 
-__all__ = ["RuleTestReport", "RuleTestResult", "run_rule_tests"]
+__all__ = ["RuleTestReport", "RuleTestResult", "check_rule_tests", "run_rule_tests"]

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from runtime.formats.documents import Document, DocumentError, Mistake, Problem, suggest, validate
 from triggers.language import vocabulary
 from triggers.language.expressions import signals_read
+from triggers.language.populations import LANES
 from triggers.language.types import Type
 from triggers.rules.format import Section
 from triggers.rules.rule import Rule, RuleSet
@@ -21,7 +22,6 @@ from triggers.rules.testing.series import (
     TruthSeries,
 )
 
-LANES = ("ego", "left", "right", "other")
 UNKNOWN_NUMBER: Series[float] = Series.always(None)
 UNKNOWN_TEXT: Series[str] = Series.always(None)
 MAX_TICKS = 200_000
@@ -129,7 +129,9 @@ class TestSection(Section):
 
     @model_validator(mode="after")
     def _expects_one_thing(self) -> TestSection:
-        if (self.fires_at_s is None) == (self.fires is None):
+        if self.fires_at_s is not None and self.fires is not None:
+            raise Mistake("says both 'fires_at_s' and 'fires'", "remove one of them", at=("fires",))
+        if self.fires_at_s is None and self.fires is None:
             raise Mistake("must say either 'fires_at_s' or 'fires'", "add 'fires_at_s: []' if it must not fire")
         if self.duration_s * self.rate_hz > MAX_TICKS:
             raise Mistake(f"has more than {MAX_TICKS} ticks", "lower rate_hz or duration_s", at=("duration_s",))

@@ -56,27 +56,40 @@ class RuleTestReport:
         return f"{len(self.results) - failed} passed, {failed} failed"
 
 
+def check_rule_tests(places: Sequence[Path | str], declared: Mapping[str, Type] | None = None) -> None:
+    """Read the tests of every rule file and run none. Raises as `run_rule_tests` does."""
+    _read(places, declared or {})
+
+
 def run_rule_tests(places: Sequence[Path | str], declared: Mapping[str, Type] | None = None) -> RuleTestReport:
     """Run the tests of every rule file in `places`. `declared` names signals beyond the canonical ones.
 
     Raises:
         DocumentError: with every problem of every file.
     """
-    files, own = rule_files(places), declared or {}
-    load_rules(files, own)  # all files together first, so that all their problems are told at once
+    own = declared or {}
     results: list[RuleTestResult] = []
+    for document, rules, tests in _read(places, own):
+        results += [_run(document, index, rules, test, own) for index, test in enumerate(tests)]
+    return RuleTestReport(tuple(results))
+
+
+def _read(
+    places: Sequence[Path | str], declared: Mapping[str, Type]
+) -> list[tuple[Document, RuleSet, list[TestSection]]]:
+    files = rule_files(places)
+    load_rules(files, declared)  # all files together first, so that all their problems are told at once
+    found: list[tuple[Document, RuleSet, list[TestSection]]] = []
     problems: list[Problem] = []
     for path in files:
-        document, rules = load_document(path), load_rules([path], own)
+        document, rules = load_document(path), load_rules([path], declared)
         try:
-            tests = read_tests(document, rules, own)
+            found.append((document, rules, read_tests(document, rules, declared)))
         except DocumentError as error:
             problems += error.problems
-            continue
-        results += [_run(document, index, rules, test, own) for index, test in enumerate(tests)]
     if problems:
         raise DocumentError(problems)
-    return RuleTestReport(tuple(results))
+    return found
 
 
 def _run(
