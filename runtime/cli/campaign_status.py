@@ -126,6 +126,11 @@ def _vehicle_facts(options: argparse.Namespace) -> dict[str, Any]:
         raise CommandError(str(error), exit_code=1) from error
     check = facts["last_check"]
     facts["attention"] = [] if check is None or check["succeeded"] else ["the last look was refused"]
+    if config.campaigns.root is None or config.uplink.server is None:
+        facts["attention"].append("this vehicle takes no campaigns: campaigns.root and uplink.server must be given")
+    running = facts["runtime"]
+    if isinstance(running, dict) and running.get("problem"):
+        facts["attention"].append("the runtime could not take over what is active")
     return facts
 
 
@@ -152,7 +157,9 @@ def _draft_lines(drafts: list[dict[str, Any]]) -> list[str]:
     for draft in drafts:
         state = f"lacks {draft['missing']} signatures" if draft["missing"] else "has all its signatures"
         signed = ", ".join(keyid[:12] for keyid in draft["signed_by"]) or "nobody"
-        lines.append(f"draft of {draft['role']} {draft['version']} {state}; signed by {signed}")
+        others = ", ".join(keyid[:12] for keyid in draft["may_still_sign"])
+        may = f", may be by {others}" if draft["missing"] else ""
+        lines.append(f"draft of {draft['role']} {draft['version']} {state}; signed by {signed}{may}")
     return lines
 
 
@@ -175,6 +182,8 @@ def _vehicle_lines(facts: dict[str, Any]) -> list[str]:
             f"the runtime refuses {label}: {why['reason']}: {why['detail']}"
             for label, why in (running.get("refused") or {}).items()
         ]
+        lines += [f"{rule} cannot fire here: {why}" for rule, why in (running.get("cannot_fire") or {}).items()]
+        lines += [f"the runtime has a problem: {running['problem']}"] if running.get("problem") else []
     lines += [f"ended: {label} ({why})" for label, why in (facts.get("ended") or {}).items()]
     for refused in facts.get("refusals") or []:
         times = f"{refused['times']} times, last " if refused["times"] > 1 else ""
