@@ -210,4 +210,4 @@ def test_a_rule_of_a_campaign_that_cannot_fire_on_this_vehicle_is_told_home(flee
     vehicle.look(FromDisk(fleet.repository.directory), fleet.now)
     campaigns = started(vehicle, own_file, fleet)
     campaigns.attach(compose_tick([], None, None, open_signals({}), campaigns.rules, 1, 20.0, None))
-    assert campaigns.facts["cannot_fire"] == {"fast": "no network runs, so nothing is tracked"}
+    assert campaigns.facts["cannot_fire"] == {"fast": "there are no cameras to track in"}
