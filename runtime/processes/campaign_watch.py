@@ -3,7 +3,7 @@
 The thread looks at `active.json` a few times a second, and at the dates. When the lineup changes it does all the work
 (files hashed, rules compiled, networks and classifiers opened) and leaves one change in a slot; the tick takes it
 between two ticks with `take`, which never waits. The next change is prepared only after that, because it builds on
-what runs.
+what runs. The thread is not niced: it holds the interpreter at times, and the tick would wait for it the longer.
 
 A model that cannot be used here costs its campaign, and the lineup is composed again without it. Any other lineup that
 cannot be prepared is refused as a whole, named in the status and tried again at the next look; what runs goes on.
