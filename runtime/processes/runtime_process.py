@@ -44,8 +44,8 @@ from runtime.recording.layout import HistoryLayout
 
 #: Share of a period between exposure and tick where the configuration says `auto`.
 AUTO_PHASE = 0.5
-#: After so long a computing thread must hand the interpreter to the tick, which waits for it; CPython's own is 5 ms. The
-#: rules of a campaign are loaded beside the ticks: with 2,000 of them ticks then begin half as late.
+#: After so long a computing thread must hand the interpreter to the tick, which waits for it; CPython's own is 5 ms.
+#: The rules of a campaign are loaded beside the ticks: with 2,000 of them ticks then begin about half as late.
 SWITCH_INTERVAL_S = 0.001
 
 
