@@ -42,11 +42,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def print_drafts(repository: Repository) -> None:
-    """What waits for signatures, one line for each role."""
+    """What waits for signatures, one line for each role, and what is to be done next."""
     from runtime.cli.campaign import checked
 
-    for line in _draft_lines(checked(lambda: _drafts(repository))):
+    drafts = checked(lambda: _drafts(repository))
+    for line in _draft_lines(drafts):
         print(line)
+    if any(draft["missing"] for draft in drafts):
+        print(f"next: others sign it: shadowrig campaign sign {repository.directory} --key NAME.key")
+    elif drafts:
+        print(f"next: shadowrig campaign push {repository.directory} --online-key ONLINE.key --to SERVED")
 
 
 def _repository_facts(options: argparse.Namespace) -> dict[str, Any]:
