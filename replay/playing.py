@@ -18,6 +18,7 @@ from replay.cameras import ReplayCameras
 from runtime.capabilities import SourceFacts
 from runtime.capture.camera_watch import CameraWatch
 from runtime.composition import CompositionError, ModelChoice, compose_tick, open_network, open_signals
+from runtime.controller_objects import SIGNAL as OBJECTS_SIGNAL
 from runtime.drives import Drive, DriveVideoError
 from runtime.inference.network import Network
 from runtime.messages import NANOSECONDS_PER_SECOND, Packet, SignalSample, TickReport
@@ -67,7 +68,7 @@ class DrivePlayer:
         known = frozenset(drive.signal_kinds) if drive.knows_all_signals else None
         self.parts = compose_tick(
             self.watches, network, rig, self._table, rules, 0, rate_hz, reference,
-            SourceFacts(known, is_replay=True), measures_images, wrap_rules,
+            SourceFacts(known, is_replay=True, has_objects=drive.may_hold(OBJECTS_SIGNAL)), measures_images, wrap_rules,
         )  # fmt: skip
         self.cameras = ReplayCameras(drive, self.watches, self.parts.assembler, keep_packets, os.cpu_count() or 1)
         self._samples = SampleFeed(drive)

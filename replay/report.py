@@ -37,6 +37,7 @@ class ReplayResult:
     agreement: Mapping[str, Mapping[str, float]]
     camera_faults: Mapping[str, str]
     drive_faults: Sequence[str]
+    not_understood: Mapping[str, int]  # by signal, values that were not what rules expect of it
 
     @property
     def real_time_factor(self) -> float:
@@ -54,6 +55,10 @@ class ReplayResult:
             *(f"drive: {fault}" for fault in self.drive_faults),
             *(f"camera {camera}: {fault}" for camera, fault in self.camera_faults.items()),
             *(f"camera {camera}: no frame at {count} ticks" for camera, count in self.frames_missing.items() if count),
+            *(
+                f"signal {name}: {count} values were not understood (text for a number, or no number), so unknown"
+                for name, count in self.not_understood.items()
+            ),
             *(f"rule {rule} is not applicable: {reason}" for rule, reason in self.not_applicable.items()),
         ]
 
@@ -70,6 +75,8 @@ class ReplayResult:
             "latency_ms": dict(self.latency_ms),
             "model": None if self.model is None else dict(self.model),
         }
+        if self.not_understood:
+            facts["not_understood"] = dict(self.not_understood)
         if self.grades is not None:
             facts["truth"] = self.grades.totals()
         return facts

@@ -137,6 +137,7 @@ class _Session:
             agreement=scoreboard.to_dict(),
             camera_faults=self._player.camera_faults,
             drive_faults=tuple(drive.faults),
+            not_understood=parts.engine.not_understood,
         )
 
     def close(self) -> None:

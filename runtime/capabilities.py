@@ -6,7 +6,8 @@ the car's own speed, lateral ones its yaw rate, and a second opinion a second ca
 
 Which signals the sources give is known for recorded tables and CAN mappings and unknown for a bench that may send any;
 where one source is unknown, no signal from outside is held against a rule. What the tick itself gives is known always:
-without a network nothing of `shadow.*` and `diff.*`, in a replay nothing that the machine alone decides.
+without a network nothing of `shadow.*` and `diff.*`, in a replay nothing that the machine alone decides (how long a
+tick took, how late a camera's frame came).
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _NEEDED_SIGNALS: Mapping[str, frozenset[str]] = {
     "lateral_speed_mps": frozenset({"vehicle.speed_mps", "vehicle.yaw_rate_radps"}),
 }
 _MACHINE_SIGNALS = ("health.latency_ms", "health.tick_ms", "health.framesets_skipped")
+_NO_MACHINE = "a replay says nothing of the machine that recorded:"
 _SHADOW_SIGNALS = tuple(name for name in SIGNALS if name.startswith(("shadow.", "diff.")))
 #: The tick's own signals; the namespaces of what a network or a rule set adds to them are open.
 _OWN_SIGNALS = frozenset(name for name in SIGNALS if name.startswith(("shadow.", "diff.", "health.")))
@@ -49,6 +51,7 @@ class SourceFacts:
 
     signals: frozenset[str] | None = None  # that they can give; None: a source may send any
     is_replay: bool = False
+    has_objects: bool | None = None  # the controller's list may be among them; None: as `signals` say
 
 
 def capabilities_of(
@@ -63,11 +66,18 @@ def capabilities_of(
         track_fields=OPTIONAL_TRACK_FIELDS if network is None else _track_fields(network, cameras, rig, outside),
         cameras=len(cameras),
         signals=None if outside is None else outside | _OWN_SIGNALS,
-        objects=outside is None or OBJECTS_SIGNAL in outside,
+        objects=_has_objects(sources),
         embedding_model=None if network is None or network.embedding is None else network.embedding.model,
         has_images=network is not None,
         absent=_absent(network is not None, sources.is_replay),
+        absent_camera_fields=_absent_camera_fields(network is not None, sources.is_replay),
     )
+
+
+def _has_objects(sources: SourceFacts) -> bool:
+    if sources.has_objects is not None:
+        return sources.has_objects
+    return sources.signals is None or OBJECTS_SIGNAL in sources.signals
 
 
 def _track_fields(
@@ -92,8 +102,15 @@ def _absent(has_network: bool, is_replay: bool) -> dict[str, str]:
     if not has_network:
         absent |= dict.fromkeys((*_SHADOW_SIGNALS, "health.cameras_missing"), "no network runs to give")
     if is_replay:
-        absent |= dict.fromkeys(_MACHINE_SIGNALS, "a replay says nothing of the machine that recorded:")
+        absent |= dict.fromkeys(_MACHINE_SIGNALS, _NO_MACHINE)
     return absent
+
+
+def _absent_camera_fields(has_network: bool, is_replay: bool) -> dict[str, str]:
+    """The same for fields of cameras: how late a frame came is known where one is taken, and never afterwards."""
+    if is_replay:
+        return {"latency_ms": _NO_MACHINE}
+    return {} if has_network else {"latency_ms": "no network runs, so no frames are taken to give"}
 
 
 def reads_images(rules: RuleSet) -> bool:

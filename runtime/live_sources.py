@@ -78,10 +78,10 @@ class SourceBuilder:
         openings.settle()
         played.cameras += [camera for camera in cameras if camera is not None]
         played.signals += [signal for signal in signals if signal is not None]
-        played.signal_names = self._signal_names(config)
+        played.signal_names = self.signal_names(config)
         return played
 
-    def _signal_names(self, config: RigConfig) -> frozenset[str] | None:
+    def signal_names(self, config: RigConfig) -> frozenset[str] | None:
         """Of recorded drives their signals, of a bus what is mapped; what a sender over ZeroMQ sends is not known."""
         paths = [] if config.drive is None else [config.drive]
         names: set[str] = set()

@@ -24,8 +24,8 @@ _RULES = re.compile(r"^(rules|let|zones|queries|classifiers)\s*:", re.MULTILINE)
 _DRIVE = re.compile(r"^(cameras|signals|can)\s*:", re.MULTILINE)
 
 
-def sort_places(places: Sequence[str]) -> tuple[list[str], list[Path]]:
-    """Rules and drives, each in the order given and each drive once. Raises DocumentError."""
+def sort_places(places: Sequence[str], default: Sequence[str] = (RULE_LIBRARY,)) -> tuple[list[str], list[Path]]:
+    """Rules (`default` where none are named) and drives, in order and each drive once. Raises DocumentError."""
     rules: list[str] = []
     drives: dict[Path, None] = {}
     problems: list[Problem] = []
@@ -41,7 +41,7 @@ def sort_places(places: Sequence[str]) -> tuple[list[str], list[Path]]:
         problems.append(Problem(" ".join(places), 0, 0, "no drive is named", None, FIX))
     if problems:
         raise DocumentError(problems)
-    return rules or [RULE_LIBRARY], list(drives)
+    return rules or list(default), list(drives)
 
 
 def _drives_at(path: Path) -> list[Path]:

@@ -2,9 +2,13 @@
 
 What the vehicle recorded is what its rules saw, by its model, at its rate. Signals from outside come from the other
 topics, and the controller's objects from them, as in the tick itself. Videos are read for their bytes, not decoded.
+Queries and learned triggers may be newer than the recording: they are answered from the embeddings that it holds, and
+what the vehicle itself said under the same name is put aside. Without embeddings such rules are not applicable.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
 
 from replay.backtest.recorded_ticks import TickRecorder
 from replay.backtest.tick_file import CameraRate, DriveFacts
@@ -13,8 +17,15 @@ from runtime.composition import open_signals
 from runtime.controller_objects import ControllerObjects
 from runtime.drives import Drive, DriveCamera, DriveVideoError
 from runtime.formats.mcap_files import McapFileError, McapTopicReader
+from runtime.inference.learned import LearnedRules
+from runtime.messages import SignalValue
+from runtime.recorded_embeddings import recorded_learned, recorded_model
+from runtime.recording.manifest import ManifestError
 from runtime.tick_signals import TickSignals
 from triggers.rules.applicability import Capabilities
+
+#: Signals that follow from rules' own queries and learned triggers.
+LEARNED_PREFIXES = ("embedding.", "classifier.")
 
 
 def has_recorded_ticks(drive: Drive) -> bool:
@@ -28,29 +39,62 @@ def has_recorded_ticks(drive: Drive) -> bool:
         return False  # ticks of an older version: tracks and signals are not in them
 
 
-def record_recorded_ticks(drive: Drive, recorder: TickRecorder) -> DriveFacts:
-    """Hand every tick of the recording to `recorder`. Raises McapFileError for a tick that cannot be read."""
+def record_recorded_ticks(drive: Drive, recorder: TickRecorder, learned: LearnedRules) -> DriveFacts:
+    """Hand every tick of the recording to `recorder`, with what the queries and triggers of `learned` say of it.
+
+    Raises:
+        McapFileError: a tick cannot be read.
+        DocumentError: a query or classifier does not do for the recorded embedding.
+    """
     table, objects, samples = open_signals({}), ControllerObjects(), SampleFeed(drive)
     heads: set[str] = set()
     has_looked = False
-    with McapTopicReader(drive.path) as reader:
+    with McapTopicReader(drive.path) as reader, McapTopicReader(drive.path) as embeddings:
+        model, notes = _embedding_model(embeddings)
+        later = _LearnedLater(None if model is None else recorded_learned(embeddings, learned, model))
         for tick in reader.ticks():
             for sample in samples.until(tick.time_ns):
                 table.offer(sample)
             outside = table.at(tick.time_ns)
-            signals = TickSignals(outside, tick.signals, tick.time_ns)
+            own = {name: value for name, value in tick.signals.items() if not name.startswith(LEARNED_PREFIXES)}
+            signals = TickSignals(outside, {**own, **later.at(tick.time_ns)}, tick.time_ns)
             listed = objects.at(outside, tick.time_ns)
             recorder.evaluate(tick.tracks, signals, tick.time_ns, tick.wall_ns, objects=listed, cameras=tick.cameras)
             heads.update(name.removeprefix("heads.") for name in tick.signals if name.startswith("heads."))
             has_looked |= tick.tracks is not None
     recorder.finish()
     # Which classes and fields the vehicle's model knew is not recorded: none of them is held against a rule.
-    capabilities = Capabilities(heads=frozenset(heads), cameras=len(drive.cameras), has_images=has_looked)
-    return _facts(drive, recorder, recorder.as_recorded(capabilities))
+    capabilities = Capabilities(
+        heads=frozenset(heads), cameras=len(drive.cameras), embedding_model=model, has_images=has_looked
+    )
+    return _facts(drive, recorder, recorder.as_recorded(capabilities), notes)
 
 
-def _facts(drive: Drive, recorder: TickRecorder, capabilities: Capabilities) -> DriveFacts:
-    notes = ["rules were evaluated on the predictions that the vehicle recorded", *drive.faults]
+class _LearnedLater:
+    """What later queries and triggers say, tick by tick: read as it is asked for, so that memory is that of one."""
+
+    def __init__(self, answers: Iterator[tuple[int, Mapping[str, SignalValue]]] | None) -> None:
+        self._answers = iter(()) if answers is None else answers
+        self._next = next(self._answers, None)
+
+    def at(self, time_ns: int) -> Mapping[str, SignalValue]:
+        """Of the tick at that time; times that are asked for only grow."""
+        while self._next is not None and self._next[0] < time_ns:
+            self._next = next(self._answers, None)
+        return {} if self._next is None or self._next[0] > time_ns else self._next[1]
+
+
+def _embedding_model(reader: McapTopicReader) -> tuple[str | None, list[str]]:
+    """Whose embeddings the recording holds, if any; and what is wrong with what it says of that."""
+    try:
+        model = recorded_model(reader)
+    except ManifestError as error:
+        return None, [f"queries and learned triggers cannot be answered: {error}"]
+    return None if model is None else model.name, []
+
+
+def _facts(drive: Drive, recorder: TickRecorder, capabilities: Capabilities, more_notes: list[str]) -> DriveFacts:
+    notes = ["rules were evaluated on the predictions that the vehicle recorded", *more_notes, *drive.faults]
     sizes: dict[str, tuple[int, int]] = {}
     rates: dict[str, CameraRate] = {}
     for name, camera in drive.cameras.items():

@@ -25,7 +25,7 @@ from runtime.pipeline import RuleEvaluation
 from triggers.rules.applicability import Capabilities
 
 #: Changes whenever the layout of blocks or what a tick records does.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 BLOCK_TICKS = 2000
 
 POPULATIONS: dict[str, type] = {"tracks": Track, "objects": ControllerObject, "cameras": CameraView}

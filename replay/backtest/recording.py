@@ -159,7 +159,7 @@ class _Parts:
     def _record(self, path: Path, show_progress: bool) -> None:
         with TickFileWriter(path) as writer:
             if self._uses_recorded:
-                facts = record_recorded_ticks(self._drive, TickRecorder(_NoRules(), writer))
+                facts = record_recorded_ticks(self._drive, TickRecorder(_NoRules(), writer), self._learned)
             else:
                 facts = self._run(writer, show_progress)
             writer.finish(facts)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -47,6 +47,7 @@ class BacktestRequest:
     predictions: str = "auto"
     jobs: int = 0
     hours_per_day: float = DEFAULT_HOURS_PER_DAY
+    declared: Mapping[str, RecordedKind] = field(default_factory=dict)  # signals beyond the canonical ones
 
 
 Answer = DriveOutcome | DriveFailure
@@ -90,9 +91,9 @@ def _open_rules(request: BacktestRequest) -> RuleSet:
     Drives are opened for that only if need be: it can take a while for each.
     """
     try:
-        return open_rules(request.rules)
+        return open_rules(request.rules, request.declared)
     except DocumentError:
-        return open_rules(request.rules, _declared(request.drives))
+        return open_rules(request.rules, {**_declared(request.drives), **request.declared})
 
 
 def _declared(drives: Sequence[Path]) -> dict[str, RecordedKind]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from runtime.cli.common import CommandError, Subcommands, add_command, add_group, write_json
+from runtime.cli.common import CommandError, Subcommands, add_command, add_group, add_json_option, write_json
 
 MOST_RULES = 10_000
 MOST_TRACKS = 512
@@ -24,7 +24,7 @@ def add(commands: Subcommands) -> None:
     parser.add_argument("--rules", type=int, default=221, help="how many (default 221)")
     parser.add_argument("--tracks", type=int, default=100, help="how many at each tick (default 100)")
     parser.add_argument("--ticks", type=int, default=2000, help="how many to measure (default 2000)")
-    parser.add_argument("--json", default=None, metavar="FILE", help="write the figures as JSON ('-': standard output)")
+    add_json_option(parser, "the figures")
 
 
 def run_triggers(options: argparse.Namespace) -> int:

@@ -79,7 +79,10 @@ def _add_new(group: Subcommands) -> None:
         "--model", default="hydra_mini",
         help="model that the vehicles run, to check queries and classifiers with (default: hydra_mini)",
     )  # fmt: skip
-    new.add_argument("--vehicle-config", type=Path, help="a vehicle's rig.yaml: signals that it declares may be read")
+    new.add_argument(
+        "--config", "--vehicle-config", type=Path, default=None, metavar="RIG.YAML",
+        help="a vehicle's configuration: rules may read the signals that it declares",
+    )  # fmt: skip
     new.add_argument("--days", type=float, default=TARGETS_DAYS, help="signatures are good so long (default: 365)")
 
 
@@ -155,7 +158,7 @@ def run_new(options: argparse.Namespace) -> int:
     elif options.renew:
         checked(lambda: authoring.renew_targets(repository, _now(), life))
     else:
-        bundle, declared = find_bundle(options.model), _declared(options.vehicle_config)
+        bundle, declared = find_bundle(options.model), _declared(options.config)
         if options.check:
             campaign, rules = checked(lambda: authoring.check_campaign(options.campaign, bundle, declared))
             print(f"{campaign.label} is good: {len(rules.rules)} rules, {len(campaign.files) + 1} files")

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+#: Files that commands read; a `--json` in front of one would otherwise take it for the file to write.
+INPUT_SUFFIXES = frozenset({".yaml", ".yml", ".mcap"})
+RULE_LIBRARY = "library"  # as in `runtime.config`, which would take a while to import for a parser
 
 
 class CommandError(Exception):
@@ -44,6 +47,22 @@ def add_group(commands: Subcommands, name: str, summary: str, example: str) -> S
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     return parser.add_subparsers(dest=f"{name}_command", required=True, metavar="COMMAND")
+
+
+def json_target(text: str) -> str:
+    """Where `--json` writes. What looks like an input was meant as one, and is never written over."""
+    path = Path(text)
+    if path.is_dir() or path.suffix in INPUT_SUFFIXES or text == RULE_LIBRARY:
+        raise argparse.ArgumentTypeError(f"{text} is an input, not a file to write: put --json last, or name a file")
+    return text
+
+
+def add_json_option(parser: argparse.ArgumentParser, what: str) -> None:
+    """`--json` alone writes to standard output and leaves out what is for people; with a file, both are there."""
+    parser.add_argument(
+        "--json", nargs="?", const="-", default=None, type=json_target, metavar="FILE",
+        help=f"write {what} as JSON; without a file to standard output, and nothing else",
+    )  # fmt: skip
 
 
 def write_json(path: str | Path, facts: Any) -> None:

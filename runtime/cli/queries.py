@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.cli.common import CommandError, Subcommands, add_command, write_json
+from runtime.cli.common import CommandError, Subcommands, add_command, add_json_option, write_json
 from runtime.formats.documents import suggest
 from runtime.messages import NANOSECONDS_PER_SECOND
 
@@ -45,7 +45,7 @@ def add(group: Subcommands) -> None:
     similar.add_argument("query", type=Path, help="a query file")
     similar.add_argument("sources", nargs="+", type=Path, help="clips with recorded predictions")
     similar.add_argument("--top", type=int, default=20, help="how many seconds to list (default 20)")
-    similar.add_argument("--json", default=None, metavar="FILE", help="write the list as JSON ('-': standard output)")
+    add_json_option(similar, "the list")
 
 
 def run_query(options: argparse.Namespace) -> int:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.cli import queries, triggers_backtest, triggers_explain, triggers_ledger
-from runtime.cli.common import Subcommands, add_command, add_group, write_json
+from runtime.cli import queries, triggers_backtest, triggers_explain, triggers_ledger, vehicle
+from runtime.cli.common import Subcommands, add_command, add_group, add_json_option, write_json
 
 if TYPE_CHECKING:
     from triggers import Rule
@@ -35,19 +35,22 @@ def add(commands: Subcommands) -> None:
     queries.add(group)
     triggers_ledger.add(group)
     for parser in (listing, test):
-        parser.add_argument("files", nargs="*", default=["library"], help="rule files or folders (default: library)")
+        parser.add_argument("files", nargs="*", help=vehicle.RULE_FILES_HELP)
     check.add_argument("files", nargs="+", help="rule files or folders")
-    triggers_explain.add_capability_options(listing, default=None)
-    listing.add_argument("--json", default=None, metavar="FILE", help="write the list as JSON ('-': standard output)")
+    for parser in (check, test):
+        vehicle.add_config_option(parser)
+    vehicle.add_capability_options(listing)
+    add_json_option(listing, "the list")
 
 
 def run_list(options: argparse.Namespace) -> int:
-    """Print the rules; with `--model` also which of them it cannot serve."""
+    """Print the rules; with `--model` or `--config` also which of them cannot be served."""
     from runtime.composition import open_rules
 
-    rules = open_rules(options.files)
-    is_asked = options.model is not None
-    lacking = rules.not_applicable(triggers_explain.capabilities(options)) if is_asked else {}
+    config = vehicle.configuration(options)
+    rules = open_rules(vehicle.rule_places(options.files, config), vehicle.declared_signals(config))
+    is_asked = options.model is not None or config is not None
+    lacking = rules.not_applicable(vehicle.capabilities(options, config)) if is_asked else {}
     if options.json is not None:
         write_json(options.json, [_facts(rule, lacking.get(rule.name), is_asked) for rule in rules.rules])
     if options.json != "-":
@@ -85,16 +88,21 @@ def run_check(options: argparse.Namespace) -> int:
     """Load the rules; bad files print every problem and end with 2."""
     from runtime.composition import open_rules
 
-    print(f"{len(open_rules(options.files).rules)} rules are good")
+    declared = vehicle.declared_signals(vehicle.configuration(options))
+    print(f"{len(open_rules(options.files, declared).rules)} rules are good")
     return 0
 
 
 def run_test(options: argparse.Namespace) -> int:
     """Run the shipped tests; 1 when one fails."""
     from runtime.config.rig_config import RULE_LIBRARY
+    from runtime.declared_signals import declared_types
     from triggers import library_path, run_rule_tests
 
-    report = run_rule_tests([library_path() if place == RULE_LIBRARY else Path(place) for place in options.files])
+    config = vehicle.configuration(options)
+    places = vehicle.rule_places(options.files, config)
+    found = [library_path() if place == RULE_LIBRARY else Path(place) for place in places]
+    report = run_rule_tests(found, declared_types(vehicle.declared_signals(config)))
     for result in report.results:
         print(result)
     print(report)

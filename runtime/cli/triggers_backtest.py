@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.cli.common import CommandError, Subcommands, add_command, write_json
+from runtime.cli import vehicle
+from runtime.cli.common import CommandError, Subcommands, add_command, add_json_option, write_json
 
 if TYPE_CHECKING:
     from replay.backtest.runner import BacktestRequest
     from replay.backtest.summary import BacktestResult
-
-DEFAULT_MODEL = "hydra_mini"
 
 
 def add(group: Subcommands) -> None:
@@ -28,9 +28,10 @@ def add(group: Subcommands) -> None:
     )
     parser.add_argument(
         "places", nargs="+", metavar="FILES DRIVES",
-        help="rule files, folders of them or 'library' (default), and drives: folders with drive.yaml, .mcap files, "
-        "or folders of these",
+        help="rule files, folders of them or 'library' (default: those of --config, else the library), and drives: "
+        "folders with drive.yaml, .mcap files, or folders of these",
     )  # fmt: skip
+    vehicle.add_config_option(parser)
     parser.add_argument("--model", default=None, help="bundled model or bundle folder (default hydra_mini)")
     parser.add_argument("--no-inference", action="store_true", help="signals only: decode nothing, run no network")
     parser.add_argument(
@@ -48,7 +49,7 @@ def add(group: Subcommands) -> None:
     )  # fmt: skip
     parser.add_argument("--cache", type=Path, default=None, metavar="DIR", help="where recorded ticks are kept")
     parser.add_argument("--no-cache", action="store_true", help="keep no recorded ticks")
-    parser.add_argument("--json", default=None, metavar="FILE", help="write the result as JSON ('-': standard output)")
+    add_json_option(parser, "the result")
     parser.add_argument("--html", type=Path, default=None, metavar="FILE", help="write a report with timelines")
 
 
@@ -59,9 +60,12 @@ def run(options: argparse.Namespace) -> int:
     from replay.backtest.table import print_backtest
     from replay.playing import ReplayError
 
-    rules, drives = sort_places(options.places)
+    config = vehicle.configuration(options)
+    rules, drives = sort_places(options.places, [str(place) for place in vehicle.rule_places((), config)])
+    request = _request(options, rules, drives)
+    request = replace(request, declared=vehicle.declared_signals(config))
     try:
-        result = run_backtest(_request(options, rules, drives), show_progress=options.json != "-")
+        result = run_backtest(request, show_progress=options.json != "-")
     except ReplayError as error:
         raise CommandError(str(error)) from error
     if options.html is not None:
@@ -82,7 +86,7 @@ def _request(options: argparse.Namespace, rules: list[str], drives: list[Path]) 
     return BacktestRequest(
         rules=tuple(rules),
         drives=tuple(drives),
-        model=None if options.no_inference else options.model or DEFAULT_MODEL,
+        model=None if options.no_inference else options.model or vehicle.DEFAULT_MODEL,
         rig=options.rig,
         rate_hz=options.rate,
         threads=options.threads,

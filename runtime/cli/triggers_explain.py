@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.cli.common import CommandError, Subcommands, add_command, write_json
+from runtime.cli import vehicle
+from runtime.cli.common import CommandError, Subcommands, add_command, add_json_option, write_json
 from runtime.formats.documents import suggest
 
 if TYPE_CHECKING:
-    from triggers import Capabilities, Rule
+    from triggers import Rule
     from triggers.rules.explanation import Explanation, Window
-
-DEFAULT_MODEL = "hydra_mini"
-NO_MODEL = "none"
 
 
 def add(group: Subcommands) -> None:
@@ -25,18 +22,9 @@ def add(group: Subcommands) -> None:
         "shadowrig triggers explain driver_takeover", run_explain,
     )  # fmt: skip
     parser.add_argument("rule", help="the rule's name")
-    parser.add_argument("files", nargs="*", default=["library"], help="rule files or folders (default: library)")
-    add_capability_options(parser, DEFAULT_MODEL)
-    parser.add_argument("--json", default=None, metavar="FILE", help="write it as JSON ('-': standard output)")
-
-
-def add_capability_options(parser: argparse.ArgumentParser, default: str | None) -> None:
-    """What rules are held against."""
-    shown = "" if default is None else f" (default: {default})"
-    parser.add_argument("--model", default=default, help=f"what can this model serve? A bundle, or 'none'{shown}")
-    parser.add_argument(
-        "--rig", type=Path, default=None, help="calibration (default: that of the demo's eight cameras)"
-    )
+    parser.add_argument("files", nargs="*", help=vehicle.RULE_FILES_HELP)
+    vehicle.add_capability_options(parser)
+    add_json_option(parser, "it")
 
 
 def run_explain(options: argparse.Namespace) -> int:
@@ -44,48 +32,17 @@ def run_explain(options: argparse.Namespace) -> int:
     from runtime.composition import open_rules
     from triggers.rules.explanation import explain
 
-    rules = open_rules(options.files)
+    config = vehicle.configuration(options)
+    rules = open_rules(vehicle.rule_places(options.files, config), vehicle.declared_signals(config))
     names = [rule.name for rule in rules.rules]
     if options.rule not in names:
         raise CommandError(f"no rule is called {options.rule!r}: {suggest(options.rule, names)}")
-    explanation = explain(rules, options.rule, capabilities(options))
+    explanation = explain(rules, options.rule, vehicle.capabilities(options, config))
     if options.json is not None:
         write_json(options.json, facts(explanation))
     if options.json != "-":
-        _print(explanation, options.model)
+        _print(explanation, vehicle.model_name(options, config))
     return 0
-
-
-def capabilities(options: argparse.Namespace) -> Capabilities:
-    """What the model and rig of the options can give. Raises DocumentError and CommandError."""
-    from runtime.capabilities import SourceFacts, capabilities_of
-    from runtime.composition import (
-        CompositionError,
-        ModelChoice,
-        find_bundle,
-        open_network,
-        open_rig,
-        published_scalars,
-    )
-
-    if options.model == NO_MODEL:
-        return capabilities_of(None, (), (), None, SourceFacts())
-    rig = open_rig(options.rig or _demo_rig())
-    assert rig is not None
-    try:
-        network = open_network(ModelChoice(find_bundle(options.model)), rig.names)
-    except CompositionError as error:
-        raise CommandError(str(error)) from error
-    try:
-        return capabilities_of(network, published_scalars(network), rig.names, rig, SourceFacts())
-    finally:
-        network.close()
-
-
-def _demo_rig() -> Path:
-    import calibration
-
-    return Path(calibration.__file__).parent / "rigs" / "demo_eight.yaml"
 
 
 def facts(explanation: Explanation) -> dict[str, Any]:
@@ -144,7 +101,7 @@ def _print(explanation: Explanation, model: str) -> None:
     _section("remembers", [_window(window) for window in explanation.windows])
     _section("looks back", [f"{explanation.reach_s:g} s at most, in {size(explanation.memory_bytes)} of windows"])
     served = "nothing is lacking" if explanation.lacking is None else f"NOT APPLICABLE: {explanation.lacking}"
-    _section("without a model" if model == NO_MODEL else f"with {model}", [served])
+    _section("without a model" if model == vehicle.NO_MODEL else f"with {model}", [served])
 
 
 def _selection(rule: Rule) -> str:

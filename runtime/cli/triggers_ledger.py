@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runtime.cli.common import CommandError, Subcommands, add_command, write_json
+from runtime.cli.common import CommandError, Subcommands, add_command, add_json_option, write_json
 
 
 def add(group: Subcommands) -> None:
@@ -20,14 +20,7 @@ def add(group: Subcommands) -> None:
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--config", type=Path, help="the vehicle's configuration: it says where its status is")
     place.add_argument("--status-dir", type=Path, metavar="DIR", help="the folder of the vehicle's status files")
-    parser.add_argument(
-        "--json",
-        nargs="?",
-        const="-",
-        default=None,
-        metavar="FILE",
-        help="write the counts as JSON (to standard output)",
-    )
+    add_json_option(parser, "the counts")
 
 
 def run(options: argparse.Namespace) -> int:

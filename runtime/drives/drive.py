@@ -67,8 +67,17 @@ class Drive:
     files: tuple[Path, ...] = ()
     #: The signals that it holds, and of which kind their values are.
     signal_kinds: Mapping[str, SignalKind] = field(default_factory=dict)
-    #: False: there may be more of them (a long recording is only looked into).
-    knows_all_signals: bool = True
+    #: Namespaces in which there may be more of them (a long recording is only looked into).
+    open_namespaces: frozenset[str] = frozenset()
+
+    @property
+    def knows_all_signals(self) -> bool:
+        """Whether `signal_kinds` are all signals that it holds."""
+        return not self.open_namespaces
+
+    def may_hold(self, signal: str) -> bool:
+        """False when it is certain that it holds no such signal."""
+        return signal in self.signal_kinds or signal.partition(".")[0] in self.open_namespaces
 
     @property
     def declared(self) -> Mapping[str, RecordedKind]:

@@ -46,6 +46,7 @@ def _read_description(path: Path, reader: McapTopicReader) -> Drive:
         raise DocumentError([Problem(str(path), 0, 0, "holds no messages", None, "name an MCAP file with a recording")])
     drive_metadata = reader.metadata().get("drive", {})
     cameras: dict[str, DriveCamera] = {name: McapCamera(path, name) for name in reader.cameras}
+    signal_kinds, open_namespaces = _signal_kinds(reader)
     return Drive(
         name=drive_metadata.get("name") or path.stem,
         description=drive_metadata.get("description", ""),
@@ -57,19 +58,23 @@ def _read_description(path: Path, reader: McapTopicReader) -> Drive:
         read_signals=lambda: _signal_samples(path),
         faults=reader.damage,
         files=(path,),
-        signal_kinds=_signal_kinds(reader),
-        knows_all_signals=False,
+        signal_kinds=signal_kinds,
+        open_namespaces=open_namespaces,
     )
 
 
-def _signal_kinds(reader: McapTopicReader) -> dict[str, SignalKind]:
-    """Of the signals in the first messages of every namespace."""
+def _signal_kinds(reader: McapTopicReader) -> tuple[dict[str, SignalKind], frozenset[str]]:
+    """Of the signals in the first messages of every namespace; and the namespaces that have more messages."""
     kinds: dict[str, SignalKind] = {}
+    has_more: set[str] = set()
     for topic in reader.signal_topics:
-        for message in itertools.islice(reader.messages({topic}), PROBE_MESSAGES):
-            for sample in decode_signals(message.data, topic.lstrip("/"), message.time_ns):
+        namespace, messages = topic.lstrip("/"), reader.messages({topic})
+        for message in itertools.islice(messages, PROBE_MESSAGES):
+            for sample in decode_signals(message.data, namespace, message.time_ns):
                 kinds.setdefault(sample.name, kind_of(sample.name, sample.value))
-    return kinds
+        if next(messages, None) is not None:
+            has_more.add(namespace)
+    return kinds, frozenset(has_more)
 
 
 def _truth(reader: McapTopicReader) -> tuple[TruthEvent, ...] | None:

@@ -10,8 +10,12 @@ import pytest
 from tiny_bundle import write_tiny_bundle
 from tiny_drive import CAMERAS, write_tiny_drive
 
+from replay.report import ReplayResult
 from replay.session import ReplayRequest, replay_drive
 from runtime.capabilities import SourceFacts, capabilities_of, reads_images
+from runtime.composition import open_rules
+from runtime.formats.mcap_files import McapTopicWriter
+from runtime.messages import SignalSample, SignalValue
 from runtime.rig import NO_DISTORTION, Rig, RigCamera, looking
 from triggers import load_rules
 
@@ -99,6 +103,63 @@ def test_replay_cannot_ask_about_the_machine(tmp_path: Path) -> None:
     replayed = _reasons(tmp_path, "health.tick_ms > 50", _network(), SourceFacts(is_replay=True))
     assert "a replay" in replayed
     assert "health.tick_ms" in replayed
+
+
+def test_lateness_of_cameras_is_known_only_where_frames_are_taken(tmp_path: Path) -> None:
+    lagging = "max_cameras(latency_ms, is_true(not is_missing)) > 100"
+    assert _reasons(tmp_path, lagging, _network(), SourceFacts()) == ""
+    assert "no network runs" in _reasons(tmp_path, lagging, None, SourceFacts())
+    replayed = _reasons(tmp_path, lagging, _network(), SourceFacts(is_replay=True))
+    assert replayed == "a replay says nothing of the machine that recorded: latency_ms of cameras"
+    lacking = open_rules(["library"]).not_applicable(
+        capabilities_of(_network(), (), BOTH, _rig(*BOTH), SourceFacts(is_replay=True))
+    )
+    assert "latency_ms of cameras" in lacking["camera_lags_behind"]
+
+
+def _mcap_drive(path: Path, samples: list[SignalSample]) -> Path:
+    with McapTopicWriter(path, chunked=True) as writer:
+        for sample in samples:
+            writer.signal_samples([sample])
+    return path
+
+
+def _samples(name: str, values: list[SignalValue]) -> list[SignalSample]:
+    return [SignalSample(name, 10**9 + tick * 50_000_000, value) for tick, value in enumerate(values)]
+
+
+def _replayed(tmp_path: Path, drive: Path, when: str) -> ReplayResult:
+    path = tmp_path / "rules.yaml"
+    path.write_text(f"rules:\n  - {{name: probe, description: Probe., when: '{when}'}}\n")
+    return replay_drive(ReplayRequest(drive, None, (str(path),)))
+
+
+def test_a_drive_that_holds_no_object_list_serves_no_object_rules(tmp_path: Path, tiny_drive: Path) -> None:
+    asks = "any_object(score > 0)"
+    assert _replayed(tmp_path, tiny_drive, asks).not_applicable == {"probe": "the controller publishes no objects"}
+    speeds = _samples("vehicle.speed_mps", [1.0] * 200)
+    silent = _mcap_drive(tmp_path / "silent.mcap", speeds)
+    assert _replayed(tmp_path, silent, asks).not_applicable == {"probe": "the controller publishes no objects"}
+    short = _mcap_drive(tmp_path / "short.mcap", [*speeds, *_samples("controller.enabled", [True] * 20)])
+    assert _replayed(tmp_path, short, asks).not_applicable.keys() == {"probe"}
+
+
+def test_an_object_list_that_may_still_come_is_not_held_against_rules(tmp_path: Path) -> None:
+    asks = 'any_object(class_name == "car")'
+    engaged = _samples("controller.enabled", [True] * 200)
+    long = _mcap_drive(tmp_path / "long.mcap", engaged)
+    assert _replayed(tmp_path, long, asks).not_applicable == {}
+    late = SignalSample("controller.objects", engaged[-10].time_ns, '[{"id": 1, "class_name": "car"}]')
+    holding = _mcap_drive(tmp_path / "late.mcap", sorted([*engaged, late], key=lambda sample: sample.time_ns))
+    assert [firing.rule for firing in _replayed(tmp_path, holding, asks).firings] == ["probe"]
+
+
+def test_a_replay_tells_which_signals_were_not_understood(tmp_path: Path) -> None:
+    drive = _mcap_drive(tmp_path / "odd.mcap", _samples("vehicle.speed_mps", [1.0] * 20 + ["fast"] * 20))
+    result = _replayed(tmp_path, drive, "vehicle.speed_mps > 3")
+    assert result.not_understood.keys() == {"vehicle.speed_mps"}
+    assert result.to_json()["not_understood"] == result.not_understood
+    assert any("signal vehicle.speed_mps" in note and "not understood" in note for note in result.notes)
 
 
 @pytest.mark.parametrize(

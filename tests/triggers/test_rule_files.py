@@ -147,9 +147,30 @@ def test_report_names_file_and_line_of_a_failed_test(tmp_path: Path) -> None:
 
 
 def test_an_expression_cut_at_its_comma_says_so(tmp_path: Path) -> None:
-    (problem,) = problems_of(
+    found = problems_of(
         tmp_path, "let: {braked: any_within(vehicle.brake_pressed, 2.0)}\n" + HEAD + "    when: braked\n"
     )
-    assert (problem.line, problem.column) == (1, 53)  # behind the name that YAML made of the rest
+    (problem,) = [problem for problem in found if problem.column == 53]  # behind the name that YAML made of the rest
     assert "inside { } a comma begins the next name" in problem.message
     assert problem.fix == "put the expression in quotes"
+
+
+def test_mistakes_of_shape_do_not_hide_those_in_expressions(tmp_path: Path) -> None:
+    text = (
+        "let: {fast: vehicle.sped_mps > 3}\n"
+        "rules:\n"
+        "  - {name: a, description: A., when: fast and foo, hold_s: -1}\n"
+        "  - {name: a, description: A., wen: x, score: vehicle.gear}\n"
+        "  - 7\n"
+    )
+    found = {(problem.line, problem.message.split(" (")[0]) for problem in problems_of(tmp_path, text)}
+    lines = [line for line, _ in found]
+    messages = " | ".join(message for _, message in found)
+    assert set(lines) == {1, 3, 4, 5}
+    for part in ("unknown signal 'vehicle.sped_mps'", "unknown name 'foo'", "hold_s", "wen", "exists already", "text"):
+        assert part in messages, part
+
+
+def test_a_file_without_rules_is_refused_whatever_else_it_holds(tmp_path: Path) -> None:
+    for text in ("rules: 3\n", "[]\n", "rules: []\n", "let: {a: b}\n"):
+        assert problems_of(tmp_path, text)

@@ -61,6 +61,7 @@ class Capabilities:
     embedding_model: str | None = None  # whose embedding is there for queries and learned triggers
     has_images: bool = False  # images are decoded and a network looks at them
     absent: Mapping[str, str] = field(default_factory=dict)  # signals that the tick itself cannot give here, and why
+    absent_camera_fields: Mapping[str, str] = field(default_factory=dict)  # the same for fields of cameras
 
     @property
     def only_network_is_missing(self) -> bool:
@@ -215,6 +216,8 @@ class _Analysis:
             return "tracks never have", (node.name,)
         if node.population is Population.CAMERAS and node.name in _IMAGE_FIELDS and not capabilities.has_images:
             return "no network runs, so no images are decoded for", (node.name,)
+        if node.population is Population.CAMERAS and node.name in capabilities.absent_camera_fields:
+            return capabilities.absent_camera_fields[node.name], (f"{node.name} of cameras",)
         return None
 
 

@@ -18,6 +18,7 @@ from triggers.rules.memory import WindowBudget
 from triggers.rules.names import name_problems
 from triggers.rules.rule import Rule, RuleSet
 from triggers.rules.rule_reader import RuleReader
+from triggers.rules.salvage import salvage
 
 
 def library_path() -> Path:
@@ -62,6 +63,7 @@ class _Loader:
         self.queries: dict[str, EmbeddingQuery] = {}
         self.classifiers: dict[str, ClassifierFile] = {}
         self._declared = declared
+        self._wrong: list[tuple[Document, RuleFile]] = []  # of the wrong shape, read for the rest of their problems
 
     def open(self, paths: Sequence[Path]) -> list[tuple[Document, RuleFile]]:
         """The files that can be read and have the right shape."""
@@ -69,9 +71,14 @@ class _Loader:
         for path in paths:
             try:
                 document = load_document(path)
+            except DocumentError as error:
+                self.problems += error.problems
+                continue
+            try:
                 files.append((document, validate(document, RuleFile)))
             except DocumentError as error:
                 self.problems += error.problems
+                self._wrong += [(document, file) for file in [salvage(document)] if file is not None]
         return files
 
     def read_learned(self, files: Sequence[tuple[Document, RuleFile]]) -> None:
@@ -102,9 +109,10 @@ class _Loader:
         owners: dict[str, str] = {}
         budget = WindowBudget()
         # Names of what could not be read still count as known: one mistake is not told twice.
-        queries = {**dict.fromkeys(name for _, file in files for name in file.queries), **self.queries}
-        classifiers = {**dict.fromkeys(name for _, file in files for name in file.classifiers), **self.classifiers}
-        for document, file in files:
+        every = [file for _, file in (*files, *self._wrong)]
+        queries = {**dict.fromkeys(name for file in every for name in file.queries), **self.queries}
+        classifiers = {**dict.fromkeys(name for file in every for name in file.classifiers), **self.classifiers}
+        for document, file in (*files, *self._wrong):
             self.problems += name_problems(document, file, self._declared)
             reader = RuleReader(document, file, self._declared, queries, classifiers, budget)
             rules += reader.read(owners)

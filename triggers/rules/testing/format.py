@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pydantic import Field, model_validator
 
@@ -141,8 +141,9 @@ class TestSection(Section):
         return self
 
 
-def read_tests(document: Document, rules: RuleSet) -> list[TestSection]:
+def read_tests(document: Document, rules: RuleSet, declared: Mapping[str, Type]) -> list[TestSection]:
     """The tests of a rule file. Raises DocumentError with everything that is wrong with any of them."""
+    types = {**vocabulary.SIGNALS, **declared}
     tests: list[TestSection] = []
     problems: list[Problem] = []
     by_name = {rule.name: rule for rule in rules.rules}
@@ -157,22 +158,24 @@ def read_tests(document: Document, rules: RuleSet) -> list[TestSection]:
             message = f"no rule of this file is called {test.rule!r}"
             problems.append(document.problem(("tests", index, "rule"), message, suggest(test.rule, by_name)))
         else:
-            problems += _mistakes(document, index, test, rule)
+            problems += _mistakes(document, index, test, rule, types)
         tests.append(test)
     if problems:
         raise DocumentError(problems)
     return tests
 
 
-def _mistakes(document: Document, index: int, test: TestSection, rule: Rule) -> Iterator[Problem]:
+def _mistakes(
+    document: Document, index: int, test: TestSection, rule: Rule, types: Mapping[str, Type]
+) -> Iterator[Problem]:
     """What only shows when a test is held against its rule."""
     read = {name for expression in (rule.when, *rule.operands.values()) for name in signals_read(expression)}
     for name, series in test.signals.items():
         path = ("tests", index, "signals", name)
-        if name not in read and not _is_signal(name):
+        if name not in read and name not in types and name.partition(".")[0] not in vocabulary.OPEN_NAMESPACES:
             message = f"unknown signal {name!r}, and the rule reads none of that name"
-            yield document.problem(path, message, suggest(name, {*read, *vocabulary.SIGNALS}), at_key=True)
-        expected = vocabulary.SIGNALS.get(name, Type.ANY)
+            yield document.problem(path, message, suggest(name, {*read, *types}), at_key=True)
+        expected = types.get(name, Type.ANY)
         wrong = [value for value in series.values if value is not None and Type.of(value) is not expected]
         if expected is not Type.ANY and wrong:
             yield document.problem(path, f"{name!r} is {expected.value}, not {wrong[0]!r}", "write such values")
@@ -181,7 +184,3 @@ def _mistakes(document: Document, index: int, test: TestSection, rule: Rule) -> 
         if name not in known and not name.startswith(WITNESS_PREFIXES):
             path = ("tests", index, "operands", name)
             yield document.problem(path, f"the rule keeps no operand {name!r}", suggest(name, known), at_key=True)
-
-
-def _is_signal(name: str) -> bool:
-    return name in vocabulary.SIGNALS or name.partition(".")[0] in vocabulary.OPEN_NAMESPACES

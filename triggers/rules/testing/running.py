@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runtime.formats.documents import Document, DocumentError, Problem, load_document
 from runtime.messages import NANOSECONDS_PER_SECOND, Firing
+from triggers.language.types import Type
 from triggers.rules.loading import load_rules, rule_files
 from triggers.rules.rule import Budget, Rule, RuleSet
 from triggers.rules.testing.difference import describe_difference, headline
@@ -55,26 +56,32 @@ class RuleTestReport:
         return f"{len(self.results) - failed} passed, {failed} failed"
 
 
-def run_rule_tests(places: Sequence[Path | str]) -> RuleTestReport:
-    """Run the tests of every rule file in `places`. Raises DocumentError with every problem of every file."""
-    files = rule_files(places)
-    load_rules(files)  # all files together first, so that all their problems are told at once
+def run_rule_tests(places: Sequence[Path | str], declared: Mapping[str, Type] | None = None) -> RuleTestReport:
+    """Run the tests of every rule file in `places`. `declared` names signals beyond the canonical ones.
+
+    Raises:
+        DocumentError: with every problem of every file.
+    """
+    files, own = rule_files(places), declared or {}
+    load_rules(files, own)  # all files together first, so that all their problems are told at once
     results: list[RuleTestResult] = []
     problems: list[Problem] = []
     for path in files:
-        document, rules = load_document(path), load_rules([path])
+        document, rules = load_document(path), load_rules([path], own)
         try:
-            tests = read_tests(document, rules)
+            tests = read_tests(document, rules, own)
         except DocumentError as error:
             problems += error.problems
             continue
-        results += [_run(document, index, rules, test) for index, test in enumerate(tests)]
+        results += [_run(document, index, rules, test, own) for index, test in enumerate(tests)]
     if problems:
         raise DocumentError(problems)
     return RuleTestReport(tuple(results))
 
 
-def _run(document: Document, index: int, rules: RuleSet, test: TestSection) -> RuleTestResult:
+def _run(
+    document: Document, index: int, rules: RuleSet, test: TestSection, declared: Mapping[str, Type]
+) -> RuleTestResult:
     rule = _as_tested(next(rule for rule in rules.rules if rule.name == test.rule), test)
     engine = engine_for((rule,), test)
     firings: list[Firing] = []
@@ -82,7 +89,7 @@ def _run(document: Document, index: int, rules: RuleSet, test: TestSection) -> R
         firings += step(engine, scene_at(test, tick))
     difference = headline(test, firings)
     if difference:
-        difference = describe_difference(test, firings, trace(document, rules, rule, test))
+        difference = describe_difference(test, firings, trace(document, rules, rule, test, declared))
     fired_s = tuple(firing.time_ns / NANOSECONDS_PER_SECOND for firing in firings)
     line, _ = document.locate(("tests", index))
     return RuleTestResult(document.path, line, test.name, test.rule, fired_s, difference)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from runtime.formats.documents import Document, DocumentError, validate
 from runtime.messages import Firing, SignalValue
 from triggers.engine import RuleEngine
+from triggers.language.types import Type
 from triggers.rules.format import BudgetSection, RuleFile
 from triggers.rules.memory import WindowBudget
 from triggers.rules.rule import Rule, RuleSet
@@ -87,14 +88,14 @@ def step(engine: RuleEngine, scene: Scene) -> list[Firing]:
     )
 
 
-def trace(document: Document, rules: RuleSet, rule: Rule, test: TestSection) -> Trace:
+def trace(document: Document, rules: RuleSet, rule: Rule, test: TestSection, declared: Mapping[str, Type]) -> Trace:
     """Play `test` again, asking about every part of `rule`."""
     section = next(each for each in document.data["rules"] if each["name"] == rule.name)
     tracks, objects = range(1, len(test.tracks or ()) + 1), range(1, len(test.objects or ()) + 1)
     items = Items(tracks, objects, sorted(test.cameras or ()))
     questions = questions_about(section["when"], document.data.get("let") or {}, items)
     played = Trace(rule, test.rate_hz, questions)
-    engine = engine_for((rule, _witness(document, rules, rule, questions)), test)
+    engine = engine_for((rule, _witness(document, rules, rule, questions, declared)), test)
     for tick in range(round(test.duration_s * test.rate_hz) + 1):
         firings = step(engine, scene_at(test, tick))
         played.ticks += [firing.operands for firing in firings if firing.rule == WITNESS]
@@ -106,7 +107,9 @@ def _key(number: int, item: str, place: int | None = None) -> str:
     return f"{number} {item}" if place is None else f"{number} {item} {place}"
 
 
-def _witness(document: Document, rules: RuleSet, rule: Rule, questions: Sequence[Question]) -> Rule:
+def _witness(
+    document: Document, rules: RuleSet, rule: Rule, questions: Sequence[Question], declared: Mapping[str, Type]
+) -> Rule:
     """A rule that goes off on every tick and keeps the answers to all questions."""
     file = validate(document, RuleFile)
     section = next(section for section in file.rules if section.name == rule.name)
@@ -120,7 +123,7 @@ def _witness(document: Document, rules: RuleSet, rule: Rule, questions: Sequence
     always = {"name": WITNESS, "when": "True", "operands": operands, "hold_s": 0.0, "cooldown_s": 0.0}
     every_tick = section.model_copy(update={**always, "rearm": "level", "sample": 1.0, "budget": BudgetSection()})
     changed = file.model_copy(update={"rules": (every_tick,)})
-    reader = RuleReader(document, changed, {}, rules.queries, rules.classifiers, WindowBudget())
+    reader = RuleReader(document, changed, declared, rules.queries, rules.classifiers, WindowBudget())
     witnesses = reader.read({})
     if reader.problems:
         raise DocumentError(reader.problems)
