@@ -131,8 +131,7 @@ def _vehicle_facts(options: argparse.Namespace) -> dict[str, Any]:
         raise CommandError(str(error), exit_code=1) from error
     check = facts["last_check"]
     facts["attention"] = [] if check is None or check["succeeded"] else ["the last look was refused"]
-    if config.campaigns.root is None or config.uplink.server is None:
-        facts["attention"].append("this vehicle takes no campaigns: campaigns.root and uplink.server must be given")
+    facts["takes_campaigns"] = config.campaigns.root is not None and config.uplink.server is not None
     running = facts["runtime"]
     if isinstance(running, dict) and running.get("problem"):
         facts["attention"].append("the runtime could not take over what is active")
@@ -196,6 +195,8 @@ def _vehicle_lines(facts: dict[str, Any]) -> list[str]:
             f"refused: {refused['campaign'] or 'update'}: {refused['reason']}: {refused['detail']}"
             f" ({times}{_time(refused['wall_ns'])})"
         )
+    if facts.get("takes_campaigns") is False:
+        lines.append("takes no campaigns: its configuration must name campaigns.root and uplink.server for that")
     check = facts.get("last_check")
     lines.append("never looked" if not check else f"last look: {_time(check['wall_ns'])}")
     return lines

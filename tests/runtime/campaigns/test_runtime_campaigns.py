@@ -144,6 +144,15 @@ def test_the_same_query_twice_is_one_and_another_of_its_name_is_a_collision(tmp_
         merged(first, other, "c@1")
 
 
+def test_a_classifier_that_the_campaign_does_not_list_is_refused_though_the_file_is_there(tmp_path, fleet):
+    folder = write_campaign(tmp_path / "source", fleet.now)
+    path = folder / "rules/lights.yaml"
+    (folder / "rules/extra.onnx").write_bytes(b"some network")
+    path.write_text("classifiers: {extra: {file: extra.onnx}}\n" + path.read_text())
+    with pytest.raises(DocumentError, match="is no classifier of the campaign"):
+        campaign_rules(folder, load_campaign(folder))
+
+
 def test_the_status_survives_a_restart_counts_repeats_and_fits_into_a_message(vehicle):
     status = VehicleStatus(vehicle.shelf, VEHICLE)
     for number in range(200):
