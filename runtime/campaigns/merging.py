@@ -2,6 +2,9 @@
 
 A campaign that does not fit what is there already is refused by name and the others go on: a rule name, query or
 classifier may exist once, unless it is the very same one. Own rules come first and are never touched.
+
+Files are held against limits one set at a time when they are loaded; here the same limits count for everything that
+runs together, so that many campaigns, each within bounds, cannot take the vehicle's memory or its ticks.
 """
 
 from __future__ import annotations
@@ -11,9 +14,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runtime.campaigns.reasons import CampaignRefusedError
+from triggers.evaluation.sizes import window_bytes
+from triggers.language.expressions import Expression, walk
+from triggers.rules.memory import MAX_WINDOW_BYTES
 from triggers.rules.rule import RuleSet
+from triggers.running_rule import expressions_of
 
 MAX_RULES = 10_000
+#: The estimate of a tick: so much for every different node, items with 100 tracks; the dearest of what was measured on
+#: one slow core. The library comes to 3 ms by it and takes a third of that.
+NODE_US, ITEM_NODE_US = 0.2, 5.0
+#: What all rules together may come to by that estimate, a third of which must leave room in a period at 20 Hz.
+MAX_TICK_US = 50_000.0
 #: Named things of a rule set that are shared by all its rules.
 _SHARED = ("queries", "classifiers")
 
@@ -26,9 +38,32 @@ def merged(base: RuleSet, addition: RuleSet, label: str) -> RuleSet:
         raise CampaignRefusedError("name_collision", f"{label}: rule names are taken: {', '.join(taken[:8])}")
     if len(base.rules) + len(addition.rules) > MAX_RULES:
         raise CampaignRefusedError("too_large", f"{label}: more than {MAX_RULES} rules together")
+    _check_costs(base, addition, label)
     shared = {key: _joined(getattr(base, key), getattr(addition, key), key, label) for key in _shared_of(base)}
     terms = {**base.terms, **addition.terms}
     return dataclasses.replace(base, rules=(*base.rules, *addition.rules), terms=terms, **shared)
+
+
+def _check_costs(base: RuleSet, addition: RuleSet, label: str) -> None:
+    """Equal nodes are computed, and their windows kept, once for all rules: so they count once."""
+    nodes = _nodes(base) | _nodes(addition)
+    spent_bytes = sum(map(window_bytes, nodes))
+    if spent_bytes > MAX_WINDOW_BYTES:
+        spent_mb, most_mb = spent_bytes // 1024**2, MAX_WINDOW_BYTES // 1024**2
+        raise CampaignRefusedError(
+            "too_large", f"{label}: the windows of all rules together need {spent_mb} MiB, at most {most_mb} MiB"
+        )
+    tick_us = sum(NODE_US if node.population is None else ITEM_NODE_US for node in nodes)
+    if tick_us > MAX_TICK_US:
+        raise CampaignRefusedError(
+            "too_large",
+            f"{label}: all rules together would take about {tick_us / 1000:.0f} ms of a tick, at most"
+            f" {MAX_TICK_US / 1000:.0f} ms (fix: fewer questions about tracks, objects and cameras)",
+        )
+
+
+def _nodes(rules: RuleSet) -> set[Expression]:
+    return {node for rule in rules.rules for expression in expressions_of(rule) for node in walk(expression)}
 
 
 def _shared_of(rules: RuleSet) -> Iterable[str]:

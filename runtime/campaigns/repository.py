@@ -190,7 +190,10 @@ class Repository:
         return [*said, f"snapshot {snapshot.version}", f"timestamp {timestamp.version}"]
 
     def copy_to(self, destination: Path) -> None:
-        """Bring a folder that is served up to date: files first, the timestamp last."""
+        """Bring a folder that is served up to date: files first, the timestamp last.
+
+        The receiver runs as another user, so what is written here is readable by all, as far as the umask lets it.
+        """
         timestamp = self.metadata / "timestamp.json"
         paths = [path for path in sorted(self.targets.rglob("*")) if path.is_file()]
         paths += [path for path in sorted(self.metadata.glob("*.json")) if path != timestamp]
@@ -198,8 +201,8 @@ class Repository:
         for path in [*(path for path in paths if path not in roots), *roots, timestamp]:
             target = destination / path.relative_to(self.directory)
             if path == timestamp or not target.exists():
-                make_directory_durably(target.parent, mode=0o750)
-                write_durably(target, path.read_bytes())
+                make_directory_durably(target.parent, mode=0o755)
+                write_durably(target, path.read_bytes(), mode=0o644)
 
     # Inside
 

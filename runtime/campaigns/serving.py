@@ -28,7 +28,7 @@ class CampaignFiles:
         self._reports = reports
 
     def part(self, path: str, offset: int, length: int) -> tuple[int, bytes] | None:
-        """The file's length and a part of it; None when there is no such file."""
+        """The file's length and a part of it; None when there is no such file. OSError when it cannot be read."""
         if not path.startswith(SERVED):
             return None
         found = file_below(self._repository, path)

@@ -17,7 +17,7 @@ ends; one that has expired ends too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -60,6 +60,8 @@ METADATA_ROLES = ("root", "timestamp", "snapshot", "targets")
 
 #: Looks at a campaign's folder together with what would be active beside it. Raises DocumentError or a refusal.
 CheckContents = Callable[[Path, Campaign, Sequence[StoredCampaign]], None]
+#: Labels of the campaigns that the runtime says it runs; none while it says nothing.
+Runs = Callable[[], Collection[str]]
 
 
 class CampaignUpdate:
@@ -72,12 +74,14 @@ class CampaignUpdate:
         root: bytes,
         check: CheckContents,
         allowance: UpdateAllowance | None = None,
+        runs: Runs = frozenset,
     ) -> None:
         self._shelf = shelf
         self._vehicle = vehicle
         self._root = root
         self._check = check
         self._allowance = allowance or UpdateAllowance()
+        self._runs = runs
         self._clock = ReferenceClock(shelf.clock_path)
         self._refused: dict[tuple[str, ...], CampaignRefusedError] = {}
 
@@ -189,11 +193,13 @@ class CampaignUpdate:
         if running is not None and running.current.version == entry.version:
             self._check_unchanged(updater, entry, running.current)
             return None
+        known_version, known_digest = self._highest(entry.name, running)
         if outcome.wall_ns >= entry.expires_wall_ns:
+            if running is None and entry.version == known_version:
+                return None  # it was here and ended, which was told then
             raise CampaignRefusedError("campaign_expired", f"{entry.label} is over")
         if not entry.is_for(self._vehicle):
             raise CampaignRefusedError("wrong_vehicle", f"{entry.label} is for {', '.join(entry.vehicles)[:200]}")
-        known_version, known_digest = self._highest(entry.name, running)
         if entry.version < known_version:
             raise CampaignRefusedError(
                 "campaign_rollback", f"{entry.label} is older than version {known_version}, which this vehicle has had"
@@ -207,7 +213,20 @@ class CampaignUpdate:
         others = [campaign.current for name, campaign in kept.items() if name != entry.name]
         stored = self._fetch(updater, entry, targets, others, outcome)
         outcome.taken.append(entry.label)
-        return ActiveCampaign(stored, running.current if running is not None else None, outcome.wall_ns)
+        return ActiveCampaign(stored, self._fallback(running), outcome.wall_ns)
+
+    def _fallback(self, running: ActiveCampaign | None) -> StoredCampaign | None:
+        """What to go on with should the runtime not take the new version over.
+
+        The one before the last, where that still runs because the runtime refuses the last or waits for its start: two
+        bad versions in a row must not cost the good one before them.
+        """
+        if running is None:
+            return None
+        before, runs = running.previous, self._runs()
+        if before is not None and before.label in runs and running.current.label not in runs:
+            return before
+        return running.current
 
     def _highest(self, name: str, running: ActiveCampaign | None) -> tuple[int, str]:
         """The highest version that this vehicle has had, and its digest."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from runtime.campaigns.repository import Signers
 
 Result = TypeVar("Result")
+REPOSITORY_HELP = "the fleet's repository: one folder, handed from signer to signer (git, a shared folder)"
 ROOT_DAYS, TARGETS_DAYS, SNAPSHOT_DAYS, TIMESTAMP_DAYS = 730.0, 365.0, 30.0, 7.0
 
 
@@ -37,8 +38,8 @@ def add(commands: Subcommands) -> None:
         group, "keys", "Make a signing key pair (Ed25519); the private file stays with its owner.",
         "shadowrig campaign keys ~/.shadowrig alice", run_keys,
     )  # fmt: skip
-    keys.add_argument("directory", type=Path)
-    keys.add_argument("name")
+    keys.add_argument("directory", type=Path, help="where NAME.key (to keep) and NAME.public (to hand out) are put")
+    keys.add_argument("name", help="whose key it is")
     for name, summary, run in (
         ("init", "Draft a repository's first root: who signs campaigns, and how many must.", run_init),
         ("rotate", "Draft the next root with other keys for the roles that are named.", run_rotate),
@@ -48,7 +49,7 @@ def add(commands: Subcommands) -> None:
             f"shadowrig campaign {name} fleet/ --root a.public b.public c.public --root-threshold 2 "
             "--targets a.public b.public c.public --targets-threshold 2 --online online.public", run,
         )  # fmt: skip
-        parser.add_argument("repository", type=Path)
+        parser.add_argument("repository", type=Path, help=REPOSITORY_HELP)
         _add_roles(parser, required=name == "init")
     _add_new(group)
     _add_sign_and_push(group)
@@ -69,12 +70,15 @@ def _add_new(group: Subcommands) -> None:
         group, "new", "Check a campaign's folder as vehicles will, and draft it; every problem is printed.",
         "shadowrig campaign new fleet/ winter_lights/", run_new,
     )  # fmt: skip
-    new.add_argument("repository", type=Path)
-    new.add_argument("campaign", type=Path, nargs="?", help="the folder with campaign.yaml")
+    new.add_argument("repository", type=Path, help=REPOSITORY_HELP)
+    new.add_argument("campaign", type=Path, nargs="?", help="the folder with campaign.yaml: see deploy/CAMPAIGNS.md")
     new.add_argument("--check", action="store_true", help="only look, draft nothing")
     new.add_argument("--withdraw", metavar="NAME", help="draft without this campaign: vehicles stop it")
     new.add_argument("--renew", action="store_true", help="draft what is out again, with a later date")
-    new.add_argument("--model", default="hydra_mini", help="model of the vehicles, for queries and classifiers")
+    new.add_argument(
+        "--model", default="hydra_mini",
+        help="model that the vehicles run, to check queries and classifiers with (default: hydra_mini)",
+    )  # fmt: skip
     new.add_argument(
         "--config", "--vehicle-config", type=Path, default=None, metavar="RIG.YAML",
         help="a vehicle's configuration: rules may read the signals that it declares",
@@ -87,17 +91,22 @@ def _add_sign_and_push(group: Subcommands) -> None:
         group, "sign", "Add a person's signature to everything that is drafted and asks for it.",
         "shadowrig campaign sign fleet/ --key ~/.shadowrig/alice.key", run_sign,
     )  # fmt: skip
-    sign.add_argument("repository", type=Path)
+    sign.add_argument("repository", type=Path, help=REPOSITORY_HELP)
     sign.add_argument("--key", type=Path, required=True, help="the private key file")
     push = add_command(
         group, "push", "Publish what is signed, and renew snapshot and timestamp. Repeat it before --timestamp-days.",
         "shadowrig campaign push fleet/ --online-key online.key --to /srv/campaigns", run_push,
     )  # fmt: skip
-    push.add_argument("repository", type=Path)
-    push.add_argument("--online-key", type=Path, required=True)
+    push.add_argument("repository", type=Path, help=REPOSITORY_HELP)
+    push.add_argument("--online-key", type=Path, required=True, help="private key of the machine that pushes")
     push.add_argument("--to", type=Path, metavar="DIR", help="the folder that the receiver serves ('campaigns: DIR')")
-    push.add_argument("--snapshot-days", type=float, default=SNAPSHOT_DAYS)
-    push.add_argument("--timestamp-days", type=float, default=TIMESTAMP_DAYS, help="a freeze is noticed after so long")
+    push.add_argument(
+        "--snapshot-days", type=float, default=SNAPSHOT_DAYS, help="the list of files is good so long (default: 30)"
+    )
+    push.add_argument(
+        "--timestamp-days", type=float, default=TIMESTAMP_DAYS,
+        help="vehicles notice after so long that they are shown an old state (default: 7)",
+    )  # fmt: skip
 
 
 def run_keys(options: argparse.Namespace) -> int:

@@ -42,11 +42,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def print_drafts(repository: Repository) -> None:
-    """What waits for signatures, one line for each role."""
+    """What waits for signatures, one line for each role, and what is to be done next."""
     from runtime.cli.campaign import checked
 
-    for line in _draft_lines(checked(lambda: _drafts(repository))):
+    drafts = checked(lambda: _drafts(repository))
+    for line in _draft_lines(drafts):
         print(line)
+    if any(draft["missing"] for draft in drafts):
+        print(f"next: others sign it: shadowrig campaign sign {repository.directory} --key NAME.key")
+    elif drafts:
+        print(f"next: shadowrig campaign push {repository.directory} --online-key ONLINE.key --to SERVED")
 
 
 def _repository_facts(options: argparse.Namespace) -> dict[str, Any]:
@@ -126,6 +131,10 @@ def _vehicle_facts(options: argparse.Namespace) -> dict[str, Any]:
         raise CommandError(str(error), exit_code=1) from error
     check = facts["last_check"]
     facts["attention"] = [] if check is None or check["succeeded"] else ["the last look was refused"]
+    facts["takes_campaigns"] = config.campaigns.root is not None and config.uplink.server is not None
+    running = facts["runtime"]
+    if isinstance(running, dict) and running.get("problem"):
+        facts["attention"].append("the runtime could not take over what is active")
     return facts
 
 
@@ -152,7 +161,9 @@ def _draft_lines(drafts: list[dict[str, Any]]) -> list[str]:
     for draft in drafts:
         state = f"lacks {draft['missing']} signatures" if draft["missing"] else "has all its signatures"
         signed = ", ".join(keyid[:12] for keyid in draft["signed_by"]) or "nobody"
-        lines.append(f"draft of {draft['role']} {draft['version']} {state}; signed by {signed}")
+        others = ", ".join(keyid[:12] for keyid in draft["may_still_sign"])
+        may = f", may be by {others}" if draft["missing"] else ""
+        lines.append(f"draft of {draft['role']} {draft['version']} {state}; signed by {signed}{may}")
     return lines
 
 
@@ -175,6 +186,8 @@ def _vehicle_lines(facts: dict[str, Any]) -> list[str]:
             f"the runtime refuses {label}: {why['reason']}: {why['detail']}"
             for label, why in (running.get("refused") or {}).items()
         ]
+        lines += [f"{rule} cannot fire here: {why}" for rule, why in (running.get("cannot_fire") or {}).items()]
+        lines += [f"the runtime has a problem: {running['problem']}"] if running.get("problem") else []
     lines += [f"ended: {label} ({why})" for label, why in (facts.get("ended") or {}).items()]
     for refused in facts.get("refusals") or []:
         times = f"{refused['times']} times, last " if refused["times"] > 1 else ""
@@ -182,6 +195,8 @@ def _vehicle_lines(facts: dict[str, Any]) -> list[str]:
             f"refused: {refused['campaign'] or 'update'}: {refused['reason']}: {refused['detail']}"
             f" ({times}{_time(refused['wall_ns'])})"
         )
+    if facts.get("takes_campaigns") is False:
+        lines.append("takes no campaigns: its configuration must name campaigns.root and uplink.server for that")
     check = facts.get("last_check")
     lines.append("never looked" if not check else f"last look: {_time(check['wall_ns'])}")
     return lines

@@ -30,6 +30,8 @@ PACKAGES = {
     "PyYAML": "yaml",
     "pyzmq": "zmq",
     "rich": "rich",
+    "securesystemslib": "securesystemslib.signer",
+    "tuf": "tuf.ngclient",
 }
 _DECODERS = ("h264", "hevc", "mjpeg")
 _ENCODERS = ("libx264",)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,7 @@ class CampaignPull:
         self._status = VehicleStatus(self._shelf, config.vehicle.id)
         check = RulesCheck(self._shelf, config)
         allowance = UpdateAllowance(settings.max_bytes, settings.max_duration_s)
-        self._update = CampaignUpdate(self._shelf, config.vehicle.id, root, check, allowance)
+        self._update = CampaignUpdate(self._shelf, config.vehicle.id, root, check, allowance, self._labels_that_run)
 
     def start(self) -> None:
         """Begin; the first look comes at once."""
@@ -141,10 +141,8 @@ class CampaignPull:
             log.info("campaign %s is active", label)
         try:
             self._status.add(outcome, self._shelf.active())
-        except (
-            OSError,
-            CampaignRefusedError,
-        ) as error:  # a full disk must not stop the clips whose delivery empties it
+        except (OSError, CampaignRefusedError) as error:
+            # A full disk must not stop the clips whose delivery empties it.
             log.error("the status of campaigns cannot be written: %s", error)
         self._report()
         is_silent = any(refused.reason == "no_answer" for refused in outcome.refusals)
@@ -165,6 +163,10 @@ class CampaignPull:
             return {"problem": str(error)[:200]}
         found = status.get(CAMPAIGNS_STATUS)
         return found if isinstance(found, dict) else None
+
+    def _labels_that_run(self) -> Collection[str]:
+        listed = (self._what_runs() or {}).get("running")
+        return [str(label) for label in listed] if isinstance(listed, list) else []
 
 
 def open_campaign_pull(

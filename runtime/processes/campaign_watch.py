@@ -3,14 +3,16 @@
 The thread looks at `active.json` a few times a second, and at the dates. When the lineup changes it does all the work
 (files hashed, rules compiled, networks and classifiers opened) and leaves one change in a slot; the tick takes it
 between two ticks with `take`, which never waits. The next change is prepared only after that, because it builds on
-what runs.
+what runs. The thread is not niced: it holds the interpreter at times, and the tick would wait for it the longer.
 
 A model that cannot be used here costs its campaign, and the lineup is composed again without it. Any other lineup that
-cannot be prepared is refused as a whole and named in the status; what runs goes on.
+cannot be prepared is refused as a whole, named in the status and tried again at the next look; what runs goes on.
+Should the thread die all the same, the status says so: what runs goes on, and campaigns still end by their terms.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import deque
@@ -24,12 +26,16 @@ from runtime.clock import Clock
 from runtime.formats.documents import DocumentError
 from runtime.messages import NANOSECONDS_PER_SECOND
 
+log = logging.getLogger("shadowrig")
+
 Change = TypeVar("Change")
 POLL_S = 0.25
 #: A look at the dates at least so often, whatever the switch does.
 LOOK_AGAIN_S = 30.0
 #: Models that one look may refuse: each campaign has at most two versions on the shelf.
 MOST_MODELS = 64
+#: What a disk that fails and a library that refuses come up as, beside the problems of documents.
+PREPARING_ERRORS = (DocumentError, ValueError, MemoryError, OSError, RuntimeError)
 
 
 class ModelRefusedError(Exception):
@@ -101,8 +107,12 @@ class CampaignWatch(Generic[Change]):
     # The thread
 
     def _watch(self) -> None:
-        while not self._stop.wait(POLL_S):
-            self.look()
+        try:
+            while not self._stop.wait(POLL_S):
+                self.look()
+        except BaseException as error:  # told and not raised: the tick must go on, and nobody else can handle it
+            self._problem = f"the watch has died, restart the runtime: {error!r}"[:600]
+            log.exception("the thread that watches campaigns has died")
 
     def look(self) -> None:
         """Look once, and prepare what has changed; nothing while the tick has not taken the last change."""
@@ -119,8 +129,13 @@ class CampaignWatch(Generic[Change]):
 
     def _prepare_next(self) -> None:
         now_ns = self._clock.now_ns()
-        lineup = self._lineups.compose(self._clock.wall_ns(), now_ns)
         longest_ns = round(LOOK_AGAIN_S * NANOSECONDS_PER_SECOND)
+        self._next_look_ns = now_ns + longest_ns
+        try:
+            lineup = self._lineups.compose(self._clock.wall_ns(), now_ns)
+        except PREPARING_ERRORS as error:
+            self._problem = f"campaigns cannot be read: {type(error).__name__}: {error}"[:600]
+            return
         self._next_look_ns = now_ns + min(lineup.changes_in_ns or longest_ns, longest_ns)
         if lineup.key == self._running.key:
             self._lineup = self._running = lineup  # other reasons or dates, the same rules
@@ -128,7 +143,7 @@ class CampaignWatch(Generic[Change]):
             return
         try:
             change = self._prepare(lineup, self._running)
-        except (DocumentError, ValueError, MemoryError) as error:
+        except PREPARING_ERRORS as error:
             self._problem = f"{', '.join(lineup.campaigns)}: {type(error).__name__}: {error}"[:600]
             return
         self._problem = ""

@@ -29,6 +29,8 @@ from triggers import RuleSet
 
 #: Opens the vehicle's own model (None), or the bundle of a campaign in its place.
 OpenNetwork = Callable[[Path | None], Network | None]
+#: Rules that cannot fire, in the status and the report home; and characters of each reason.
+LISTED_RULES, REASON_LENGTH = 50, 200
 
 
 class RuntimeCampaigns:
@@ -44,6 +46,7 @@ class RuntimeCampaigns:
         self._open_network: OpenNetwork = _no_network
         self._compose()
         self._watch: CampaignWatch[RulesChange] | None = None
+        self._parts: TickParts | None = None
 
     # Composition
 
@@ -74,6 +77,7 @@ class RuntimeCampaigns:
         def prepare(lineup: Lineup, running: Lineup) -> RulesChange:
             return self._prepare(parts, lineup, running)
 
+        self._parts = parts
         self._watch = CampaignWatch(self._shelf, self._lineups, self._lineup, prepare, self._clock)
 
     def _prepare(self, parts: TickParts, lineup: Lineup, running: Lineup) -> RulesChange:
@@ -83,10 +87,12 @@ class RuntimeCampaigns:
         network = self._own_again() if lineup.model is None else self._open(lineup.model)
         try:
             change = prepare_change(parts, lineup.rules, network)
-        except (CompositionError, DocumentError) as error:
-            if lineup.model is None:
-                raise
-            raise ModelRefusedError(lineup.model, str(error)) from error
+        except BaseException as error:
+            if network is not None:
+                network.close()
+            if lineup.model is not None and isinstance(error, CompositionError | DocumentError):
+                raise ModelRefusedError(lineup.model, str(error)) from error
+            raise
         self._note_network(lineup.model, network or parts.network)
         return change
 
@@ -138,8 +144,10 @@ class RuntimeCampaigns:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """For the status."""
-        return {} if self._watch is None else self._watch.facts
+        """For the status, and by the uploader for the fleet: a campaign may run here and still be unable to fire."""
+        if self._watch is None or self._parts is None:
+            return {}
+        return {**self._watch.facts, "cannot_fire": _cannot_fire(self._parts)}
 
     def _compose(self) -> None:
         self._lineup = self._lineups.compose(self._clock.wall_ns(), self._clock.now_ns())
@@ -157,6 +165,13 @@ class RuntimeCampaigns:
             LearnedTriggers.open(rules, space)
 
         self._lineups.runs(model, opens)
+
+
+def _cannot_fire(parts: TickParts) -> dict[str, str]:
+    """Rules of campaigns for which this vehicle lacks something, and what; the first few, each cut short."""
+    lacking = parts.not_applicable
+    names = [rule.name for rule in parts.rules.rules if rule.campaign and rule.name in lacking]
+    return {name: lacking.get(name, "")[:REASON_LENGTH] for name in names[:LISTED_RULES]}
 
 
 def _no_network(bundle: Path | None) -> Network | None:

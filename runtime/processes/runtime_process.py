@@ -7,15 +7,11 @@ The tick hands its report to bounded queues and counts what they refuse. Status 
 
 from __future__ import annotations
 
-import os
+import sys
 import threading
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
-
-import zmq
 
 from runtime.capabilities import SourceFacts
 from runtime.capture.camera_path import CameraPath
@@ -24,12 +20,8 @@ from runtime.capture.camera_watch import CameraWatch
 from runtime.capture.conditioning import EncodingWorker
 from runtime.clock import Clock, SystemClock
 from runtime.composition import (
-    CompositionError,
-    ModelChoice,
     compose_tick,
-    describe_provenance,
     model_facts,
-    open_network,
     open_rig,
     open_rules,
     open_signals,
@@ -37,28 +29,24 @@ from runtime.composition import (
 from runtime.config.rig_config import RigConfig
 from runtime.declared_signals import declared_types
 from runtime.health.garbage import SlackCollector
-from runtime.health.histogram import LatencyHistogram
 from runtime.health.realtime import RealtimeReport, apply_to_process, apply_to_thread
-from runtime.health.telemetry import TelemetryPublisher
-from runtime.inference.network import Network
 from runtime.live_sources import LiveCamera, SourceBuilder
-from runtime.messages import NANOSECONDS_PER_MILLISECOND, Firing, Packet, SignalSample, TickReport
+from runtime.messages import NANOSECONDS_PER_MILLISECOND, Packet, SignalSample
 from runtime.metronome import Metronome
 from runtime.processes.runtime_campaigns import RuntimeCampaigns
+from runtime.processes.runtime_openings import open_history, open_live_network, open_telemetry
+from runtime.processes.runtime_status import TickFigures, camera_status
 from runtime.processes.selection_copy import disk_copy_path
 from runtime.processes.selection_keeper import SelectionKeeper
-from runtime.processes.shell import ProcessShell, StartError, log, make_directories
+from runtime.processes.shell import ProcessShell, log, make_directories
 from runtime.recording.history_sink import HistorySink
-from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.layout import HistoryLayout
-from runtime.recording.provenance import CameraProvenance
-from runtime.recording.sessions import SessionRecord
-from runtime.shadow.scoreboard import Scoreboard
 
-#: Firings that the status file lists, newest last.
-LISTED_FIRINGS = 200
 #: Share of a period between exposure and tick where the configuration says `auto`.
 AUTO_PHASE = 0.5
+#: After so long a computing thread must hand the interpreter to the tick, which waits for it; CPython's own is 5 ms.
+#: The rules of a campaign are loaded beside the ticks: with 2,000 of them ticks then begin about half as late.
+SWITCH_INTERVAL_S = 0.001
 
 
 def run_runtime(config: RigConfig, stop: threading.Event) -> int:
@@ -71,33 +59,6 @@ def run_runtime(config: RigConfig, stop: threading.Event) -> int:
     finally:
         runtime.stop()
     return 0
-
-
-class TickFigures:
-    """What the ticks have been so far. Written by the tick, read by the status thread."""
-
-    def __init__(self) -> None:
-        self.ticks = 0
-        self.framesets = 0
-        self.latency = LatencyHistogram()
-        self.stages: dict[str, LatencyHistogram] = {}
-        self.scoreboard = Scoreboard()
-        self.firings: deque[Firing] = deque(maxlen=LISTED_FIRINGS)
-        self.firing_count = 0
-
-    def add(self, report: TickReport, result_ns: int) -> None:
-        """Count one tick whose result was there at `result_ns`."""
-        self.ticks += 1
-        if report.frameset is not None and not report.frameset.is_empty:
-            self.framesets += 1
-            self.latency.record_ns(max(0, result_ns - report.time_ns))
-        for stage, milliseconds in report.timings_ms.items():
-            histogram = self.stages.setdefault(stage, LatencyHistogram())
-            histogram.record_ns(round(milliseconds * NANOSECONDS_PER_MILLISECOND))
-        if report.comparison is not None:
-            self.scoreboard.add(report.comparison)
-        self.firings.extend(report.firings)
-        self.firing_count += len(report.firings)
 
 
 class LiveRuntime:
@@ -113,7 +74,7 @@ class LiveRuntime:
         own_rules = open_rules(config.rules.files, config.signals.declared)
         self._campaigns = RuntimeCampaigns(self._directories.campaigns, own_rules, config.vehicle.id, clock, declared)
         self._network = self._campaigns.choose_network(
-            lambda bundle: _open_network(config, builder.camera_names(config), bundle)
+            lambda bundle: open_live_network(config, builder.camera_names(config), bundle)
         )
         rules = self._campaigns.rules
         rig = open_rig(config.rig)
@@ -126,7 +87,9 @@ class LiveRuntime:
             SourceFacts(self._sources.signal_names),
         )  # fmt: skip
         self._campaigns.attach(self.parts)
-        self._sink = HistorySink(self._open_history())
+        self._sink = HistorySink(
+            open_history(config, self._directories.history, self._sources.cameras, self.parts, clock)
+        )
         layout, disk_copy = HistoryLayout(self._directories.history), disk_copy_path(self._directories.spool)
         self._selection = SelectionKeeper(self.parts.engine, layout, disk_copy, clock)
         self._selection.restore()
@@ -134,7 +97,7 @@ class LiveRuntime:
         pairs = zip(self._sources.cameras, self._watches, strict=True)
         self._cameras = [self._camera_thread(camera, watch) for camera, watch in pairs]
         self._metronome = Metronome(self.parts.grid, self._phase_ns(), clock)
-        self._telemetry = _open_telemetry(config.health.telemetry)
+        self._telemetry = open_telemetry(config.health.telemetry)
         self._collector = SlackCollector()
         self._realtime = RealtimeReport()
         self._realtime_lock = threading.Lock()
@@ -185,6 +148,7 @@ class LiveRuntime:
         """The loop of ticks, on the calling thread."""
         realtime = self._config.realtime
         self._note(apply_to_thread("tick", realtime.tick_priority, realtime.tick_cpus))
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         self.parts.grid.start(self._clock.now_ns())
         self._collector.start()
         try:
@@ -238,32 +202,6 @@ class LiveRuntime:
         sink = PacketSink(self._keep_packet, self._encoder)
         return CameraThread(camera.source, path, self._clock, sink, on_start=ask_for_rights)
 
-    def _open_history(self) -> HistoryWriter:
-        config = self._config
-        cameras = {
-            camera.name: CameraProvenance(
-                rate_hz=camera.rate_hz or 0.0, width=(camera.size or (0, 0))[0], height=(camera.size or (0, 0))[1]
-            )
-            for camera in self._sources.cameras
-        }
-        provenance = describe_provenance(
-            config.vehicle.id, config.fingerprint(), self.parts.rules, self._network, config.rig, cameras
-        )
-        session = SessionRecord(
-            session=f"{self._clock.wall_ns():020d}-{os.getpid()}",
-            pid=os.getpid(),
-            started_wall_ns=self._clock.wall_ns(),
-            history_s=config.history.seconds,
-            provenance=provenance,
-        )
-        try:
-            wall_offset_ns = self._clock.wall_ns() - self._clock.now_ns()
-            return HistoryWriter(
-                self._directories.history, config.history.seconds, config.history.max_bytes, session, wall_offset_ns
-            )
-        except OSError as error:
-            raise StartError(f"history cannot be written in {self._directories.history}: {error}") from error
-
     # Status
 
     def _note(self, report: RealtimeReport) -> None:
@@ -283,9 +221,9 @@ class LiveRuntime:
             "latency_ms": figures.latency.to_dict(),
             "stages_ms": {stage: histogram.to_dict() for stage, histogram in list(figures.stages.items())},
             "phase_ms": self._phase_ns() / NANOSECONDS_PER_MILLISECOND,
-            "cameras": self._camera_status(),
+            "cameras": camera_status(self._watches, self.parts),
             "firing_count": figures.firing_count,
-            "firings": [_listed(firing) for firing in list(figures.firings)],
+            "firings": figures.newest_firings(),
             "rules": [rule.name for rule in self.parts.rules.rules],
             "campaigns": self._campaigns.facts,
             "not_applicable": dict(self.parts.not_applicable),
@@ -313,56 +251,3 @@ class LiveRuntime:
         """Every source's state, and what the table took and refused."""
         counters = asdict(self._table.counters())
         return {"sources": [asdict(source.status()) for source in self._sources.signals], "table": counters}
-
-    def _camera_status(self) -> dict[str, Any]:
-        frames = {} if self.parts.assembler is None else self.parts.assembler.counters()
-        latest = self.parts.health.latest
-        status = {}
-        for watch in self._watches:
-            counters, frame = watch.counters, frames.get(watch.name)
-            health = latest.get(watch.name)
-            status[watch.name] = {
-                "state": watch.connection if health is None else health.state,
-                "detail": watch.error if health is None else health.detail,
-                "packets": counters.packets,
-                "bytes": counters.bytes,
-                "lost": counters.lost,
-                "decode_errors": counters.decode_errors,
-                "reconnects": counters.reconnects,
-                "received": 0 if frame is None else frame.received,
-                "missing": 0 if frame is None else frame.missing,
-                "late": 0 if frame is None else frame.late,
-                "held": 0 if frame is None else frame.held,
-            }
-        return status
-
-
-def _open_network(config: RigConfig, cameras: tuple[str, ...], bundle: Path | None) -> Network | None:
-    """The configured network, or the bundle of a campaign run as it is configured."""
-    if config.model is None or not cameras:
-        return None
-    model = config.model
-    try:
-        choice = ModelChoice(bundle or model.bundle, model.backend, model.precision, model.threads)
-        return open_network(choice, cameras)
-    except CompositionError as error:
-        raise StartError(str(error)) from error
-
-
-def _open_telemetry(address: str | None) -> TelemetryPublisher | None:
-    if address is None:
-        return None
-    try:
-        return TelemetryPublisher(address)
-    except zmq.ZMQError as error:
-        raise StartError(f"health.telemetry {address!r} cannot be bound: {error}") from error
-
-
-def _listed(firing: Firing) -> dict[str, Any]:
-    return {
-        "rule": firing.rule,
-        "mono_ns": firing.time_ns,
-        "wall_ns": firing.wall_ns,
-        "sequence": firing.sequence,
-        "operands": dict(firing.operands),
-    }

@@ -15,6 +15,7 @@ every minute is read instead (`selection_copy`). A file that cannot be read is r
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
@@ -28,6 +29,8 @@ from runtime.recording.history_reader import HistoryReader
 from runtime.recording.layout import HistoryLayout, write_atomically
 from triggers import RuleEngine
 from triggers.selection.saved_state import SavedStateError
+
+log = logging.getLogger("shadowrig")
 
 SAVE_INTERVAL_NS = NANOSECONDS_PER_SECOND
 ROUND_S = 0.25
@@ -108,14 +111,22 @@ class SelectionKeeper:
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._leave.wait(ROUND_S):
-            self.work()
+        try:
+            while not self._leave.wait(ROUND_S):
+                self.work()
+        except BaseException as error:  # told and not raised: the tick must go on, and nobody else can handle it
+            self._fail("thread_died", f"budgets are no longer saved, restart the runtime: {error!r}")
+            log.exception("the thread that saves budgets has died")
 
     def work(self) -> None:
         """One round: save, read answers, measure."""
         self._save()
-        self._read_answers(self._layout.list_answers())
-        bytes_per_s = self._history.bytes_per_s()
+        try:
+            self._read_answers(self._layout.list_answers())
+            bytes_per_s = self._history.bytes_per_s()
+        except OSError as error:
+            self._fail("not_read", str(error))
+            return
         if bytes_per_s is not None:
             self._engine.bytes_per_s = bytes_per_s
 
@@ -125,15 +136,15 @@ class SelectionKeeper:
         taken, snapshot = self._snapshots.popleft()
         try:
             write_atomically(self._layout.selection, json.dumps(snapshot, allow_nan=False).encode())
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a number that is none, which nobody could read back
             self._fail("not_saved", f"{self._layout.selection}: {error}")
             self._failed = True
             return
         self._counts["saved"] += 1
         done = [path for path, number in self._waiting.items() if number <= taken]
         for path in done:
-            path.unlink(missing_ok=True)
-            del self._waiting[path]
+            if self._remove(path):
+                del self._waiting[path]
 
     def _read_answers(self, paths: Iterable[Path]) -> None:
         for path in paths:
@@ -148,12 +159,20 @@ class SelectionKeeper:
                 continue  # the recorder made room
             except (AnswerFileError, OSError) as error:
                 self._fail("bad_answers", str(error))
-                path.unlink(missing_ok=True)
+                self._remove(path)
                 continue
             self._read += 1
             self._waiting[path] = self._read
             self._counts["answers"] += 1
             self._answers.append((self._read, answer))
+
+    def _remove(self, path: Path) -> bool:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            self._fail("not_removed", str(error))
+            return False
+        return True
 
     def _load(self, path: Path) -> dict[str, Any] | None:
         try:

@@ -65,7 +65,8 @@ def _firings(manifest: ClipManifest) -> Table:
     for firing in manifest.firings:
         at_s = (firing.time_ns - manifest.start_ns) / NANOSECONDS_PER_SECOND
         operands = ", ".join(f"{name}={_value(value)}" for name, value in firing.operands.items())
-        table.add_row(firing.rule, f"{at_s:.2f} s", firing.priority.value, f"{firing.sample_probability:g}", operands)
+        rule = f"{firing.rule} of {firing.campaign}" if firing.campaign else firing.rule
+        table.add_row(rule, f"{at_s:.2f} s", firing.priority.value, f"{firing.sample_probability:g}", operands)
     return table
 
 

@@ -93,9 +93,7 @@ class SessionError(Exception):
 class Delivery:
     """Decides what to send next and what a reply means."""
 
-    def __init__(
-        self, outbox: Outbox, limits: DeliveryLimits, software: str, exchange: Exchange | None = None
-    ) -> None:
+    def __init__(self, outbox: Outbox, limits: DeliveryLimits, software: str, exchange: Exchange | None = None) -> None:
         self.statistics = DeliveryStatistics()
         self.welcome: Welcome | None = None
         self._outbox = outbox

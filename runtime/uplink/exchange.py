@@ -95,9 +95,9 @@ class Exchange:
 
 
 def _is_about(nack: Nack, asked: Message) -> bool:
-    """Older receivers do not know the question, others may be unable to keep a report; no clip has number 0."""
-    about_reports = isinstance(asked, Result) and nack.code in ("bad_report", "malformed", "storage")
-    return nack.n == 0 and (nack.code == "unsupported" or about_reports)
+    """Older receivers do not know the question, others cannot read a file or keep a report; no clip has number 0."""
+    codes = ("storage",) if isinstance(asked, Pull) else ("bad_report", "malformed", "storage")
+    return nack.n == 0 and nack.code in ("unsupported", *codes)
 
 
 def _is_part_of(asked: Any, answer: Any) -> bool:

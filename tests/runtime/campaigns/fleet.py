@@ -122,9 +122,11 @@ class Vehicle:
     def __init__(self, folder: Path, root: bytes, vehicle: str = VEHICLE) -> None:
         self.shelf = Shelf(folder / "campaigns")
         self.shelf.create()
+        self.runs: list[str] = []
         self.update = CampaignUpdate(
-            self.shelf, vehicle, root, lambda place, campaign, others: campaign_rules(place, campaign) and None
-        )
+            self.shelf, vehicle, root, lambda place, campaign, others: campaign_rules(place, campaign) and None,
+            runs=lambda: self.runs,
+        )  # fmt: skip
 
     def look(self, puller, now: datetime) -> UpdateOutcome:
         return self.update.run(puller, int(now.timestamp() * 1e9), 0)

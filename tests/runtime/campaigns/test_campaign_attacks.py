@@ -338,6 +338,19 @@ def test_a_campaign_document_that_is_none(attack):
     attack.assert_refused("bad_campaign", f"{NAME}@2")
 
 
+@pytest.mark.parametrize(("old", "new"), [("version: 2", "version: 9"), (f"name: {NAME}", "name: another")])
+def test_a_campaign_document_that_is_of_another_campaign(attack, old, new):
+    attack.draft()
+    name, targets = f"campaigns/{NAME}/2/campaign.yaml", attack.fleet.repository.targets
+
+    def change(signed) -> None:
+        text = (targets / signed.targets[name].get_prefixed_paths()[0]).read_text()
+        replace_target(attack, signed, name, text.replace(old, new).encode())
+
+    sign_other_targets(attack, change)
+    attack.assert_refused("bad_campaign", f"{NAME}@2")
+
+
 def publish_second(attack: Attack) -> None:
     attack.fleet.publish_campaign(version=2, speed=25)
     attack.serve()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -181,8 +182,8 @@ def test_a_served_folder_is_whole_at_every_step_of_a_push(fleet, tmp_path, monke
     fleet.repository.copy_to(served)
     original, seen = module.write_durably, set()
 
-    def write_and_look(path, data):
-        original(path, data)
+    def write_and_look(path, data, mode):
+        original(path, data, mode)
         outcome = vehicle.look(FromDisk(served), fleet.now)
         assert reasons(outcome) == []
         seen.update(vehicle.active)
@@ -191,6 +192,17 @@ def test_a_served_folder_is_whole_at_every_step_of_a_push(fleet, tmp_path, monke
     monkeypatch.setattr(module, "write_durably", write_and_look)
     fleet.repository.copy_to(served)
     assert seen == {"winter_lights@1", "winter_lights@2"}
+
+
+def test_what_is_served_can_be_read_by_the_user_of_the_receiver(fleet, tmp_path):
+    fleet.publish_campaign()
+    before = os.umask(0o022)
+    try:
+        fleet.repository.copy_to(tmp_path / "served")
+    finally:
+        os.umask(before)
+    modes = {path.is_dir(): path.stat().st_mode & 0o777 for path in (tmp_path / "served").rglob("*")}
+    assert modes == {True: 0o755, False: 0o644}
 
 
 def test_key_files(tmp_path):

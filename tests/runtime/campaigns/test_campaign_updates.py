@@ -78,3 +78,23 @@ def test_a_full_disk_refuses_the_update_and_leaves_the_old_campaign(fleet, vehic
     monkeypatch.setattr("runtime.campaigns.shelf.rename_durably", full)
     assert reasons(vehicle.look(puller, fleet.now)) == [("winter_lights@2", "storage")]
     assert vehicle.active == ["winter_lights@1"]
+
+
+def test_two_versions_that_the_runtime_refuses_do_not_cost_the_good_one_before_them(fleet, vehicle):
+    for version in (1, 2, 3):
+        fleet.publish_campaign(version=version, speed=30 + version)
+        vehicle.look(FromDisk(fleet.repository.directory), fleet.now)
+        vehicle.runs = ["winter_lights@1"]  # what the runtime says, whatever it is given after that
+    (active,) = vehicle.shelf.active()
+    assert (active.current.label, active.previous.label) == ("winter_lights@3", "winter_lights@1")
+    assert vehicle.shelf.open_verified(active.previous)
+
+
+def test_the_end_of_a_campaign_is_told_once_and_is_no_refusal(fleet, vehicle):
+    fleet.publish_campaign(expires=timedelta(hours=1))
+    vehicle.look(FromDisk(fleet.repository.directory), fleet.now)
+    later = fleet.now + timedelta(hours=2)
+    ended = vehicle.look(FromDisk(fleet.repository.directory), later)
+    assert (ended.ended, vehicle.active) == ({"winter_lights@1": "expired"}, [])
+    again = vehicle.look(FromDisk(fleet.repository.directory), later)
+    assert (again.ended, reasons(again)) == ({}, [])

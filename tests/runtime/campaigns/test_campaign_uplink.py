@@ -109,6 +109,16 @@ def test_a_receiver_from_before_campaigns_is_not_asked_to_death(bench, monkeypat
     assert bench.uploader.delivery.statistics.sessions == 1, "clips go on in the same session"
 
 
+def test_a_file_that_the_receiver_cannot_read_ends_the_question_and_not_the_session(bench, monkeypatch):
+    def unreadable(path, offset, length):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(bench.receiver.reception._campaigns, "part", unreadable)
+    with pytest.raises(FetchError, match=r"answered storage.*Permission denied"):
+        bench.puller.pull("metadata/timestamp.json", 0, 10)
+    assert bench.uploader.delivery.statistics.sessions == 1, "clips go on in the same session"
+
+
 def test_a_receiver_without_a_repository_says_so(tmp_path):
     bench = UplinkBench(tmp_path, None, VEHICLE)
     try:

@@ -285,3 +285,35 @@ def test_the_watch_composes_again_without_a_model_that_cannot_be_opened(vehicle,
     look(fleet, vehicle)
     watch.look()
     assert watch.take() is not None
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), RuntimeError("the library refuses"), MemoryError()])
+def test_what_cannot_be_prepared_now_is_tried_again_later(vehicle, own, fleet, error):
+    errors = [error]
+
+    def prepare(lineup, running):
+        if errors:
+            raise errors.pop()
+        return lineup.rules
+
+    watch, clock = watched(vehicle, own, fleet, prepare)
+    fleet.publish_campaign()
+    look(fleet, vehicle)
+    watch.look()
+    assert watch.take() is None
+    assert type(error).__name__ in watch.facts["problem"]
+    clock.advance_to(clock.now_ns() + 31 * SECOND)
+    watch.look()
+    assert watch.take() is not None
+    assert watch.facts["problem"] == ""
+
+
+def test_a_watch_that_dies_says_so(vehicle, own, fleet):
+    def prepare(lineup, running):
+        raise AssertionError("nobody foresaw this")
+
+    watch, _ = watched(vehicle, own, fleet, prepare)
+    fleet.publish_campaign()
+    look(fleet, vehicle)
+    watch._watch()
+    assert "the watch has died, restart the runtime: AssertionError('nobody foresaw this')" in watch.facts["problem"]

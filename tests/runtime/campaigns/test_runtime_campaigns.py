@@ -18,7 +18,7 @@ from runtime.campaigns.reasons import CampaignRefusedError
 from runtime.campaigns.updating import CampaignUpdate
 from runtime.campaigns.vehicle_status import MAX_REPORT_BYTES, VehicleStatus
 from runtime.clock import ManualClock
-from runtime.composition import ModelChoice, open_network
+from runtime.composition import ModelChoice, compose_tick, open_network, open_signals
 from runtime.config.rig_config import RigConfig
 from runtime.formats.documents import DocumentError
 from runtime.processes.campaign_pull import RulesCheck
@@ -144,6 +144,15 @@ def test_the_same_query_twice_is_one_and_another_of_its_name_is_a_collision(tmp_
         merged(first, other, "c@1")
 
 
+def test_a_classifier_that_the_campaign_does_not_list_is_refused_though_the_file_is_there(tmp_path, fleet):
+    folder = write_campaign(tmp_path / "source", fleet.now)
+    path = folder / "rules/lights.yaml"
+    (folder / "rules/extra.onnx").write_bytes(b"some network")
+    path.write_text("classifiers: {extra: {file: extra.onnx}}\n" + path.read_text())
+    with pytest.raises(DocumentError, match="is no classifier of the campaign"):
+        campaign_rules(folder, load_campaign(folder))
+
+
 def test_the_status_survives_a_restart_counts_repeats_and_fits_into_a_message(vehicle):
     status = VehicleStatus(vehicle.shelf, VEHICLE)
     for number in range(200):
@@ -178,3 +187,36 @@ def test_many_vehicles_and_campaigns_stay_bounded(fleet, vehicle, monkeypatch):
         fleet.publish_campaign(name=f"c{index}", rule=f"rule_{index}")
     outcome = vehicle.look(FromDisk(fleet.repository.directory), fleet.now + timedelta(minutes=1))
     assert (vehicle.active, reasons(outcome)) == (["c0@1", "c1@1"], [("c2@1", "too_large")])
+
+
+def test_campaigns_that_are_within_bounds_each_are_refused_when_all_together_are_not(tmp_path, fleet):
+    def rules_with(name: str, conditions: list[str]):
+        folder = write_campaign(tmp_path / name, fleet.now, name=name)
+        rule = "  - {{name: {}_{}, description: Costly., when: '{}'}}\n"
+        lines = [rule.format(name, index, condition) for index, condition in enumerate(conditions)]
+        (folder / "rules/lights.yaml").write_text("rules:\n" + "".join(lines))
+        return campaign_rules(folder, load_campaign(folder))
+
+    windows = [f"any_track(mean_within(distance_m * {{}}{index}, 6) > 1)" for index in range(60)]
+    first, second = (rules_with(f"a{part}", [line.replace("{}", str(part)) for line in windows]) for part in (1, 2))
+    known = rules_with("b", [windows[0].replace("{}", "1")])
+    assert len(merged(first, known, "b@1").rules) == 61, "a window that is there already costs nothing"
+    with pytest.raises(CampaignRefusedError, match=r"too_large.*windows of all rules"):
+        merged(first, second, "a2@1")
+    questions = [f"any_track(abs(distance_m + {{}}{index}) < 3 and lateral_m > {{}}{index})" for index in range(1500)]
+    third, fourth = (rules_with(f"c{part}", [line.replace("{}", str(part)) for line in questions]) for part in (1, 2))
+    with pytest.raises(CampaignRefusedError, match=r"too_large.*ms of a tick"):
+        merged(third, fourth, "c2@1")
+
+
+def test_a_rule_of_a_campaign_that_cannot_fire_on_this_vehicle_is_told_home(fleet, vehicle, own_file):
+    folder = write_campaign(fleet.folder / "source", fleet.now)
+    path = folder / "rules/lights.yaml"
+    path.write_text(path.read_text().replace("vehicle.speed_mps > 30", "count_tracks(score > 0.5) > 3"))
+    add_campaign(fleet.repository, folder, BUNDLE, fleet.now, LIFE)
+    fleet.sign(fleet.people[:2])
+    fleet.push()
+    vehicle.look(FromDisk(fleet.repository.directory), fleet.now)
+    campaigns = started(vehicle, own_file, fleet)
+    campaigns.attach(compose_tick([], None, None, open_signals({}), campaigns.rules, 1, 20.0, None))
+    assert campaigns.facts["cannot_fire"] == {"fast": "there are no cameras to track in"}

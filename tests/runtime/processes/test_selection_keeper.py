@@ -195,3 +195,36 @@ def test_bytes_a_second_are_measured_on_closed_seconds(vehicle: Vehicle) -> None
     vehicle.layout.open_segment(4 * SECOND).write_bytes(b"x" * 10_000)
     vehicle.tick()
     assert vehicle.engine.bytes_per_s == 275.0
+
+
+def test_a_number_that_is_none_is_not_saved_and_the_thread_goes_on(vehicle: Vehicle) -> None:
+    vehicle.keeper._snapshots.append((0, {"bytes": float("nan")}))
+    vehicle.keeper.work()
+    assert vehicle.keeper.status()["not_saved"] == 1
+    assert "not JSON compliant" in str(vehicle.keeper.status()["last_error"])
+    vehicle.tick()
+    assert vehicle.keeper.status()["saved"] == 1
+
+
+def test_answers_that_cannot_be_removed_count_once(vehicle: Vehicle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "not yours", str(path))
+
+    (firing,) = vehicle.tick()
+    vehicle.answer(firing)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    for _ in range(4):
+        vehicle.tick()
+    status = vehicle.keeper.status()
+    assert (status["answers"], status["unknown_answers"]) == (1, 0)
+    assert "not yours" in str(status["last_error"])
+
+
+def test_a_thread_that_dies_says_so(vehicle: Vehicle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die() -> None:
+        raise AssertionError("nobody foresaw this")
+
+    monkeypatch.setattr(vehicle.keeper, "work", die)
+    vehicle.keeper._run()
+    assert vehicle.keeper.status()["thread_died"] == 1
+    assert "restart the runtime: AssertionError('nobody foresaw this')" in str(vehicle.keeper.status()["last_error"])

@@ -1,0 +1,69 @@
+"""What the runtime opens by its configuration: the network, the writer of history, telemetry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import zmq
+
+from runtime.clock import Clock
+from runtime.composition import CompositionError, ModelChoice, TickParts, describe_provenance, open_network
+from runtime.config.rig_config import RigConfig
+from runtime.health.telemetry import TelemetryPublisher
+from runtime.inference.network import Network
+from runtime.live_sources import LiveCamera
+from runtime.processes.shell import StartError
+from runtime.recording.history_writer import HistoryWriter
+from runtime.recording.provenance import CameraProvenance
+from runtime.recording.sessions import SessionRecord
+
+
+def open_live_network(config: RigConfig, cameras: tuple[str, ...], bundle: Path | None) -> Network | None:
+    """The configured network, or the bundle of a campaign run as it is configured. DocumentError, StartError."""
+    if config.model is None or not cameras:
+        return None
+    model = config.model
+    try:
+        choice = ModelChoice(bundle or model.bundle, model.backend, model.precision, model.threads)
+        return open_network(choice, cameras)
+    except CompositionError as error:
+        raise StartError(str(error)) from error
+
+
+def open_history(
+    config: RigConfig, directory: Path, sources: Sequence[LiveCamera], parts: TickParts, clock: Clock
+) -> HistoryWriter:
+    """The writer of a new session, which tells what runs. Raises StartError."""
+    cameras = {
+        camera.name: CameraProvenance(
+            rate_hz=camera.rate_hz or 0.0, width=(camera.size or (0, 0))[0], height=(camera.size or (0, 0))[1]
+        )
+        for camera in sources
+    }
+    provenance = describe_provenance(
+        config.vehicle.id, config.fingerprint(), parts.rules, parts.network, config.rig, cameras
+    )
+    session = SessionRecord(
+        session=f"{clock.wall_ns():020d}-{os.getpid()}",
+        pid=os.getpid(),
+        started_wall_ns=clock.wall_ns(),
+        history_s=config.history.seconds,
+        provenance=provenance,
+    )
+    try:
+        wall_offset_ns = clock.wall_ns() - clock.now_ns()
+        return HistoryWriter(directory, config.history.seconds, config.history.max_bytes, session, wall_offset_ns)
+    except OSError as error:
+        raise StartError(f"history cannot be written in {directory}: {error}") from error
+
+
+def open_telemetry(address: str | None) -> TelemetryPublisher | None:
+    """The bench's view of every tick, where one is configured. Raises StartError."""
+    if address is None:
+        return None
+    try:
+        return TelemetryPublisher(address)
+    except zmq.ZMQError as error:
+        raise StartError(f"health.telemetry {address!r} cannot be bound: {error}") from error
