@@ -24,7 +24,7 @@ from triggers.evaluation.program import Program
 from triggers.language.expressions import Expression
 from triggers.lineup import Memory, PreparedRules
 from triggers.rules.rule import RuleSet
-from triggers.running_rule import RunningRule, expressions_on_demand
+from triggers.running_rule import RunningRule
 from triggers.selection import Reservation, Reservations, RuleSelection, lineage
 from triggers.selection.saved_state import FORMAT, VERSION, read_state
 from triggers.states import Event, RuleState
@@ -265,9 +265,9 @@ class RuleEngine:
         return dict(self._now.program.not_understood)
 
     @property
-    def tracks_refused(self) -> int:
-        """Tracks that were left out because there were too many at once."""
-        return self._now.program.table.refused
+    def items_refused(self) -> Mapping[str, int]:
+        """Tracks, objects and cameras ("track", …) that were left out because there were too many at once."""
+        return {population.value: count for population, count in self._now.program.refused.items()}
 
     @property
     def retained_entries(self) -> int:
@@ -296,4 +296,4 @@ def _conditions(rules: RuleSet) -> list[Expression]:
 
 
 def _on_demand(rules: RuleSet) -> list[Expression]:
-    return [expression for rule in rules.rules for expression in expressions_on_demand(rule)]
+    return [expression for rule in rules.rules for expression in rule.on_demand]

@@ -8,7 +8,7 @@ from typing import Any
 
 from runtime.messages import SignalValue
 from triggers.evaluation.program import Program
-from triggers.language.expressions import QUANTIFIERS, Expression, Operation, SignalRead, walk
+from triggers.language.expressions import QUANTIFIERS, Operation, SignalRead, walk
 from triggers.language.types import Value
 from triggers.rules.rule import Rule
 from triggers.selection import CampaignSelection, RuleSelection
@@ -40,7 +40,7 @@ class RunningRule:
         self._quantifiers = [node for node in nodes if isinstance(node, Operation) and node.name in QUANTIFIERS]
         self._score_slot = None if rule.score is None else program.slot(rule.score)
         self._by_slot = None if rule.budget.by is None else self._named[rule.budget.by]
-        self._demand = program.demand(expressions_on_demand(rule), rule.when)
+        self._demand = program.demand(rule.on_demand, rule.when)
         self._saved: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
 
     def compute(self, program: Program) -> None:
@@ -85,9 +85,3 @@ def load(machine: RuleMachine, selection: RuleSelection, rule: Rule, saved: Mapp
     selection.load(saved, is_same_rule)
     if is_same_rule:
         machine.cools_until_ns = cools_until_ns
-
-
-def expressions_on_demand(rule: Rule) -> list[Expression]:
-    """What a rule wants computed only when it goes off."""
-    score = [] if rule.score is None else [rule.score]
-    return [*rule.operands.values(), *score]

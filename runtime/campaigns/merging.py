@@ -18,7 +18,6 @@ from triggers.evaluation.sizes import window_bytes
 from triggers.language.expressions import Expression, walk
 from triggers.rules.memory import MAX_WINDOW_BYTES
 from triggers.rules.rule import RuleSet
-from triggers.running_rule import expressions_of
 
 MAX_RULES = 10_000
 #: The estimate of a tick: so much for every different node, items with 100 tracks; the dearest of what was measured on
@@ -63,7 +62,7 @@ def _check_costs(base: RuleSet, addition: RuleSet, label: str) -> None:
 
 
 def _nodes(rules: RuleSet) -> set[Expression]:
-    return {node for rule in rules.rules for expression in expressions_of(rule) for node in walk(expression)}
+    return {node for rule in rules.rules for expression in rule.expressions for node in walk(expression)}
 
 
 def _shared_of(rules: RuleSet) -> Iterable[str]:

@@ -229,7 +229,7 @@ class LiveRuntime:
             "not_applicable": dict(self.parts.not_applicable),
             "learned": self.parts.learned.status(),
             "not_understood": dict(self.parts.engine.not_understood),
-            "tracks_refused": self.parts.engine.tracks_refused,
+            "items_refused": self.parts.engine.items_refused,
             "object_lists_refused": dict(self.parts.objects.malformed),
             "suppressed": {rule: dict(reasons) for rule, reasons in self.parts.engine.suppressed.items()},
             "ledger": self.parts.engine.ledger,

@@ -196,7 +196,8 @@ def test_signal_rules_fire_with_every_camera_dead(
     assert [status["cameras"][camera]["state"] for camera in CAMERAS] == ["failed"] * 3
     assert status["cameras"]["street"]["state"] in ("connecting", "failed")
     assert str(closed_port) in status["cameras"]["street"]["detail"]
-    assert (status["not_understood"], status["tracks_refused"], status["object_lists_refused"]) == ({}, 0, {})
+    assert (status["not_understood"], status["object_lists_refused"]) == ({}, {})
+    assert status["items_refused"] == {"track": 0, "object": 0, "camera": 0}
 
 
 def test_bad_configuration_exits_with_two_and_starts_nothing(daemon: MakeDaemon, tiny_drive: Path) -> None:

@@ -195,7 +195,7 @@ def test_firings_scores_tallies_and_states_are_those_of_computing_everything_on_
 def test_the_random_drives_make_most_of_the_library_go_off() -> None:
     drive, fired = Drive(random.Random(5)), Counter[str]()
     engine = RuleEngine(RuleSet(tuple(RULES)), seed=1, image_sizes=IMAGE_SIZES)
-    for tick in range(600):
+    for tick in range(1500):
         time_ns = SECOND + tick * 100 * MILLISECOND
         fired.update(firing.rule for firing in engine.evaluate(*drive.scene(time_ns)))
     assert len(fired) > len(RULES) / 2

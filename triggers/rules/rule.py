@@ -44,9 +44,14 @@ class Rule:
 
     @property
     def expressions(self) -> list[Expression]:
-        """Everything of it that is evaluated at every tick."""
+        """Everything that is evaluated for it, its condition first."""
+        return [self.when, *self.on_demand]
+
+    @property
+    def on_demand(self) -> list[Expression]:
+        """What is wanted only when it goes off."""
         score = [] if self.score is None else [self.score]
-        return [self.when, *self.operands.values(), *score]
+        return [*self.operands.values(), *score]
 
     @property
     def signals(self) -> tuple[str, ...]:
