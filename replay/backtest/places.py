@@ -1,9 +1,9 @@
 """Which of the paths of a command line are rules, and which are drives.
 
-Rules: the word `library`; a YAML file with `rules:` at its left edge; a folder of YAML files. Drives: an MCAP file; a
-`drive.yaml`, or any YAML file with `cameras:`, `signals:` or `can:` at its left edge; a folder with a `drive.yaml` or
-`drive.mcap`; a folder of such folders or of MCAP files stands for all of them. Paths that are neither are problems,
-all told at once.
+Rules: the word `library`; a YAML file with `rules:` at its left edge; a folder of YAML files; the folder of a
+campaign. Drives: an MCAP file; a `drive.yaml`, or any YAML file with `cameras:`, `signals:` or `can:` at its left edge;
+a folder with a `drive.yaml` or `drive.mcap`; a folder of such folders or of MCAP files stands for all of them. Paths
+that are neither are problems, all told at once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from replay.backtest.campaigns import campaign_folder
 from runtime.config.rig_config import RULE_LIBRARY
 from runtime.drives.opening import DRIVE_FILE, MCAP_FILE
 from runtime.formats.documents import DocumentError, Problem
@@ -62,6 +63,8 @@ def _is_drive_folder(path: Path) -> bool:
 
 
 def _is_rules(path: Path) -> bool:
+    if campaign_folder(path) is not None:
+        return True
     if path.is_dir():
         return not _is_drive_folder(path) and any(_is_rules(file) for file in path.glob("*.yaml"))
     return _is_yaml(path) and path.name != DRIVE_FILE and _RULES.search(_head(path)) is not None

@@ -18,12 +18,13 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from replay.backtest.campaigns import open_rules_and_campaigns
 from replay.backtest.evaluation import DriveOutcome, evaluate_drive
 from replay.backtest.recording import RecordingRequest, drive_ticks
 from replay.backtest.summary import DEFAULT_HOURS_PER_DAY, BacktestResult, DriveFailure, summarise
 from replay.backtest.tick_file import TickFileError
 from replay.playing import ReplayError, check_rate
-from runtime.composition import Openings, find_bundle, open_rig, open_rules
+from runtime.composition import Openings, find_bundle, open_rig
 from runtime.drives import DriveVideoError, open_drive
 from runtime.formats.documents import DocumentError
 from runtime.formats.mcap_files import McapFileError
@@ -91,9 +92,9 @@ def _open_rules(request: BacktestRequest) -> RuleSet:
     Drives are opened for that only if need be: it can take a while for each.
     """
     try:
-        return open_rules(request.rules, request.declared)
+        return open_rules_and_campaigns(request.rules, request.declared)
     except DocumentError:
-        return open_rules(request.rules, {**_declared(request.drives), **request.declared})
+        return open_rules_and_campaigns(request.rules, {**_declared(request.drives), **request.declared})
 
 
 def _declared(drives: Sequence[Path]) -> dict[str, RecordedKind]:

@@ -155,10 +155,11 @@ def summarise(
 ) -> BacktestResult:
     """Everything over all drives that could be played."""
     hours = sum(outcome.facts.duration_s for outcome in outcomes) / SECONDS_PER_HOUR
-    summaries = [_summary(rule, outcomes, hours, hours_per_day) for rule in rules.rules]
+    summaries = [_summary(rule, outcomes, hours_per_day) for rule in rules.rules]
     kept_mb = _merged_mb([(outcome, outcome.kept) for outcome in outcomes])
     before_mb = _merged_mb([(outcome, outcome.events) for outcome in outcomes])
     held = _held_share(summaries)
+    mb_per_day = _held_to_campaigns(rules, _per_hour(kept_mb, hours) * held * hours_per_day)
     return BacktestResult(
         rules=summaries,
         outcomes=list(outcomes),
@@ -167,14 +168,17 @@ def summarise(
         hours_per_day=hours_per_day,
         firings=sum(len(outcome.kept) for outcome in outcomes),
         clips=sum(len(clips_of(outcome.kept)) for outcome in outcomes),
-        mb_per_hour=_per_hour(kept_mb, hours) * held,
-        mb_per_day=_per_hour(kept_mb, hours) * held * hours_per_day,
+        mb_per_hour=mb_per_day / hours_per_day,
+        mb_per_day=mb_per_day,
         mb_per_day_before=_per_hour(before_mb, hours) * hours_per_day,
         overlap=overlap_shares([outcome.kept for outcome in outcomes]),
     )
 
 
-def _summary(rule: Rule, outcomes: Sequence[DriveOutcome], hours: float, hours_per_day: float) -> RuleSummary:
+def _summary(rule: Rule, outcomes: Sequence[DriveOutcome], hours_per_day: float) -> RuleSummary:
+    """Rates are those of the drives on which the rule can fire: the others say nothing of it."""
+    able = [outcome for outcome in outcomes if rule.name not in outcome.not_applicable]
+    hours = sum(outcome.facts.duration_s for outcome in able) / SECONDS_PER_HOUR
     kept = [(outcome, _of(rule, outcome.kept)) for outcome in outcomes]
     events = [(outcome, _of(rule, outcome.events)) for outcome in outcomes]
     firings, event_count = (sum(len(own) for _, own in pairs) for pairs in (kept, events))
@@ -242,6 +246,15 @@ def _held_to_budget(
     if rule.budget.bytes_per_day is not None:
         mb_per_hour = min(mb_per_hour, rule.budget.bytes_per_day / BYTES_PER_MB / hours_per_day)
     return mb_per_hour
+
+
+def _held_to_campaigns(rules: RuleSet, mb_per_day: float) -> float:
+    """All that is sent in a day, where every rule belongs to a campaign with a limit of bytes."""
+    limits = [rules.terms[rule.campaign].budget.bytes_per_day if rule.campaign else None for rule in rules.rules]
+    if None in limits:
+        return mb_per_day
+    campaigns = {rule.campaign: limit for rule, limit in zip(rules.rules, limits, strict=True)}
+    return min(mb_per_day, sum(limit or 0 for limit in campaigns.values()) / BYTES_PER_MB)
 
 
 def _held_share(summaries: Sequence[RuleSummary]) -> float:

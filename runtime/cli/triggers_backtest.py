@@ -22,17 +22,19 @@ def add(group: Subcommands) -> None:
         group,
         "backtest",
         "Play rules over recorded drives: firings, cost a day, precision and recall, overlap, what was suppressed. "
-        "The network runs once for a drive; after that only rules are evaluated, at hundreds of times real time.",
+        "The network runs once for a drive; after that only rules are evaluated.",
         "shadowrig triggers backtest my_rules.yaml drives/monday drives/tuesday.mcap --html backtest.html",
         run,
     )
     parser.add_argument(
         "places", nargs="+", metavar="FILES DRIVES",
-        help="rule files, folders of them or 'library' (default: those of --config, else the library), and drives: "
-        "folders with drive.yaml, .mcap files, or folders of these",
+        help="rule files, folders of them, folders of campaigns or 'library' (default: those of --config, else the "
+        "library), and drives: folders with drive.yaml, .mcap files, or folders of these",
     )  # fmt: skip
     vehicle.add_config_option(parser)
-    parser.add_argument("--model", default=None, help="bundled model or bundle folder (default hydra_mini)")
+    parser.add_argument(
+        "--model", default=None, help="bundled model or bundle folder (default: a campaign's own, else hydra_mini)"
+    )
     parser.add_argument("--no-inference", action="store_true", help="signals only: decode nothing, run no network")
     parser.add_argument(
         "--predictions", choices=("auto", "run", "recorded"), default=None,
@@ -81,12 +83,15 @@ def run(options: argparse.Namespace) -> int:
 
 def _request(options: argparse.Namespace, rules: list[str], drives: list[Path]) -> BacktestRequest:
     from replay.backtest.cache import default_folder
+    from replay.backtest.campaigns import campaign_model
     from replay.backtest.runner import BacktestRequest
 
+    brought = None if options.model or options.no_inference else campaign_model(rules)
+    default = vehicle.DEFAULT_MODEL if brought is None else str(brought)
     return BacktestRequest(
         rules=tuple(rules),
         drives=tuple(drives),
-        model=None if options.no_inference else options.model or vehicle.DEFAULT_MODEL,
+        model=None if options.no_inference else options.model or default,
         rig=options.rig,
         rate_hz=options.rate,
         threads=options.threads,
