@@ -32,7 +32,7 @@ def main() -> int:
     results = dict(zip(BUDGET_MS, (few, many, library), strict=True))
     for name, result in results.items():
         figures = (f"{name} {value:.3f}" for name, value in asdict(result).items() if name.endswith("_ms"))
-        print(f"{name}, {result.rules} rules, {result.tracks} tracks:", "  ".join(figures))
+        print(f"{name} ({result.rules}), {result.tracks} tracks:", "  ".join(figures))
     print(f"ten times the rules cost {many.p99_cpu_ms / few.p99_cpu_ms:.1f} times as much")
     print(f"the library takes {library.p99_cpu_ms / AIM_MS:.1f} times the {AIM_MS:g} ms that it is to take")
     if arguments.json:
