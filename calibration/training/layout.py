@@ -1,21 +1,13 @@
 """What `hydra_mini` takes and gives: sizes, names and classes, shared by training, evaluation and export.
 
-Nothing here needs PyTorch. The order of `CAMERAS` is the order of the batch and is part of the trained weights: the
-control head looks at the first three (the forward ones) in detail.
+Nothing here needs PyTorch. The order of `CAMERAS`, the synthetic rig's, is the order of the batch and is part of the
+trained weights: the control head looks at the first three (the forward ones) in detail.
 """
 
 from __future__ import annotations
 
-CAMERAS = (
-    "front_main",
-    "front_wide",
-    "front_narrow",
-    "front_left",
-    "front_right",
-    "rear_left",
-    "rear_right",
-    "rear",
-)
+from replay.synthetic.rigs import CAMERAS as CAMERAS
+
 #: The camera that shows the same view when the whole scene is mirrored left to right, by row of `CAMERAS`.
 MIRRORED_CAMERA = (0, 1, 2, 4, 3, 6, 5, 7)
 FORWARD_CAMERAS = 3  # the first rows of the batch

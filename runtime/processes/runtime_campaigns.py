@@ -12,11 +12,8 @@ from runtime.campaigns.shelf import Shelf
 from runtime.clock import Clock
 from runtime.composition import (
     CompositionError,
-    RulesChange,
     TickParts,
-    apply_change,
     describe_model,
-    prepare_change,
 )
 from runtime.formats.documents import DocumentError
 from runtime.inference.learned import LearnedTriggers
@@ -25,6 +22,7 @@ from runtime.processes.campaign_watch import CampaignWatch, ModelRefusedError
 from runtime.processes.shell import StartError, log
 from runtime.recording.history_sink import HistorySink
 from runtime.recording.sessions import SessionChange
+from runtime.rule_changes import RulesChange, apply_change, prepare_change
 from triggers import RuleSet
 
 #: Opens the vehicle's own model (None), or the bundle of a campaign in its place.

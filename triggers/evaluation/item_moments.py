@@ -13,23 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triggers.evaluation.item_windows import step_ns
+from triggers.evaluation.item_windows import TwoStacks
 from triggers.evaluation.sizes import MAX_ROWS
 
 _COUNT, _MEAN, _SQUARES = 0, 1, 2
 
 
-class PlaceMoments:
+class PlaceMoments(TwoStacks):
     """For each place, count, mean and squared deviations of the window's values."""
 
     def __init__(self, length_ns: int, capacity: int) -> None:
-        self._length_ns = length_ns
-        self._step_ns = step_ns(length_ns)
+        super().__init__(length_ns)
         self._arrived = np.zeros((3, MAX_ROWS, capacity))  # blocks of one row each
-        self._arrived_times_ns: list[int] = []
         self._arrived_all = np.zeros((3, capacity))  # all arrived blocks merged
         self._leaving = np.zeros((3, MAX_ROWS, capacity))  # each row merged with all newer ones
-        self._leaving_times_ns: list[int] = []  # newest first, as the rows of _leaving
 
     def wipe(self, places: Any) -> None:
         """Forget everything about these places."""
@@ -39,30 +36,18 @@ class PlaceMoments:
 
     def push(self, time_ns: int, places: NDArray[np.intp], values: NDArray[np.float64]) -> None:
         """Add a value to each of `places` at this tick, and let old ones leave."""
-        times = self._arrived_times_ns
-        if times and times[-1] // self._step_ns >= time_ns // self._step_ns:
-            times[-1] = max(times[-1], time_ns)
-            if places.size:
-                _add(self._arrived[:, len(times) - 1], places, values)
-        else:
-            row = self._arrived[:, len(times)]
+        is_new = self._begins_row(time_ns)
+        row = self._arrived[:, len(self._arrived_times_ns) - 1]
+        if is_new:
             row[:] = 0
             row[_COUNT, places], row[_MEAN, places] = 1, values  # what `_add` would make of a block of none
-            times.append(time_ns)
+        elif places.size:
+            _add(row, places, values)
         if places.size:
             _add(self._arrived_all, places, values)
-        self._leave(time_ns - self._length_ns)
+        self._leave(time_ns)
 
-    def _leave(self, start_ns: int) -> None:
-        times = self._leaving_times_ns
-        if (times and times[0] < start_ns) or (not times and self._arrived_times_ns[0] < start_ns):
-            times.clear()
-            self._turn_over()
-        while times and times[-1] < start_ns:
-            times.pop()
-
-    def _turn_over(self) -> None:
-        rows = len(self._arrived_times_ns)
+    def _turn_over(self, rows: int) -> None:
         counts, means, squares = self._arrived[:, rows - 1 :: -1]
         all_counts = np.cumsum(counts, axis=0)
         all_means = np.cumsum(counts * means, axis=0) / np.maximum(all_counts, 1)
@@ -72,8 +57,6 @@ class PlaceMoments:
         squares[1:] += between
         leaving = self._leaving[:, :rows]
         leaving[_COUNT], leaving[_MEAN], leaving[_SQUARES] = all_counts, all_means, np.cumsum(squares, axis=0)
-        self._leaving_times_ns.extend(reversed(self._arrived_times_ns))
-        self._arrived_times_ns.clear()
         self._arrived_all.fill(0)
 
     def moments(self, places: NDArray[np.intp]) -> tuple[Any, Any]:

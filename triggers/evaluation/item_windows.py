@@ -59,17 +59,47 @@ class PlaceTotals:
             self._count -= 1
 
 
-class PlaceMinima:
-    """For each place, the smallest of the window, of `width` quantities at once; a queue made of two stacks."""
+class TwoStacks:
+    """The times of a queue made of two stacks of rows: what arrived, and what leaves, turned over from time to time."""
 
-    def __init__(self, length_ns: int, width: int, capacity: int, dtype: type[np.floating[Any]] = np.float32) -> None:
+    def __init__(self, length_ns: int) -> None:
         self._length_ns = length_ns
         self._step_ns = step_ns(length_ns)
-        self._arrived = np.full((MAX_ROWS, width, capacity), np.inf, dtype)
         self._arrived_times_ns: list[int] = []
+        self._leaving_times_ns: list[int] = []  # newest first, as the rows that leave
+
+    def _begins_row(self, time_ns: int) -> bool:
+        """Take in a tick; False when it shares the newest row (also when time went back)."""
+        times = self._arrived_times_ns
+        if times and times[-1] // self._step_ns >= time_ns // self._step_ns:
+            times[-1] = max(times[-1], time_ns)
+            return False
+        times.append(time_ns)
+        return True
+
+    def _leave(self, time_ns: int) -> None:
+        """Let rows leave that are older than the window at `time_ns`."""
+        times, start_ns = self._leaving_times_ns, time_ns - self._length_ns
+        if (times and times[0] < start_ns) or (not times and self._arrived_times_ns[0] < start_ns):
+            self._turn_over(len(self._arrived_times_ns))
+            times[:] = reversed(self._arrived_times_ns)
+            self._arrived_times_ns.clear()
+        while times and times[-1] < start_ns:
+            times.pop()
+
+    def _turn_over(self, rows: int) -> None:
+        """Make what leaves of the `rows` that arrived, each with all newer ones; forget what arrived."""
+        raise NotImplementedError
+
+
+class PlaceMinima(TwoStacks):
+    """For each place, the smallest of the window, of `width` quantities at once."""
+
+    def __init__(self, length_ns: int, width: int, capacity: int, dtype: type[np.floating[Any]] = np.float32) -> None:
+        super().__init__(length_ns)
+        self._arrived = np.full((MAX_ROWS, width, capacity), np.inf, dtype)
         self._arrived_minima = np.full((width, capacity), np.inf, dtype)
         self._leaving = np.full((MAX_ROWS, width, capacity), np.inf, dtype)
-        self._leaving_times_ns: list[int] = []  # newest first, as the rows of _leaving
 
     def wipe(self, places: Any) -> None:
         """Forget everything about these places."""
@@ -79,32 +109,18 @@ class PlaceMinima:
 
     def push(self, time_ns: int, places: NDArray[np.intp], values: NDArray[Any]) -> None:
         """Add `values[width, len(places)]` at this tick, and let old ones leave."""
-        times = self._arrived_times_ns
-        if times and times[-1] // self._step_ns >= time_ns // self._step_ns:
-            times[-1] = max(times[-1], time_ns)
-            row = self._arrived[len(times) - 1]
-            row[:, places] = np.minimum(row.take(places, axis=1), values)
-        else:
-            row = self._arrived[len(times)]
+        is_new = self._begins_row(time_ns)
+        row = self._arrived[len(self._arrived_times_ns) - 1]
+        if is_new:
             row[:] = np.inf
             row[:, places] = values
-            times.append(time_ns)
+        else:
+            row[:, places] = np.minimum(row.take(places, axis=1), values)
         self._arrived_minima[:, places] = np.minimum(self._arrived_minima.take(places, axis=1), values)
-        self._leave(time_ns - self._length_ns)
+        self._leave(time_ns)
 
-    def _leave(self, start_ns: int) -> None:
-        times = self._leaving_times_ns
-        if (times and times[0] < start_ns) or (not times and self._arrived_times_ns[0] < start_ns):
-            times.clear()
-            self._turn_over()
-        while times and times[-1] < start_ns:
-            times.pop()
-
-    def _turn_over(self) -> None:
-        count = len(self._arrived_times_ns)
-        np.minimum.accumulate(self._arrived[count - 1 :: -1], axis=0, out=self._leaving[:count])
-        self._leaving_times_ns.extend(reversed(self._arrived_times_ns))
-        self._arrived_times_ns.clear()
+    def _turn_over(self, rows: int) -> None:
+        np.minimum.accumulate(self._arrived[rows - 1 :: -1], axis=0, out=self._leaving[:rows])
         self._arrived_minima.fill(np.inf)
 
     def minima(self, places: NDArray[np.intp]) -> NDArray[Any]:

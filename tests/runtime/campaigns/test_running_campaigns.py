@@ -11,10 +11,11 @@ from fleet import VEHICLE, Fleet, FromDisk, Vehicle
 
 from runtime.campaigns.running import CampaignModel, Lineups
 from runtime.clock import ManualClock
-from runtime.composition import apply_change, compose_tick, open_signals, prepare_change
+from runtime.composition import compose_tick, open_signals
 from runtime.formats.documents import DocumentError, Problem
 from runtime.messages import SignalSample
 from runtime.processes.campaign_watch import CampaignWatch, ModelRefusedError
+from runtime.rule_changes import apply_change, prepare_change
 from triggers import load_rules
 
 SECOND = 1_000_000_000
