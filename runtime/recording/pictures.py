@@ -19,6 +19,8 @@ DEFAULT_OFFSETS_S = (-4.0, -1.0, 0.0, 1.0, 3.0)
 SHEET_TILE_WIDTH_PX = 288
 MOSAIC_TILE_WIDTH_PX = 400
 _MAX_OFFSETS = 12
+#: Rules that a title names; a clip of a busy moment has dozens.
+TITLE_RULES = 5
 _DEFAULT_ASPECT = 3 / 4
 
 
@@ -97,7 +99,9 @@ class _Pictures:
         body = grid(tiles, columns)
         manifest = self._manifest
         detail = f"{manifest.provenance.vehicle}  {manifest.duration_s:.1f} s  {len(manifest.cameras)} cameras"
-        bar = title_bar(body.shape[1], ", ".join(manifest.rules) or manifest.clip_id, detail)
+        more = len(manifest.rules) - TITLE_RULES
+        rules = ", ".join(manifest.rules[:TITLE_RULES]) + (f" and {more} more" if more > 0 else "")
+        bar = title_bar(body.shape[1], rules or manifest.clip_id, detail)
         image = canvas(body.shape[1], body.shape[0] + bar.shape[0])
         image[: bar.shape[0]] = bar
         image[bar.shape[0] :] = body
