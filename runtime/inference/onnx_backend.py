@@ -74,6 +74,7 @@ class OnnxBackend:
         shapes = output_shapes(self._session, bundle, role, padding_feeds(bundle, matrices))
         self._ring = [self._make_slot(index, shapes, bundle, role) for index in range(settings.ring_length)]
         self._next = 0
+        self._profiles = settings.profile is not None
 
     def warmup(self) -> None:
         """Run on padding through the whole ring, so that arenas and caches have what a run needs."""
@@ -109,6 +110,8 @@ class OnnxBackend:
 
     def close(self) -> None:
         """Give the session back; arrays that somebody still holds stay readable."""
+        if self._session is not None and self._profiles:
+            self._session.end_profiling()
         self._session = None
         self._ring.clear()
 
