@@ -5,8 +5,8 @@ has one for each camera that is present. Matrices are those of the sample's rig.
 itself has at the sample's moment: it is run over the lead-in, from the initial values on, and only what it remembers is
 kept, so memory is bounded by the samples and one state for each feed.
 
-What INT8 does to a state in the long run is not seen by feeds whose states are FP32's; a comparison of whole drives
-shows that.
+What INT8 does to a state is not seen in feeds whose states are FP32's: whoever compares files runs each of them along
+the lead-ins with its own states, and over minutes a replay of whole drives shows it.
 """
 
 from __future__ import annotations
