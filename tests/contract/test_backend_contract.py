@@ -1,6 +1,6 @@
 """What every inference backend promises (`runtime.inference.backend`), run against each that there is.
 
-A new backend adds itself to `BACKENDS`; nothing else here changes. States and calibration matrices are held to theirs in
+A new backend adds itself to `BACKENDS`; nothing else here changes. Promises of states and calibration matrices are in
 `test_backend_memory_contract`.
 """
 

@@ -1,4 +1,4 @@
-"""What every inference backend promises of states and calibration matrices; the backends are those of the other suite."""
+"""What every inference backend promises of states and calibration matrices, for those in `test_backend_contract`."""
 
 from __future__ import annotations
 
