@@ -35,9 +35,12 @@ class HostKernel:
     def run(self, block: ParameterBlock) -> None:
         """One launch."""
         spec = block.spec
-        cameras, lookup = (ctypes.c_void_p(part.ctypes.data) for part in (block.cameras, block.lookup))
-        sizes = (spec.width, spec.height, block.element_bytes, spec.pad_value, block.rows)
-        self._function(cameras, lookup, *sizes)
+        addresses = block.cameras.ctypes.data, block.lookup.ctypes.data
+        self.call(*addresses, spec.width, spec.height, block.element_bytes, spec.pad_value, block.rows)
+
+    def call(self, cameras: int, lookup: int, *sizes: int) -> None:
+        """The kernel's own arguments, and the rows of its grid."""
+        self._function(ctypes.c_void_p(cameras), ctypes.c_void_p(lookup), *sizes)
 
 
 def new_block(

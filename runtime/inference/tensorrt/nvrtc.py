@@ -1,4 +1,4 @@
-"""NVRTC, NVIDIA's compiler as a library, through ctypes: the vehicle's own toolkit makes the kernel if ours do not load.
+"""NVRTC, NVIDIA's compiler as a library, through ctypes: the vehicle's own toolkit makes what ours could not.
 
 It needs no GPU, no headers and no nvcc; JetPack and the CUDA toolkit bring `libnvrtc.so`, and NVIDIA's Python wheels
 (nvidia-cuda-nvrtc, nvidia-cuda-nvrtc-cu12) bring it alone. The calls are those of the NVRTC manual, the same in CUDA
@@ -29,6 +29,8 @@ class Nvrtc:
         """Raises NvrtcError when `path` cannot be loaded or is no NVRTC."""
         self.path = path
         try:
+            for builtins in sorted(Path(path).parent.glob("libnvrtc-builtins.so.*")) if "/" in path else ():
+                ctypes.CDLL(str(builtins))  # outside the loader's folders NVRTC finds it only once it is loaded
             self._library = ctypes.CDLL(path)
             self._library.nvrtcGetErrorString.restype = ctypes.c_char_p
             major, minor = ctypes.c_int(), ctypes.c_int()
@@ -53,7 +55,9 @@ class Nvrtc:
             if result != 0:
                 log = self._get(program, "ProgramLog").rstrip(b"\0\n").decode(errors="replace")
                 raise NvrtcError(f"NVRTC {self._version} cannot compile {name} for {architecture}: {log}")
-            return self._get(program, "CUBIN" if architecture.startswith("sm_") else "PTX")
+            if architecture.startswith("sm_"):
+                return self._get(program, "CUBIN")
+            return self._get(program, "PTX").rstrip(b"\0")
         finally:
             library.nvrtcDestroyProgram(ctypes.byref(program))
 
@@ -89,8 +93,8 @@ def find_nvrtc(newest_major: int | None = None) -> Nvrtc:
         found.append(nvrtc._version)
     too_new = f"; found only {', '.join(found)}, too new for this driver" if found else ""
     raise NvrtcError(
-        f"no NVRTC for CUDA {newest_major or 'of any version'}: looked for {', '.join(_SONAMES)} where the loader looks, "
-        f"in {', '.join(_TOOLKIT_FOLDERS)} and in NVIDIA's Python wheels{too_new}; install the CUDA toolkit's libnvrtc"
+        f"no NVRTC for CUDA {newest_major or 'of any version'}: looked for {', '.join(_SONAMES)} where the loader "
+        f"looks, in {', '.join(_TOOLKIT_FOLDERS)} and in NVIDIA's Python wheels{too_new}; install the CUDA toolkit's libnvrtc"
     )
 
 

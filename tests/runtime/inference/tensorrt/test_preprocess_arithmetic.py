@@ -1,4 +1,4 @@
-"""The GPU's preprocessing, compiled for the host from its own source, against NumPy, the definition and the CPU path."""
+"""The GPU's preprocessing, compiled for the host from its source, against NumPy, the definition and the CPU path."""
 
 from __future__ import annotations
 
