@@ -94,7 +94,8 @@ def find_nvrtc(newest_major: int | None = None) -> Nvrtc:
     too_new = f"; found only {', '.join(found)}, too new for this driver" if found else ""
     raise NvrtcError(
         f"no NVRTC for CUDA {newest_major or 'of any version'}: looked for {', '.join(_SONAMES)} where the loader "
-        f"looks, in {', '.join(_TOOLKIT_FOLDERS)} and in NVIDIA's Python wheels{too_new}; install the CUDA toolkit's libnvrtc"
+        f"looks, in {', '.join(_TOOLKIT_FOLDERS)} and in NVIDIA's Python wheels{too_new}; install the CUDA toolkit's "
+        "libnvrtc"
     )
 
 

@@ -74,14 +74,15 @@ def lookup_table(
     deviation = np.array(std, np.float32).reshape(3, 1)
     values = pixels * (np.float32(scale) / deviation) + -np.array(mean, np.float32).reshape(3, 1) / deviation
     if int8_scale is not None:
-        elements = np.clip(np.rint(values / np.float32(int8_scale)), -128, 127).astype(np.int8).view(np.uint8)
+        elements: NDArray[np.generic] = np.clip(np.rint(values / np.float32(int8_scale)), -128, 127).astype(np.int8)
     elif element_type == "uint8":
         elements = np.clip(np.rint(values), 0, 255).astype(np.uint8)
     elif element_type == "float16":
-        elements = values.astype(np.float16).view(np.uint16)
+        elements = values.astype(np.float16)
     else:
-        elements = values.view(np.uint32)
-    return elements.astype(np.uint32)
+        elements = values.astype(np.float32)
+    bits: NDArray[np.uint32] = elements.view(f"<u{elements.itemsize}").astype(np.uint32)
+    return bits
 
 
 class ParameterBlock:

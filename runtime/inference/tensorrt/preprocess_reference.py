@@ -38,7 +38,8 @@ def _content(camera: np.void, planes: Sequence[Plane], width: int, height: int) 
         [_average(record, plane, width, height) for record, plane in zip(camera["planes"], planes, strict=True)]
     )
     mixed = np.einsum("cp,phw->chw", camera["matrix"].astype(np.int64), averages)
-    return np.clip((mixed + camera["offset"][:, None, None]) >> 30, 0, 255).astype(np.uint8)
+    pixels: Plane = np.clip((mixed + camera["offset"][:, None, None]) >> 30, 0, 255).astype(np.uint8)
+    return pixels
 
 
 def _average(record: np.void, plane: Plane, width: int, height: int) -> NDArray[np.int64]:
@@ -48,7 +49,8 @@ def _average(record: np.void, plane: Plane, width: int, height: int) -> NDArray[
     total = (down @ (plane.astype(np.float64) @ across.T)).astype(np.uint64)
     fine = np.uint64(record["fine_shift"])
     scaled = (total >> np.uint64(record["coarse_shift"])) * np.uint64(record["reciprocal"])
-    return ((scaled + (np.uint64(1) << (fine - np.uint64(1)))) >> fine).astype(np.int64)
+    average: NDArray[np.int64] = ((scaled + (np.uint64(1) << (fine - np.uint64(1)))) >> fine).astype(np.int64)
+    return average
 
 
 def _weights(record: np.void, axis: str, source: int, content: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Compiles preprocess.cu for every target and records what was made: `python -m runtime.inference.tensorrt.kernels.build`.
+"""Compiles preprocess.cu for every target: `python -m runtime.inference.tensorrt.kernels.build` writes, beside it,
 
     preprocess.cuda13.fatbin       nvcc 13: sm_87 (Orin), sm_90 (Hopper), sm_110 (Thor), PTX 9.0 for everything newer
                                    than compute_75. For drivers of CUDA 13 (R580, JetPack 7) and later.
@@ -67,9 +67,8 @@ def resources(nvcc: str, target: str) -> dict[str, int]:
     Raises BuildError when values spill or live in local memory: the loops no longer unroll into registers.
     """
     with tempfile.TemporaryDirectory() as folder:
-        report = _run(
-            [nvcc, "-cubin", f"-arch={target}", "-Xptxas=-v", *_OPTIONS[:2], str(SOURCE), "-o", folder + "/k"]
-        )
+        options = ["-cubin", f"-arch={target}", "-Xptxas=-v", *_OPTIONS[:2]]
+        report = _run([nvcc, *options, str(SOURCE), "-o", f"{folder}/preprocess.cubin"])
     patterns = {"registers": r"Used (\d+) registers", "stack_bytes": r"(\d+) bytes stack frame"}
     patterns |= {"spill_stores_bytes": r"(\d+) bytes spill stores", "spill_loads_bytes": r"(\d+) bytes spill loads"}
     found = {name: re.search(pattern, report) for name, pattern in patterns.items()}

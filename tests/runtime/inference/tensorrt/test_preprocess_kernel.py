@@ -109,18 +109,18 @@ def test_each_driver_is_given_what_it_can_load() -> None:
     assert names[-1] == "NVRTC for sm_87"
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """What a driver's binding raises."""
 
 
 def test_refused_images_are_passed_over_with_their_reasons() -> None:
     def load(image: bytes) -> str:
         if image.startswith(b"\x7fELF"):
-            raise Refused("no kernel image is available for execution on the device")
+            raise RefusedError("no kernel image is available for execution on the device")
         assert image.endswith(b"\0"), "PTX without its final zero is read past its end"
         return "module"
 
-    module, name, reasons = load_first(12060, (8, 7), load, (Refused,))
+    module, name, reasons = load_first(12060, (8, 7), load, (RefusedError,))
     assert (module, name) == ("module", "preprocess.cuda12.ptx")
     assert reasons == ("preprocess.cuda12.sm_87.cubin: no kernel image is available for execution on the device",)
 
@@ -130,13 +130,13 @@ def test_when_nothing_loads_every_reason_is_told(monkeypatch: pytest.MonkeyPatch
         raise NvrtcError(f"no NVRTC for CUDA {newest_major}")
 
     def load(image: bytes) -> str:
-        raise Refused("refused")
+        raise RefusedError("refused")
 
     monkeypatch.setattr(kernel_image, "find_nvrtc", no_nvrtc)
     with pytest.raises(
         KernelImageError, match=r"8\.7 with a driver of CUDA 12\.6: .*cubin: refused; .*NVRTC for sm_87"
     ):
-        load_first(12060, (8, 7), load, (Refused,))
+        load_first(12060, (8, 7), load, (RefusedError,))
 
 
 class HostDriver:
@@ -172,9 +172,8 @@ def test_one_launch_makes_the_batch_of_all_cameras(tmp_path: Path) -> None:
     for row in range(8):
         width, height = 60 + 10 * row, 120 - 8 * row
         picture = PictureFormat("nv12", width, height, (width + row, width + 2))
-        pictures.append(
-            [random.integers(0, 256, size, np.uint8) for size in ((height, width + row), (height, width + 2))]
-        )
+        sizes = (height, width + row), (height // 2, width + 2)
+        pictures.append([random.integers(0, 256, size, np.uint8) for size in sizes])
         block.describe(row, picture)
     block.point(3, [plane.ctypes.data for plane in pictures[3]])
     launch.enqueue("stream")
