@@ -26,29 +26,29 @@ class KernelImageError(RuntimeError):
     """No form of the kernel could be loaded; the message says why for each."""
 
 
-def shipped_images(driver_version: int, capability: tuple[int, int]) -> tuple[str, ...]:
+def shipped_images(driver_version: tuple[int, int], capability: tuple[int, int]) -> tuple[str, ...]:
     """File names to try, best first.
 
     Args:
-        driver_version: as cuDriverGetVersion has it, 12060 for CUDA 12.6.
+        driver_version: the newest CUDA that the driver knows, (12, 6) under JetPack 6.1.
         capability: the device's compute capability, (8, 7) for Orin.
     """
     cuda12 = ("preprocess.cuda12.sm_87.cubin",) if capability == (8, 7) else ()
-    if driver_version >= 13000:
+    if driver_version >= (13, 0):
         return ("preprocess.cuda13.fatbin", "preprocess.cuda12.ptx")
-    if driver_version >= 12000:
+    if driver_version >= (12, 0):
         return (*cuda12, "preprocess.cuda12.ptx")
     return ()
 
 
-def images(driver_version: int, capability: tuple[int, int]) -> Iterator[tuple[str, Callable[[], bytes]]]:
+def images(driver_version: tuple[int, int], capability: tuple[int, int]) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """What to try, in order: a name for reports, and how to get the bytes (NVRTC's take a while to make)."""
     for name in shipped_images(driver_version, capability):
         yield name, partial(_shipped, name)
     architecture = f"sm_{capability[0]}{capability[1]}"
 
     def compiled() -> bytes:
-        nvrtc = find_nvrtc(newest_major=driver_version // 1000)
+        nvrtc = find_nvrtc(newest_major=driver_version[0])
         return nvrtc.compile((FOLDER / SOURCE_NAME).read_bytes(), SOURCE_NAME, architecture)
 
     yield f"NVRTC for {architecture}", compiled
@@ -60,7 +60,7 @@ def _shipped(name: str) -> bytes:
 
 
 def load_first(
-    driver_version: int,
+    driver_version: tuple[int, int],
     capability: tuple[int, int],
     load: Callable[[bytes], Module],
     refusals: tuple[type[Exception], ...],
@@ -84,7 +84,7 @@ def load_first(
             return load(content()), name, tuple(reasons)
         except refused as error:
             reasons.append(f"{name}: {error}")
-    version = f"CUDA {driver_version // 1000}.{driver_version % 1000 // 10}"
+    version = f"CUDA {driver_version[0]}.{driver_version[1]}"
     raise KernelImageError(
         f"the preprocessing kernel cannot be loaded on compute capability {capability[0]}.{capability[1]} with a "
         f"driver of {version}: {'; '.join(reasons)}"

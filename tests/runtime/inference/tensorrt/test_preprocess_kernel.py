@@ -101,11 +101,11 @@ def test_a_file_that_is_no_nvrtc_is_named(tmp_path: Path) -> None:
 
 
 def test_each_driver_is_given_what_it_can_load() -> None:
-    assert shipped_images(13000, (11, 0)) == ("preprocess.cuda13.fatbin", "preprocess.cuda12.ptx")
-    assert shipped_images(12060, (8, 7)) == ("preprocess.cuda12.sm_87.cubin", "preprocess.cuda12.ptx")
-    assert shipped_images(12020, (8, 9)) == ("preprocess.cuda12.ptx",)
-    assert shipped_images(11040, (7, 2)) == ()
-    names = [name for name, _ in images(12060, (8, 7))]
+    assert shipped_images((13, 0), (11, 0)) == ("preprocess.cuda13.fatbin", "preprocess.cuda12.ptx")
+    assert shipped_images((12, 6), (8, 7)) == ("preprocess.cuda12.sm_87.cubin", "preprocess.cuda12.ptx")
+    assert shipped_images((12, 2), (8, 9)) == ("preprocess.cuda12.ptx",)
+    assert shipped_images((11, 4), (7, 2)) == ()
+    names = [name for name, _ in images((12, 6), (8, 7))]
     assert names[-1] == "NVRTC for sm_87"
 
 
@@ -120,7 +120,7 @@ def test_refused_images_are_passed_over_with_their_reasons() -> None:
         assert image.endswith(b"\0"), "PTX without its final zero is read past its end"
         return "module"
 
-    module, name, reasons = load_first(12060, (8, 7), load, (RefusedError,))
+    module, name, reasons = load_first((12, 6), (8, 7), load, (RefusedError,))
     assert (module, name) == ("module", "preprocess.cuda12.ptx")
     assert reasons == ("preprocess.cuda12.sm_87.cubin: no kernel image is available for execution on the device",)
 
@@ -136,7 +136,7 @@ def test_when_nothing_loads_every_reason_is_told(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(
         KernelImageError, match=r"8\.7 with a driver of CUDA 12\.6: .*cubin: refused; .*NVRTC for sm_87"
     ):
-        load_first(12060, (8, 7), load, (RefusedError,))
+        load_first((12, 6), (8, 7), load, (RefusedError,))
 
 
 class HostDriver:

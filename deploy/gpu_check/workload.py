@@ -1,0 +1,156 @@
+"""The work that the checks put on the GPU: a rig's frames, and one captured graph from frames to the network's input.
+
+Eight cameras of differing sizes, pitches and pixel formats, noise from a seed. The graph is a tick's: the parameter
+block and the frames go to the device, one launch prepares all of them, the batch comes back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.formats.image_spec import ImageSpec
+from runtime.formats.source_image import PictureFormat
+from runtime.inference.tensorrt.driver import CudaDriver, CudaError
+from runtime.inference.tensorrt.kernel_image import load_first
+from runtime.inference.tensorrt.preprocess import PreprocessKernel
+from runtime.inference.tensorrt.preprocess_block import ParameterBlock, lookup_table
+from runtime.inference.tensorrt.preprocess_reference import reference_elements
+
+#: (pixel format, width, height, bytes of padding at each row's end, standard, full range, chroma site).
+RIG = (
+    ("nv12", 1280, 960, 0, "bt601", False, "left"),
+    ("nv12", 1920, 1208, 128, "bt709", False, "left"),
+    ("nv12", 1280, 720, 0, "bt709", True, "center"),
+    ("nv12", 640, 480, 64, "bt601", True, "left"),
+    ("rgb24", 1280, 960, 0, "bt601", False, "center"),
+    ("bgr24", 801, 603, 5, "bt601", False, "center"),
+    ("yuv420p", 1164, 874, 12, "bt601", False, "left"),
+    ("nv12", 3840, 2160, 256, "bt2020", False, "left"),
+)
+_BYTES_A_PIXEL = {"nv12": 1, "yuv420p": 1, "rgb24": 3, "bgr24": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class CameraFrame:
+    """One camera's frame on both sides."""
+
+    picture: PictureFormat
+    host: NDArray[np.uint8]  # pinned; all planes, one after another
+    device: int
+    plane_offsets: tuple[int, ...]
+
+    def colour_planes(self) -> list[NDArray[np.uint8]]:
+        """Y, U, V or R, G, B, as views of the host's memory."""
+        memory = [
+            self.host[offset : offset + rows * pitch].reshape(rows, pitch)
+            for offset, rows, pitch in zip(
+                self.plane_offsets, self.picture.plane_rows(), self.picture.pitches_bytes, strict=True
+            )
+        ]
+        return [
+            memory[plane.memory_plane][: plane.height, plane.first_byte :: plane.step_bytes][:, : plane.width]
+            for plane in self.picture.colour_planes()
+        ]
+
+
+class Workload:
+    """A rig's frames in memory, the kernel bound to them, and its graph."""
+
+    def __init__(
+        self, driver: CudaDriver, kernel: PreprocessKernel, spec: ImageSpec, element_type: str, shrink: int
+    ) -> None:
+        """`shrink` divides the frames' sides, for a quicker and lesser check."""
+        self._driver = driver
+        self.stream = driver.open_stream()
+        table = _lookup(element_type)
+        rows = len(RIG)
+        self._block_memory = driver.pinned(ParameterBlock.size_bytes(rows))
+        self.block = ParameterBlock(self._block_memory, spec, rows, element_type, table)
+        self._device_block = driver.allocate(self._block_memory.nbytes)
+        self.output = driver.pinned(rows * 3 * spec.height * spec.width * self.block.element_bytes)
+        self._device_output = driver.allocate(self.output.nbytes)
+        self.block.place_batch(self._device_output)
+        self.frames = [_new_frame(driver, camera, shrink) for camera in RIG]
+        self._launch = kernel.bind(self.block, self._device_block)
+        for row, frame in enumerate(self.frames):
+            self.block.describe(row, frame.picture)
+
+    def fill(self, random: np.random.Generator, absent: int | None = None) -> None:
+        """New noise in every frame; the camera `absent` has none this time."""
+        for row, frame in enumerate(self.frames):
+            frame.host[:] = random.integers(0, 256, frame.host.shape, np.uint8)
+            self.block.point(row, [frame.device + offset for offset in frame.plane_offsets])
+        if absent is not None:
+            self.block.leave_out(absent)
+
+    def enqueue(self) -> None:
+        """One tick's work on the stream."""
+        self._driver.copy_to_device(self._device_block, self._block_memory, self.stream)
+        for frame in self.frames:
+            self._driver.copy_to_device(frame.device, frame.host, self.stream)
+        self._launch.enqueue(self.stream)
+        self._driver.copy_to_host(self.output, self._device_output, self.stream)
+
+    def capture(self) -> Any:
+        """One tick's work as a graph."""
+        self._driver.begin_capture(self.stream)
+        try:
+            self.enqueue()
+        except CudaError:
+            self._driver.abandon_capture(self.stream)
+            raise
+        return self._driver.end_capture(self.stream)
+
+    def run(self, graph: Any = None) -> None:
+        """One tick, to its end: through the graph where there is one."""
+        if graph is None:
+            self.enqueue()
+        else:
+            self._driver.launch_graph(graph, self.stream)
+        self._driver.synchronise(self.stream)
+
+    def differences(self, absent: int | None = None) -> int:
+        """How many elements of the output are not what NumPy makes of the same frames, to the bit."""
+        pictures = [None if row == absent else frame.colour_planes() for row, frame in enumerate(self.frames)]
+        expected = reference_elements(self.block, pictures)
+        found = self.output.view(f"<u{self.block.element_bytes}").reshape(expected.shape)
+        return int(np.count_nonzero(found != expected))
+
+
+def load_kernel(driver: CudaDriver) -> tuple[PreprocessKernel, str, tuple[str, ...]]:
+    """The kernel in the first form that the driver takes, that form's name, and why others were refused."""
+
+    def load(image: bytes) -> PreprocessKernel:
+        return PreprocessKernel(driver, image)
+
+    device = driver.device
+    return load_first(device.driver_version, device.compute_capability, load, (CudaError,))
+
+
+def _lookup(element_type: str) -> NDArray[np.uint32]:
+    if element_type == "uint8":
+        return lookup_table("uint8")
+    quantum = 0.02 if element_type == "int8" else None
+    return lookup_table(element_type, 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), quantum)
+
+
+def _new_frame(
+    driver: CudaDriver,
+    pixel_format: str,
+    width: int,
+    height: int,
+    padding: int,
+    standard: str,
+    is_full: bool,
+    site: str,
+) -> CameraFrame:
+    pitch = width * _BYTES_A_PIXEL[pixel_format] + padding
+    planes = {"nv12": 2, "yuv420p": 3}.get(pixel_format, 1)
+    picture = PictureFormat(pixel_format, width, height, (pitch,) * planes, standard, is_full, site)
+    sizes = [rows * pitch for rows in picture.plane_rows()]
+    offsets = tuple(sum(sizes[:number]) for number in range(planes))
+    return CameraFrame(picture, driver.pinned(sum(sizes)), driver.allocate(sum(sizes)), offsets)
