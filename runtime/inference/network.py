@@ -31,6 +31,7 @@ from runtime.inference.onnx_backend import OnnxBackend, OnnxSettings
 from runtime.inference.rows import layout_for
 from runtime.inference.source_boxes import SourceBoxes
 from runtime.messages import Action, Detections, Frameset, Prediction, SignalReader, SignalValue
+from runtime.rig import Rig
 
 BACKENDS = ("onnx",)
 PRECISIONS = ("auto", "int8", "fp32")
@@ -46,6 +47,7 @@ class Network:
         self.image_spec: ImageSpec = bundle.manifest.images.image_spec
         self._backend = backend
         tensors = backend.infer(_nothing(self.cameras, self.image_spec), None).tensors
+        backend.reset()
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         self._decoders = [build_decoder(head, shapes, layout) for head in bundle.manifest.heads]
         #: Where this network's embedding of a scene is; None when it has none.
@@ -68,8 +70,9 @@ class Network:
         precision: str = "auto",
         threads: int = 1,
         spinning: bool = False,
+        rig: Rig | None = None,
     ) -> Network:
-        """Load, check and warm the bundle in `directory` for a rig with these cameras.
+        """Load, check and warm the bundle in `directory` for these cameras; `rig` is their calibration, if any.
 
         Raises:
             DocumentError: the bundle is not whole; with every problem.
@@ -81,7 +84,8 @@ class Network:
         bundle = load_bundle(directory)
         role = choose_role(bundle, precision)
         layout = layout_for(bundle.manifest, cameras)
-        runner = OnnxBackend(bundle, role, layout, cameras, OnnxSettings(threads=threads, spinning=spinning))
+        settings = OnnxSettings(threads=threads, spinning=spinning)
+        runner = OnnxBackend(bundle, role, layout, cameras, settings, rig=rig)
         network = Network(bundle, runner, layout, cameras)
         runner.warmup()
         return network
@@ -118,7 +122,12 @@ class Network:
         frameset = _nothing(self.cameras, self.image_spec)
         frameset.present.fill(True)
         tensors = self._backend.infer(frameset, None).tensors
+        self._backend.reset()
         return [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]
+
+    def reset(self) -> None:
+        """States begin anew with the next frameset: for whoever turns to another scene. Nothing to do without."""
+        self._backend.reset()
 
     def close(self) -> None:
         """Give the backend back."""
