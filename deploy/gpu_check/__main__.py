@@ -12,7 +12,7 @@ from rich.console import Console
 
 from deploy.gpu_check import contention, engine, kernel_checks, software
 from deploy.gpu_check.outcome import Found, NotRunError, Outcome, exit_code, perform, print_table
-from deploy.gpu_check.workload import load_kernel
+from deploy.gpu_check.workload import Subject, load_kernel
 from runtime.inference.tensorrt.driver import CudaDriver, CudaError
 from runtime.inference.tensorrt.kernel_image import KernelImageError
 from runtime.inference.tensorrt.preprocess import PreprocessKernel
@@ -38,17 +38,13 @@ class Check:
         self._add("tensorrt", lambda: software.module_version("tensorrt", tensorrt))
         self._add("kernel loads", self._load_kernel)
         self._add("nvrtc", self._find_nvrtc)
-        self._add(
-            "kernel = NumPy", lambda: kernel_checks.kernel_equals_numpy(*self._loaded(), options.seed, options.shrink)
-        )
-        self._add(
-            "graph = launch", lambda: kernel_checks.graph_equals_launch(*self._loaded(), options.seed, options.shrink)
-        )
+        self._add("kernel = NumPy", lambda: kernel_checks.kernel_equals_numpy(self._loaded()))
+        self._add("graph = launch", lambda: kernel_checks.graph_equals_launch(self._loaded()))
         self._add(
             "stays the same",
-            lambda: kernel_checks.stays_the_same(*self._loaded(), options.seed, options.shrink, options.launches),
+            lambda: kernel_checks.stays_the_same(self._loaded(), options.launches),
         )
-        self._add("steadiness", lambda: contention.steadiness(*self._loaded(), options.seconds, options.shrink))
+        self._add("steadiness", lambda: contention.steadiness(self._loaded(), options.seconds))
         self._add("engine = ONNX", lambda: engine.engine_equals_onnx(self._opened(), options.model, options.seed))
         return self.outcomes
 
@@ -73,11 +69,11 @@ class Check:
         newest_major = None if self._driver is None else self._driver.device.driver_version[0]
         return software.nvrtc_version(newest_major, is_needed=self._kernel is None)
 
-    def _loaded(self) -> tuple[CudaDriver, PreprocessKernel]:
+    def _loaded(self) -> Subject:
         driver = self._opened()
         if self._kernel is None:
             raise NotRunError("the kernel was not loaded (see 'kernel loads')")
-        return driver, self._kernel
+        return Subject(driver, self._kernel, self._options.seed, self._options.shrink)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -17,19 +17,18 @@ import numpy as np
 
 from deploy.gpu_check.kernel_checks import REFERENCE_SPEC
 from deploy.gpu_check.outcome import FailedError, Found
-from deploy.gpu_check.workload import Workload, load_kernel
+from deploy.gpu_check.workload import Subject, Workload, load_kernel
 from runtime.formats.image_spec import ImageSpec
-from runtime.inference.tensorrt.driver import CudaDriver, open_driver
-from runtime.inference.tensorrt.preprocess import PreprocessKernel
+from runtime.inference.tensorrt.driver import open_driver
 
 RATE_HZ = 36
 READY_WITHIN_S = 60.0
 _CONTENDER_SIDES_PX = (1920, 1080)
 
 
-def steadiness(driver: CudaDriver, kernel: PreprocessKernel, seconds: float, shrink: int) -> Found:
+def steadiness(subject: Subject, seconds: float) -> Found:
     """p50, p99 and p99.9 of one tick's graph, from its launch to its end, in microseconds."""
-    workload = Workload(driver, kernel, REFERENCE_SPEC, "uint8", shrink)
+    workload = Workload(subject, REFERENCE_SPEC, "uint8")
     workload.fill(np.random.default_rng(0))
     graph = workload.capture()
 
@@ -50,7 +49,7 @@ def steadiness(driver: CudaDriver, kernel: PreprocessKernel, seconds: float, shr
         return {name: round(float(value), 2) for name, value in numbers.items()}
 
     alone = measure()
-    with contender(shrink):
+    with contender(subject.shrink):
         contended = measure()
     ratios = f"p99.9/p50 {alone['p99_9_over_p50']} alone, {contended['p99_9_over_p50']} contended"
     detail = f"{ratios}; p50 {alone['p50_us']} us alone, {contended['p50_us']} us contended"
@@ -66,14 +65,11 @@ def contender(shrink: int) -> Iterator[None]:
         assert process.stdin is not None
         try:
             if process.stdout.readline().strip() != "busy":
-                raise FailedError(
-                    f"the contending process ended with {process.wait(READY_WITHIN_S)} before it was busy"
-                )
+                code = process.wait(READY_WITHIN_S)
+                raise FailedError(f"the contending process ended with {code} before it was busy")
             yield
             if process.poll() is not None:
-                raise FailedError(
-                    f"the contending process ended with {process.returncode} while it was measured against"
-                )
+                raise FailedError(f"the contending process ended with {process.returncode} during the measurement")
         finally:
             process.kill()
 
@@ -82,7 +78,9 @@ def contend(shrink: int) -> None:
     """Keep the GPU busy until this process is killed or its standard input closes."""
     driver = open_driver()
     kernel, _, _ = load_kernel(driver)
-    workload = Workload(driver, kernel, ImageSpec(*(side // shrink for side in _CONTENDER_SIDES_PX)), "float32", shrink)
+    width, height = _CONTENDER_SIDES_PX
+    spec = ImageSpec(width // shrink, height // shrink)
+    workload = Workload(Subject(driver, kernel, 1, shrink), spec, "float32")
     workload.fill(np.random.default_rng(1))
     graph = workload.capture()
     workload.run(graph)

@@ -8,24 +8,22 @@ import time
 import numpy as np
 
 from deploy.gpu_check.outcome import FailedError, Found
-from deploy.gpu_check.workload import Workload
+from deploy.gpu_check.workload import Subject, Workload
 from runtime.formats.image_spec import ImageSpec
 from runtime.inference.tensorrt import libcuda
-from runtime.inference.tensorrt.driver import CudaDriver
-from runtime.inference.tensorrt.preprocess import PreprocessKernel
 from runtime.inference.tensorrt.preprocess_block import ELEMENT_TYPES
 
 REFERENCE_SPEC = ImageSpec(320, 192)
 _SPECS = (REFERENCE_SPEC, ImageSpec(416, 416, "bgr", "letterbox"), ImageSpec(1333, 77, "rgb", "stretch", 0))
 
 
-def kernel_equals_numpy(driver: CudaDriver, kernel: PreprocessKernel, seed: int, shrink: int) -> Found:
+def kernel_equals_numpy(subject: Subject) -> Found:
     """Random frames, every element type, several networks' sizes, a camera left out: not one bit may differ."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(subject.seed)
     compared = 0
     cases = [("uint8", spec) for spec in _SPECS] + [(other, REFERENCE_SPEC) for other in ELEMENT_TYPES[1:]]
     for element_type, spec in cases:
-        workload = Workload(driver, kernel, spec, element_type, shrink)
+        workload = Workload(subject, spec, element_type)
         for absent in (None, 3):
             workload.fill(random, absent)
             workload.run()
@@ -38,12 +36,10 @@ def kernel_equals_numpy(driver: CudaDriver, kernel: PreprocessKernel, seed: int,
     return f"{compared:,} elements equal NumPy to the bit", {"elements": compared}
 
 
-def graph_equals_launch(
-    driver: CudaDriver, kernel: PreprocessKernel, seed: int, shrink: int, replays: int = 20
-) -> Found:
+def graph_equals_launch(subject: Subject, replays: int = 20) -> Found:
     """A tick captured once and replayed over changing frames, addresses in the block and absent cameras."""
-    random = np.random.default_rng(seed)
-    workload = Workload(driver, kernel, REFERENCE_SPEC, "uint8", shrink)
+    random = np.random.default_rng(subject.seed)
+    workload = Workload(subject, REFERENCE_SPEC, "uint8")
     workload.fill(random)
     graph = workload.capture()
     for number in range(replays):
@@ -56,10 +52,10 @@ def graph_equals_launch(
     return f"{replays} replays equal NumPy to the bit", {"replays": replays}
 
 
-def stays_the_same(driver: CudaDriver, kernel: PreprocessKernel, seed: int, shrink: int, launches: int) -> Found:
+def stays_the_same(subject: Subject, launches: int) -> Found:
     """The same input through the graph many times: same output, same memory left, nothing allocated."""
-    workload = Workload(driver, kernel, REFERENCE_SPEC, "uint8", shrink)
-    workload.fill(np.random.default_rng(seed))
+    workload = Workload(subject, REFERENCE_SPEC, "uint8")
+    workload.fill(np.random.default_rng(subject.seed))
     graph = workload.capture()
     workload.run(graph)
     first = workload.output.copy()

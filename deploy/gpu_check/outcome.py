@@ -33,9 +33,11 @@ class Outcome:
     figures: dict[str, Any] = field(default_factory=dict)
 
 
-def perform(
-    name: str, check: Callable[[], tuple[str, dict[str, Any]]], failures: tuple[type[Exception], ...]
-) -> Outcome:
+#: What a check that passed returns: a line for the table, and figures.
+Found = tuple[str, dict[str, Any]]
+
+
+def perform(name: str, check: Callable[[], Found], failures: tuple[type[Exception], ...]) -> Outcome:
     """Run one check: it returns a line and figures, or raises.
 
     Args:

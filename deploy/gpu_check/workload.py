@@ -35,6 +35,16 @@ _BYTES_A_PIXEL = {"nv12": 1, "yuv420p": 1, "rgb24": 3, "bgr24": 3}
 
 
 @dataclass(frozen=True, slots=True)
+class Subject:
+    """What is checked, and with what."""
+
+    driver: CudaDriver
+    kernel: PreprocessKernel
+    seed: int = 1  # of the frames' noise
+    shrink: int = 1  # divides the frames' sides, for a quicker and lesser check
+
+
+@dataclass(frozen=True, slots=True)
 class CameraFrame:
     """One camera's frame on both sides."""
 
@@ -60,11 +70,8 @@ class CameraFrame:
 class Workload:
     """A rig's frames in memory, the kernel bound to them, and its graph."""
 
-    def __init__(
-        self, driver: CudaDriver, kernel: PreprocessKernel, spec: ImageSpec, element_type: str, shrink: int
-    ) -> None:
-        """`shrink` divides the frames' sides, for a quicker and lesser check."""
-        self._driver = driver
+    def __init__(self, subject: Subject, spec: ImageSpec, element_type: str) -> None:
+        driver = self._driver = subject.driver
         self.stream = driver.open_stream()
         table = _lookup(element_type)
         rows = len(RIG)
@@ -74,8 +81,8 @@ class Workload:
         self.output = driver.pinned(rows * 3 * spec.height * spec.width * self.block.element_bytes)
         self._device_output = driver.allocate(self.output.nbytes)
         self.block.place_batch(self._device_output)
-        self.frames = [_new_frame(driver, camera, shrink) for camera in RIG]
-        self._launch = kernel.bind(self.block, self._device_block)
+        self.frames = [_new_frame(driver, camera, subject.shrink) for camera in RIG]
+        self._launch = subject.kernel.bind(self.block, self._device_block)
         for row, frame in enumerate(self.frames):
             self.block.describe(row, frame.picture)
 
@@ -138,16 +145,9 @@ def _lookup(element_type: str) -> NDArray[np.uint32]:
     return lookup_table(element_type, 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), quantum)
 
 
-def _new_frame(
-    driver: CudaDriver,
-    pixel_format: str,
-    width: int,
-    height: int,
-    padding: int,
-    standard: str,
-    is_full: bool,
-    site: str,
-) -> CameraFrame:
+def _new_frame(driver: CudaDriver, camera: tuple[str, int, int, int, str, bool, str], shrink: int) -> CameraFrame:
+    pixel_format, width, height, padding, standard, is_full, site = camera
+    width, height = width // shrink, height // shrink
     pitch = width * _BYTES_A_PIXEL[pixel_format] + padding
     planes = {"nv12": 2, "yuv420p": 3}.get(pixel_format, 1)
     picture = PictureFormat(pixel_format, width, height, (pitch,) * planes, standard, is_full, site)

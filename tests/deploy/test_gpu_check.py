@@ -1,0 +1,101 @@
+"""The GPU check: clean without a GPU, honest over a driver that runs the kernel's source on the CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.gpu_check.outcome import FailedError, NotRunError, Outcome, exit_code, perform
+
+ROOT = Path(__file__).parents[2]
+KERNEL = ROOT / "runtime/inference/tensorrt/kernels/preprocess.cu"
+
+
+def _libcuda(folder: Path, kernel: Path) -> Path:
+    """A libcuda.so.1 that executes `kernel`'s source on the CPU."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no g++ here to compile a driver that runs the kernel's source on the CPU")
+    definitions = [f'-DKERNEL_SOURCE="{kernel}"', "-DHOST_DRIVER_VERSION=12060"]
+    options = ["-O2", "-Wall", "-Werror", "-std=c++17", "-shared", "-fPIC", *definitions]
+    source = ROOT / "tests/host_libcuda.cpp"
+    subprocess.run([compiler, *options, str(source), "-o", str(folder / "libcuda.so.1")], check=True)
+    return folder
+
+
+def _check(tmp_path: Path, libraries: Path | None) -> tuple[int, dict[str, dict[str, Any]], str]:
+    """Exit code, outcomes by name, and what was printed."""
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "deploy.gpu_check", "--json", str(report)]
+    command += ["--launches", "3", "--seconds", "0.1", "--shrink", "16"]
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"} | ({} if libraries is None else {"LD_LIBRARY_PATH": str(libraries)})
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.stderr == ""
+    written = json.loads(report.read_text())
+    assert written["exit_code"] == done.returncode
+    return done.returncode, {check["name"]: check for check in written["checks"]}, done.stdout
+
+
+def test_without_a_gpu_every_check_says_what_is_missing(tmp_path: Path) -> None:
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        code, checks, printed = _check(tmp_path, None)
+    else:
+        pytest.skip("there is a CUDA driver here")
+    assert code == 2
+    assert all(check["state"] == "not run" for check in checks.values())
+    assert "libcuda.so.1: cannot open shared object file" in checks["device"]["detail"]
+    assert checks["kernel = NumPy"]["detail"] == "no CUDA device was opened (see 'device')"
+    assert "GPU check" in printed
+
+
+def test_the_checks_pass_where_the_kernel_does_what_its_source_says(tmp_path: Path) -> None:
+    code, checks, _ = _check(tmp_path, _libcuda(tmp_path, KERNEL))
+    kernel_checks = ("device", "kernel loads", "kernel = NumPy", "graph = launch", "stays the same", "steadiness")
+    assert {name: checks[name]["state"] for name in kernel_checks} == dict.fromkeys(kernel_checks, "passed")
+    assert checks["kernel loads"]["figures"]["image"] == "preprocess.cuda12.sm_87.cubin"
+    assert checks["stays the same"]["figures"]["device_bytes_lost"] == 0
+    assert checks["steadiness"]["figures"]["contended"]["p99_9_over_p50"] >= 1.0
+    assert checks["engine = ONNX"]["state"] == "not run"
+    assert code == 2, "what could not run is told by the exit code"
+
+
+def test_a_kernel_that_is_one_step_off_fails(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.cu"
+    source = KERNEL.read_text()
+    assert source.count("0), 255)") == 1
+    wrong.write_text(source.replace("0), 255)", "0), 254)"))
+    code, checks, _ = _check(tmp_path, _libcuda(tmp_path, wrong))
+    assert code == 1
+    assert checks["kernel = NumPy"]["state"] == "failed"
+    assert (
+        "elements differ from NumPy (uint8, 320x192 rgb stretch, absent row None)" in checks["kernel = NumPy"]["detail"]
+    )
+    assert checks["graph = launch"]["state"] == "failed"
+
+
+def test_the_exit_code_tells_failed_from_not_run() -> None:
+    def failed() -> Any:
+        raise FailedError("differs")
+
+    def not_run() -> Any:
+        raise NotRunError("missing")
+
+    def broken() -> Any:
+        raise KeyError("a mistake in the check itself")
+
+    passed = Outcome("a", "passed", "", 0.0)
+    assert exit_code([passed]) == 0
+    assert exit_code([passed, perform("b", not_run, ())]) == 2
+    assert exit_code([perform("b", not_run, ()), perform("c", failed, ())]) == 1
+    with pytest.raises(KeyError):
+        perform("d", broken, ())
