@@ -43,6 +43,19 @@ class HostKernel:
         self._function(ctypes.c_void_p(cameras), ctypes.c_void_p(lookup), *sizes)
 
 
+def host_libcuda(folder: Path, kernel: Path = SOURCE) -> Path:
+    """A libcuda.so.1 that executes `kernel`'s source on the CPU; see host_libcuda.cpp."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no g++ here to compile a driver that runs the kernel's source on the CPU")
+    definitions = [f'-DKERNEL_SOURCE="{kernel}"', "-DHOST_DRIVER_VERSION=12060"]
+    options = ["-O2", "-Wall", "-Werror", "-std=c++17", "-shared", "-fPIC", *definitions]
+    library = folder / "libcuda.so.1"
+    source = Path(__file__).with_name("host_libcuda.cpp")
+    subprocess.run([compiler, *options, str(source), "-o", str(library)], check=True)
+    return library
+
+
 def new_block(
     spec: ImageSpec, rows: int, element_type: str = "uint8", lookup: NDArray[np.uint32] | None = None
 ) -> tuple[ParameterBlock, NDArray[np.generic]]:

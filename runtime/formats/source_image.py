@@ -40,6 +40,8 @@ PIXEL_FORMATS = tuple(_LAYOUTS)
 _RGB_FORMATS = frozenset({"rgb24", "bgr24"})
 #: FFmpeg's older names for full-range pictures.
 _FULL_RANGE_NAMES = {"yuvj420p": "yuv420p", "yuvj422p": "yuv422p", "yuvj444p": "yuv444p"}
+#: Names that `picture_format_of` takes.
+KNOWN_NAMES = frozenset({*_LAYOUTS, *_FULL_RANGE_NAMES})
 
 #: Weights of red and blue in luma.
 STANDARDS = {
@@ -114,6 +116,11 @@ class PictureFormat:
         """Rows of each plane in memory: with the pitches, how much memory the picture takes."""
         rows = {plane.memory_plane: plane.height for plane in self.colour_planes()}
         return tuple(rows[plane] for plane in range(self.memory_planes))
+
+    def plane_offsets(self) -> tuple[int, ...]:
+        """Where each plane in memory begins, when they lie one after another."""
+        sizes = [rows * pitch for rows, pitch in zip(self.plane_rows(), self.pitches_bytes, strict=True)]
+        return tuple(sum(sizes[:number]) for number in range(len(sizes)))
 
     def colour_planes(self) -> tuple[ColourPlane, ...]:
         """Y, U, V or R, G, B. Chroma of odd sizes is rounded up."""

@@ -5,38 +5,27 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from host_kernel import SOURCE, host_libcuda
 
 from deploy.gpu_check.outcome import FailedError, NotRunError, Outcome, exit_code, perform
 
 ROOT = Path(__file__).parents[2]
-KERNEL = ROOT / "runtime/inference/tensorrt/kernels/preprocess.cu"
 
 
-def _libcuda(folder: Path, kernel: Path) -> Path:
-    """A libcuda.so.1 that executes `kernel`'s source on the CPU."""
-    compiler = shutil.which("g++")
-    if compiler is None:
-        pytest.skip("no g++ here to compile a driver that runs the kernel's source on the CPU")
-    definitions = [f'-DKERNEL_SOURCE="{kernel}"', "-DHOST_DRIVER_VERSION=12060"]
-    options = ["-O2", "-Wall", "-Werror", "-std=c++17", "-shared", "-fPIC", *definitions]
-    source = ROOT / "tests/host_libcuda.cpp"
-    subprocess.run([compiler, *options, str(source), "-o", str(folder / "libcuda.so.1")], check=True)
-    return folder
-
-
-def _check(tmp_path: Path, libraries: Path | None) -> tuple[int, dict[str, dict[str, Any]], str]:
+def _check(tmp_path: Path, libcuda: Path | None) -> tuple[int, dict[str, dict[str, Any]], str]:
     """Exit code, outcomes by name, and what was printed."""
     report = tmp_path / "report.json"
     command = [sys.executable, "-m", "deploy.gpu_check", "--json", str(report)]
     command += ["--launches", "3", "--seconds", "0.1", "--shrink", "16"]
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"} | ({} if libraries is None else {"LD_LIBRARY_PATH": str(libraries)})
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    if libcuda is not None:
+        environment["LD_LIBRARY_PATH"] = str(libcuda.parent)
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100)
     assert done.stderr == ""
     written = json.loads(report.read_text())
@@ -59,7 +48,7 @@ def test_without_a_gpu_every_check_says_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_the_checks_pass_where_the_kernel_does_what_its_source_says(tmp_path: Path) -> None:
-    code, checks, _ = _check(tmp_path, _libcuda(tmp_path, KERNEL))
+    code, checks, _ = _check(tmp_path, host_libcuda(tmp_path))
     kernel_checks = ("device", "kernel loads", "kernel = NumPy", "graph = launch", "stays the same", "steadiness")
     assert {name: checks[name]["state"] for name in kernel_checks} == dict.fromkeys(kernel_checks, "passed")
     assert checks["kernel loads"]["figures"]["image"] == "preprocess.cuda12.sm_87.cubin"
@@ -71,10 +60,10 @@ def test_the_checks_pass_where_the_kernel_does_what_its_source_says(tmp_path: Pa
 
 def test_a_kernel_that_is_one_step_off_fails(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.cu"
-    source = KERNEL.read_text()
+    source = SOURCE.read_text()
     assert source.count("0), 255)") == 1
     wrong.write_text(source.replace("0), 255)", "0), 254)"))
-    code, checks, _ = _check(tmp_path, _libcuda(tmp_path, wrong))
+    code, checks, _ = _check(tmp_path, host_libcuda(tmp_path, wrong))
     assert code == 1
     assert checks["kernel = NumPy"]["state"] == "failed"
     assert (
