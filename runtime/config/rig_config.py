@@ -81,7 +81,8 @@ class ModelConfig(Section):
     bundle: Annotated[Path, BeforeValidator(_model_bundle)] = Field(examples=["hydra_mini"])
     backend: Literal["auto", "onnx"] = "auto"
     precision: Literal["auto", "int8", "fp32"] = "auto"
-    threads: int = Field(default=1, ge=1, le=64)
+    #: auto: measured at start-up; one core is always left to the rest.
+    threads: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
 
 
 class TickConfig(Section):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from runtime.formats.image_spec import ImageSpec
 from runtime.inference.heads.decoder import BatchLayout, BundleFitError
 from runtime.inference.manifest import CalibrationInput, Manifest
-from runtime.rig import FloatArray, Rig, RigCamera
+from runtime.rig import NO_DISTORTION, FloatArray, Rig, RigCamera, looking
 
 #: By input name, what enters on each stream: one array, or one for each camera where the network runs once per camera.
 Calibrations = Mapping[str, Sequence[NDArray[np.float32]]]
@@ -81,6 +81,29 @@ def _intrinsics(camera: RigCamera, spec: ImageSpec) -> FloatArray:
     matrix[0, 2] = camera.cx * to_network.scale_x + to_network.offset_x
     matrix[1, 2] = camera.cy * to_network.scale_y + to_network.offset_y
     return matrix
+
+
+def stand_in_cameras(manifest: Manifest) -> tuple[str, ...]:
+    """Names of as many cameras as one run sees, the bundle's own where it has them: for looking at a network alone."""
+    named = manifest.row_cameras
+    rows = range(len(named) if named else manifest.rows)
+    return tuple((named[row] if named else None) or f"camera_{row}" for row in rows)
+
+
+def stand_in_rig(cameras: Sequence[str]) -> Rig:
+    """A calibration for cameras that exist on no vehicle: 1280x960 with 60 degrees, looking round about."""
+    step_deg = 360.0 / max(len(cameras), 1)
+    return Rig(
+        "stand-in",
+        tuple(
+            RigCamera(
+                name=name, role="", width=1280, height=960, fx=1108.5, fy=1108.5, cx=640.0, cy=480.0,
+                distortion=NO_DISTORTION, rotation=looking(index * step_deg), translation_m=(1.5, 0.0, 1.4),
+                rate_hz=20.0,
+            )
+            for index, name in enumerate(cameras)
+        ),
+    )  # fmt: skip
 
 
 def _refuse_unknown(manifest: Manifest, unknown: Sequence[str], rig: Rig | None) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +69,7 @@ class Network:
         cameras: Sequence[str],
         backend: str = "onnx",
         precision: str = "auto",
-        threads: int = 1,
+        threads: int | Literal["auto"] = 1,
         spinning: bool = False,
         rig: Rig | None = None,
     ) -> Network:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from runtime.inference.onnx_session import (
     output_shapes,
     padding_feeds,
 )
+from runtime.inference.onnx_threads import choose_threads
 from runtime.inference.states import StateMemory
 from runtime.messages import Frameset, SignalReader
 from runtime.rig import Rig
@@ -55,8 +56,10 @@ class OnnxBackend:
         timer_ns: Callable[[], int] = time.perf_counter_ns,
         rig: Rig | None = None,
     ) -> None:
-        settings = settings or OnnxSettings()
-        self.description = _describe(bundle, role, settings)
+        self._calibrations = calibration_values(bundle.manifest, layout, cameras, rig)
+        matrices = {name: values[0] for name, values in self._calibrations.items()}
+        settings, because = _settled(settings or OnnxSettings(), bundle, role, matrices)
+        self.description = _describe(bundle, role, settings, because)
         self.ring_length = settings.ring_length
         self._manifest = bundle.manifest
         self._layout = layout
@@ -65,14 +68,13 @@ class OnnxBackend:
         self._rows = np.array([layout.row_of_camera[camera] for camera in cameras])
         self._feed = ImageFeed(bundle.manifest, layout, cameras)
         self._signals = [(entry, np.full(entry.shape, entry.unknown, np.float32)) for entry in bundle.manifest.signals]
-        self._calibrations = calibration_values(bundle.manifest, layout, cameras, rig)
         self._streams = layout.rows if layout.per_camera else 1
         self._states = StateMemory(bundle.manifest.states, self._streams)
         self._session: Any = open_session(bundle, role, settings)
-        feeds = padding_feeds(bundle, {name: values[0] for name, values in self._calibrations.items()})
-        shapes = output_shapes(self._session, bundle, role, feeds)
+        shapes = output_shapes(self._session, bundle, role, padding_feeds(bundle, matrices))
         self._ring = [self._make_slot(index, shapes, bundle, role) for index in range(settings.ring_length)]
         self._next = 0
+        self._profiles = settings.profile is not None
 
     def warmup(self) -> None:
         """Run on padding through the whole ring, so that arenas and caches have what a run needs."""
@@ -108,6 +110,8 @@ class OnnxBackend:
 
     def close(self) -> None:
         """Give the session back; arrays that somebody still holds stay readable."""
+        if self._session is not None and self._profiles:
+            self._session.end_profiling()
         self._session = None
         self._ring.clear()
 
@@ -201,7 +205,17 @@ class _Slot:
     shown_states: list[list[list[_Copy]]]
 
 
-def _describe(bundle: ModelBundle, role: str, settings: OnnxSettings) -> NetworkDescription:
+def _settled(
+    settings: OnnxSettings, bundle: ModelBundle, role: str, matrices: dict[str, NDArray[np.float32]]
+) -> tuple[OnnxSettings, str]:
+    """Settings with a number of threads, and the measurement that chose it, if one was asked for."""
+    if settings.threads != "auto":
+        return settings, ""
+    choice = choose_threads(bundle, role, settings, matrices)
+    return replace(settings, threads=choice.threads, spinning=choice.spinning), choice.because
+
+
+def _describe(bundle: ModelBundle, role: str, settings: OnnxSettings, because: str) -> NetworkDescription:
     return NetworkDescription(
         name=bundle.manifest.name,
         version=bundle.manifest.version,
@@ -209,6 +223,8 @@ def _describe(bundle: ModelBundle, role: str, settings: OnnxSettings) -> Network
         precision="int8" if role == "cpu_int8" else "fp32",
         file=bundle.manifest.files[role].path,
         sha256=bundle.sha256(role),
-        threads=settings.threads,
+        threads=int(settings.threads),
         engine=f"onnxruntime {onnxruntime.__version__}",
+        spinning=settings.spinning,
+        threads_because=because,
     )

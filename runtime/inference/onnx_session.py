@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -39,23 +39,23 @@ Shapes = dict[str, tuple[int, ...]]
 class OnnxSettings:
     """How ONNX Runtime may use the machine."""
 
-    threads: int = 1
+    threads: int | Literal["auto"] = 1  # auto: chosen by measurement, with spinning, when the network is opened
     spinning: bool = False
     ring_length: int = RING_LENGTH
     #: Where ONNX Runtime writes its profile of every operator (a prefix of the file's name); None: nowhere.
     profile: Path | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.threads <= 256:
-            raise ValueError(f"threads is {self.threads}; it must be 1 to 256")
+        if self.threads != "auto" and not 1 <= self.threads <= 256:
+            raise ValueError(f"threads is {self.threads}; it must be auto, or 1 to 256")
         if not 1 <= self.ring_length <= 64:
             raise ValueError(f"ring_length is {self.ring_length}; it must be 1 to 64")
 
 
 def open_session(bundle: ModelBundle, role: str, settings: OnnxSettings) -> Any:
-    """A session of the file with this role. Raises BackendError."""
+    """A session of the file with this role; `settings` name a number of threads. Raises BackendError."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = settings.threads
+    options.intra_op_num_threads = int(settings.threads)
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL

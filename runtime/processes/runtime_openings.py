@@ -9,7 +9,7 @@ from pathlib import Path
 import zmq
 
 from runtime.clock import Clock
-from runtime.composition import CompositionError, ModelChoice, TickParts, describe_provenance, open_network
+from runtime.composition import CompositionError, ModelChoice, TickParts, describe_provenance, open_network, open_rig
 from runtime.config.rig_config import RigConfig
 from runtime.health.telemetry import TelemetryPublisher
 from runtime.inference.network import Network
@@ -27,7 +27,7 @@ def open_live_network(config: RigConfig, cameras: tuple[str, ...], bundle: Path 
     model = config.model
     try:
         choice = ModelChoice(bundle or model.bundle, model.backend, model.precision, model.threads)
-        return open_network(choice, cameras)
+        return open_network(choice, cameras, open_rig(config.rig))
     except CompositionError as error:
         raise StartError(str(error)) from error
 
