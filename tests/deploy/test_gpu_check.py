@@ -10,10 +10,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from host_kernel import SOURCE, host_libcuda
 
+from deploy.gpu_check import engine
+from deploy.gpu_check.engine import judge, least_cosines
 from deploy.gpu_check.outcome import FailedError, NotRunError, Outcome, exit_code, perform
+from runtime.inference.bundle import load_bundle
+from runtime.inference.onnx_backend import OnnxBackend
+from runtime.inference.rows import layout_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,3 +94,27 @@ def test_the_exit_code_tells_failed_from_not_run() -> None:
     assert exit_code([perform("b", not_run, ()), perform("c", failed, ())]) == 1
     with pytest.raises(KeyError):
         perform("d", broken, ())
+
+
+def test_an_engine_agrees_when_every_output_points_the_same_way() -> None:
+    right = {"boxes": np.array([[1.0, 2.0], [3.0, 4.0]]), "empty": np.zeros(3)}
+    near = {"boxes": right["boxes"] * 1.001, "empty": np.zeros(3)}
+    detail, figures = judge(least_cosines([(right, right), (near, right)]), "trt_int8 of a network")
+    assert "least cosine 1.000000" in detail
+    assert figures == {"cosine": {"boxes": 1.0, "empty": 1.0}}
+    turned = {"boxes": right["boxes"][::-1], "empty": np.ones(3)}
+    with pytest.raises(FailedError, match=r"cosine below 0.999 against ONNX Runtime: boxes 0\.\d+, empty 0.000000"):
+        judge(least_cosines([(right, right), (turned, right)]), "trt_int8 of a network")
+    with pytest.raises(FailedError, match="boxes nan"):
+        judge(least_cosines([({"boxes": np.array([np.nan, 1.0])}, {"boxes": np.ones(2)})]), "a network")
+
+
+def test_the_bundled_network_can_be_given_to_an_engine() -> None:
+    """All but the engine itself: the framesets fit the network, and ONNX Runtime runs them."""
+    bundle = load_bundle(ROOT / "runtime/models/hydra_mini")
+    cameras = [f"camera_{row}" for row in range(bundle.manifest.rows)]
+    framesets = engine._framesets(bundle, cameras, np.random.default_rng(1))
+    peer = OnnxBackend(bundle, "fp32", layout_for(bundle.manifest, cameras), cameras)
+    outputs = [engine._run(peer, frameset) for frameset in framesets[:2]]
+    assert min(least_cosines([(outputs[0], outputs[0])]).values()) == pytest.approx(1.0)
+    assert any(not np.array_equal(outputs[0][name], outputs[1][name]) for name in outputs[0])
