@@ -18,9 +18,9 @@ from runtime.inference.backend import Backend, BackendError
 from runtime.inference.bundle import ModelBundle
 from runtime.inference.heads.decoder import BatchLayout, BundleFitError
 from runtime.inference.onnx_backend import OnnxBackend, OnnxSettings
-from runtime.inference.tensorrt.engine_cache import EngineCache, NoEngine
+from runtime.inference.tensorrt.engine_cache import EngineCache, NoEngineError
 from runtime.inference.tensorrt.engine_recipe import choose_trt_role, make_recipe
-from runtime.inference.tensorrt.probe import Platform, TensorrtUnavailable, probe_tensorrt
+from runtime.inference.tensorrt.probe import Platform, TensorrtUnavailableError, probe_tensorrt
 from runtime.inference.tensorrt.trt_backend import TensorrtBackend
 from runtime.rig import Rig
 
@@ -61,7 +61,7 @@ def open_backend(
     if request.backend != "onnx":
         try:
             return _open_tensorrt(request, bundle, layout, cameras, rig, probe), ()
-        except (TensorrtUnavailable, BackendError) as error:
+        except (TensorrtUnavailableError, BackendError) as error:
             if request.backend == "tensorrt":
                 raise BackendError(f"backend tensorrt was asked for and cannot run: {error}") from error
             reasons = (f"not tensorrt: {error}",)
@@ -81,18 +81,26 @@ def _open_tensorrt(
     try:
         recipe = make_recipe(bundle, request.precision, platform)
     except BundleFitError as error:
-        raise TensorrtUnavailable("engine", str(error)) from error
+        raise TensorrtUnavailableError("engine", str(error)) from error
     if request.engines is None:
-        raise TensorrtUnavailable("engine", "no folder of built engines is known here (fix: name one in model.engines)")
+        raise TensorrtUnavailableError("engine", "no folder of built engines is known (fix: name one in model.engines)")
     fix = f"'shadowrig model build {bundle.directory} --cache {request.engines}' while the vehicle stands"
     try:
         data = EngineCache(request.engines).load(recipe)
-    except NoEngine as error:
-        raise TensorrtUnavailable("engine", f"{error} (fix: {fix})") from error
+    except NoEngineError as error:
+        raise TensorrtUnavailableError("engine", f"{error} (fix: {fix})") from error
     try:
         return TensorrtBackend(platform, data, recipe, bundle, layout, cameras, rig=rig)
     except BackendError as error:
-        raise TensorrtUnavailable("engine", f"{error} (fix: {fix})") from error
+        raise TensorrtUnavailableError("engine", f"{error} (fix: {fix})") from error
+
+
+def describe_tensorrt(probe: Probe = probe_tensorrt) -> str:
+    """What backend `tensorrt` finds on this machine, or the first step that fails: for the doctor."""
+    try:
+        return str(probe())
+    except TensorrtUnavailableError as error:
+        return f"not on this machine ({error}); networks run on the CPU with backend onnx"
 
 
 def choose_role(bundle: ModelBundle, precision: str) -> str:

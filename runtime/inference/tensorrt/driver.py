@@ -35,7 +35,7 @@ class CudaError(RuntimeError):
         self.reason = reason
 
 
-class NoDriver(Exception):
+class NoDriverError(Exception):
     """No binding can reach a device; the message says what each of them said."""
 
 
@@ -135,7 +135,7 @@ def open_driver(bindings: Sequence[str] = tuple(BINDINGS), device_index: int = 0
     """The device through the first binding that is installed.
 
     Raises:
-        NoDriver: no binding is there, or the driver finds no device.
+        NoDriverError: no binding is there, or the driver finds no device.
     """
     said = []
     for name in bindings:
@@ -147,8 +147,8 @@ def open_driver(bindings: Sequence[str] = tuple(BINDINGS), device_index: int = 0
             said.append(f"{name} is not installed ({error})")
         except (CudaError, OSError) as error:
             # What the driver itself says is the same through every binding: the others would only repeat it.
-            raise NoDriver("; ".join([*said, f"{name}: {error}"])) from error
-    raise NoDriver("; ".join(said))
+            raise NoDriverError("; ".join([*said, f"{name}: {error}"])) from error
+    raise NoDriverError("; ".join(said))
 
 
 _ADVICE = {

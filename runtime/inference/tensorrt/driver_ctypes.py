@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections.abc import Callable
 
 import numpy as np
 
@@ -41,12 +42,7 @@ class CtypesDriver:
 
     def pinned(self, size_bytes: int) -> PinnedArray:
         address = self._cuda.pointer("cuMemHostAlloc", size_bytes, 0)
-        memory = (ctypes.c_uint8 * size_bytes).from_address(address)
-        # A view keeps the ctypes array alive, and the array the memory. At exit the driver frees all by itself.
-        weakref.finalize(memory, self._free_pinned, address).atexit = False
-        array = np.frombuffer(memory, np.uint8)
-        array.fill(0)
-        return array
+        return owning_array(address, size_bytes, self._free_pinned)
 
     def allocate(self, size_bytes: int) -> int:
         return self._cuda.pointer("cuMemAlloc_v2", size_bytes)
@@ -102,6 +98,16 @@ class CtypesDriver:
     def _free_pinned(self, address: int) -> None:
         self.make_current()  # the last view may go in any thread
         self._cuda.call("cuMemFreeHost", address)
+
+
+def owning_array(address: int, size_bytes: int, free: Callable[[int], None]) -> PinnedArray:
+    """The memory at `address` as a zeroed array; `free` gets the address back when the last view of it is gone."""
+    memory = (ctypes.c_uint8 * size_bytes).from_address(address)
+    # A view keeps the ctypes array alive, and that the memory. At exit the driver frees everything by itself.
+    weakref.finalize(memory, free, address).atexit = False
+    array = np.frombuffer(memoryview(memory), np.uint8)
+    array.fill(0)
+    return array
 
 
 def read_device(cuda: Libcuda, ordinal: int) -> DeviceFacts:

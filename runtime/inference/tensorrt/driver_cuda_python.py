@@ -5,16 +5,13 @@ Every function there gives a tuple that begins with a CUresult. Handles are smal
 
 from __future__ import annotations
 
-import ctypes
-import weakref
 from importlib import metadata
 from typing import Any
 
-import numpy as np
 from cuda.bindings import driver as cuda
 
 from runtime.inference.tensorrt.driver import CudaError, DeviceFacts, PinnedArray
-from runtime.inference.tensorrt.driver_ctypes import LaunchParameters
+from runtime.inference.tensorrt.driver_ctypes import LaunchParameters, owning_array
 
 _NAME_BYTES = 256
 
@@ -43,12 +40,7 @@ class CudaPythonDriver:
 
     def pinned(self, size_bytes: int) -> PinnedArray:
         address = int(_call(cuda.cuMemHostAlloc, size_bytes, 0))
-        memory = (ctypes.c_uint8 * size_bytes).from_address(address)
-        # A view keeps the ctypes array alive, and the array the memory. At exit the driver frees all by itself.
-        weakref.finalize(memory, self._free_pinned, address).atexit = False
-        array = np.frombuffer(memory, np.uint8)
-        array.fill(0)
-        return array
+        return owning_array(address, size_bytes, self._free_pinned)
 
     def allocate(self, size_bytes: int) -> int:
         return int(_call(cuda.cuMemAlloc, size_bytes))
@@ -123,12 +115,8 @@ class CudaPythonDriver:
 def _read_device(ordinal: Any) -> DeviceFacts:
     version = int(_call(cuda.cuDriverGetVersion))
     attributes = cuda.CUdevice_attribute
-    major = _call(
-        cuda.cuDeviceGetAttribute, attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, ordinal
-    )
-    minor = _call(
-        cuda.cuDeviceGetAttribute, attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, ordinal
-    )
+    major = _call(cuda.cuDeviceGetAttribute, attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, ordinal)
+    minor = _call(cuda.cuDeviceGetAttribute, attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, ordinal)
     return DeviceFacts(
         name=_call(cuda.cuDeviceGetName, _NAME_BYTES, ordinal).split(b"\0")[0].decode(errors="replace"),
         compute_capability=(int(major), int(minor)),

@@ -61,7 +61,8 @@ def build_engine(trt: Any, onnx_path: Path, recipe: EngineRecipe, log: TrtLog | 
     parser = trt.OnnxParser(network, log.logger)
     if not parser.parse(onnx_path.read_bytes()):
         said = "; ".join(_parser_errors(parser)) or log.take()
-        fix = f"'shadowrig calibrate lint {onnx_path}' names the node" if recipe.precision == "int8" else "another opset"
+        lint = f"'shadowrig calibrate lint {onnx_path}' names the node"
+        fix = lint if recipe.precision == "int8" else "export it with another opset"
         raise EngineError(f"TensorRT {recipe.tensorrt} cannot parse {onnx_path}: {said} (fix: {fix})")
     data = builder.build_serialized_network(network, _configure(trt, builder, network, recipe))
     if data is None:

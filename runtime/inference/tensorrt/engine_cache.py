@@ -7,7 +7,8 @@ fails leaves the old pair.
 At most `MAX_ENGINES` are kept; the longest unused go first. `last_good` names the newest one that was seen to run; it
 never goes, so that a vehicle whose next network does not build can go on with the one before.
 
-Only `shadowrig model build` writes here; the runtime reads, and may not be allowed more. The folder belongs to the vehicle: an engine is code, and whoever can write here can run code in the runtime.
+Only `shadowrig model build` writes here; the runtime reads, and may not be allowed more. The folder belongs to the
+vehicle: an engine is code, and whoever can write here can run code in the runtime.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ MAX_ENGINE_BYTES = 4 << 30
 LAST_GOOD = "last_good"
 
 
-class NoEngine(Exception):
+class NoEngineError(Exception):
     """The cache has no engine that can be trusted for a recipe; the message says why."""
 
 
@@ -44,20 +45,21 @@ class EngineCache:
         """The engine of this recipe, with its hash checked.
 
         Raises:
-            NoEngine: there is none, or it is damaged.
+            NoEngineError: there is none, or it is damaged.
         """
         word = self._word(recipe.key)
         if word is None:
-            raise NoEngine(f"no engine for {recipe.network} ({recipe.role}) in {self.directory}{self._nearest(recipe)}")
+            message = f"no engine for {recipe.network} ({recipe.role}) in {self.directory}"
+            raise NoEngineError(f"{message}{self._nearest(recipe)}")
         try:
             size = self._engine(recipe.key).stat().st_size
             if size > MAX_ENGINE_BYTES:
-                raise NoEngine(f"{self._engine(recipe.key)} has {size} bytes, more than {MAX_ENGINE_BYTES}")
+                raise NoEngineError(f"{self._engine(recipe.key)} has {size} bytes, more than {MAX_ENGINE_BYTES}")
             data = self._engine(recipe.key).read_bytes()
         except OSError as error:
-            raise NoEngine(f"{self._engine(recipe.key)} cannot be read: {error.strerror}") from error
+            raise NoEngineError(f"{self._engine(recipe.key)} cannot be read: {error.strerror}") from error
         if hashlib.sha256(data).hexdigest() != word.get("sha256"):
-            raise NoEngine(f"{self._engine(recipe.key)} was damaged after it was written")
+            raise NoEngineError(f"{self._engine(recipe.key)} was damaged after it was written")
         return data
 
     def store(self, recipe: EngineRecipe, data: bytes) -> Path:

@@ -13,7 +13,7 @@ from runtime.inference.bundle import ModelBundle
 from runtime.inference.tensorrt.driver import CudaDriver, CudaError
 from runtime.inference.tensorrt.engine import Engine
 from runtime.inference.tensorrt.engine_builder import EngineError, build_engine
-from runtime.inference.tensorrt.engine_cache import EngineCache, NoEngine
+from runtime.inference.tensorrt.engine_cache import EngineCache, NoEngineError
 from runtime.inference.tensorrt.engine_recipe import EngineRecipe, make_recipe
 from runtime.inference.tensorrt.probe import Platform
 
@@ -47,7 +47,7 @@ def make_engine(
         try:
             data = cache.load(recipe)
             _try(platform, data, recipe)
-        except (NoEngine, EngineError) as error:
+        except (NoEngineError, EngineError) as error:
             say(f"building: {error}")
         else:
             cache.mark_good(recipe)

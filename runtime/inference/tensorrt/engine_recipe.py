@@ -120,7 +120,7 @@ def choose_flags(trt: Any, role: str, precision: str) -> tuple[tuple[str, ...], 
     if is_strong:
         return ("STRONGLY_TYPED",), ()
     if not hasattr(trt.BuilderFlag, "FP16"):
-        message = f"TensorRT {trt.__version__} builds strongly typed networks only, and cannot make FP16 of an FP32 file"
+        message = f"TensorRT {trt.__version__} keeps the types of the file, and cannot make FP16 of an FP32 one"
         raise BundleFitError(f"{message} (fix: 'shadowrig calibrate int8' makes an FP16 body; or use precision fp32)")
     # 10 ignores the flag and 11 has dropped it; 8.6 needs it to read ONNX at all.
     network = ("EXPLICIT_BATCH",) if hasattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH") else ()

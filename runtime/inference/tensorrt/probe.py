@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from runtime.inference.tensorrt.driver import CudaDriver, NoDriver, open_driver
+from runtime.inference.tensorrt.driver import CudaDriver, NoDriverError, open_driver
 
 OLDEST_VERSION = (8, 6)
 
@@ -46,7 +46,7 @@ REQUIRED_NAMES = (
 )
 
 
-class TensorrtUnavailable(Exception):
+class TensorrtUnavailableError(Exception):
     """Backend `tensorrt` cannot run here. `step` is driver, import, version or engine."""
 
     def __init__(self, step: str, reason: str) -> None:
@@ -78,17 +78,17 @@ def probe_tensorrt(
     """Look at driver, import and version, in this order.
 
     Raises:
-        TensorrtUnavailable: with the first step that fails, and exactly why.
+        TensorrtUnavailableError: with the first step that fails, and exactly why.
     """
     try:
         driver = opener()
-    except NoDriver as error:
-        raise TensorrtUnavailable("driver", str(error)) from error
+    except NoDriverError as error:
+        raise TensorrtUnavailableError("driver", str(error)) from error
     try:
         trt = load("tensorrt")
     except (ImportError, OSError) as error:
         fix = "on JetPack use its own package python3-libnvinfer and a venv with --system-site-packages"
-        raise TensorrtUnavailable("import", f"tensorrt does not import: {error} ({fix})") from error
+        raise TensorrtUnavailableError("import", f"tensorrt does not import: {error} ({fix})") from error
     return Platform(driver, trt, _checked_version(trt))
 
 
@@ -97,10 +97,10 @@ def _checked_version(trt: Any) -> tuple[int, ...]:
     version = tuple(int(number) for number in re.findall(r"\d+", text)[:3])
     if version < OLDEST_VERSION:
         oldest = ".".join(map(str, OLDEST_VERSION))
-        raise TensorrtUnavailable("version", f"TensorRT {text} is older than {oldest} (fix: JetPack 6 or newer)")
+        raise TensorrtUnavailableError("version", f"TensorRT {text} is older than {oldest} (fix: JetPack 6 or newer)")
     lacking = [name for name in REQUIRED_NAMES if not _has(trt, name)]
     if lacking:
-        raise TensorrtUnavailable("version", f"TensorRT {text} lacks {', '.join(lacking)}")
+        raise TensorrtUnavailableError("version", f"TensorRT {text} lacks {', '.join(lacking)}")
     return version
 
 

@@ -1,4 +1,4 @@
-"""One CUDA graph for every run there can be: ring slot x stream x turn of the states, all captured before the first tick.
+"""One CUDA graph for every run there can be (ring slot x stream x turn of the states), captured before the first tick.
 
 A graph is: copy the input block to the device (and whatever `before` puts in front of the network), run the network,
 copy the output block back. A tick launches one graph (a network that runs once per camera: one for each camera that is

@@ -128,7 +128,8 @@ class TickMemory:
         ring_length: int,
     ) -> None:
         driver = self._driver
-        inputs = BlockLayout([tensors[entry.name] for entry in (*manifest.image_inputs, *manifest.signals)])
+        fed = [entry.name for entry in manifest.image_inputs] + [entry.name for entry in manifest.signals]
+        inputs = BlockLayout([tensors[name] for name in fed])
         states = [tensors[entry.name] for entry in manifest.states]
         fed_back = {entry.output for entry in manifest.states}
         self.outputs = BlockLayout([tensors[name] for name in read_outputs if name not in fed_back])

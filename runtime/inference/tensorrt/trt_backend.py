@@ -150,9 +150,7 @@ class TensorrtBackend:
         undo.callback(self._engine.close)
         _check_fit(self._engine, bundle, recipe)
         read = sorted({name for head in bundle.manifest.heads for name in tensors_of(head).values()})
-        self._memory = TickMemory(
-            self._driver, self._engine.tensors, bundle.manifest, read, streams, self.ring_length
-        )
+        self._memory = TickMemory(self._driver, self._engine.tensors, bundle.manifest, read, streams, self.ring_length)
         undo.callback(self._memory.free)
         self._images, self._signals = self._inputs()
 
@@ -163,7 +161,7 @@ class TensorrtBackend:
                 self._launch(slot, camera, frameset.time_ns)
             else:
                 for tensor in outputs.tensors.values():
-                    tensor[camera].fill(0)  # type: ignore[attr-defined]
+                    tensor[camera].fill(0)
 
     def _launch(self, slot: int, stream: int, time_ns: int) -> None:
         """Put one run into the stream, after states that are due have begun anew."""
