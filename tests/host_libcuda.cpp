@@ -1,7 +1,7 @@
 // A libcuda.so for machines without a GPU: device memory is host memory, and the one kernel it knows is
 // preprocess.cu, compiled for the host from the very source that GPUs get. Streams execute at once; a captured stream
-// records, and a graph replays what was recorded. Misuse is an error as with the real driver: copies or launches
-// outside a capture may not synchronise it, allocation inside one fails.
+// records, and a graph replays what was recorded. As with the real driver, waiting for a stream that is being captured
+// and allocating meanwhile are errors, and so is the default stream, which nothing here may use.
 
 #define SHADOWRIG_HOST_BUILD
 #include KERNEL_SOURCE

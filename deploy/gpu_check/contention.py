@@ -7,6 +7,8 @@ would be: it runs the same kernel on a larger image without a pause until it is 
 
 from __future__ import annotations
 
+import os
+import select
 import subprocess
 import sys
 import time
@@ -60,13 +62,12 @@ def steadiness(subject: Subject, seconds: float) -> Found:
 def contender(shrink: int) -> Iterator[None]:
     """A busy process beside this one, at work before the body begins. Raises FailedError when it cannot start."""
     command = [sys.executable, "-m", "deploy.gpu_check.contention", str(shrink)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdin is not None
         try:
-            if process.stdout.readline().strip() != "busy":
-                code = process.wait(READY_WITHIN_S)
-                raise FailedError(f"the contending process ended with {code} before it was busy")
+            is_heard, _, _ = select.select([process.stdout], [], [], READY_WITHIN_S)
+            if not is_heard or process.stdout.readline().strip() != "busy":
+                raise FailedError(f"the contending process was not busy within {READY_WITHIN_S:g} s, or ended before")
             yield
             if process.poll() is not None:
                 raise FailedError(f"the contending process ended with {process.returncode} during the measurement")
@@ -75,7 +76,7 @@ def contender(shrink: int) -> Iterator[None]:
 
 
 def contend(shrink: int) -> None:
-    """Keep the GPU busy until this process is killed or its standard input closes."""
+    """Keep the GPU busy until this process is killed, or its parent has ended."""
     driver = open_driver()
     kernel, _, _ = load_kernel(driver)
     width, height = _CONTENDER_SIDES_PX
@@ -85,7 +86,8 @@ def contend(shrink: int) -> None:
     graph = workload.capture()
     workload.run(graph)
     print("busy", flush=True)
-    while True:
+    parent = os.getppid()
+    while os.getppid() == parent:
         workload.run(graph)
 
 

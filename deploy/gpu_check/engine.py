@@ -27,7 +27,7 @@ from runtime.inference.tensorrt.driver import CudaDriver
 from runtime.inference.tensorrt.engine_builder import EngineError
 from runtime.inference.tensorrt.engine_cache import EngineCache
 from runtime.inference.tensorrt.engine_making import make_engine
-from runtime.inference.tensorrt.probe import TensorrtUnavailable, probe_tensorrt
+from runtime.inference.tensorrt.probe import TensorrtUnavailableError, probe_tensorrt
 from runtime.inference.tensorrt.trt_backend import TensorrtBackend
 from runtime.messages import Frameset
 
@@ -43,7 +43,7 @@ def engine_equals_onnx(driver: CudaDriver, directory: Path | None, seed: int) ->
         raise NotRunError("no bundle was given: add --model FOLDER")
     try:
         platform = probe_tensorrt(opener=lambda: driver)
-    except TensorrtUnavailable as error:
+    except TensorrtUnavailableError as error:
         raise NotRunError(str(error)) from error
     try:
         bundle = load_bundle(directory)

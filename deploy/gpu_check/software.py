@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 
 from deploy.gpu_check.outcome import Found, NotRunError
-from runtime.inference.tensorrt.driver import CudaDriver, NoDriver, open_driver
+from runtime.inference.tensorrt.driver import CudaDriver, NoDriverError, open_driver
 from runtime.inference.tensorrt.nvrtc import NvrtcError, find_nvrtc
 
 
@@ -13,7 +13,7 @@ def opened_driver() -> CudaDriver:
     """The device through the first binding that is here. Raises NotRunError with what each said."""
     try:
         return open_driver()
-    except NoDriver as error:
+    except NoDriverError as error:
         raise NotRunError(str(error)) from error
 
 

@@ -32,7 +32,7 @@ def _check(tmp_path: Path, libcuda: Path | None) -> tuple[int, dict[str, dict[st
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     if libcuda is not None:
         environment["LD_LIBRARY_PATH"] = str(libcuda.parent)
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", timeout=100)
     assert done.stderr == ""
     written = json.loads(report.read_text())
     assert written["exit_code"] == done.returncode

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 #: Newest first: within a major version a driver takes what any of its toolkits made.
@@ -51,7 +52,8 @@ class Nvrtc:
         )
         try:
             options = (ctypes.c_char_p * 2)(f"--gpu-architecture={architecture}".encode(), b"--std=c++17")
-            result = library.nvrtcCompileProgram(program, len(options), options)
+            with _own_locale():
+                result = library.nvrtcCompileProgram(program, len(options), options)
             if result != 0:
                 log = self._get(program, "ProgramLog").rstrip(b"\0\n").decode(errors="replace")
                 raise NvrtcError(f"NVRTC {self._version} cannot compile {name} for {architecture}: {log}")
@@ -75,6 +77,18 @@ class Nvrtc:
     def _check(self, result: int, call: str) -> None:
         if result != 0:
             raise NvrtcError(f"{call} of {self.path}: {self._library.nvrtcGetErrorString(result).decode()}")
+
+
+@contextmanager
+def _own_locale() -> Iterator[None]:
+    """NVRTC 12.0 leaves its thread with the locale "C", in which Python no longer reads UTF-8: put the old one back."""
+    libc = ctypes.CDLL(None)
+    libc.uselocale.argtypes, libc.uselocale.restype = [ctypes.c_void_p], ctypes.c_void_p
+    before = libc.uselocale(None)
+    try:
+        yield
+    finally:
+        libc.uselocale(before)
 
 
 def find_nvrtc(newest_major: int | None = None) -> Nvrtc:

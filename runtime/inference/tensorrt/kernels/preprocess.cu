@@ -65,7 +65,7 @@ DEVICE int most(int a, int b) { return a > b ? a : b; }
 
 // How much of sample `index` the window [start, end) covers, in 1/65536 of a sample.
 DEVICE Word weight_of(int index, int start, int end) {
-    return (Word)(least(end, (index + 1) << 16) - most(start, index << 16));
+    return (Word)(least(end, (index + 1) * 65536) - most(start, index * 65536));
 }
 
 // The average of a plane over output pixel (x, y)'s window, in 1/65536.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import locale
 import shutil
 import struct
 from pathlib import Path
@@ -82,10 +83,18 @@ def nvrtc() -> Nvrtc:
 
 def test_nvrtc_compiles_the_source_for_a_gpu_and_to_ptx(nvrtc: Nvrtc) -> None:
     source = build.SOURCE.read_bytes()
+    encoding = locale.nl_langinfo(locale.CODESET)
     cubin = nvrtc.compile(source, "preprocess.cu", "sm_87")
     assert cubin[:4] == b"\x7fELF"
     assert b"preprocess_frames" in cubin
     assert b".entry preprocess_frames" in nvrtc.compile(source, "preprocess.cu", "compute_75")
+    assert locale.nl_langinfo(locale.CODESET) == encoding, "the compiler has changed this thread's locale"
+
+
+def test_nvrtc_makes_the_shipped_images_again(nvrtc: Nvrtc, tmp_path: Path) -> None:
+    if nvrtc.version != (12, 0):
+        pytest.skip(f"NVRTC {nvrtc.version} is here, 12.0 made the shipped images")
+    assert build.build_cuda12(nvrtc, tmp_path) == RECORD["images"][1:]
 
 
 def test_nvrtc_says_what_is_wrong_with_a_source(nvrtc: Nvrtc) -> None:
