@@ -47,7 +47,8 @@ def test_without_a_gpu_every_check_says_what_is_missing(tmp_path: Path) -> None:
     else:
         pytest.skip("there is a CUDA driver here")
     assert code == 2
-    assert all(check["state"] == "not run" for check in checks.values())
+    software = {"pycuda", "tensorrt", "nvrtc"}  # may be installed without a GPU
+    assert {check["state"] for name, check in checks.items() if name not in software} == {"not run"}
     assert "libcuda.so.1: cannot open shared object file" in checks["device"]["detail"]
     assert checks["kernel = NumPy"]["detail"] == "no CUDA device was opened (see 'device')"
     assert "GPU check" in printed
