@@ -119,7 +119,7 @@ def test_a_failed_build_says_why_and_leaves_the_last_good_engine(
 def test_an_engine_that_does_not_run_is_not_kept(cuda: FakeCuda, platform: Platform, tmp_path: Path) -> None:
     cache = EngineCache(tmp_path / "engines")
     cuda.fail("cuStreamSynchronize", 719)
-    with pytest.raises(EngineError, match="does not run.*LAUNCH_FAILED"):
+    with pytest.raises(EngineError, match=r"does not run.*LAUNCH_FAILED"):
         make_engine(_bundle(tmp_path), "auto", platform, cache)
     assert cache.keys() == []
 
