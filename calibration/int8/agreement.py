@@ -18,8 +18,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from calibration.int8.feeds import build_feeds
 from calibration.int8.ranges import Feed
-from calibration.int8.sampling import Sample, feeds_of
+from calibration.int8.sampling import Sample
 from runtime.inference.heads import build_decoder
 from runtime.inference.heads.decoder import BatchLayout, RowDetections
 from runtime.inference.manifest import Manifest
@@ -71,18 +72,19 @@ class Contestant:
     def detections(self, outputs: dict[str, NDArray[np.generic]]) -> RowDetections:
         """What the first detection head finds, in network pixels; nothing when there is no such head."""
         images = self._manifest.images
-        layout = BatchLayout(images.batch, images.shape[2], images.shape[3], {}, images.batch == 1)
+        rows = self._manifest.rows
+        layout = BatchLayout(rows, images.shape[2], images.shape[3], {}, self._manifest.is_per_camera)
         shapes = {name: value.shape for name, value in outputs.items()}
         for head in self._manifest.heads:
             if head.decoder in ("yolox", "hydra_detections"):
-                result = build_decoder(head, shapes, layout).decode(outputs, np.ones(images.batch, np.bool_))
+                result = build_decoder(head, shapes, layout).decode(outputs, np.ones(rows, np.bool_))
                 return result.detections if result.detections is not None else RowDetections.empty()
         return RowDetections.empty()
 
 
 def measure_agreement(fp32: Path, int8: Path, manifest: Manifest, samples: Sequence[Sample]) -> Agreement:
     """Run both files on the samples; raises ValueError without samples."""
-    feeds = [feed for sample in samples for feed in feeds_of(manifest, sample)]
+    feeds = build_feeds(manifest, samples, fp32)
     if not feeds:
         raise ValueError("no held-out samples to compare INT8 with FP32 on; ask for more samples")
     one, other = Contestant(fp32, manifest), Contestant(int8, manifest)

@@ -26,11 +26,12 @@ from rich.table import Table
 
 from calibration.int8.agreement import Agreement, measure_agreement
 from calibration.int8.emit import emit_cpu_qdq
+from calibration.int8.feeds import build_feeds
 from calibration.int8.graph import Graph, GraphError, load_prepared, opset_of
 from calibration.int8.manifest_edit import set_files
 from calibration.int8.plan import QuantizationPlan, make_plan
 from calibration.int8.ranges import METHODS, RangesError, RangesFile, collect_ranges
-from calibration.int8.sampling import Sample, feeds_of, sample_hash, sample_sources
+from calibration.int8.sampling import Sample, sample_hash, sample_sources
 from runtime.formats.durable_files import sha256_of
 from runtime.inference.bundle import ModelBundle, load_bundle
 from runtime.inference.manifest import MANIFEST_FILE, Manifest
@@ -134,7 +135,7 @@ def quantize_file(
     plan = make_plan(graph)
     if not plan.convolutions:
         raise GraphError(f"{fp32}: has no convolution with constant weights that could go to INT8; run it in FP32")
-    feeds = [feed for sample in measured for feed in feeds_of(manifest, sample)]
+    feeds = build_feeds(manifest, measured, fp32)
     ranges = RangesFile(
         model_sha256=sha256_of(fp32),
         method=method,

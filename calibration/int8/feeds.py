@@ -5,13 +5,14 @@ has one for each camera that is present. Matrices are those of the sample's rig.
 itself has at the sample's moment: it is run over the lead-in, from the initial values on, and only what it remembers is
 kept, so memory is bounded by the samples and one state for each feed.
 
-What INT8 does to a state in the long run is not seen by feeds whose states are FP32's; a comparison of whole drives
-shows that.
+What INT8 does to a state is not seen in feeds whose states are FP32's: whoever compares files runs each of them along
+the lead-ins with its own states, and over minutes a replay of whole drives shows it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +80,9 @@ class _StateRunner:
     """Runs the FP32 network over lead-ins."""
 
     def __init__(self, manifest: Manifest, fp32: Path) -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
         self._manifest = manifest
         self._outputs = [state.output for state in manifest.states]
-        self._session: Any = onnxruntime.InferenceSession(str(fp32), options, providers=["CPUExecutionProvider"])
+        self._session = _session_of(fp32, fp32.stat().st_mtime_ns)
 
     def states_at(self, sample: Sample, stream: int | None) -> dict[str, NDArray[Any]]:
         """What the network remembers, on this stream, when the sample comes."""
@@ -96,3 +95,11 @@ class _StateRunner:
                 feed = stateless_feed(self._manifest, instant, sample.calibrations, stream)
                 held = dict(zip(names, self._session.run(self._outputs, {**feed, **held}), strict=True))
         return held
+
+
+@lru_cache(maxsize=1)
+def _session_of(fp32: Path, modified_ns: int) -> Any:
+    """The file as it is at that time; kept, because whoever asks sample by sample asks for the same one again."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(fp32), options, providers=["CPUExecutionProvider"])

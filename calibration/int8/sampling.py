@@ -177,13 +177,6 @@ def from_arrays(
     return Sample(np.asarray(images), present, (None,) * count, signals, origin, calibrations or {}, tuple(lead_in))
 
 
-def feeds_of(manifest: Manifest, sample: Sample) -> list[Feed]:
-    """What a network without states is run on for one sample; `feeds.build_feeds` knows every network."""
-    from calibration.int8.feeds import stateless_feed, streams_of
-
-    return [stateless_feed(manifest, sample, sample.calibrations, stream) for stream in streams_of(manifest, sample)]
-
-
 def sample_hash(feeds: Iterable[Feed]) -> str:
     """SHA-256 over everything that the ranges were measured on."""
     digest = hashlib.sha256()

@@ -2,8 +2,9 @@
 
 Intrinsics are those of the *network's* image: a rig's are of the camera's source image, which capture brings to the
 network's size (`ImageSpec.geometry`: `network_px = source_px * scale + offset`), so focal lengths and centre are scaled
-and moved likewise. Lens distortion is not in a matrix; a network that needs straight lines needs cameras whose images
-come undistorted.
+and moved likewise. A source image may be larger or smaller than the rig says, as long as it shows the same (the same
+field of view and aspect ratio). Lens distortion is not in a matrix; a network that needs straight lines needs cameras
+whose images come undistorted.
 
 Frames are those of `runtime.rig`: vehicle x forward, y left, z up, in metres; camera x right, y down, z forward.
 """

@@ -110,7 +110,8 @@ class Manifest(_Strict):
     @classmethod
     def _something_to_run(cls, files: dict[str, ModelFile]) -> dict[str, ModelFile]:
         if not {"fp32", "cpu_int8"} & files.keys():
-            raise Mistake("has no network", "add 'fp32: {path: model.fp32.onnx, sha256: …}'")
+            has = f", only {', '.join(sorted(files))}" if files else ""
+            raise Mistake(f"has no network for the CPU{has}", "add 'fp32: {path: model.fp32.onnx, sha256: …}'")
         return files
 
     @field_validator("cameras")

@@ -2,8 +2,9 @@
 
 Sizes that the graph leaves open are fixed to those of `model.yaml` before the graph is optimised (free dimension
 overrides), so that every shape is static, and the library can plan its memory once: `enable_mem_pattern` makes the
-first run's pattern one block, and `enable_cpu_mem_arena` keeps that block for the next run. The arena grows by what is
-asked for and not by powers of two, and is never shrunk. Hence after the warm-up a run takes nothing from the system.
+first run's pattern one block, and `enable_cpu_mem_arena` keeps that block for the next run. The arena doubles as it
+grows (options of the CPU provider do not change that) and is never shrunk: the warm-up fills it, and after that a run
+takes nothing from the system.
 """
 
 from __future__ import annotations
@@ -70,9 +71,8 @@ def open_session(bundle: ModelBundle, role: str, settings: OnnxSettings) -> Any:
         options.enable_profiling = True
         options.profile_file_prefix = str(settings.profile)
     path = bundle.file(role)
-    arena = {"arena_extend_strategy": "kSameAsRequested"}
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=[("CPUExecutionProvider", arena)])
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except RUN_ERRORS as error:
         raise BackendError(f"ONNX Runtime {onnxruntime.__version__} cannot load {path}: {error}") from error
 

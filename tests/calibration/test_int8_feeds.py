@@ -10,15 +10,20 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from calibration.int8.agreement import cosine
+from calibration.int8.command import calibrate_int8
 from calibration.int8.feeds import build_feeds
 from calibration.int8.light import choose_by_light
 from calibration.int8.sampling import LEAD_IN_INSTANTS, SamplingError, from_arrays, sample_hash, sample_sources
 from runtime.inference.bundle import ModelBundle, load_bundle
+from runtime.inference.network import Network
 from runtime.rig import save_rig
 from tests.runtime.inference.input_networks import (
     LEAK,
     calibrated_manifest,
     calibrated_network,
+    conv_gru_manifest,
+    conv_gru_network,
     leaky_manifest,
     leaky_network,
     plain_loop,
@@ -26,7 +31,7 @@ from tests.runtime.inference.input_networks import (
     separate_manifest,
     separate_network,
 )
-from tests.runtime.inference.tiny_networks import SIDE, noise, write_bundle
+from tests.runtime.inference.tiny_networks import SIDE, frameset_of, noise, write_bundle
 
 RATE_HZ, FRAMES = 20, 60
 
@@ -169,3 +174,15 @@ def test_images_beyond_need_are_chosen_by_light_and_bad_ones_told(tmp_path: Path
     paths[3].write_text("not a picture")
     with pytest.raises(SamplingError, match=r"3\.png"):
         sample_sources(bundle.manifest, [], paths, 2, seed=0)
+
+
+def test_a_recurrent_network_goes_through_the_command_and_remembers_in_int8(tmp_path: Path) -> None:
+    directory = _bundle(tmp_path, conv_gru_manifest(1), conv_gru_network(1)).directory
+    drive = _drive(tmp_path / "drive", lambda index: 4 * index, ("camera_0",))
+    report = calibrate_int8(directory, drives=[drive], samples=16, list_anyway=True)
+    assert report.convolutions_int8 >= 1
+    networks = [Network.open(directory, ["camera_0"], precision=precision) for precision in ("fp32", "int8")]
+    for tick in range(20):
+        frameset = frameset_of(np.full((1, 3, SIDE, SIDE), 10 * tick, np.uint8), time_ns=tick * 50_000_000)
+        fp32, int8 = (network.predict(frameset, None, None).heads["mean_hidden"] for network in networks)
+    assert cosine(fp32, int8) > 0.99

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from small_networks import residual_network, write_bundle
 
-from calibration.int8.sampling import SamplingError, feeds_of, from_arrays, sample_hash, sample_sources
+from calibration.int8.feeds import build_feeds
+from calibration.int8.sampling import SamplingError, from_arrays, sample_hash, sample_sources
 from runtime.inference.bundle import load_bundle
 from runtime.inference.manifest import Manifest
 
@@ -64,7 +65,7 @@ def test_the_same_seed_gives_the_same_samples_and_another_does_not(tmp_path: Pat
     hashes = []
     for seed in (3, 3, 4):
         samples = sample_sources(manifest, [drive], [], 4, seed=seed)
-        hashes.append(sample_hash([feed for sample in samples for feed in feeds_of(manifest, sample)]))
+        hashes.append(sample_hash(build_feeds(manifest, samples, Path("not read"))))
     assert hashes[0] == hashes[1] != hashes[2]
 
 
@@ -92,4 +93,6 @@ def test_a_network_of_batch_one_is_fed_camera_by_camera(tmp_path: Path) -> None:
     bundle = load_bundle(write_bundle(tmp_path / "bundle", residual_network(batch=1), batch=1))
     sample = from_arrays(np.zeros((3, 3, 32, 32), np.uint8), {}, "test")
     sample.present[1] = False
-    assert [feed["images"].shape for feed in feeds_of(bundle.manifest, sample)] == [(1, 3, 32, 32)] * 2
+    assert [feed["images"].shape for feed in build_feeds(bundle.manifest, [sample], bundle.file("fp32"))] == [
+        (1, 3, 32, 32)
+    ] * 2

@@ -17,6 +17,7 @@ import pytest
 from runtime.inference.backend import Backend, BackendError, FramesetError
 from runtime.inference.bundle import ModelBundle, load_bundle
 from runtime.inference.heads.decoder import BundleFitError
+from runtime.inference.inputs import STATE_TYPES
 from runtime.inference.onnx_backend import OnnxBackend
 from runtime.inference.rows import layout_for
 from runtime.rig import Rig
@@ -26,9 +27,11 @@ from tests.runtime.inference.input_networks import (
     calibrated_network,
     conv_gru_manifest,
     conv_gru_network,
+    flag_network,
     leaky_manifest,
     leaky_network,
     plain_loop,
+    recurrent_manifest,
     rig_of,
     separate_manifest,
     separate_network,
@@ -355,6 +358,18 @@ def test_a_frameset_that_does_not_fit_leaves_the_state_alone(opener: Callable) -
         backend.infer(frameset_of(noise(CAMERAS - 1)), None)
     second = backend.infer(frameset_of(images), None).tensors["twice"]
     np.testing.assert_allclose(second, (1 + LEAK) * first, rtol=1e-5)
+
+
+@each_backend
+@pytest.mark.parametrize("dtype", STATE_TYPES)
+def test_a_state_may_be_of_any_type(opener: Callable, dtype: str) -> None:
+    manifest = recurrent_manifest(
+        CAMERAS, {"name": "state", "output": "state_next", "shape": [3], "dtype": dtype, "initial": 1.0}, ["shown"]
+    )
+    backend = opener(manifest, flag_network(CAMERAS, dtype))()
+    frameset = frameset_of(noise(CAMERAS))
+    said = [backend.infer(frameset, None).tensors["shown"].tolist() for _ in range(3)]
+    assert said == [[1.0] * 3, [0.0] * 3, [1.0] * 3]
 
 
 @each_backend

@@ -92,6 +92,25 @@ def conv_gru_network(batch: int) -> onnx.ModelProto:
     return build(nodes, [_images(batch), _floats("hidden", hidden)], outputs, constants)
 
 
+def flag_network(batch: int, dtype: str) -> onnx.ModelProto:
+    """Turns each element of a state [3] of this type over: `shown` says the state as it came in, as numbers."""
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    nodes = [
+        helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Relu", ["pixels"], ["seen"]),
+        helper.make_node("Cast", ["state"], ["shown"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["one", "shown"], ["turned"]),
+        helper.make_node("Cast", ["turned"], ["state_next"], to=element),
+    ]
+    inputs = [_images(batch), helper.make_tensor_value_info("state", element, [3])]
+    outputs = [
+        _floats("shown", [3]),
+        helper.make_tensor_value_info("state_next", element, [3]),
+        _floats("seen", [batch, 3, SIDE, SIDE]),
+    ]
+    return build(nodes, inputs, outputs, [_constant("one", 1.0)])
+
+
 def recurrent_manifest(
     batch: int, state: Mapping[str, object], outputs: Sequence[str], **more: object
 ) -> dict[str, object]:
