@@ -76,6 +76,8 @@ class ModelChoice:
     backend: str = "auto"
     precision: str = "auto"
     threads: int | Literal["auto"] = 1
+    #: The folder of built TensorRT engines; None: only the CPU is asked.
+    engines: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +131,10 @@ def open_network(choice: ModelChoice, cameras: Sequence[str], rig: Rig | None = 
 
     Raises DocumentError, CompositionError.
     """
-    backend = "onnx" if choice.backend == "auto" else choice.backend
     try:
-        return Network.open(choice.bundle, cameras, backend, choice.precision, choice.threads, rig=rig)
+        return Network.open(
+            choice.bundle, cameras, choice.backend, choice.precision, choice.threads, rig=rig, engines=choice.engines
+        )
     except (BundleFitError, BackendError) as error:
         raise CompositionError(f"model {choice.bundle}: {error}") from error
 

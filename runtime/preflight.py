@@ -10,10 +10,10 @@ from runtime.clock import Clock
 from runtime.composition import Openings, open_rig, open_rules
 from runtime.config.rig_config import RigConfig
 from runtime.formats.documents import Document, DocumentError
+from runtime.inference.backends import check_request
 from runtime.inference.bundle import load_bundle
 from runtime.inference.calibration_feed import calibration_values
 from runtime.inference.heads.decoder import BundleFitError
-from runtime.inference.network import choose_role
 from runtime.inference.rows import layout_for
 from runtime.live_sources import SourceBuilder
 from runtime.rig import Rig
@@ -37,7 +37,7 @@ def _check_model(config: RigConfig, document: Document, cameras: tuple[str, ...]
         return
     bundle = load_bundle(config.model.bundle)
     try:
-        choose_role(bundle, config.model.precision)
+        check_request(bundle, config.model.backend, config.model.precision)
         if cameras:
             calibration_values(bundle.manifest, layout_for(bundle.manifest, cameras), cameras, rig)
     except BundleFitError as error:

@@ -15,7 +15,7 @@ def add(commands: Subcommands) -> None:
     group = add_group(
         commands,
         "model",
-        "Import networks as model bundles.",
+        "Import networks as model bundles, and build engines of them.",
         "shadowrig model import net.onnx --decoder yolox --out net",
     )
     parser = add_command(
@@ -36,6 +36,77 @@ def add(commands: Subcommands) -> None:
     ):
         parser.add_argument(option, action="append", default=[], type=_pair, metavar=value, help=text)
     parser.add_argument("--labels", default=None, type=Path, help="class names, one a line (default: the decoder's)")
+    _add_build(group)
+
+
+def _add_build(group: Subcommands) -> None:
+    parser = add_command(
+        group,
+        "build",
+        "Build the TensorRT engine of a bundle on this vehicle. Minutes of work on the GPU: while it stands.",
+        "shadowrig model build hydra_mini --cache /var/lib/shadowrig/engines",
+        run_build,
+    )
+    parser.add_argument("bundle", nargs="?", help="a bundled network's name or a bundle's folder (default: --config's)")
+    parser.add_argument("--cache", default=None, type=Path, metavar="DIR", help="where engines are kept")
+    parser.add_argument("--config", default=None, type=Path, metavar="FILE", help="what to build, and where")
+    parser.add_argument("--precision", default=None, choices=("auto", "int8", "fp16", "fp32"), help="default: auto")
+    parser.add_argument("--anew", action="store_true", help="build even if a good engine is there")
+    parser.add_argument(
+        "--if-possible", action="store_true", help="end with 0 where TensorRT cannot run: for systemd's ExecStartPre"
+    )
+
+
+def run_build(options: argparse.Namespace) -> int:
+    """Build, try and keep an engine, and say what it is."""
+    from runtime.inference.bundle import load_bundle
+    from runtime.inference.heads.decoder import BundleFitError
+    from runtime.inference.tensorrt.engine_builder import EngineError
+    from runtime.inference.tensorrt.engine_cache import EngineCache
+    from runtime.inference.tensorrt.engine_making import make_engine
+    from runtime.inference.tensorrt.probe import TensorrtUnavailableError, probe_tensorrt
+
+    where, precision, folder = _build_plan(options)
+    bundle = load_bundle(where)
+    try:
+        platform = probe_tensorrt()
+        print(platform)
+        made = make_engine(bundle, precision, platform, EngineCache(folder), options.anew, print)
+    except TensorrtUnavailableError as error:
+        if options.if_possible:
+            print(f"no engine: {error}")
+            return 0
+        raise CommandError(f"TensorRT cannot run here: {error}", exit_code=1) from error
+    except BundleFitError as error:
+        raise CommandError(str(error)) from error
+    except EngineError as error:
+        raise CommandError(f"{error} (engines that were there before are untouched)", exit_code=1) from error
+    except OSError as error:
+        raise CommandError(f"cannot write the engine in {folder}: {error.strerror}", exit_code=1) from error
+    how = "is there already" if made.was_cached else "built"
+    recipe = made.recipe
+    print(f"{recipe.network}, {recipe.role} ({recipe.precision}): {how}, {made.size_bytes / 1e6:.1f} MB in {folder}")
+    return 0
+
+
+def _build_plan(options: argparse.Namespace) -> tuple[Path, str, Path]:
+    """Bundle, precision and folder, of the options and where they are silent of the configuration."""
+    import os
+
+    from runtime.composition import find_bundle
+    from runtime.config.directories import default_engines, resolve_directories
+    from runtime.config.rig_config import load_config
+
+    where = None if options.bundle is None else find_bundle(options.bundle)
+    precision, folder = options.precision, options.cache
+    if options.config is not None:
+        config = load_config(options.config)
+        if config.model is not None:
+            where, precision = where or config.model.bundle, precision or config.model.precision
+        folder = folder or resolve_directories(config, os.environ, os.getuid()).engines
+    if where is None:
+        raise CommandError("no bundle is named (fix: name one, or a --config with a model)")
+    return where, precision or "auto", folder or default_engines(os.environ)
 
 
 def run_import(options: argparse.Namespace) -> int:

@@ -36,6 +36,7 @@ class ImageFeed:
         self._gain = np.float32(images.scale) / std
         self._bias = -np.array(images.mean, np.float32).reshape(3, 1, 1) / std
         self._copies_pixels = images.is_identity
+        self._pad = np.full(images.shape[1:], images.pad_value, np.uint8)
         self._buffer = self._padded_buffer(images, 1 if layout.per_camera else layout.rows)
         self._addresses = [row.ctypes.data for row in self._buffer] if self._is_separate else [0]
 
@@ -77,6 +78,20 @@ class ImageFeed:
             self._addresses[0] = self._buffer.ctypes.data
         return self._addresses
 
+    def write(self, frameset: Frameset, rows: Sequence[NDArray[np.generic]]) -> None:
+        """Write every camera's image into its row of memory that belongs to the caller, for backends that copy."""
+        for image, row in zip(frameset.images, self._row_of_camera, strict=True):
+            self._convert(image, rows[row])
+
+    def write_camera(self, frameset: Frameset, camera: int, row: NDArray[np.generic]) -> None:
+        """Write one camera's image into such memory."""
+        self._convert(frameset.images[camera], row)
+
+    def pad(self, rows: Sequence[NDArray[np.generic]]) -> None:
+        """Fill such memory with padding: what rows without a camera hold for good."""
+        for row in rows:
+            self._convert(self._pad, row)
+
     def _convert(self, image: NDArray[np.uint8], out: NDArray[np.generic]) -> None:
         if self._copies_pixels:
             np.copyto(out, image)
@@ -88,7 +103,6 @@ class ImageFeed:
         """`[rows, 3, H, W]` of padding; no rows where none is ever read."""
         needed = rows if not self._is_direct or self._is_separate else 0
         buffer: NDArray[np.generic] = np.empty((needed, *images.shape[1:]), images.dtype)
-        pad = np.full(images.shape[1:], images.pad_value, np.uint8)
         for row in buffer:
-            self._convert(pad, row)
+            self._convert(self._pad, row)
         return buffer

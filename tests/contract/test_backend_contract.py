@@ -24,6 +24,8 @@ from tests.runtime.inference.input_networks import (
     separate_manifest,
     separate_network,
 )
+from tests.runtime.inference.tensorrt.fake_cuda import NO_COMPILER, has_compiler
+from tests.runtime.inference.tensorrt.fake_platform import open_for_contract
 from tests.runtime.inference.tiny_networks import (
     SIDE,
     FixedSignals,
@@ -42,7 +44,14 @@ def _open_onnx(bundle: ModelBundle, cameras: tuple[str, ...], rig: Rig | None = 
     return OnnxBackend(bundle, "fp32", layout_for(bundle.manifest, cameras), cameras, rig=rig)
 
 
-BACKENDS: dict[str, Open] = {"onnx": _open_onnx}
+def _open_tensorrt(bundle: ModelBundle, cameras: tuple[str, ...], rig: Rig | None = None) -> Backend:
+    """Over a fake CUDA driver and a virtual TensorRT: everything but the GPU is what runs on a vehicle."""
+    if not has_compiler():
+        pytest.skip(NO_COMPILER)
+    return open_for_contract(bundle, cameras, rig=rig)
+
+
+BACKENDS: dict[str, Open] = {"onnx": _open_onnx, "tensorrt": _open_tensorrt}
 CAMERAS = 4
 NAMES = tuple(f"camera_{index}" for index in range(CAMERAS))
 RUNS = 1000
