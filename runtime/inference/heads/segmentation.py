@@ -52,6 +52,14 @@ class SegmentationDecoder:
         return np.asarray(np.array(counts, np.float64) / pixels)
 
 
+def class_planes(head: SegmentationHead, scores: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Which pixels are of which class, `[B, classes, h, w]`, of the tensor `[B, classes, h, w]`."""
+    values = np.asarray(scores, np.float32)
+    if head.exclusive:
+        return np.argmax(values, axis=1)[:, None] == np.arange(len(head.classes)).reshape(1, -1, 1, 1)
+    return np.asarray(values >= (0.0 if head.activation == "sigmoid" else 0.5))
+
+
 def check(head: SegmentationHead, shapes: Mapping[str, TensorShape], layout: BatchLayout) -> list[HeadFault]:
     """Whether the tensor holds one plane per class."""
     rows = 1 if layout.per_camera else layout.rows

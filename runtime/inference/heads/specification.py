@@ -28,7 +28,10 @@ class _Head(_Strict):
     name: HeadName
 
 
-class _DetectionHead(_Head):
+class DetectionHead(_Head):
+    """What all heads that find objects share. `decoder` says how: see the heads made from this one."""
+
+    decoder: str
     classes: tuple[ClassName, ...] = Field(min_length=1, max_length=MAX_CLASSES)
     score_threshold: float = Field(default=0.1, ge=0.001, le=1.0)
     iou_threshold: float = Field(default=0.5, gt=0.0, le=1.0)
@@ -50,7 +53,7 @@ class HydraDetectionsOutputs(_Strict):
     speed: str | None = None
 
 
-class HydraDetectionsHead(_DetectionHead):
+class HydraDetectionsHead(DetectionHead):
     """Centre points on a grid (see `hydra_detections`)."""
 
     decoder: Literal["hydra_detections"]
@@ -74,7 +77,7 @@ class YoloxOutputs(_Strict):
     predictions: str
 
 
-class YoloxHead(_DetectionHead):
+class YoloxHead(DetectionHead):
     """Anchor-free grid cells at several strides (see `yolox`)."""
 
     decoder: Literal["yolox"]

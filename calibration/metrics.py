@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.training.decode import Boxes, iou_matrix
-
 MATCH_IOU = 0.5
+#: A detection is *kept* when its score changes by no more than this.
+SCORE_TOLERANCE = 0.05
 
 
 @dataclass(slots=True)
@@ -99,7 +99,42 @@ class AbsoluteError:
         return 100.0 * self.value() / max(float(high - low), 1e-9)
 
 
-def boxes_of_class(boxes: Boxes, class_id: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Scores and boxes of one class."""
-    chosen = boxes.class_id == class_id
-    return boxes.score[chosen], boxes.box[chosen]
+def iou_matrix(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Intersection over union of every pair, `[len(first), len(second)]`."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    common = np.prod(np.clip(high - low, 0, None), axis=2)
+    areas = [np.prod(np.clip(box[:, 2:] - box[:, :2], 0, None), axis=1) for box in (first, second)]
+    return np.asarray(common / np.maximum(areas[0][:, None] + areas[1][None, :] - common, 1e-9), np.float32)
+
+
+def cosine(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
+    """Cosine between two tensors as vectors; 1 when both are zero."""
+    a, b = np.asarray(first, np.float64).reshape(-1), np.asarray(second, np.float64).reshape(-1)
+    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / norms if norms > 0 else float(np.array_equal(a, b))
+
+
+def kept(
+    reference: tuple[NDArray[np.integer], NDArray[np.float32], NDArray[np.float32]],
+    candidate: tuple[NDArray[np.integer], NDArray[np.float32], NDArray[np.float32]],
+) -> NDArray[np.bool_]:
+    """Which of the reference's detections the candidate has too; each of the candidate's counts once.
+
+    Both are group `[K]` (what must be equal: image and class), score `[K]` and box `[K, 4]`. Kept is one with a
+    partner of the same group, IoU of at least `MATCH_IOU` and a score within `SCORE_TOLERANCE`.
+    """
+    group, score, box = reference
+    found = np.zeros(len(score), np.bool_)
+    if not len(score) or not len(candidate[1]):
+        return found
+    allowed = (group[:, None] == candidate[0][None, :]) & (
+        np.abs(score[:, None] - candidate[1][None, :]) <= SCORE_TOLERANCE
+    )
+    overlap = np.where(allowed, iou_matrix(box, candidate[2]), 0.0)
+    for index in range(len(score)):
+        best = int(overlap[index].argmax())
+        if overlap[index, best] >= MATCH_IOU:
+            overlap[:, best] = 0.0
+            found[index] = True
+    return found

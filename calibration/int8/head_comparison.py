@@ -1,0 +1,304 @@
+"""How like FP32 another file of the same network is, head by head, in the measure that matters for that head.
+
+A comparison takes in one instant's outputs of both files after another (`add`) and then tells its `Finding`s: named
+values, for which `limits` knows what may be lost. A finding without a value had nothing to be measured on (FP32 found
+no object, saw no lead); the gate then falls back to the cosine of the head's tensors and says so.
+
+Rows of cameras that delivered nothing are left out: what a network says about padding is not compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.int8.limits import COSINE
+from calibration.metrics import AveragePrecision, Overlap, cosine, kept
+from runtime.inference.embedding import HEAD_NAME as EMBEDDING
+from runtime.inference.heads import build_decoder
+from runtime.inference.heads.classification import activate
+from runtime.inference.heads.decoder import BatchLayout, RowDetections
+from runtime.inference.heads.depth import metres
+from runtime.inference.heads.segmentation import class_planes
+from runtime.inference.heads.specification import (
+    ClassificationHead,
+    ControlHead,
+    DepthHead,
+    DetectionHead,
+    Head,
+    SegmentationHead,
+    tensors_of,
+)
+
+#: AP of a class with fewer objects than this says more about the sample than about the network.
+LEAST_OBJECTS_PER_CLASS = 5
+#: A class that covers less than this share of the pixels compared is an edge effect.
+LEAST_AREA_SHARE = 1e-4
+#: Below these spreads an error is measured against them: a scene in which nothing happens has no spread.
+LEAST_SPREADS = {"accel": 1.0, "curvature": 0.01}  # m/s², 1/m
+#: By how much FP32's best class must lead for the answer to count as decided.
+DECIDED_MARGIN = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """The outputs of one instant, stacked over cameras, and which of the rows hold a camera's image."""
+
+    tensors: Mapping[str, NDArray[np.generic]]
+    present: NDArray[np.bool_]  # [rows]
+
+    def rows_of(self, name: str) -> NDArray[np.float64]:
+        """A tensor's rows that count: those of present cameras, or all where it has none per camera."""
+        value = np.asarray(self.tensors[name])
+        return value[self.present] if value.ndim and value.shape[0] == self.present.size else value
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One measured value; None where there was nothing to measure. `detail` is for people."""
+
+    metric: str
+    value: float | None
+    detail: str = ""
+
+
+class HeadComparison(Protocol):
+    """Collects how alike two files are in one head."""
+
+    def add(self, reference: Instant, candidate: Instant) -> None:
+        """Take in one instant."""
+
+    def findings(self) -> list[Finding]:
+        """What was measured."""
+
+
+def comparison_of(head: Head, height: int, width: int) -> HeadComparison:
+    """The comparison for a head of a network with images of this size."""
+    if isinstance(head, DetectionHead):
+        return DetectionComparison(head, height, width)
+    if isinstance(head, SegmentationHead):
+        return SegmentationComparison(head)
+    if isinstance(head, ControlHead):
+        return ControlComparison(head)
+    if isinstance(head, ClassificationHead):
+        return ClassificationComparison(head)
+    if isinstance(head, DepthHead):
+        return DepthComparison(head)
+    return VectorComparison(head)
+
+
+class DetectionComparison:
+    """Detections kept, and mAP with FP32's detections as the truth."""
+
+    def __init__(self, head: DetectionHead, height: int, width: int) -> None:
+        self._head, self._height, self._width = head, height, width
+        self._total = self._kept = 0
+        self._precision = [AveragePrecision() for _ in head.classes]
+
+    def add(self, reference: Instant, candidate: Instant) -> None:
+        wanted, found = self._decode(reference), self._decode(candidate)
+        self._total += len(wanted)
+        self._kept += int(kept(_grouped(wanted), _grouped(found)).sum())
+        for row in np.union1d(wanted.row, found.row):
+            for class_id in np.union1d(wanted.class_id[wanted.row == row], found.class_id[found.row == row]):
+                score, box = _of(found, row, class_id)
+                _, truth = _of(wanted, row, class_id)
+                self._precision[class_id].add(score, box, truth, np.zeros(len(truth), np.bool_))
+
+    def findings(self) -> list[Finding]:
+        share = self._kept / self._total if self._total else None
+        judged = [entry.value() for entry in self._precision if entry.objects >= LEAST_OBJECTS_PER_CLASS]
+        return [
+            Finding("kept_share", share, f"{self._kept} of {self._total}"),
+            Finding("map50", float(np.mean(judged)) if judged else None, f"{len(judged)} classes"),
+        ]
+
+    def _decode(self, instant: Instant) -> RowDetections:
+        return decode_detections(self._head, instant, self._height, self._width)
+
+
+class SegmentationComparison:
+    """Intersection over union of what both files call a class."""
+
+    def __init__(self, head: SegmentationHead) -> None:
+        self._head = head
+        self._overlap = [Overlap() for _ in head.classes]
+        self._pixels = 0
+
+    def add(self, reference: Instant, candidate: Instant) -> None:
+        name = self._head.outputs.mask
+        one, other = (class_planes(self._head, instant.rows_of(name)) for instant in (reference, candidate))
+        self._pixels += one[:, 0].size
+        for index, overlap in enumerate(self._overlap):
+            overlap.add(one[:, index], other[:, index])
+
+    def findings(self) -> list[Finding]:
+        least = max(1.0, LEAST_AREA_SHARE * self._pixels)
+        by_class = {
+            name: overlap.value() if overlap.union >= least else None
+            for name, overlap in zip(self._head.classes, self._overlap, strict=True)
+        }
+        seen = [value for value in by_class.values() if value is not None]
+        mean = Finding("iou_mean", float(np.mean(seen)) if seen else None, f"{len(seen)} classes")
+        return [mean, *(Finding(f"iou_{name}", value) for name, value in by_class.items())]
+
+
+class ControlComparison:
+    """Errors of the action as shares of the spread that FP32's has, and of the vehicle ahead."""
+
+    def __init__(self, head: ControlHead) -> None:
+        self._head = head
+        self._pairs: list[NDArray[np.float64]] = []  # [2, rows, 2..4]
+
+    def add(self, reference: Instant, candidate: Instant) -> None:
+        name = self._head.outputs.control
+        self._pairs.append(np.stack([instant.rows_of(name) for instant in (reference, candidate)]).astype(np.float64))
+
+    def findings(self) -> list[Finding]:
+        one, other = np.concatenate(self._pairs, axis=1)
+        found = []
+        for column, (name, unit) in enumerate((("accel", "m/s²"), ("curvature", "1/m"))):
+            error = float(np.abs(one[:, column] - other[:, column]).mean())
+            spread = max(spread_of(one[:, column]), LEAST_SPREADS[name])
+            found.append(Finding(f"{name}_error", error / spread, f"{error:.3g} of {spread:.3g} {unit}"))
+        return found + self._lead(one, other)
+
+    def _lead(self, one: NDArray[np.float64], other: NDArray[np.float64]) -> list[Finding]:
+        if one.shape[1] < 3:
+            return []
+        found, both = [], np.ones(len(one), np.bool_)
+        if one.shape[1] == 4:
+            threshold = self._head.lead_threshold
+            sees = one[:, 3] >= threshold
+            decided = np.abs(one[:, 3] - threshold) >= DECIDED_MARGIN / 2
+            same = sees == (other[:, 3] >= threshold)
+            share = float(same[decided].mean()) if decided.any() else None
+            found.append(Finding("lead_agreement", share, f"{int(decided.sum())} decided"))
+            both = sees & same
+        error = np.abs(one[both, 2] - other[both, 2])
+        relative = float((error / np.maximum(np.abs(one[both, 2]), 1.0)).mean()) if both.any() else None
+        detail = f"{float(error.mean()):.3g} m" if both.any() else ""
+        return [*found, Finding("lead_distance_error", relative, detail)]
+
+
+class ClassificationComparison:
+    """How often the same class is named, where FP32 was decided."""
+
+    def __init__(self, head: ClassificationHead) -> None:
+        self._head = head
+        self._same: list[bool] = []
+        self._errors: list[float] = []
+
+    def add(self, reference: Instant, candidate: Instant) -> None:
+        name = self._head.outputs.probabilities
+        for one, other in zip(reference.rows_of(name), candidate.rows_of(name), strict=True):
+            first, second = (self._probabilities(row) for row in (one, other))
+            self._errors.append(float(np.abs(first - second).max()))
+            ordered = np.sort(first)
+            if ordered[-1] - ordered[-2] >= DECIDED_MARGIN:
+                self._same.append(int(first.argmax()) == int(second.argmax()))
+
+    def findings(self) -> list[Finding]:
+        share = float(np.mean(self._same)) if self._same else None
+        worst = max(self._errors, default=0.0)
+        return [Finding("agreement", share, f"{len(self._same)} decided, a probability differs by {worst:.3g} at most")]
+
+    def _probabilities(self, row: NDArray[np.generic]) -> NDArray[np.float64]:
+        values = activate(np.asarray(row, np.float64).reshape(-1), self._head.activation)
+        return np.array([1.0 - values[0], values[0]]) if values.size == 1 else values
+
+
+class DepthComparison:
+    """Mean relative error of the metres that both files know."""
+
+    def __init__(self, head: DepthHead) -> None:
+        self._head = head
+        self._total = 0.0
+        self._known = self._lost = 0
+
+    def add(self, reference: Instant, candidate: Instant) -> None:
+        name = self._head.outputs.depth
+        one, other = (metres(self._head, instant.rows_of(name)) for instant in (reference, candidate))
+        known = np.isfinite(one)
+        both = known & np.isfinite(other)
+        error = np.abs(other[both] - one[both]) / one[both]
+        # A pixel whose distance INT8 lost is wholly wrong.
+        self._total += float(error.sum(dtype=np.float64)) + int((known & ~both).sum())
+        self._lost += int((known & ~both).sum())
+        self._known += int(known.sum())
+
+    def findings(self) -> list[Finding]:
+        value = self._total / self._known if self._known else None
+        return [Finding("relative_error", value, f"{self._known} pixels, {self._lost} lost")]
+
+
+class VectorComparison:
+    """Cosine of an embedding, row by row: mean and worst. Nothing for other raw tensors (see `CosineComparison`)."""
+
+    def __init__(self, head: Head) -> None:
+        names = tensors_of(head)
+        self._output = next(iter(names.values()))
+        self._is_embedding = len(names) == 1 and (head.decoder == "embedding" or head.name == EMBEDDING)
+        self._cosines: list[float] = []
+
+    def add(self, reference: Instant, candidate: Instant) -> None:
+        if self._is_embedding:
+            pairs = zip(reference.rows_of(self._output), candidate.rows_of(self._output), strict=True)
+            self._cosines += [cosine(one, other) for one, other in pairs]
+
+    def findings(self) -> list[Finding]:
+        if not self._is_embedding:
+            return []
+        values = self._cosines
+        return [
+            Finding("embedding_cosine_mean", float(np.mean(values)) if values else None, f"{len(values)} rows"),
+            Finding("embedding_cosine_worst", min(values) if values else None),
+        ]
+
+
+class CosineComparison:
+    """Cosine of the tensors a head reads, whatever they mean: the mean over instants of the worst tensor."""
+
+    def __init__(self, head: Head) -> None:
+        self._cosines: dict[str, list[float]] = {name: [] for name in tensors_of(head).values()}
+
+    def add(self, reference: Instant, candidate: Instant) -> None:
+        for name, values in self._cosines.items():
+            values.append(cosine(reference.rows_of(name), candidate.rows_of(name)))
+
+    def by_output(self) -> dict[str, float]:
+        """Mean over instants by graph output."""
+        return {name: float(np.mean(values)) for name, values in self._cosines.items() if values}
+
+    def findings(self) -> list[Finding]:
+        means = self.by_output()
+        worst = min(means, key=lambda name: means[name], default=None)
+        return [Finding(COSINE, None if worst is None else means[worst], f"of {worst}")]
+
+
+def decode_detections(head: DetectionHead, instant: Instant, height: int, width: int) -> RowDetections:
+    """What a head finds in one instant, in network pixels."""
+    rows = instant.present.size
+    shapes = {name: np.shape(value) for name, value in instant.tensors.items()}
+    layout = BatchLayout(rows, height, width, {f"row_{row}": row for row in range(rows)}, per_camera=rows == 1)
+    result = build_decoder(head, shapes, layout).decode(instant.tensors, instant.present)
+    return result.detections if result.detections is not None else RowDetections.empty()
+
+
+def spread_of(values: NDArray[np.float64]) -> float:
+    """From the 5th to the 95th percentile."""
+    low, high = np.percentile(values, [5, 95])
+    return float(high - low)
+
+
+def _grouped(found: RowDetections) -> tuple[NDArray[np.integer], NDArray[np.float32], NDArray[np.float32]]:
+    return found.row.astype(np.int64) * 100_000 + found.class_id, found.score, found.box_px
+
+
+def _of(found: RowDetections, row: int, class_id: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    chosen = (found.row == row) & (found.class_id == class_id)
+    return found.score[chosen], found.box_px[chosen]
