@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.int8.limits import COSINE
-from calibration.metrics import AveragePrecision, Overlap, cosine, kept
+from calibration.metrics import SCORE_TOLERANCE, AveragePrecision, Overlap, cosine, kept
 from runtime.inference.embedding import HEAD_NAME as EMBEDDING
 from runtime.inference.heads import build_decoder
 from runtime.inference.heads.classification import activate
@@ -96,13 +96,17 @@ class DetectionComparison:
 
     def __init__(self, head: DetectionHead, height: int, width: int) -> None:
         self._head, self._height, self._width = head, height, width
-        self._total = self._kept = 0
+        #: A detection just above the threshold may fall just below it: that is the tolerance's, not a loss.
+        self._lenient = head.model_copy(update={"score_threshold": max(head.score_threshold - SCORE_TOLERANCE, 1e-3)})
+        self._total = self._kept = self._kept_above = 0
         self._precision = [AveragePrecision() for _ in head.classes]
 
     def add(self, reference: Instant, candidate: Instant) -> None:
-        wanted, found = self._decode(reference), self._decode(candidate)
+        wanted, found = self._decode(self._head, reference), self._decode(self._head, candidate)
+        weaker = self._decode(self._lenient, candidate)
         self._total += len(wanted)
-        self._kept += int(kept(_grouped(wanted), _grouped(found)).sum())
+        self._kept += int(kept(_grouped(wanted), _grouped(weaker)).sum())
+        self._kept_above += int(kept(_grouped(wanted), _grouped(found)).sum())
         for row in np.union1d(wanted.row, found.row):
             for class_id in np.union1d(wanted.class_id[wanted.row == row], found.class_id[found.row == row]):
                 score, box = _of(found, row, class_id)
@@ -110,15 +114,16 @@ class DetectionComparison:
                 self._precision[class_id].add(score, box, truth, np.zeros(len(truth), np.bool_))
 
     def findings(self) -> list[Finding]:
-        share = self._kept / self._total if self._total else None
+        share, above = (count / self._total if self._total else None for count in (self._kept, self._kept_above))
         judged = [entry.value() for entry in self._precision if entry.objects >= LEAST_OBJECTS_PER_CLASS]
         return [
             Finding("kept_share", share, f"{self._kept} of {self._total}"),
+            Finding("kept_above_threshold", above, f"{self._kept_above} of {self._total}"),
             Finding("map50", float(np.mean(judged)) if judged else None, f"{len(judged)} classes"),
         ]
 
-    def _decode(self, instant: Instant) -> RowDetections:
-        return decode_detections(self._head, instant, self._height, self._width)
+    def _decode(self, head: DetectionHead, instant: Instant) -> RowDetections:
+        return decode_detections(head, instant, self._height, self._width)
 
 
 class SegmentationComparison:
