@@ -44,6 +44,7 @@ class HeadScore:
     value: float | None
     limit: float | None
     passes: bool
+    count: int = 0  # things it was measured on: detections, classes, pixels, instants
     detail: str = ""
     fp32: float | None = None
     candidate: float | None = None
@@ -175,12 +176,23 @@ class AccuracyGate:
             )
         scores += [self._score(head, finding) for finding in cosine]
 
-    def _score(self, head: Head, finding: Finding) -> HeadScore:
+    def _score(self, head: Head, finding: Finding, against: str = "fp32") -> HeadScore:
         rule, limit = rule_of(finding.metric), self._limits.of(head.name, finding.metric)
         passes = True
         if rule is not None and limit is not None and finding.value is not None:
             passes = rule.passes(finding.value, limit)
-        return HeadScore(head.name, finding.metric, "fp32", finding.value, limit, passes, finding.detail)
+        return HeadScore(
+            head=head.name,
+            metric=finding.metric,
+            against=against,
+            value=finding.value,
+            limit=limit,
+            passes=passes,
+            count=finding.count,
+            detail=finding.detail,
+            fp32=finding.fp32,
+            candidate=finding.candidate,
+        )
 
 
 def not_finite(heads: Sequence[Head], reference: Instant, candidate: Instant, origin: str) -> dict[str, str]:

@@ -59,11 +59,17 @@ class Instant:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One measured value; None where there was nothing to measure. `detail` is for people."""
+    """One measured value over `count` things; None where there was nothing to measure. `detail` is for people.
+
+    Where both files have a value of their own, `fp32` and `candidate` hold them.
+    """
 
     metric: str
     value: float | None
+    count: int = 0
     detail: str = ""
+    fp32: float | None = None
+    candidate: float | None = None
 
 
 class HeadComparison(Protocol):
@@ -99,11 +105,16 @@ class DetectionComparison:
         #: A detection just above the threshold may fall just below it: that is the tolerance's, not a loss.
         self._lenient = head.model_copy(update={"score_threshold": max(head.score_threshold - SCORE_TOLERANCE, 1e-3)})
         self._total = self._kept = self._kept_above = 0
+        self._best = [0.0, 0.0]
         self._precision = [AveragePrecision() for _ in head.classes]
 
     def add(self, reference: Instant, candidate: Instant) -> None:
         wanted, found = self._decode(self._head, reference), self._decode(self._head, candidate)
         weaker = self._decode(self._lenient, candidate)
+        self._best = [
+            max(best, float(part.score.max(initial=0.0)))
+            for best, part in zip(self._best, (wanted, found), strict=True)
+        ]
         self._total += len(wanted)
         self._kept += int(kept(_grouped(wanted), _grouped(weaker)).sum())
         self._kept_above += int(kept(_grouped(wanted), _grouped(found)).sum())
@@ -117,9 +128,10 @@ class DetectionComparison:
         share, above = (count / self._total if self._total else None for count in (self._kept, self._kept_above))
         judged = [entry.value() for entry in self._precision if entry.objects >= LEAST_OBJECTS_PER_CLASS]
         return [
-            Finding("kept_share", share, f"{self._kept} of {self._total}"),
-            Finding("kept_above_threshold", above, f"{self._kept_above} of {self._total}"),
-            Finding("map50", float(np.mean(judged)) if judged else None, f"{len(judged)} classes"),
+            Finding("kept_share", share, self._total, f"{self._kept} of {self._total} detections"),
+            Finding("kept_above_threshold", above, self._total),
+            Finding("map50", float(np.mean(judged)) if judged else None, len(judged), f"{len(judged)} classes"),
+            Finding("best_score", None, fp32=self._best[0], candidate=self._best[1]),
         ]
 
     def _decode(self, head: DetectionHead, instant: Instant) -> RowDetections:
@@ -148,8 +160,8 @@ class SegmentationComparison:
             for name, overlap in zip(self._head.classes, self._overlap, strict=True)
         }
         seen = [value for value in by_class.values() if value is not None]
-        mean = Finding("iou_mean", float(np.mean(seen)) if seen else None, f"{len(seen)} classes")
-        return [mean, *(Finding(f"iou_{name}", value) for name, value in by_class.items())]
+        mean = Finding("iou_mean", float(np.mean(seen)) if seen else None, len(seen), f"{len(seen)} classes")
+        return [mean, *(Finding(f"iou_{name}", value, self._pixels) for name, value in by_class.items())]
 
 
 class ControlComparison:
@@ -169,7 +181,7 @@ class ControlComparison:
         for column, (name, unit) in enumerate((("accel", "m/s²"), ("curvature", "1/m"))):
             error = float(np.abs(one[:, column] - other[:, column]).mean())
             spread = max(spread_of(one[:, column]), LEAST_SPREADS[name])
-            found.append(Finding(f"{name}_error", error / spread, f"{error:.3g} of {spread:.3g} {unit}"))
+            found.append(Finding(f"{name}_error", error / spread, len(one), f"{error:.3g} of {spread:.3g} {unit}"))
         return found + self._lead(one, other)
 
     def _lead(self, one: NDArray[np.float64], other: NDArray[np.float64]) -> list[Finding]:
@@ -182,12 +194,12 @@ class ControlComparison:
             decided = np.abs(one[:, 3] - threshold) >= DECIDED_MARGIN / 2
             same = sees == (other[:, 3] >= threshold)
             share = float(same[decided].mean()) if decided.any() else None
-            found.append(Finding("lead_agreement", share, f"{int(decided.sum())} decided"))
+            found.append(Finding("lead_agreement", share, int(decided.sum())))
             both = sees & same
         error = np.abs(one[both, 2] - other[both, 2])
         relative = float((error / np.maximum(np.abs(one[both, 2]), 1.0)).mean()) if both.any() else None
         detail = f"{float(error.mean()):.3g} m" if both.any() else ""
-        return [*found, Finding("lead_distance_error", relative, detail)]
+        return [*found, Finding("lead_distance_error", relative, int(both.sum()), detail)]
 
 
 class ClassificationComparison:
@@ -210,7 +222,7 @@ class ClassificationComparison:
     def findings(self) -> list[Finding]:
         share = float(np.mean(self._same)) if self._same else None
         worst = max(self._errors, default=0.0)
-        return [Finding("agreement", share, f"{len(self._same)} decided, a probability differs by {worst:.3g} at most")]
+        return [Finding("agreement", share, len(self._same), f"probabilities differ by {worst:.3g} at most")]
 
     def _probabilities(self, row: NDArray[np.generic]) -> NDArray[np.float64]:
         values = activate(np.asarray(row, np.float64).reshape(-1), self._head.activation)
@@ -238,7 +250,7 @@ class DepthComparison:
 
     def findings(self) -> list[Finding]:
         value = self._total / self._known if self._known else None
-        return [Finding("relative_error", value, f"{self._known} pixels, {self._lost} lost")]
+        return [Finding("relative_error", value, self._known, f"{self._lost} pixels lost")]
 
 
 class VectorComparison:
@@ -260,8 +272,8 @@ class VectorComparison:
             return []
         values = self._cosines
         return [
-            Finding("embedding_cosine_mean", float(np.mean(values)) if values else None, f"{len(values)} rows"),
-            Finding("embedding_cosine_worst", min(values) if values else None),
+            Finding("embedding_cosine_mean", float(np.mean(values)) if values else None, len(values)),
+            Finding("embedding_cosine_worst", min(values, default=None), len(values)),
         ]
 
 
@@ -282,7 +294,7 @@ class CosineComparison:
     def findings(self) -> list[Finding]:
         means = self.by_output()
         worst = min(means, key=lambda name: means[name], default=None)
-        return [Finding(COSINE, None if worst is None else means[worst], f"of {worst}")]
+        return [Finding(COSINE, None if worst is None else means[worst], len(means), f"of {worst}")]
 
 
 def decode_detections(head: DetectionHead, instant: Instant, height: int, width: int) -> RowDetections:

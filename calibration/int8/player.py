@@ -49,8 +49,7 @@ class HeldOut:
             feeds = build_feeds(manifest, [sample], fp32)
             if not feeds:
                 continue
-            per_camera = manifest.images.batch == 1
-            self._presence.append(np.ones(len(feeds), np.bool_) if per_camera else sample.present)
+            self._presence.append(np.ones(len(feeds), np.bool_) if runs_per_camera(manifest) else sample.present)
             self._counts.append(len(feeds))
             self.origins.append(sample.origin)
             for feed in feeds:
@@ -61,9 +60,10 @@ class HeldOut:
     def __len__(self) -> int:
         return len(self._counts)
 
-    def feed(self, index: int) -> Feed:
-        """One run's feed, for measuring speed; counts round."""
-        return self._feeds[index % len(self._feeds)]
+    @property
+    def feeds(self) -> Sequence[Feed]:
+        """What single runs take, for measuring speed."""
+        return self._feeds
 
     def run(self, network: NetworkFile, index: int) -> Instant:
         """The outputs of instant number `index`."""
@@ -74,6 +74,11 @@ class HeldOut:
     def instant(self, tensors: Mapping[str, NDArray[np.generic]], index: int) -> Instant:
         """Outputs that were kept, as instant number `index`."""
         return Instant(tensors, self._presence[index])
+
+
+def runs_per_camera(manifest: Manifest) -> bool:
+    """True when the network sees one image at a time."""
+    return manifest.images.batch == 1 and sum(entry.kind == "images" for entry in manifest.inputs) == 1
 
 
 def stack(outputs: Sequence[Mapping[str, NDArray[np.generic]]]) -> dict[str, NDArray[np.generic]]:

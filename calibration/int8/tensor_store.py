@@ -6,7 +6,7 @@ What is stored is read back in order of storing, as often as wanted. The folder 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ DEFAULT_LIMIT_BYTES = 512 * 1024 * 1024
 Tensors = Mapping[str, NDArray[np.generic]]
 
 
-class TensorStore:
+class TensorStore(Sequence[Tensors]):
     """A list of named tensors; see the module's head."""
 
     def __init__(self, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
@@ -43,7 +43,7 @@ class TensorStore:
             return
         self._entries.append(self._written(tensors))
 
-    def __getitem__(self, index: int) -> dict[str, NDArray[np.generic]]:
+    def __getitem__(self, index: int) -> dict[str, NDArray[np.generic]]:  # type: ignore[override]
         return {
             name: np.load(value, mmap_mode="r") if isinstance(value, Path) else value
             for name, value in self._entries[index].items()
