@@ -46,7 +46,13 @@ class ImageConvention:
 
 
 _YOLOX_IMAGES = ImageConvention("bgr", "letterbox", 1.0, "YOLOX exports take BGR, 0 to 255, letterboxed with 114")
+_YOLOV8_IMAGES = ImageConvention(
+    "rgb", "letterbox", 1.0 / 255.0, "YOLOv8 exports take RGB, 0 to 1, letterboxed with 114"
+)
 _COMMON_IMAGES = ImageConvention("rgb", "stretch", 1.0 / 255.0, "a guess: most exports take RGB, 0 to 1, stretched")
+
+
+_CONVENTIONS = {"yolox": _YOLOX_IMAGES, "yolov8": _YOLOV8_IMAGES}
 
 
 def import_model(
@@ -162,7 +168,7 @@ def _bundle_name(onnx_path: Path) -> str:
 def _manifest_text(
     name: str, onnx_path: Path, images: TensorSpec, decoder: str, heads: Sequence[Mapping[str, object]]
 ) -> str:
-    convention = _YOLOX_IMAGES if decoder == "yolox" else _COMMON_IMAGES
+    convention = _CONVENTIONS.get(decoder, _COMMON_IMAGES)
     scale = f", scale: {convention.scale!r}" if images.dtype == "float32" else ""
     shape = [images.shape[0] or 1, *images.shape[1:]]
     lines = [

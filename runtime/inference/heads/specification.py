@@ -15,6 +15,7 @@ from runtime.formats.documents import Mistake, suggest
 HeadName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,47}$", examples=["detections"])]
 ClassName = Annotated[str, Field(min_length=1, max_length=64)]
 Activation = Literal["none", "sigmoid", "softmax"]
+Yolov8Form = Literal["channels_first", "channels_last", "suppressed"]
 
 MAX_CLASSES = 4096
 MAX_DETECTIONS_PER_CAMERA = 1000
@@ -72,7 +73,7 @@ class HydraDetectionsHead(DetectionHead):
 
 
 class YoloxOutputs(_Strict):
-    """The one tensor of a YOLOX network."""
+    """The one tensor of a YOLO network."""
 
     predictions: str
 
@@ -83,6 +84,15 @@ class YoloxHead(DetectionHead):
     decoder: Literal["yolox"]
     outputs: YoloxOutputs
     strides: tuple[Annotated[int, Field(ge=1, le=256)], ...] = Field(default=(8, 16, 32), min_length=1, max_length=8)
+
+
+class Yolov8Head(DetectionHead):
+    """Anchor-free boxes without objectness (see `yolov8`)."""
+
+    decoder: Literal["yolov8"]
+    outputs: YoloxOutputs
+    form: Yolov8Form = "channels_first"
+    activation: Literal["none", "sigmoid"] = "none"
 
 
 class ControlOutputs(_Strict):
@@ -111,6 +121,8 @@ class SegmentationHead(_Head):
 
     decoder: Literal["segmentation"]
     outputs: SegmentationOutputs
+    #: `scores`: a plane for each class. `class_ids`: one plane that names the class (an argmax inside the graph).
+    form: Literal["scores", "class_ids"] = "scores"
     classes: tuple[HeadName, ...] = Field(min_length=1, max_length=256)
     #: True: each pixel has the one class that scores highest. False: each class is a mask of its own, cut at 0.5.
     exclusive: bool = False
@@ -177,7 +189,14 @@ class RawHead(_Head):
 
 
 Head = Annotated[
-    HydraDetectionsHead | YoloxHead | ControlHead | SegmentationHead | ClassificationHead | DepthHead | RawHead,
+    HydraDetectionsHead
+    | YoloxHead
+    | Yolov8Head
+    | ControlHead
+    | SegmentationHead
+    | ClassificationHead
+    | DepthHead
+    | RawHead,
     Field(discriminator="decoder"),
 ]
 
