@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.int8.limits import COSINE
-from calibration.metrics import SCORE_TOLERANCE, AveragePrecision, Overlap, cosine, kept
+from calibration.metrics import SCORE_TOLERANCE, AveragePrecision, Overlap, cosine, kept, spread_of
 from runtime.inference.embedding import HEAD_NAME as EMBEDDING
 from runtime.inference.heads import build_decoder
 from runtime.inference.heads.classification import activate
@@ -304,12 +304,6 @@ def decode_detections(head: DetectionHead, instant: Instant, height: int, width:
     layout = BatchLayout(rows, height, width, {f"row_{row}": row for row in range(rows)}, per_camera=rows == 1)
     result = build_decoder(head, shapes, layout).decode(instant.tensors, instant.present)
     return result.detections if result.detections is not None else RowDetections.empty()
-
-
-def spread_of(values: NDArray[np.float64]) -> float:
-    """From the 5th to the 95th percentile."""
-    low, high = np.percentile(values, [5, 95])
-    return float(high - low)
 
 
 def _grouped(found: RowDetections) -> tuple[NDArray[np.integer], NDArray[np.float32], NDArray[np.float32]]:
