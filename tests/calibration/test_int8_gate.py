@@ -124,7 +124,8 @@ def detector(tmp_path: Path) -> Path:
 
 def test_where_nothing_can_be_measured_the_tensors_are_judged(tmp_path: Path) -> None:
     bundle = load_bundle(detector(tmp_path))
-    silent = changed(detector_network(), **{"scores.weight": 0.0, "scores.bias": 3.0})
+    sees_nothing = {"scores.weight": 0.0, "scores.bias": 3.0}
+    silent = changed(detector_network(), **sees_nothing)
     (tmp_path / "silent.onnx").write_bytes(silent)
     shape = bundle.manifest.images.shape
     grey = [from_arrays(np.full(shape, 90, np.uint8), {}, "grey")]
@@ -134,9 +135,7 @@ def test_where_nothing_can_be_measured_the_tensors_are_judged(tmp_path: Path) ->
     assert values(result)["detections.cosine_mean"] == pytest.approx(1.0)
     assert "cosine of its tensors stands in" in result.notes[0]
     assert result.passes
-    astray = gate.measure(
-        changed(detector_network(), **{"scores.weight": 0.0, "scores.bias": 3.0, "boxes.weight": -40})
-    )
+    astray = gate.measure(changed(detector_network(), **sees_nothing, **{"boxes.weight": -40}))
     assert not astray.passes
     assert "cosine_mean" in astray.reasons[0]
 
