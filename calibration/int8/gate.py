@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.int8.head_comparison import CosineComparison, Finding, Instant, comparison_of
+from calibration.int8.findings import Finding, Instant
+from calibration.int8.head_comparison import CosineComparison, comparison_of
 from calibration.int8.limits import COSINE, GateLimits, rule_of
 from calibration.int8.player import HeldOut, NetworkFile
 from calibration.int8.sampling import Sample

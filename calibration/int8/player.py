@@ -17,7 +17,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from calibration.int8.feeds import build_feeds
-from calibration.int8.head_comparison import Instant
+from calibration.int8.findings import Instant
 from calibration.int8.ranges import Feed
 from calibration.int8.sampling import Sample
 from calibration.int8.tensor_store import TensorStore

@@ -21,7 +21,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.int8.head_comparison import LEAST_OBJECTS_PER_CLASS, LEAST_SPREADS, Finding, Instant, decode_detections
+from calibration.int8.detection_comparison import LEAST_OBJECTS_PER_CLASS, decode_detections
+from calibration.int8.findings import Finding, Instant
+from calibration.int8.head_comparison import LEAST_SPREADS
 from calibration.int8.player import runs_per_camera
 from calibration.int8.sampling import Sample, sample_drive
 from calibration.metrics import AbsoluteError, AveragePrecision, is_scored

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.int8.head_comparison import Finding, Instant, comparison_of
+from calibration.int8.findings import Finding, Instant
+from calibration.int8.head_comparison import comparison_of
 from calibration.metrics import cosine, kept
 from runtime.inference.heads.specification import (
     ClassificationHead,

@@ -13,8 +13,8 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from tiny_drive import write_tiny_drive
 from video_samples import encode, scenes
 
+from calibration.int8.findings import Instant
 from calibration.int8.gate import AccuracyGate, GateResult
-from calibration.int8.head_comparison import Instant
 from calibration.int8.sampling import from_arrays
 from calibration.int8.truth import TrueMoment, TrueObjects, TruthScore, losses, read_truth, time_of
 from runtime.formats.mcap_files import McapTopicWriter
