@@ -135,17 +135,18 @@ def cosine(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
     return float(a @ b) / norms if norms > 0 else float(np.array_equal(a, b))
 
 
-def kept(
+def partners(
     reference: tuple[NDArray[np.integer], NDArray[np.float32], NDArray[np.float32]],
     candidate: tuple[NDArray[np.integer], NDArray[np.float32], NDArray[np.float32]],
-) -> NDArray[np.bool_]:
-    """Which of the reference's detections the candidate has too; each of the candidate's counts once.
+) -> NDArray[np.intp]:
+    """For each of the reference's detections the candidate's that is the same, -1 where it was not kept.
 
-    Both are group `[K]` (what must be equal: image and class), score `[K]` and box `[K, 4]`. Kept is one with a
-    partner of the same group, IoU of at least `MATCH_IOU` and a score within `SCORE_TOLERANCE`.
+    Both are group `[K]` (what must be equal: image and class), score `[K]` and box `[K, 4]`. The same is one of the
+    same group, with an IoU of at least `MATCH_IOU` and a score within `SCORE_TOLERANCE`; the one that overlaps most is
+    taken, and each of the candidate's once.
     """
     group, score, box = reference
-    found = np.zeros(len(score), np.bool_)
+    found = np.full(len(score), -1, np.intp)
     if not len(score) or not len(candidate[1]):
         return found
     allowed = (group[:, None] == candidate[0][None, :]) & (
@@ -156,5 +157,5 @@ def kept(
         best = int(overlap[index].argmax())
         if overlap[index, best] >= MATCH_IOU:
             overlap[:, best] = 0.0
-            found[index] = True
+            found[index] = best
     return found

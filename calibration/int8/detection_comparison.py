@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.int8.findings import Finding, Instant
-from calibration.metrics import SCORE_TOLERANCE, AveragePrecision, kept
+from calibration.metrics import SCORE_TOLERANCE, AveragePrecision, partners
 from runtime.inference.heads import build_decoder
 from runtime.inference.heads.decoder import BatchLayout, RowDetections
 from runtime.inference.heads.specification import MAX_CLASSES, DetectionHead
@@ -30,6 +30,8 @@ class DetectionComparison:
         self._lenient = head.model_copy(update={"score_threshold": max(head.score_threshold - SCORE_TOLERANCE, 1e-3)})
         self._total = self._kept = self._kept_above = 0
         self._best = [0.0, 0.0]
+        self._same_state: list[bool] = []
+        self._distance_errors: list[float] = []
         self._precision = [AveragePrecision() for _ in head.classes]
 
     def add(self, reference: Instant, candidate: Instant) -> None:
@@ -40,8 +42,10 @@ class DetectionComparison:
             for best, part in zip(self._best, (wanted, found), strict=True)
         ]
         self._total += len(wanted)
-        self._kept += int(kept(_grouped(wanted), _grouped(weaker)).sum())
-        self._kept_above += int(kept(_grouped(wanted), _grouped(found)).sum())
+        partner = partners(_grouped(wanted), _grouped(weaker))
+        self._kept += int((partner >= 0).sum())
+        self._kept_above += int((partners(_grouped(wanted), _grouped(found)) >= 0).sum())
+        self._compare_told(wanted, weaker, partner)
         for row in np.union1d(wanted.row, found.row):
             for class_id in np.union1d(wanted.class_id[wanted.row == row], found.class_id[found.row == row]):
                 score, box = _of(found, row, class_id)
@@ -55,8 +59,24 @@ class DetectionComparison:
             Finding("kept_share", share, self._total, f"{self._kept} of {self._total} detections"),
             Finding("kept_above_threshold", above, self._total),
             Finding("map50", float(np.mean(judged)) if judged else None, len(judged), f"{len(judged)} classes"),
+            *self._told(),
             Finding("best_score", None, fp32=self._best[0], candidate=self._best[1]),
         ]
+
+    def _compare_told(self, wanted: RowDetections, found: RowDetections, partner: NDArray[np.intp]) -> None:
+        """What the head tells of objects beside their boxes, of those that were kept."""
+        for one, other in enumerate(partner.tolist()):
+            if other < 0:
+                continue
+            if wanted.state[one] is not None:
+                self._same_state.append(wanted.state[one] == found.state[other])
+            if wanted.distance_m is not None and found.distance_m is not None and wanted.distance_m[one] > 0.0:
+                error = abs(float(found.distance_m[other]) / float(wanted.distance_m[one]) - 1.0)
+                self._distance_errors.append(error if np.isfinite(error) else 1.0)
+
+    def _told(self) -> list[Finding]:
+        told = {"state_agreement": self._same_state, "distance_error": self._distance_errors}
+        return [Finding(name, float(np.mean(values)), len(values)) for name, values in told.items() if values]
 
     def _decode(self, head: DetectionHead, instant: Instant) -> RowDetections:
         return decode_detections(head, instant, self._height, self._width)

@@ -7,12 +7,13 @@ import pytest
 
 from calibration.int8.findings import Finding, Instant
 from calibration.int8.head_comparison import comparison_of
-from calibration.metrics import cosine, kept
+from calibration.metrics import cosine, partners
 from runtime.inference.heads.specification import (
     ClassificationHead,
     ControlHead,
     DepthHead,
     Head,
+    HydraDetectionsHead,
     RawHead,
     SegmentationHead,
     Yolov8Head,
@@ -103,8 +104,34 @@ def test_groups_are_never_mixed() -> None:
     box = np.array([[0, 0, 10, 10]], np.float32)
     score = np.array([0.9], np.float32)
     same, other = np.array([1]), np.array([2])
-    assert kept((same, score, box), (same, score, box)).tolist() == [True]
-    assert kept((same, score, box), (other, score, box)).tolist() == [False]
+    assert partners((same, score, box), (same, score, box)).tolist() == [0]
+    assert partners((same, score, box), (other, score, box)).tolist() == [-1]
+
+
+def lights(states: tuple[tuple[float, float], ...], distances_m: tuple[float, ...]) -> dict[str, np.ndarray]:
+    """Tensors of traffic lights in one row of cells, red and green with these probabilities."""
+    tensors = {"heat": np.zeros((2, 1, 8, 12), np.float32), "box": np.ones((2, 4, 8, 12), np.float32)}
+    tensors |= {"state": np.zeros((2, 2, 8, 12), np.float32), "far": np.zeros((2, 1, 8, 12), np.float32)}
+    for place, (state, distance_m) in enumerate(zip(states, distances_m, strict=True)):
+        tensors["heat"][0, 0, 4, 3 * place] = 0.9
+        tensors["state"][0, :, 4, 3 * place] = state
+        tensors["far"][0, 0, 4, 3 * place] = distance_m
+    return tensors
+
+
+def test_what_a_head_tells_of_objects_is_compared_where_they_were_kept() -> None:
+    fields = {"name": "found", "decoder": "hydra_detections", "classes": ["light"], "score_threshold": 0.3}
+    outputs = {"heatmap": "heat", "box": "box", "state": "state", "distance": "far"}
+    head = HydraDetectionsHead.model_validate({**fields, "outputs": outputs, "states": {"light": ["red", "green"]}})
+    one = lights(((0.9, 0.1), (0.1, 0.9), (0.3, 0.3)), (20.0, 40.0, np.nan))
+    other = lights(((0.8, 0.2), (0.6, 0.4), (0.9, 0.0)), (21.0, 34.0, 5.0))
+    comparison = comparison_of(head, 64, 96)
+    comparison.add(Instant(one, BOTH), Instant(other, BOTH))
+    found = {finding.metric: finding for finding in comparison.findings()}
+    assert found["kept_share"].value == 1.0
+    assert (found["state_agreement"].value, found["state_agreement"].count) == (0.5, 2)  # FP32 was unsure of the third
+    assert found["distance_error"].value == pytest.approx(0.1)  # 5 % and 15 %
+    assert found["distance_error"].count == 2
 
 
 def segmentation(**settings: object) -> SegmentationHead:
