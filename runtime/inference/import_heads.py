@@ -6,6 +6,7 @@ The guess is a first draft that a person can correct; what cannot be guessed is 
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
 
@@ -19,6 +20,10 @@ HeadDraft = dict[str, object]
 
 #: Below this nothing is worth a tracker's time; it also catches weak detections of known objects.
 YOLOX_SCORE_THRESHOLD = 0.1
+
+
+#: Class names of the largest head allowed, generously.
+MAX_NOTE_LENGTH = 400_000
 
 
 class DraftError(ValueError):
@@ -35,7 +40,21 @@ def draft_heads(decoder: str, graph: Graph, labels: Sequence[str] | None) -> lis
     Raises:
         DraftError: the outputs do not tell enough.
     """
+    if labels is None and decoder == "yolov8":
+        labels = noted_labels(graph)
     return _DRAFTS[decoder](graph.outputs, labels)
+
+
+def noted_labels(graph: Graph) -> list[str] | None:
+    """Class names that the exporter left in the file (`names`: a dict by class number, as Ultralytics writes it)."""
+    try:
+        names = ast.literal_eval(graph.metadata.get("names", "None")[:MAX_NOTE_LENGTH])
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None  # somebody else's note
+    if not isinstance(names, dict) or sorted(names, key=repr) != sorted(range(len(names)), key=repr):
+        return None
+    labels = [str(names[number]) for number in range(len(names))]
+    return labels if labels and len(set(labels)) == len(labels) and all(labels) else None
 
 
 def _yolox(outputs: Mapping[str, TensorSpec], labels: Sequence[str] | None) -> list[HeadDraft]:

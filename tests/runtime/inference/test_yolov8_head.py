@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from runtime.formats.documents import DocumentError
@@ -140,9 +141,12 @@ def test_the_form_is_seen_in_the_shape() -> None:
     assert {shape: form_of(shape) for shape in shapes} == shapes
 
 
-def imported(tmp_path: Path, out: np.ndarray, labels: list[str] | None = None) -> Path:
+def imported(tmp_path: Path, out: np.ndarray, labels: list[str] | None = None, names: str | None = None) -> Path:
     source = tmp_path / "det.onnx"
-    source.write_bytes(fixed_network({"out": out}, [1, 3, 64, 96]).SerializeToString())
+    model = fixed_network({"out": out}, [1, 3, 64, 96])
+    if names is not None:
+        onnx.helper.set_model_props(model, {"names": names})
+    source.write_bytes(model.SerializeToString())
     return import_model(source, "yolov8", tmp_path / "bundle", labels=labels)
 
 
@@ -172,3 +176,18 @@ def test_what_is_no_such_export_is_refused(tmp_path: Path) -> None:
         imported(tmp_path, np.zeros((1, 10), np.float32))
     with pytest.raises(DocumentError, match="not COCO's 80"):
         imported(tmp_path, np.zeros((1, 7, 126), np.float32))
+
+
+def test_class_names_that_the_exporter_noted_are_used(tmp_path: Path) -> None:
+    directory = imported(tmp_path, np.zeros((1, 300, 6), np.float32), names="{0: 'cat', 1: 'dog'}")
+    assert load_bundle(directory).manifest.heads[0].classes == ("cat", "dog")  # type: ignore[union-attr]
+    directory = imported(tmp_path, np.zeros((1, 300, 6), np.float32), ["bird"], names="{0: 'cat', 1: 'dog'}")
+    assert load_bundle(directory).manifest.heads[0].classes == ("bird",)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "names", ["{0: 'cat', 2: 'dog'}", "{0: 'cat'", "[1]", "{0: 'cat', 1: 'cat'}", "{'a': 'cat'}", "{}"]
+)
+def test_notes_that_are_no_class_names_are_left_alone(tmp_path: Path, names: str) -> None:
+    with pytest.raises(DocumentError, match="give their labels"):
+        imported(tmp_path, np.zeros((1, 300, 6), np.float32), names=names)
