@@ -22,6 +22,7 @@ from calibration.int8.gate import AccuracyGate
 from calibration.int8.player import HeldOut, NetworkFile
 from calibration.int8.ranges import Feed
 from calibration.int8.sampling import Sample
+from calibration.metrics import cosine as cosine
 from runtime.inference.manifest import Manifest
 
 WARM_UP_RUNS = 3
