@@ -15,7 +15,7 @@ the same result, whatever was measured before. Nothing here measures time: see `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -111,8 +111,8 @@ class GateResult:
             "notes": list(self.notes),
             "instants": self.instants,
             "headroom": self.headroom if np.isfinite(self.headroom) else None,
-            "scores": [asdict(score) for score in self.scores],
-            "cosine": self.cosine,
+            "scores": [_finite(asdict(score)) for score in self.scores],
+            "cosine": _finite(self.cosine),
         }
 
 
@@ -210,7 +210,7 @@ class AccuracyGate:
         rule, limit = rule_of(finding.metric), self._limits.of(head.name, finding.metric)
         passes = True
         if rule is not None and limit is not None and finding.value is not None:
-            passes = rule.passes(finding.value, limit)
+            passes = rule.passes(finding.value, limit)  # a value that is not finite passes nothing
         return HeadScore(
             head=head.name,
             metric=finding.metric,
@@ -233,6 +233,13 @@ def not_finite(heads: Sequence[Head], reference: Instant, candidate: Instant, or
             if np.isfinite(reference.rows_of(name)).all() and not np.isfinite(candidate.rows_of(name)).all():
                 faults[name] = f"output {name} is not finite on {origin}, FP32's is; the file is broken, emit it again"
     return faults
+
+
+def _finite(values: Mapping[str, object]) -> dict[str, object]:
+    """JSON knows no NaN: what is not finite is null there."""
+    return {
+        key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in values.items()
+    }
 
 
 __all__ = ["COSINE", "AccuracyGate", "GateLimits", "GateResult", "HeadScore"]

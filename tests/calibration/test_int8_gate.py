@@ -102,6 +102,14 @@ def test_a_file_that_says_no_numbers_is_broken(gate: AccuracyGate) -> None:
     json.dumps(result.as_dict(), allow_nan=False)
 
 
+def test_a_cosine_that_is_no_number_fails_and_json_stays_json(bundle: ModelBundle) -> None:
+    bundle.file("fp32").write_bytes(changed(residual_network(), **{"out.bias": np.nan}))
+    gate = AccuracyGate(bundle.file("fp32"), bundle.manifest, samples(1))
+    result = gate.measure(changed(residual_network(), **{"out.bias": 1.0}))
+    assert not result.passes  # FP32 itself says nothing: no file can be said to stand in for it
+    json.dumps(result.as_dict(), allow_nan=False)
+
+
 def test_without_samples_there_is_no_gate(bundle: ModelBundle) -> None:
     with pytest.raises(ValueError, match="no held-out samples"):
         AccuracyGate(bundle.file("fp32"), bundle.manifest, [])
