@@ -193,12 +193,13 @@ class AccuracyGate:
         scores: list[HeadScore],
         notes: list[str],
     ) -> None:
-        """Scores of one head; by its tensors' cosine where nothing else can be judged."""
+        """Scores of one head; by its tensors' cosine where nothing else can be judged, or a person limits that too."""
         judged = [self._score(head, finding) for finding in findings]
         scores += judged
-        if any(score.limit is not None and score.value is not None for score in judged):
+        is_judged = any(score.limit is not None and score.value is not None for score in judged)
+        if is_judged and (head.name, COSINE) not in self._limits.overrides:
             return
-        if judged:
+        if judged and not is_judged:
             missing = ", ".join(score.metric for score in judged)
             notes.append(
                 f"head {head.name}: FP32 says nothing on these samples that {missing} could be measured on; "

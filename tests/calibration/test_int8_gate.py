@@ -13,9 +13,13 @@ from onnx import ModelProto, numpy_helper
 from small_networks import SIDE, residual_network, write_bundle
 from video_samples import scenes
 
-from calibration.int8.command import CPU_INT8_FILE, calibrate_int8
+from calibration.int8.emit import emit_cpu_qdq
+from calibration.int8.feeds import build_feeds
 from calibration.int8.gate import AccuracyGate, GateResult
+from calibration.int8.graph import Graph, load_prepared
 from calibration.int8.limits import PRINCIPAL, RULES, GateLimits, LimitError, metrics_of, rule_of
+from calibration.int8.plan import make_plan
+from calibration.int8.ranges import collect_ranges
 from calibration.int8.sampling import Sample, from_arrays, sample_sources
 from calibration.int8.tensor_store import TensorStore
 from runtime.inference.bundle import ModelBundle, load_bundle
@@ -85,6 +89,16 @@ def test_a_limit_of_ones_own_decides(bundle: ModelBundle) -> None:
         assert result.passes is passes
 
 
+def test_a_limit_on_the_tensors_is_judged_beside_the_heads_own_metrics(bundle: ModelBundle) -> None:
+    limits = GateLimits.parse(["lanes.cosine_mean=0.99999"], bundle.manifest.heads)
+    result = AccuracyGate(bundle.file("fp32"), bundle.manifest, samples(2), limits=limits).measure(
+        changed(residual_network(), **{"out.bias": 0.5})
+    )
+    assert not result.passes
+    assert "cosine_mean" in result.reasons[0]
+    assert result.notes == ()
+
+
 def test_measuring_is_deterministic_whatever_came_before(gate: AccuracyGate, bundle: ModelBundle) -> None:
     candidate = changed(residual_network(), **{"b.weight": 1.05})
     first = gate.measure(candidate).as_dict()
@@ -149,13 +163,17 @@ def test_where_nothing_can_be_measured_the_tensors_are_judged(tmp_path: Path) ->
 
 
 def test_a_yolov8_like_detector_goes_through_import_calibration_and_gate(tmp_path: Path) -> None:
-    directory, images = detector(tmp_path), write_scenes(tmp_path / "images", 0, 16)
-    report = calibrate_int8(directory, images=images, samples=16, list_anyway=True)
-    assert report.convolutions_int8 > 2
-    bundle = load_bundle(directory)
+    bundle = load_bundle(detector(tmp_path))
+    measured = sample_sources(bundle.manifest, [], write_scenes(tmp_path / "images", 0, 16), 16, 0)
+    graph = Graph(load_prepared(bundle.file("fp32")))
+    plan = make_plan(graph)
+    feeds = build_feeds(bundle.manifest, measured, bundle.file("fp32"))
+    ranges = collect_ranges(graph.model, plan.measured, feeds, "minmax", 100.0)
+    int8 = emit_cpu_qdq(graph, plan, ranges)
+    assert [node.op_type for node in int8.graph.node].count("QuantizeLinear") > 2
     held_out = sample_sources(bundle.manifest, [], write_scenes(tmp_path / "others", 40, 6), 6, 1)
     gate = AccuracyGate(bundle.file("fp32"), bundle.manifest, held_out)
-    result = gate.measure(directory / CPU_INT8_FILE)
+    result = gate.measure(int8.SerializeToString())
     kept = next(score for score in result.scores if score.metric == "kept_share")
     assert kept.count > 20
     assert kept.value is not None
