@@ -1,33 +1,128 @@
-"""How far an INT8 file says what its FP32 file says, and how much faster, measured in the same run.
+"""How much faster one file of a network is than another, measured in the same run; and a first look at agreement.
 
-Outputs are compared as they leave the network (cosine) and, for detection heads, as the runtime decodes them: a
-detection of FP32 is *kept* when INT8 has one of the same class and camera with IoU >= 0.5 and a score within 0.05 of
-it. Both files run on one thread, taking turns, so that whatever else the machine does falls on both; the ratio is of
-medians.
+Both files run on one thread and take turns, in changing order, so that whatever else the machine does falls on both.
+The ratio is the median over the rounds' own ratios. Its uncertainty is the interval between two order statistics that
+holds the true median with 95 % probability whatever the distribution (David and Nagaraja, "Order Statistics", 2003,
+section 7.1): "not slower" is then a statement and not a hope. While the interval holds 1, more rounds are run, up to
+a bound; an undecided result says so.
+
+For whether INT8 says what FP32 says, head by head, see `gate`; `measure_agreement` is the short form of it.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
-from numpy.typing import NDArray
-
-from calibration.int8.feeds import build_feeds
+from calibration.int8.gate import AccuracyGate
+from calibration.int8.player import HeldOut, NetworkFile
 from calibration.int8.ranges import Feed
 from calibration.int8.sampling import Sample
-from runtime.inference.heads import build_decoder
-from runtime.inference.heads.decoder import BatchLayout, RowDetections
+from calibration.metrics import cosine as cosine
 from runtime.inference.manifest import Manifest
 
-MATCH_IOU = 0.5
-SCORE_TOLERANCE = 0.05
-SPEED_ROUNDS = 12
+WARM_UP_RUNS = 3
+LEAST_ROUNDS = 12
+MOST_ROUNDS = 60
+#: With fewer rounds no two order statistics hold the median with 95 %.
+FEWEST_FOR_INTERVAL = 6
+CONFIDENCE = 0.95
+
+Clock = Callable[[], float]  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedComparison:
+    """Two files of a network, timed in turns."""
+
+    fp32_ms: float  # medians
+    int8_ms: float
+    speed_up: float  # median over rounds of FP32's time over INT8's
+    low: float  # 95 % interval of `speed_up`
+    high: float
+    rounds: int
+
+    @property
+    def is_faster(self) -> bool:
+        """INT8 is faster, with 95 % probability."""
+        return self.low > 1.0
+
+    @property
+    def is_slower(self) -> bool:
+        """INT8 is slower, with 95 % probability."""
+        return self.high < 1.0
+
+    @property
+    def statement(self) -> str:
+        """The result in one sentence, with its uncertainty."""
+        if self.is_faster:
+            verdict = "faster"
+        elif self.is_slower:
+            verdict = "slower"
+        else:
+            verdict = "neither faster nor slower as far as can be told"
+        spread = f"{self.low:.2f} to {self.high:.2f} with {CONFIDENCE:.0%} confidence, {self.rounds} rounds"
+        return f"INT8 runs {self.speed_up:.2f} times as fast as FP32 on one thread ({spread}): {verdict}"
+
+
+def compare_speed(
+    fp32: NetworkFile,
+    int8: NetworkFile,
+    feeds: Sequence[Feed],
+    least_rounds: int = LEAST_ROUNDS,
+    most_rounds: int = MOST_ROUNDS,
+    clock: Clock = time.perf_counter,
+) -> SpeedComparison:
+    """Time both on the same feeds, in turns. Raises ValueError without feeds or with too few rounds."""
+    if not feeds:
+        raise ValueError("no feeds to time the network on; ask for more samples")
+    if not FEWEST_FOR_INTERVAL <= least_rounds <= most_rounds:
+        raise ValueError(f"rounds are {least_rounds} to {most_rounds}; use {FEWEST_FOR_INTERVAL} or more, in order")
+    for network in (fp32, int8):
+        for index in range(WARM_UP_RUNS):
+            network.run(feeds[index % len(feeds)])
+    times: list[tuple[float, float]] = []
+    while len(times) < most_rounds:
+        times.append(_round(fp32, int8, feeds[len(times) % len(feeds)], len(times) % 2 == 1, clock))
+        if len(times) >= least_rounds and not _holds_one(times):
+            break
+    ratios = [slow / fast for slow, fast in times]
+    low, high = median_interval(ratios)
+    medians = [statistics.median(column) * 1e3 for column in zip(*times, strict=True)]
+    return SpeedComparison(medians[0], medians[1], statistics.median(ratios), low, high, len(times))
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The narrowest symmetric pair of order statistics that holds the median with 95 %; both ends with few values."""
+    ordered, count = sorted(values), len(values)
+    tail, outside = 0.0, 0
+    while outside < count // 2:
+        tail += math.comb(count, outside) * 0.5**count
+        if 2.0 * tail > 1.0 - CONFIDENCE:
+            break
+        outside += 1
+    first = max(outside - 1, 0)
+    return ordered[first], ordered[count - 1 - first]
+
+
+def _holds_one(times: Sequence[tuple[float, float]]) -> bool:
+    low, high = median_interval([slow / fast for slow, fast in times])
+    return low <= 1.0 <= high
+
+
+def _round(fp32: NetworkFile, int8: NetworkFile, feed: Feed, reverse: bool, clock: Clock) -> tuple[float, float]:
+    """Seconds of both; never 0, whatever the clock's resolution."""
+    spent = [0.0, 0.0]
+    order = ((1, int8), (0, fp32)) if reverse else ((0, fp32), (1, int8))
+    for place, network in order:
+        started = clock()
+        network.run(feed)
+        spent[place] = max(clock() - started, 1e-9)
+    return spent[0], spent[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,94 +149,20 @@ class Agreement:
         return self.fp32_ms / self.int8_ms
 
 
-class Contestant:
-    """One file, open on one thread, with the heads that find objects."""
-
-    def __init__(self, path: Path, manifest: Manifest) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self._names = [output.name for output in self._session.get_outputs()]
-        self._manifest = manifest
-
-    def run(self, feed: Feed) -> dict[str, NDArray[np.generic]]:
-        """Outputs by name."""
-        return dict(zip(self._names, self._session.run(self._names, dict(feed)), strict=True))
-
-    def detections(self, outputs: dict[str, NDArray[np.generic]]) -> RowDetections:
-        """What the first detection head finds, in network pixels; nothing when there is no such head."""
-        images = self._manifest.images
-        rows = self._manifest.rows
-        layout = BatchLayout(rows, images.shape[2], images.shape[3], {}, self._manifest.is_per_camera)
-        shapes = {name: value.shape for name, value in outputs.items()}
-        for head in self._manifest.heads:
-            if head.decoder in ("yolox", "hydra_detections"):
-                result = build_decoder(head, shapes, layout).decode(outputs, np.ones(rows, np.bool_))
-                return result.detections if result.detections is not None else RowDetections.empty()
-        return RowDetections.empty()
-
-
 def measure_agreement(fp32: Path, int8: Path, manifest: Manifest, samples: Sequence[Sample]) -> Agreement:
     """Run both files on the samples; raises ValueError without samples."""
-    feeds = build_feeds(manifest, samples, fp32)
-    if not feeds:
-        raise ValueError("no held-out samples to compare INT8 with FP32 on; ask for more samples")
-    one, other = Contestant(fp32, manifest), Contestant(int8, manifest)
-    cosines: dict[str, list[float]] = {}
-    total = kept = 0
-    best = [0.0, 0.0]
-    for feed in feeds:
-        first, second = one.run(feed), other.run(feed)
-        for name in first:
-            cosines.setdefault(name, []).append(cosine(first[name], second[name]))
-        found = (one.detections(first), other.detections(second))
-        total += len(found[0])
-        kept += count_kept(*found)
-        best = [max(score, float(part.score.max(initial=0.0))) for score, part in zip(best, found, strict=True)]
-    fp32_ms, int8_ms = compare_speed(one, other, feeds)
-    means = {name: float(np.mean(values)) for name, values in cosines.items()}
-    return Agreement(len(samples), means, total, kept, best[0], best[1], fp32_ms, int8_ms)
-
-
-def compare_speed(
-    one: Contestant, other: Contestant, feeds: Sequence[Feed], rounds: int = SPEED_ROUNDS
-) -> tuple[float, float]:
-    """Median milliseconds of both, taking turns."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for contestant in (one, other):
-        contestant.run(feeds[0])
-    for index in range(max(rounds, 1)):
-        for contestant, spent in zip((one, other), times, strict=True):
-            started = time.perf_counter()
-            contestant.run(feeds[index % len(feeds)])
-            spent.append((time.perf_counter() - started) * 1e3)
-    return statistics.median(times[0]), statistics.median(times[1])
-
-
-def cosine(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
-    """Cosine between two tensors as vectors; 1 when both are zero."""
-    a, b = np.asarray(first, np.float64).reshape(-1), np.asarray(second, np.float64).reshape(-1)
-    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / norms if norms > 0 else float(np.array_equal(a, b))
-
-
-def count_kept(reference: RowDetections, candidate: RowDetections) -> int:
-    """Detections of `reference` that `candidate` has too; each of the candidate's counts once."""
-    free = np.ones(len(candidate), np.bool_)
-    kept = 0
-    for index in range(len(reference)):
-        same = free & (candidate.row == reference.row[index]) & (candidate.class_id == reference.class_id[index])
-        same &= np.abs(candidate.score - reference.score[index]) <= SCORE_TOLERANCE
-        overlap = np.where(same, _iou(reference.box_px[index], candidate.box_px), 0.0)
-        if overlap.size and overlap.max() >= MATCH_IOU:
-            free[int(overlap.argmax())] = False
-            kept += 1
-    return kept
-
-
-def _iou(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    common = np.prod(np.clip(high - low, 0, None), axis=1)
-    areas = np.prod(others[:, 2:] - others[:, :2], axis=1) + np.prod(box[2:] - box[:2])
-    return np.asarray(common / np.maximum(areas - common, 1e-9), np.float32)
+    result = AccuracyGate(fp32, manifest, samples).measure(int8)
+    held_out = HeldOut(fp32, manifest, samples)
+    speed = compare_speed(NetworkFile(fp32), NetworkFile(int8), held_out.feeds)
+    kept = [score for score in result.scores if score.metric == "kept_share"]
+    best = [score for score in result.scores if score.metric == "best_score"]
+    return Agreement(
+        samples=len(samples),
+        cosine=result.cosine,
+        detections=sum(score.count for score in kept),
+        detections_kept=sum(round((score.value or 0.0) * score.count) for score in kept),
+        best_score_fp32=max((score.fp32 or 0.0 for score in best), default=0.0),
+        best_score_int8=max((score.candidate or 0.0 for score in best), default=0.0),
+        fp32_ms=speed.fp32_ms,
+        int8_ms=speed.int8_ms,
+    )

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.metrics import iou_matrix
 from calibration.training.layout import DETECTION_STRIDE
 
 MOST_PER_IMAGE = 100
@@ -62,10 +63,7 @@ def suppress(class_id: NDArray[np.int64], box: NDArray[np.float32], iou_threshol
     return np.array(kept, np.int64)
 
 
-def iou_matrix(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Intersection over union of every pair, `[len(first), len(second)]`."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    common = np.prod(np.clip(high - low, 0, None), axis=2)
-    areas = [np.prod(np.clip(box[:, 2:] - box[:, :2], 0, None), axis=1) for box in (first, second)]
-    return np.asarray(common / np.maximum(areas[0][:, None] + areas[1][None, :] - common, 1e-9), np.float32)
+def boxes_of_class(boxes: Boxes, class_id: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Scores and boxes of one class."""
+    chosen = boxes.class_id == class_id
+    return boxes.score[chosen], boxes.box[chosen]

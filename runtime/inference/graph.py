@@ -8,7 +8,7 @@ backend to say.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,8 @@ class Graph:
 
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
+    #: What the exporter noted in the file, for example class names.
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_graph(path: Path) -> Graph:
@@ -65,6 +67,7 @@ def read_graph(path: Path) -> Graph:
     return Graph(
         inputs={value.name: tensor_spec(value) for value in graph.input if value.name not in stored},
         outputs={value.name: tensor_spec(value) for value in graph.output},
+        metadata={entry.key: entry.value for entry in model.metadata_props},
     )
 
 

@@ -38,7 +38,13 @@ _PLAIN_WORDS = re.compile("[a-z][a-z_]*( [a-z]+)*")
 
 
 _YOLOX_IMAGES = ImageConvention("bgr", "letterbox", 1.0, "YOLOX exports take BGR, 0 to 255, letterboxed with 114")
+_YOLOV8_IMAGES = ImageConvention(
+    "rgb", "letterbox", 1.0 / 255.0, "YOLOv8 exports take RGB, 0 to 1, letterboxed with 114"
+)
 _COMMON_IMAGES = ImageConvention("rgb", "stretch", 1.0 / 255.0, "a guess: most exports take RGB, 0 to 1, stretched")
+
+
+_CONVENTIONS = {"yolox": _YOLOX_IMAGES, "yolov8": _YOLOV8_IMAGES}
 
 
 def import_model(
@@ -60,7 +66,7 @@ def import_model(
     problems += graph_problems
     heads: list[HeadDraft] = []
     inputs: list[InputDraft] = []
-    convention = _YOLOX_IMAGES if decoder == "yolox" else _COMMON_IMAGES
+    convention = _CONVENTIONS.get(decoder, _COMMON_IMAGES)
     if graph is not None:
         inputs, faults = draft_inputs(graph, hints or InputHints(), convention)
         problems += [Problem(str(onnx_path), 0, 0, message, None, fix) for message, fix in faults]

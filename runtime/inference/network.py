@@ -28,7 +28,7 @@ from runtime.inference.bundle import ModelBundle, load_bundle
 from runtime.inference.embedding import find_embedding
 from runtime.inference.heads import build_decoder
 from runtime.inference.heads.decoder import BatchLayout, HeadResult, ObjectDepth, RowDetections
-from runtime.inference.heads.specification import DepthHead, Head, HydraDetectionsHead, YoloxHead
+from runtime.inference.heads.specification import DepthHead, DetectionHead, Head, HydraDetectionsHead
 from runtime.inference.heads.uncertainty import DETECTION_ENTROPY, detection_entropy
 from runtime.inference.onnx_backend import OnnxSettings
 from runtime.inference.rows import layout_for
@@ -198,7 +198,7 @@ def _joined_classes(bundle: ModelBundle) -> tuple[tuple[str, ...], list[int]]:
     first = []
     for head in bundle.manifest.heads:
         first.append(len(names))
-        if isinstance(head, HydraDetectionsHead | YoloxHead):
+        if isinstance(head, DetectionHead):
             names += head.classes
     return tuple(names), first
 

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from calibration.metrics import iou_matrix
 from calibration.training.dataset import OBJECT
-from calibration.training.decode import decode_image, iou_matrix
+from calibration.training.decode import decode_image
 from calibration.training.layout import IMAGE_WIDTH
 from calibration.training.targets import detection_targets, is_countable, mirror_objects
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from runtime.inference.heads import classification, control, depth, hydra_detections, raw, segmentation, yolox
+from runtime.inference.heads import classification, control, depth, hydra_detections, raw, segmentation, yolov8, yolox
 from runtime.inference.heads.decoder import BatchLayout, HeadDecoder, HeadFault, TensorShape
 from runtime.inference.heads.specification import (
     ClassificationHead,
@@ -17,10 +17,21 @@ from runtime.inference.heads.specification import (
     Head,
     HydraDetectionsHead,
     SegmentationHead,
+    Yolov8Head,
     YoloxHead,
 )
 
-DECODERS = ("hydra_detections", "yolox", "control", "segmentation", "classification", "depth", "raw", "embedding")
+DECODERS = (
+    "hydra_detections",
+    "yolox",
+    "yolov8",
+    "control",
+    "segmentation",
+    "classification",
+    "depth",
+    "raw",
+    "embedding",
+)
 
 
 def build_decoder(head: Head, shapes: Mapping[str, tuple[int, ...]], layout: BatchLayout) -> HeadDecoder:
@@ -29,6 +40,8 @@ def build_decoder(head: Head, shapes: Mapping[str, tuple[int, ...]], layout: Bat
         return hydra_detections.HydraDetectionsDecoder(head, shapes, layout)
     if isinstance(head, YoloxHead):
         return yolox.YoloxDecoder(head, shapes, layout)
+    if isinstance(head, Yolov8Head):
+        return yolov8.Yolov8Decoder(head, shapes, layout)
     if isinstance(head, ControlHead):
         return control.ControlDecoder(head, shapes, layout)
     if isinstance(head, SegmentationHead):
@@ -46,6 +59,8 @@ def check_head(head: Head, shapes: Mapping[str, TensorShape], layout: BatchLayou
         return hydra_detections.check(head, shapes, layout)
     if isinstance(head, YoloxHead):
         return yolox.check(head, shapes, layout)
+    if isinstance(head, Yolov8Head):
+        return yolov8.check(head, shapes, layout)
     if isinstance(head, ControlHead):
         return control.check(head, shapes, layout)
     if isinstance(head, SegmentationHead):

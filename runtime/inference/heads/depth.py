@@ -44,13 +44,7 @@ class DepthMap:
         place = np.nan_to_num((corner + _POINTS * size) * self.cells_per_px, nan=0.0)
         cell = np.clip(place, 0.0, last_cell).astype(np.intp)
         points = np.asarray(self.values[row[:, None], 0, cell[..., 1], cell[..., 0]], np.float32)
-        return _median(self._metres(points))
-
-    def _metres(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        scale = np.float32(self.head.scale)
-        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            metres = scale / values if self.head.quantity == "inverse_metres" else scale * values
-        return np.asarray(np.where((metres > 0.0) & (metres <= self.head.max_m), metres, np.nan), np.float32)
+        return _median(metres(self.head, points))
 
 
 class DepthDecoder:
@@ -70,6 +64,14 @@ def check(head: DepthHead, shapes: Mapping[str, TensorShape], layout: BatchLayou
     """Whether the tensor is one plane per camera."""
     rows = 1 if layout.per_camera else layout.rows
     return misfit("depth", shapes[head.outputs.depth], (rows, 1, None, None), "batch, 1, rows, columns")
+
+
+def metres(head: DepthHead, values: NDArray[np.generic]) -> NDArray[np.float32]:
+    """The tensor's values in metres, NaN where they say nothing."""
+    raw, scale = np.asarray(values, np.float32), np.float32(head.scale)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        distance = scale / raw if head.quantity == "inverse_metres" else scale * raw
+    return np.asarray(np.where((distance > 0.0) & (distance <= head.max_m), distance, np.nan), np.float32)
 
 
 def _median(values: NDArray[np.float32]) -> NDArray[np.float32]:

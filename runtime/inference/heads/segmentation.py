@@ -1,6 +1,11 @@
 """Decoder `segmentation`: a class for each pixel of each camera.
 
-    mask [B, classes, h, w]   scores by class
+    form: scores      mask [B, classes, h, w]          scores by class: logits, or what softmax or sigmoid made of them
+    form: class_ids   mask [B, h, w] or [B, 1, h, w]   the class of each pixel, as an argmax inside the graph gives it
+
+With `exclusive: true` each pixel has the class that scores highest, for which logits and softmax are the same. Without,
+each class is a mask of its own, cut at a probability of 0.5 (`activation: sigmoid`: the tensor holds logits). Several
+heads of one network, such as drivable area beside lane lines, are several heads here.
 
 The mask itself is handed on as the backend wrote it (a view into its ring, one row per batch row). Rules get numbers:
 for each published class, `<class>_fraction`, its share of the pixels of the cameras that delivered a frame. The share
@@ -14,7 +19,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.inference.heads.decoder import BatchLayout, HeadFault, HeadResult, TensorShape, misfit
+from runtime.inference.heads.decoder import BatchLayout, HeadFault, HeadResult, TensorShape, describe, fits, misfit
 from runtime.inference.heads.specification import SegmentationHead
 
 COUNTED_SIDE = 80
@@ -25,7 +30,7 @@ class SegmentationDecoder:
 
     def __init__(self, head: SegmentationHead, shapes: Mapping[str, tuple[int, ...]], layout: BatchLayout) -> None:
         self._head = head
-        _, _, height, width = shapes[head.outputs.mask]
+        height, width = shapes[head.outputs.mask][-2:]
         self._step_y = max(1, -(-height // COUNTED_SIDE))
         self._step_x = max(1, -(-width // COUNTED_SIDE))
         published = head.publish or head.classes
@@ -37,14 +42,15 @@ class SegmentationDecoder:
         arrays = {self._head.name: mask}
         if not row_present.any():
             return HeadResult(arrays=arrays)
-        counted = np.asarray(mask[:, :, :: self._step_y, :: self._step_x], np.float32)[row_present]
-        shares = self._shares(counted)
+        shares = self._shares(mask[..., :: self._step_y, :: self._step_x][row_present])
         return HeadResult(arrays=arrays, scalars={name: float(shares[index]) for index, name in self._published})
 
-    def _shares(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _shares(self, counted: NDArray[np.generic]) -> NDArray[np.float64]:
+        if self._head.form == "class_ids":
+            return _shares_of_ids(counted.reshape(-1), len(self._head.classes))
+        scores = np.asarray(counted, np.float32)
         if self._head.exclusive:
-            classes = np.argmax(scores, axis=1).reshape(-1)
-            return np.asarray(np.bincount(classes, minlength=scores.shape[1]) / classes.size)
+            return _shares_of_ids(np.argmax(scores, axis=1).reshape(-1), scores.shape[1])
         planes = (scores >= self._cut).reshape(*scores.shape[:2], -1)
         pixels = planes.shape[0] * planes.shape[2]
         # Counting bits plane by plane is an order of magnitude faster than a mean over three axes.
@@ -52,8 +58,35 @@ class SegmentationDecoder:
         return np.asarray(np.array(counts, np.float64) / pixels)
 
 
+def _shares_of_ids(ids: NDArray[np.generic], classes: int) -> NDArray[np.float64]:
+    """Share of each class; a class that does not exist counts for none."""
+    numbers = np.asarray(ids, np.int64)
+    known = numbers[(numbers >= 0) & (numbers < classes)]
+    return np.asarray(np.bincount(known, minlength=classes) / numbers.size)
+
+
+def class_planes(head: SegmentationHead, mask: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Which pixels are of which class, `[B, classes, h, w]`, of the head's tensor."""
+    ids = np.arange(len(head.classes)).reshape(1, -1, 1, 1)
+    if head.form == "class_ids":
+        return np.asarray(mask.reshape(mask.shape[0], 1, *mask.shape[-2:]) == ids)
+    values = np.asarray(mask, np.float32)
+    if head.exclusive:
+        return np.asarray(np.argmax(values, axis=1)[:, None] == ids)
+    return np.asarray(values >= (0.0 if head.activation == "sigmoid" else 0.5))
+
+
 def check(head: SegmentationHead, shapes: Mapping[str, TensorShape], layout: BatchLayout) -> list[HeadFault]:
-    """Whether the tensor holds one plane per class."""
+    """Whether the tensor holds one plane per class, or one plane of classes."""
     rows = 1 if layout.per_camera else layout.rows
+    shape = shapes[head.outputs.mask]
+    if head.form == "class_ids":
+        if fits(shape, (rows, None, None)) or fits(shape, (rows, 1, None, None)):
+            return []
+        message = f"tensor has shape {describe(shape)}, form class_ids needs [{rows}, rows, columns]"
+        return [HeadFault("mask", message, "write form: scores for a tensor with a plane per class")]
+    if fits(shape, (rows, None, None)):
+        message = f"tensor has shape {describe(shape)}, form scores needs a plane per class"
+        return [HeadFault("mask", message, "write form: class_ids when it holds the class of each pixel")]
     expected = (rows, len(head.classes), None, None)
-    return misfit("mask", shapes[head.outputs.mask], expected, "batch, classes, rows, columns")
+    return misfit("mask", shape, expected, "batch, classes, rows, columns")

@@ -15,6 +15,7 @@ from runtime.formats.documents import Mistake, suggest
 HeadName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,47}$", examples=["detections"])]
 ClassName = Annotated[str, Field(min_length=1, max_length=64)]
 Activation = Literal["none", "sigmoid", "softmax"]
+Yolov8Form = Literal["channels_first", "channels_last", "suppressed"]
 
 MAX_CLASSES = 4096
 MAX_DETECTIONS_PER_CAMERA = 1000
@@ -28,7 +29,10 @@ class _Head(_Strict):
     name: HeadName
 
 
-class _DetectionHead(_Head):
+class DetectionHead(_Head):
+    """What all heads that find objects share. `decoder` says how: see the heads made from this one."""
+
+    decoder: str
     classes: tuple[ClassName, ...] = Field(min_length=1, max_length=MAX_CLASSES)
     score_threshold: float = Field(default=0.1, ge=0.001, le=1.0)
     iou_threshold: float = Field(default=0.5, gt=0.0, le=1.0)
@@ -50,7 +54,7 @@ class HydraDetectionsOutputs(_Strict):
     speed: str | None = None
 
 
-class HydraDetectionsHead(_DetectionHead):
+class HydraDetectionsHead(DetectionHead):
     """Centre points on a grid (see `hydra_detections`)."""
 
     decoder: Literal["hydra_detections"]
@@ -69,17 +73,26 @@ class HydraDetectionsHead(_DetectionHead):
 
 
 class YoloxOutputs(_Strict):
-    """The one tensor of a YOLOX network."""
+    """The one tensor of a YOLO network."""
 
     predictions: str
 
 
-class YoloxHead(_DetectionHead):
+class YoloxHead(DetectionHead):
     """Anchor-free grid cells at several strides (see `yolox`)."""
 
     decoder: Literal["yolox"]
     outputs: YoloxOutputs
     strides: tuple[Annotated[int, Field(ge=1, le=256)], ...] = Field(default=(8, 16, 32), min_length=1, max_length=8)
+
+
+class Yolov8Head(DetectionHead):
+    """Anchor-free boxes without objectness (see `yolov8`)."""
+
+    decoder: Literal["yolov8"]
+    outputs: YoloxOutputs
+    form: Yolov8Form = "channels_first"
+    activation: Literal["none", "sigmoid"] = "none"
 
 
 class ControlOutputs(_Strict):
@@ -108,6 +121,8 @@ class SegmentationHead(_Head):
 
     decoder: Literal["segmentation"]
     outputs: SegmentationOutputs
+    #: `scores`: a plane for each class. `class_ids`: one plane that names the class (an argmax inside the graph).
+    form: Literal["scores", "class_ids"] = "scores"
     classes: tuple[HeadName, ...] = Field(min_length=1, max_length=256)
     #: True: each pixel has the one class that scores highest. False: each class is a mask of its own, cut at 0.5.
     exclusive: bool = False
@@ -174,7 +189,14 @@ class RawHead(_Head):
 
 
 Head = Annotated[
-    HydraDetectionsHead | YoloxHead | ControlHead | SegmentationHead | ClassificationHead | DepthHead | RawHead,
+    HydraDetectionsHead
+    | YoloxHead
+    | Yolov8Head
+    | ControlHead
+    | SegmentationHead
+    | ClassificationHead
+    | DepthHead
+    | RawHead,
     Field(discriminator="decoder"),
 ]
 

@@ -14,11 +14,21 @@ from runtime.inference.heads.specification import (
     HydraDetectionsHead,
     RawHead,
     SegmentationHead,
+    Yolov8Head,
     YoloxHead,
 )
 from runtime.inference.heads.yolox import grid_cells
 
-_HEADS = (HydraDetectionsHead, YoloxHead, ControlHead, SegmentationHead, ClassificationHead, DepthHead, RawHead)
+_HEADS = (
+    HydraDetectionsHead,
+    YoloxHead,
+    Yolov8Head,
+    ControlHead,
+    SegmentationHead,
+    ClassificationHead,
+    DepthHead,
+    RawHead,
+)
 ROWS = 2
 LAYOUT = BatchLayout(ROWS, 64, 96, {"left": 0, "right": 1})
 ALL = np.ones(ROWS, np.bool_)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.training.metrics import AbsoluteError, AveragePrecision, Overlap
+from calibration.metrics import AbsoluteError, AveragePrecision, Overlap
 
 TRUTH = np.array([[0, 0, 10, 10], [20, 0, 30, 10]], np.float32)
 SEEN = np.zeros(2, bool)
