@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 MATCH_IOU = 0.5
 #: A detection is *kept* when its score changes by no more than this.
 SCORE_TOLERANCE = 0.05
+#: Evaluation counts what a person would expect to be found (KITTI's "moderate" is 25 of 375 lines, 13 of 192).
+SCORED_SIDE_PX = 4.0
+SCORED_LONGER_SIDE_PX = 8.0
+SCORED_VISIBLE_FRACTION = 0.4
 
 
 @dataclass(slots=True)
@@ -93,10 +97,26 @@ class AbsoluteError:
         return float(np.mean(self.errors)) if self.errors else float("nan")
 
     def percent(self) -> float:
-        if not self.errors:
-            return float("nan")
-        low, high = np.percentile(self.truths, [5, 95])
-        return 100.0 * self.value() / max(float(high - low), 1e-9)
+        return 100.0 * self.value() / max(self.spread(), 1e-9) if self.errors else float("nan")
+
+    def spread(self) -> float:
+        """Of the truth, from the 5th to the 95th percentile."""
+        return spread_of(np.asarray(self.truths))
+
+
+def spread_of(values: NDArray[np.floating]) -> float:
+    """From the 5th to the 95th percentile."""
+    low, high = np.percentile(values, [5, 95])
+    return float(high - low)
+
+
+def is_scored(box_px: NDArray[np.float32], visible_fraction: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which true objects count in evaluation; the others are ignored. Boxes `[K, 4]` in network pixels."""
+    sides = box_px[:, 2:] - box_px[:, :2]
+    is_large = (sides.min(axis=1, initial=np.inf) >= SCORED_SIDE_PX) & (
+        sides.max(axis=1, initial=0) >= SCORED_LONGER_SIDE_PX
+    )
+    return np.asarray(is_large & (visible_fraction >= SCORED_VISIBLE_FRACTION))
 
 
 def iou_matrix(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -21,13 +21,18 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.int8.head_comparison import CosineComparison, Finding, Instant, comparison_of
+from calibration.int8.findings import Finding, Instant
+from calibration.int8.head_comparison import CosineComparison, comparison_of
 from calibration.int8.limits import COSINE, GateLimits, rule_of
 from calibration.int8.player import HeldOut, NetworkFile
 from calibration.int8.sampling import Sample
 from calibration.int8.tensor_store import TensorStore
+from calibration.int8.truth import TruthScore, losses, truth_of
 from runtime.inference.heads.specification import Head, tensors_of
 from runtime.inference.manifest import Manifest
+
+#: Moments of truth are drawn with a seed of their own: calibration draws its samples with the user's.
+TRUTH_SEED = 1_000_003
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,17 +127,28 @@ class AccuracyGate:
         drives: Sequence[Path] = (),
         limits: GateLimits | None = None,
     ) -> None:
-        """Run FP32 on everything. Raises ValueError without samples."""
+        """Run FP32 on everything.
+
+        Raises:
+            ValueError: no samples.
+            DocumentError, SamplingError: one of `drives` cannot be opened or gives no pictures.
+        """
         self._manifest = manifest
         self._limits = limits or GateLimits()
         self._held_out = HeldOut(fp32, manifest, held_out)
         self._reference = TensorStore()
+        samples, self._moments, self._notes = truth_of(manifest, drives, TRUTH_SEED)
+        self._truth = HeldOut(fp32, manifest, samples) if samples else None
         network = NetworkFile(fp32)
+        self._fp32_truth = self._score_truth(network)
         for index in range(len(self._held_out)):
             self._reference.append(self._held_out.run(network, index).tensors)
 
-    def measure(self, candidate: Path | bytes) -> GateResult:
-        """Compare a file with FP32. Raises what ONNX Runtime raises when it cannot be loaded."""
+    def measure(self, candidate: Path | bytes, *, with_truth: bool = True) -> GateResult:
+        """Compare a file with FP32; without truth for a quick look in the course of a search.
+
+        Raises what ONNX Runtime raises when the file cannot be loaded.
+        """
         network = NetworkFile(candidate)
         heads = self._manifest.heads
         _, _, height, width = self._manifest.images.shape
@@ -148,12 +164,26 @@ class AccuracyGate:
                 for comparison in (*comparisons, *cosines):
                     comparison.add(reference, found)
         scores: list[HeadScore] = []
-        notes: list[str] = []
-        for head, comparison, cosine in zip(heads, comparisons, cosines, strict=True):
+        notes = list(self._notes)
+        against_truth = self._score_truth(network) if with_truth and not broken else self._fp32_truth
+        for place, (head, comparison, cosine) in enumerate(zip(heads, comparisons, cosines, strict=True)):
             if not broken:
                 self._judge(head, comparison.findings(), cosine.findings(), scores, notes)
+                lost = losses(self._fp32_truth[place], against_truth[place]) if with_truth else []
+                scores += [self._score(head, finding, "truth") for finding in lost]
         means = {name: value for entry in cosines for name, value in entry.by_output().items()}
         return GateResult(len(self._held_out), tuple(scores), means, tuple(broken.values()), tuple(notes))
+
+    def _score_truth(self, network: NetworkFile) -> list[TruthScore]:
+        """Scores of one file against truth, by head; empty ones without drives that carry truth."""
+        _, _, height, width = self._manifest.images.shape
+        scores = [TruthScore(head, height, width) for head in self._manifest.heads]
+        for index, moment in enumerate(self._moments):
+            assert self._truth is not None
+            instant = self._truth.run(network, index)
+            for score in scores:
+                score.add(instant, moment)
+        return scores
 
     def _judge(
         self,

@@ -9,19 +9,15 @@ Rows of cameras that delivered nothing are left out: what a network says about p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
-
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.int8.detection_comparison import DetectionComparison
+from calibration.int8.findings import Finding, HeadComparison, Instant
 from calibration.int8.limits import COSINE
-from calibration.metrics import SCORE_TOLERANCE, AveragePrecision, Overlap, cosine, kept
+from calibration.metrics import Overlap, cosine, spread_of
 from runtime.inference.embedding import HEAD_NAME as EMBEDDING
-from runtime.inference.heads import build_decoder
 from runtime.inference.heads.classification import activate
-from runtime.inference.heads.decoder import BatchLayout, RowDetections
 from runtime.inference.heads.depth import metres
 from runtime.inference.heads.segmentation import class_planes
 from runtime.inference.heads.specification import (
@@ -34,52 +30,12 @@ from runtime.inference.heads.specification import (
     tensors_of,
 )
 
-#: AP of a class with fewer objects than this says more about the sample than about the network.
-LEAST_OBJECTS_PER_CLASS = 5
 #: A class that covers less than this share of the pixels compared is an edge effect.
 LEAST_AREA_SHARE = 1e-4
 #: Below these spreads an error is measured against them: a scene in which nothing happens has no spread.
 LEAST_SPREADS = {"accel": 1.0, "curvature": 0.01}  # m/s², 1/m
 #: By how much FP32's best class must lead for the answer to count as decided.
 DECIDED_MARGIN = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Instant:
-    """The outputs of one instant, stacked over cameras, and which of the rows hold a camera's image."""
-
-    tensors: Mapping[str, NDArray[np.generic]]
-    present: NDArray[np.bool_]  # [rows]
-
-    def rows_of(self, name: str) -> NDArray[np.float64]:
-        """A tensor's rows that count: those of present cameras, or all where it has none per camera."""
-        value = np.asarray(self.tensors[name])
-        return value[self.present] if value.ndim and value.shape[0] == self.present.size else value
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One measured value over `count` things; None where there was nothing to measure. `detail` is for people.
-
-    Where both files have a value of their own, `fp32` and `candidate` hold them.
-    """
-
-    metric: str
-    value: float | None
-    count: int = 0
-    detail: str = ""
-    fp32: float | None = None
-    candidate: float | None = None
-
-
-class HeadComparison(Protocol):
-    """Collects how alike two files are in one head."""
-
-    def add(self, reference: Instant, candidate: Instant) -> None:
-        """Take in one instant."""
-
-    def findings(self) -> list[Finding]:
-        """What was measured."""
 
 
 def comparison_of(head: Head, height: int, width: int) -> HeadComparison:
@@ -95,47 +51,6 @@ def comparison_of(head: Head, height: int, width: int) -> HeadComparison:
     if isinstance(head, DepthHead):
         return DepthComparison(head)
     return VectorComparison(head)
-
-
-class DetectionComparison:
-    """Detections kept, and mAP with FP32's detections as the truth."""
-
-    def __init__(self, head: DetectionHead, height: int, width: int) -> None:
-        self._head, self._height, self._width = head, height, width
-        #: A detection just above the threshold may fall just below it: that is the tolerance's, not a loss.
-        self._lenient = head.model_copy(update={"score_threshold": max(head.score_threshold - SCORE_TOLERANCE, 1e-3)})
-        self._total = self._kept = self._kept_above = 0
-        self._best = [0.0, 0.0]
-        self._precision = [AveragePrecision() for _ in head.classes]
-
-    def add(self, reference: Instant, candidate: Instant) -> None:
-        wanted, found = self._decode(self._head, reference), self._decode(self._head, candidate)
-        weaker = self._decode(self._lenient, candidate)
-        self._best = [
-            max(best, float(part.score.max(initial=0.0)))
-            for best, part in zip(self._best, (wanted, found), strict=True)
-        ]
-        self._total += len(wanted)
-        self._kept += int(kept(_grouped(wanted), _grouped(weaker)).sum())
-        self._kept_above += int(kept(_grouped(wanted), _grouped(found)).sum())
-        for row in np.union1d(wanted.row, found.row):
-            for class_id in np.union1d(wanted.class_id[wanted.row == row], found.class_id[found.row == row]):
-                score, box = _of(found, row, class_id)
-                _, truth = _of(wanted, row, class_id)
-                self._precision[class_id].add(score, box, truth, np.zeros(len(truth), np.bool_))
-
-    def findings(self) -> list[Finding]:
-        share, above = (count / self._total if self._total else None for count in (self._kept, self._kept_above))
-        judged = [entry.value() for entry in self._precision if entry.objects >= LEAST_OBJECTS_PER_CLASS]
-        return [
-            Finding("kept_share", share, self._total, f"{self._kept} of {self._total} detections"),
-            Finding("kept_above_threshold", above, self._total),
-            Finding("map50", float(np.mean(judged)) if judged else None, len(judged), f"{len(judged)} classes"),
-            Finding("best_score", None, fp32=self._best[0], candidate=self._best[1]),
-        ]
-
-    def _decode(self, head: DetectionHead, instant: Instant) -> RowDetections:
-        return decode_detections(head, instant, self._height, self._width)
 
 
 class SegmentationComparison:
@@ -295,27 +210,3 @@ class CosineComparison:
         means = self.by_output()
         worst = min(means, key=lambda name: means[name], default=None)
         return [Finding(COSINE, None if worst is None else means[worst], len(means), f"of {worst}")]
-
-
-def decode_detections(head: DetectionHead, instant: Instant, height: int, width: int) -> RowDetections:
-    """What a head finds in one instant, in network pixels."""
-    rows = instant.present.size
-    shapes = {name: np.shape(value) for name, value in instant.tensors.items()}
-    layout = BatchLayout(rows, height, width, {f"row_{row}": row for row in range(rows)}, per_camera=rows == 1)
-    result = build_decoder(head, shapes, layout).decode(instant.tensors, instant.present)
-    return result.detections if result.detections is not None else RowDetections.empty()
-
-
-def spread_of(values: NDArray[np.float64]) -> float:
-    """From the 5th to the 95th percentile."""
-    low, high = np.percentile(values, [5, 95])
-    return float(high - low)
-
-
-def _grouped(found: RowDetections) -> tuple[NDArray[np.integer], NDArray[np.float32], NDArray[np.float32]]:
-    return found.row.astype(np.int64) * 100_000 + found.class_id, found.score, found.box_px
-
-
-def _of(found: RowDetections, row: int, class_id: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    chosen = (found.row == row) & (found.class_id == class_id)
-    return found.score[chosen], found.box_px[chosen]

@@ -21,13 +21,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from calibration.metrics import MATCH_IOU, AbsoluteError, AveragePrecision, Overlap, iou_matrix
+from calibration.metrics import MATCH_IOU, AbsoluteError, AveragePrecision, Overlap, iou_matrix, is_scored
 from calibration.training import dataset
 from calibration.training.bundle import CPU_INT8_FILE, FP32_FILE
 from calibration.training.dataset import TrainingSet
 from calibration.training.decode import Boxes, boxes_of_class, decode_image
 from calibration.training.layout import CAMERAS, CLASSES, OUTPUTS, SEGMENTS, TRAFFIC_LIGHT
-from calibration.training.targets import is_scored
 
 LOWEST_SCORE = 0.02  # precision-recall curves need the weak detections too
 IOU_THRESHOLD = 0.55
@@ -130,7 +129,7 @@ def _score_detections(scores: Scores, objects: NDArray[np.void], output: Outputs
     for camera in range(len(CAMERAS)):
         boxes = decode_camera(output, camera)
         seen = objects[objects["camera"] == camera]
-        ignored = ~is_scored(seen)
+        ignored = ~is_scored(seen["box"], seen["visible_fraction"])
         for class_id, precision in enumerate(scores.precision):
             chosen = seen["class_id"] == class_id
             precision.add(*boxes_of_class(boxes, class_id), seen["box"][chosen], ignored[chosen])

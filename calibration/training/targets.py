@@ -15,10 +15,6 @@ from calibration.training.layout import CAMERAS, CLASSES, DETECTION_STRIDE, GRID
 
 MINIMUM_SIDE_PX = 3.0
 MINIMUM_VISIBLE_FRACTION = 0.3
-#: Evaluation counts what a person would expect to be found (KITTI's "moderate" is 25 of 375 lines, 13 of ours).
-SCORED_SIDE_PX = 4.0
-SCORED_LONGER_SIDE_PX = 8.0
-SCORED_VISIBLE_FRACTION = 0.4
 #: Gaussian width as a share of the box side, and its limits in cells.
 SIGMA_SHARE = 0.12
 SIGMA_LIMITS = (0.55, 3.0)
@@ -41,16 +37,6 @@ def is_countable(objects: NDArray[np.void]) -> NDArray[np.bool_]:
     box = objects["box"]
     sides = np.minimum(box[:, 2] - box[:, 0], box[:, 3] - box[:, 1])
     return np.asarray((sides >= MINIMUM_SIDE_PX) & (objects["visible_fraction"] >= MINIMUM_VISIBLE_FRACTION))
-
-
-def is_scored(objects: NDArray[np.void]) -> NDArray[np.bool_]:
-    """Objects that count in evaluation; the others are ignored there."""
-    box = objects["box"]
-    sides = box[:, 2:] - box[:, :2]
-    large = (sides.min(axis=1, initial=np.inf) >= SCORED_SIDE_PX) & (
-        sides.max(axis=1, initial=0) >= SCORED_LONGER_SIDE_PX
-    )
-    return np.asarray(large & (objects["visible_fraction"] >= SCORED_VISIBLE_FRACTION))
 
 
 def detection_targets(objects_by_instant: list[NDArray[np.void]]) -> DetectionTargets:
