@@ -22,6 +22,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from calibration.int8.emit import SMALLEST_SCALE
 from calibration.int8.fp16_body import SMALLEST_FP16, check_ranges_fit, to_fp16_body
 from calibration.int8.graph import Graph, GraphError, attribute
 from calibration.int8.plan import QuantizationPlan
@@ -31,8 +32,6 @@ from calibration.int8.trt_plan import TrtPlan, make_trt_plan
 INT8_LIMIT = 127
 #: A tensor that never leaves zero has no scale of its own; any will do.
 SCALE_OF_ZERO = 1.0
-#: Below FP32's normal numbers TensorRT flushes to zero, and divides by it.
-SMALLEST_FP32 = float(np.finfo(np.float32).tiny)
 #: Axis of the output channels in the weights.
 OUTPUT_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1}
 
@@ -57,7 +56,7 @@ def emit_trt_qdq(
     scales = activation_scales(graph, plan, trt, ranges)
     if body == "fp16":
         check_ranges_fit(ranges)
-    emitter = _Emitter(graph, trt, scales, SMALLEST_FP16 if body == "fp16" else SMALLEST_FP32, said)
+    emitter = _Emitter(graph, trt, scales, SMALLEST_FP16 if body == "fp16" else SMALLEST_SCALE, said)
     emitter.run()
     model = emitter.model()
     if body == "fp16":
@@ -106,6 +105,7 @@ class _Emitter:
         self._scales = scales
         self._smallest = smallest_scale
         self._notes = notes
+        self._raised: list[str] = []
         self._nodes: list[NodeProto] = []
         self._constants: dict[str, NDArray[np.generic]] = {}
 
@@ -117,6 +117,7 @@ class _Emitter:
             self._emit(node)
             for name in node.output:
                 self._pair_if_wanted(name)
+        self._note_raised()
 
     def model(self) -> ModelProto:
         """The model with the new nodes and constants; unread constants are left out."""
@@ -173,16 +174,20 @@ class _Emitter:
         return self._pair(name, self._usable(scale, f"weights of {node.op_type} {node.output[0]}"), axis)
 
     def _usable(self, scale: NDArray[np.floating], place: str) -> NDArray[np.float32]:
-        """The scale with entries too small for the body raised to the smallest normal number."""
-        small = scale < self._smallest
-        if small.any():
-            smallest = float(scale.min())
-            levels = max(int(INT8_LIMIT * smallest / self._smallest), 0)
-            self._notes.append(
-                f"{place}: {int(small.sum())} of {scale.size} scales lie below {self._smallest:.3g} (smallest "
-                f"{smallest:.3g}) and were raised to it; of 127 levels {levels} remain there"
-            )
+        """The scale with entries too small for the body raised to the smallest that it holds in full."""
+        small = int((scale < self._smallest).sum())
+        if small:
+            self._raised.append(f"{place} ({small} of {scale.size}, smallest {float(scale.min()):.3g})")
         return np.maximum(scale, self._smallest).astype(np.float32)
+
+    def _note_raised(self) -> None:
+        """One note for all: dead channels make many such scales, and cost nothing."""
+        if self._raised:
+            some = "; ".join(self._raised[:3])
+            self._notes.append(
+                f"scales below {self._smallest:.3g} were raised to it in {len(self._raised)} tensors, whose values "
+                f"below {INT8_LIMIT * self._smallest:.3g} lose resolution: {some}"
+            )
 
 
 def _output_axis(node: NodeProto) -> int:
