@@ -61,9 +61,7 @@ def search(
     return [tried[count] for count in sorted(tried)]
 
 
-def try_mixture(
-    graph: Graph, ranges: Mapping[str, Range], gate: AccuracyGate, kept_float: Sequence[str]
-) -> Candidate:
+def try_mixture(graph: Graph, ranges: Mapping[str, Range], gate: AccuracyGate, kept_float: Sequence[str]) -> Candidate:
     """Emit one mixture and ask the gate."""
     plan = make_plan(graph, frozenset(kept_float))
     model = emit_cpu_qdq(graph, plan, ranges).SerializeToString()

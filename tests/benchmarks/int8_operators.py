@@ -1,4 +1,4 @@
-"""Which operators ONNX Runtime runs faster in INT8 than in FP32 on this machine: the facts behind `calibration.int8.plan`.
+"""Which operators ONNX Runtime runs faster in INT8 than in FP32 here: the facts behind `calibration.int8.plan`.
 
     python -m tests.benchmarks.int8_operators
 
@@ -114,7 +114,7 @@ def main() -> None:
     for case in CASES:
         floating, integer, kernel = measure(case)
         table.add_row(case, f"{floating:.0f}", f"{integer:.0f}", f"{floating / integer:.2f}", kernel)
-    Console().print(table)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.int8.agreement import Contestant
+from calibration.int8.player import NetworkFile
 from runtime.inference.bundle import load_bundle
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -29,7 +29,7 @@ def measure(bundle_dir: Path, rounds: int) -> dict[str, float]:
     pixels = np.random.default_rng(0).integers(0, 256, images.shape).astype(images.dtype)
     feed = {images.name: pixels}
     feed |= {entry.name: np.full(entry.shape, 10.0, np.float32) for entry in bundle.manifest.signals}
-    contestants = {role: Contestant(bundle.file(role), bundle.manifest) for role in ("fp32", "cpu_int8")}
+    contestants = {role: NetworkFile(bundle.file(role)) for role in ("fp32", "cpu_int8")}
     spent: dict[str, list[float]] = {role: [] for role in contestants}
     for index in range(rounds + 5):
         for role, contestant in contestants.items():
