@@ -90,7 +90,8 @@ def write_drafts(
 ) -> tuple[list[str], list[str]]:
     """Write `ranges.json`, the CPU file when there is one, and the TensorRT files; their roles, and what to know."""
     ranges.save(directory / RANGES_FILE)
-    roles, notes = ["ranges"], []
+    roles = ["ranges"]
+    notes: list[str] = []
     if cpu_model is not None:
         (directory / CPU_INT8_FILE).write_bytes(cpu_model)
         roles.append("cpu_int8")
@@ -168,9 +169,13 @@ def quantize_file(
     seed: int,
     progress: Progress = lambda done, total: None,
 ) -> tuple[RangesFile, QuantizationPlan]:
-    """Ranges and all files of an FP32 file into `directory`, everything in INT8 that can be, judged by nobody."""
+    """Ranges and CPU file of an FP32 file into `directory`, everything in INT8 that can be, judged by nobody.
+
+    Files for TensorRT can be emitted from the ranges at any time (`emit_from_ranges`).
+    """
     graph, plan = open_graph(fp32)
     feeds = build_feeds(manifest, measured, fp32)
     ranges = measure_ranges(fp32, graph, plan, feeds, method, percentile, seed, progress)
-    write_drafts(directory, graph, plan, ranges, emit_cpu_qdq(graph, plan, ranges.tensors).SerializeToString())
+    ranges.save(directory / RANGES_FILE)
+    onnx.save(emit_cpu_qdq(graph, plan, ranges.tensors), str(directory / CPU_INT8_FILE))
     return ranges, plan

@@ -23,7 +23,9 @@ from runtime.inference.bundle import load_bundle
 FORCED = Settings(samples=6, list_anyway=True)
 SLOWER = SpeedComparison(30.0, 31.0, 0.97, 0.95, 0.99, 12)
 FASTER = SpeedComparison(30.0, 12.0, 2.5, 2.4, 2.6, 12)
-IMPOSSIBLE = ("lanes.iou_mean=1", "lanes.iou_line=1", "lanes.iou_road=1", "lanes.cosine_mean=1")
+IMPOSSIBLE = ("lanes.iou_mean=1", "lanes.iou_line=1", "lanes.iou_road=1")
+#: Cuts a tenth of all values off: no answer stays as it was.
+RUINED = 90.0
 
 
 @pytest.fixture
@@ -95,7 +97,7 @@ def test_what_fails_the_gate_is_refused_and_the_bundle_stays_as_it_was(
     bundle: Path, images: list[Path], tmp_path: Path, faster: None
 ) -> None:
     before = contents(bundle)
-    settings = Settings(samples=6, limits=IMPOSSIBLE, drafts_dir=tmp_path / "drafts")
+    settings = Settings(samples=6, limits=IMPOSSIBLE, percentile=RUINED, drafts_dir=tmp_path / "drafts")
     report = calibrate_int8(bundle, images=images, settings=settings)
     assert report.refused
     assert not report.listed
@@ -106,7 +108,7 @@ def test_what_fails_the_gate_is_refused_and_the_bundle_stays_as_it_was(
 
 
 def test_a_refusal_is_overruled_by_asking_for_it(bundle: Path, images: list[Path], faster: None) -> None:
-    settings = Settings(samples=6, limits=IMPOSSIBLE, list_anyway=True)
+    settings = Settings(samples=6, limits=IMPOSSIBLE, percentile=RUINED, list_anyway=True)
     report = calibrate_int8(bundle, images=images, settings=settings)
     assert report.listed
     assert report.recommendation == "fp32"
@@ -116,7 +118,13 @@ def test_a_refusal_is_overruled_by_asking_for_it(bundle: Path, images: list[Path
 def test_the_command_exits_with_one_when_it_refuses_and_still_says_all(
     bundle: Path, images: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--samples", "6", *(word for limit in IMPOSSIBLE for word in ("--limit", limit))]
+    options = [
+        "--samples",
+        "6",
+        "--percentile",
+        str(RUINED),
+        *(word for limit in IMPOSSIBLE for word in ("--limit", limit)),
+    ]
     plot = tmp_path / "trade.png"
     given = [str(path) for path in images]
     code = main(["calibrate", "int8", str(bundle), "--images", *given, *options, "--plot", str(plot), "--json"])
@@ -190,3 +198,33 @@ def test_a_manifest_without_files_gets_the_block(tmp_path: Path) -> None:
     path.write_text("name: x\n")
     set_files(path, {"fp32": {"path": "a.onnx", "sha256": "0"}})
     assert path.read_text() == "name: x\nfiles:\n  fp32: {path: a.onnx, sha256: 0}\n"
+
+
+@pytest.mark.real
+def test_yolox_nano_keeps_its_detections_with_its_sensitive_layers_in_float(
+    real_material: Path, tmp_path: Path
+) -> None:
+    """What the search does at length, at one mixture: first stage, depthwise and narrow layers in floating point."""
+    from calibration.int8.bundle_files import measure_ranges, open_graph
+    from calibration.int8.feeds import build_feeds
+    from calibration.int8.gate import AccuracyGate
+    from calibration.int8.mixed_precision import try_mixture
+    from calibration.int8.sampling import sample_sources
+    from runtime.inference.model_import import import_model
+
+    folder = import_model(real_material / "models" / "yolox_nano.onnx", "yolox", tmp_path / "yolox")
+    manifest, fp32 = load_bundle(folder).manifest, folder / "model.fp32.onnx"
+    images = sorted((real_material / "images").glob("*.jpg"))
+    calibration = sample_sources(manifest, [], images[:4], 4, 0)
+    held_out = sample_sources(manifest, [], images[4:], 3, 0)
+    graph, plan = open_graph(fp32)
+    ranges = measure_ranges(fp32, graph, plan, build_feeds(manifest, calibration, fp32), "percentile", 99.999, 0)
+    narrow = [name for name in plan.layers if min(graph.constants[graph.producer[name].input[1]].shape[:2]) < 128]
+    gate = AccuracyGate(fp32, manifest, held_out)
+
+    def kept(float_layers: list[str]) -> float:
+        result = try_mixture(graph, ranges.tensors, gate, float_layers).result
+        return next(entry.value or 0.0 for entry in result.scores if entry.metric == "kept_share")
+
+    assert kept([]) < 0.5  # naive INT8 destroys it
+    assert kept(narrow) >= 0.9
