@@ -13,14 +13,17 @@ last; while names change, the manifest lists none of them, so a run that is inte
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import onnx
+from onnx import ModelProto
 
 from calibration.int8.emit import emit_cpu_qdq
-from calibration.int8.emit_trt import emit_trt_qdq
+from calibration.int8.emit_trt import Body, emit_trt_qdq
 from calibration.int8.feeds import build_feeds
 from calibration.int8.graph import Graph, GraphError, load_prepared
 from calibration.int8.manifest_edit import set_files
@@ -95,16 +98,27 @@ def write_drafts(
     if cpu_model is not None:
         (directory / CPU_INT8_FILE).write_bytes(cpu_model)
         roles.append("cpu_int8")
-    onnx.save(emit_trt_qdq(graph, plan, ranges.tensors, "fp32", notes), str(directory / TRT_INT8_FILE))
-    roles.append("trt_int8")
-    try:
-        half = emit_trt_qdq(graph, plan, ranges.tensors, "fp16", notes)
-    except RangesError as error:
-        notes.append(f"no file with an FP16 body: {error}")
-    else:
-        onnx.save(half, str(directory / TRT_FP16_FILE))
-        roles.append("trt_int8_fp16")
+    bodies: tuple[tuple[str, Body], ...] = (("trt_int8", "fp32"), ("trt_int8_fp16", "fp16"))
+    for role, body in bodies:
+        try:
+            model = emit_trt_qdq(graph, plan, ranges.tensors, body, notes)
+            refuse_what_tensorrt_refuses(model)
+        except (GraphError, RangesError) as error:
+            # The other files are good without it; a vehicle that wants it is told by the report.
+            notes.append(f"no {FILE_OF_ROLE[role]}: {error}")
+        else:
+            onnx.save(model, str(directory / FILE_OF_ROLE[role]))
+            roles.append(role)
     return roles, list(dict.fromkeys(notes))
+
+
+def refuse_what_tensorrt_refuses(model: ModelProto) -> None:
+    """Raise `GraphError` with what the linter finds in a file for TensorRT."""
+    if importlib.util.find_spec("calibration.int8.trt_lint") is None:
+        return  # comes with the linter's own branch
+    findings = importlib.import_module("calibration.int8.trt_lint").lint_trt(model)
+    if findings:
+        raise GraphError("; ".join(findings))
 
 
 def emit_from_ranges(bundle: ModelBundle, directory: Path) -> tuple[list[str], list[str]]:

@@ -60,7 +60,7 @@ def by_entropy(counts: Counts, low: float, high: float) -> tuple[float, float]:
     largest = max(abs(low), abs(high))
     centres = _centres(counts, low, high)
     places = np.minimum((np.abs(centres) / largest * MAGNITUDE_BINS).astype(np.int64), MAGNITUDE_BINS - 1)
-    magnitudes = np.bincount(places, counts, MAGNITUDE_BINS)
+    magnitudes = np.asarray(np.bincount(places, counts, MAGNITUDE_BINS), np.float64)
     # Exact zeros (what a ReLU stopped) need no levels and would outweigh all that does: published code drops the
     # first bin for the same reason.
     magnitudes[0] = magnitudes[1]
@@ -106,4 +106,4 @@ def _squared_error(counts: Counts, centres: NDArray[np.float64], low: float, hig
 
 
 def _centres(counts: Counts, low: float, high: float) -> NDArray[np.float64]:
-    return low + (np.arange(counts.size) + 0.5) * ((high - low) / counts.size)
+    return np.asarray(low + (np.arange(counts.size) + 0.5) * ((high - low) / counts.size), np.float64)

@@ -56,7 +56,8 @@ def measure_effects(
 ) -> list[LayerEffect]:
     """Effect of each layer of `plan`, worst first; of equals the earlier first."""
     chosen = spread(feeds, MOST_FEEDS)
-    reference = [_run(_open(graph.model.SerializeToString()), feed) for feed in chosen]
+    fp32 = _open(graph.model.SerializeToString())
+    reference = [_run(fp32, feed) for feed in chosen]
     layers = plan.layers
     effects = []
     for done, layer in enumerate(layers, 1):
