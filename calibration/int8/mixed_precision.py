@@ -34,7 +34,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """What tables and plots call it."""
-        return "INT8" if not self.kept_float else f"INT8, {len(self.kept_float)} in float"
+        return "all INT8" if not self.kept_float else f"{len(self.kept_float)} in float"
 
 
 def search(

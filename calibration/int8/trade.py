@@ -99,7 +99,7 @@ def choose(points: Sequence[TradePoint]) -> int:
 def trade_table(points: Sequence[TradePoint], chosen: int) -> Table:
     """The points as a person reads them."""
     table = Table(title="Accuracy against latency, one thread, medians of one run")
-    table.add_column("network")
+    table.add_column("network", no_wrap=True)
     for heading in ("INT8", "float", "worst head", "headroom", "ms", "x FP32"):
         table.add_column(heading, justify="right")
     table.add_column("gate")

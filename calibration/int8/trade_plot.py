@@ -165,8 +165,7 @@ def label_of(point: TradePoint) -> str:
     """What stands beside a point."""
     if point.is_fp32:
         return "FP32 (0 %)"
-    kind = "all INT8" if point.name == "INT8" else f"{point.layers_float} in float"
-    return f"{kind}, x{point.speed_up:.2f}" if point.passes or point.name == "INT8" else kind
+    return f"{point.name}, x{point.speed_up:.2f}" if point.passes or point.name == "all INT8" else point.name
 
 
 def nice_ticks(low: float, high: float) -> list[float]:

@@ -133,7 +133,7 @@ def test_the_command_exits_with_one_when_it_refuses_and_still_says_all(
     assert facts["refused"] is True
     assert facts["files"] == {}
     assert len(facts["effects"]) == 2
-    assert [point["name"] for point in facts["trade"]][:2] == ["FP32", "INT8"]
+    assert [point["name"] for point in facts["trade"]][:2] == ["FP32", "all INT8"]
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
