@@ -1,10 +1,15 @@
-"""Post-training INT8: sample frames, measure activation ranges, emit a QDQ file that ONNX Runtime runs fast.
+"""Post-training INT8: sample frames, measure ranges, find the mixture that keeps the answers, emit the files.
 
-sampling.py   frames from drives and images, through the runtime's own preprocessing, deterministic by seed
-graph.py      the FP32 graph made ready: opset, constants, batch norm, who produces and who reads a tensor
-plan.py       which nodes go to INT8 and which tensors need a range
-ranges.py     activation ranges (percentile or min-max) and the file `ranges.json`
-emit.py       FP32 graph + plan + ranges -> `model.cpu.qdq.onnx`
-agreement.py  INT8 against FP32 on held-out samples, and their speed in the same run
-command.py    `shadowrig calibrate int8`
+sampling.py, feeds.py   frames from drives and images, through the runtime's own preprocessing, deterministic by seed
+graph.py                the FP32 graph made ready: opset, constants, batch norm, who produces and who reads a tensor
+plan.py, trt_plan.py    which nodes go to INT8 and which tensors need a range, for ONNX Runtime and for TensorRT
+ranges.py, histograms.py   activation ranges, the four methods that cut them, and the file `ranges.json`
+emit.py, emit_trt.py    FP32 graph + plan + ranges -> `model.cpu.qdq.onnx`, `model.trt*.qdq.onnx`
+gate.py, limits.py      whether a file still says what FP32 says, head by head (ACCURACY.md)
+sensitivity.py          how much noise each layer's INT8 alone puts on the outputs
+mixed_precision.py      leaves the worst layers in floating point until the gate passes
+trade.py, trade_plot.py   accuracy against latency of all mixtures that were tried: table and picture
+agreement.py            INT8 against FP32 in speed, with its uncertainty
+bundle_files.py         drafts of all files, and how they get into a bundle together
+report.py, command.py   `shadowrig calibrate int8` and `emit`
 """

@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from calibration.int8.graph import Graph
+from calibration.int8.graph import Graph, attribute
 from calibration.int8.plan import QuantizationPlan
 from calibration.int8.ranges import Range, RangesError
 
@@ -30,6 +30,7 @@ class _Emitter:
     def __init__(self, graph: Graph, plan: QuantizationPlan, ranges: Mapping[str, Range], weight_bits: int) -> None:
         self.graph = graph
         self.plan = plan
+        self.layers = frozenset(plan.layers)
         self.weight_limit = 2 ** (weight_bits - 1) - 1
         self.scales = _activation_scales(plan, ranges)
         self.nodes: list[NodeProto] = []
@@ -54,7 +55,7 @@ class _Emitter:
 
     def _emit(self, node: NodeProto) -> None:
         copy = NodeProto.FromString(node.SerializeToString())
-        if node.output[0] in self.plan.convolutions:
+        if node.output[0] in self.layers:
             self._quantize_weights(copy)
         for position, name in enumerate(copy.input):
             copy.input[position] = self.renamed.get(name, name)
@@ -81,34 +82,41 @@ class _Emitter:
         self.constants[names[1]] = np.array(zero_point, np.uint8)
         return names
 
-    def _quantize_weights(self, conv: NodeProto) -> None:
-        """Replace a convolution's weight and bias inputs by dequantised integers."""
-        weight = self.graph.constants[conv.input[1]].astype(np.float32)
-        input_scale = self.scales[conv.input[0]][0]
-        largest = np.abs(weight).reshape(weight.shape[0], -1).max(axis=1)
-        scale = np.maximum(largest / self.weight_limit, SMALLEST_SCALE).astype(np.float32)
-        steps = np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1)))
+    def _quantize_weights(self, layer: NodeProto) -> None:
+        """Replace a layer's weight and bias inputs by dequantised integers."""
+        weight = self.graph.constants[layer.input[1]].astype(np.float32)
+        axis = output_axis(layer)
+        input_scale = self.scales[layer.input[0]][0]
+        others = tuple(index for index in range(weight.ndim) if index != axis)
+        scale = np.maximum(np.abs(weight).max(axis=others) / self.weight_limit, SMALLEST_SCALE).astype(np.float32)
+        steps = np.rint(weight / np.expand_dims(scale, others))
         integers = np.clip(steps, -self.weight_limit, self.weight_limit).astype(np.int8)
-        key = conv.output[0]
-        inputs = [conv.input[0], self._constant_pair(f"{key}_weight", integers, scale)]
-        if len(conv.input) > 2 and conv.input[2]:
-            bias = self.graph.constants[conv.input[2]].astype(np.float64)
+        key = layer.output[0]
+        inputs = [layer.input[0], self._constant_pair(f"{key}_weight", integers, scale, axis)]
+        if len(layer.input) > 2 and layer.input[2]:
+            bias = self.graph.constants[layer.input[2]].astype(np.float64)
             bias_scale = (scale.astype(np.float64) * input_scale).astype(np.float32)
             limit = np.iinfo(np.int32)
-            bias_integers = np.clip(np.rint(bias / bias_scale), limit.min, limit.max).astype(np.int32)
-            inputs.append(self._constant_pair(f"{key}_bias", bias_integers, bias_scale))
-        del conv.input[:]
-        conv.input.extend(inputs)
+            bias_steps = np.broadcast_to(np.rint(bias.reshape(-1) / bias_scale), scale.shape)
+            bias_integers = np.clip(bias_steps, limit.min, limit.max).astype(np.int32)
+            inputs.append(self._constant_pair(f"{key}_bias", bias_integers, bias_scale, 0))
+        del layer.input[:]
+        layer.input.extend(inputs)
 
-    def _constant_pair(self, name: str, integers: NDArray[np.generic], scale: NDArray[np.float32]) -> str:
+    def _constant_pair(self, name: str, integers: NDArray[np.generic], scale: NDArray[np.float32], axis: int) -> str:
         self.constants[f"{name}_quantized"] = integers
         self.constants[f"{name}_scale"] = scale
         self.constants[f"{name}_zero_point"] = np.zeros(scale.shape, integers.dtype)
         inputs = [f"{name}_quantized", f"{name}_scale", f"{name}_zero_point"]
         self.nodes.append(
-            helper.make_node("DequantizeLinear", inputs, [f"{name}_dequantized"], f"{name}_dequantize", axis=0)
+            helper.make_node("DequantizeLinear", inputs, [f"{name}_dequantized"], f"{name}_dequantize", axis=axis)
         )
         return f"{name}_dequantized"
+
+
+def output_axis(layer: NodeProto) -> int:
+    """The axis of a layer's weights that counts its output channels."""
+    return 0 if layer.op_type == "Conv" or attribute(layer, "transB", 0) else 1
 
 
 def emit_cpu_qdq(graph: Graph, plan: QuantizationPlan, ranges: Mapping[str, Range], weight_bits: int = 8) -> ModelProto:

@@ -11,7 +11,7 @@ A graph that cannot be brought there is refused with `GraphError`, which names t
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +76,23 @@ def prepare(model: ModelProto) -> ModelProto:
     inferred = shape_inference.infer_shapes(prepared, strict_mode=False, data_prop=True)
     onnx.checker.check_model(inferred)
     return inferred
+
+
+def preparation_notes(before: ModelProto, after: ModelProto) -> list[str]:
+    """What `prepare` did to a model, in sentences for a report."""
+    notes = []
+    if opset_of(before) != opset_of(after):
+        notes.append(f"raised the opset from {opset_of(before)} to {opset_of(after)}")
+    had, has = (Counter(str(node.op_type) for node in model.graph.node) for model in (before, after))
+    norms = had["BatchNormalization"]
+    if norms:
+        folded = norms - has["BatchNormalization"]
+        notes.append(f"folded {folded} of {norms} batch normalisations into the convolutions before them")
+    if had["Constant"] > has["Constant"]:
+        notes.append(f"turned {had['Constant'] - has['Constant']} Constant nodes into initializers")
+    if had["Identity"] > has["Identity"]:
+        notes.append(f"dropped {had['Identity'] - has['Identity']} Identity nodes")
+    return notes
 
 
 def attribute(node: NodeProto, name: str, default: object = None) -> object:

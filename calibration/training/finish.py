@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from calibration.int8.agreement import Agreement, measure_agreement
-from calibration.int8.command import CPU_INT8_FILE, DEFAULT_PERCENTILE, quantize_file
+from calibration.int8.bundle_files import CPU_INT8_FILE, quantize_file
+from calibration.int8.command import DEFAULT_PERCENTILE
 from calibration.int8.sampling import Sample, from_arrays
 from calibration.training import dataset
 from calibration.training.bundle import FP32_FILE, write_manifest

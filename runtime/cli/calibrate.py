@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from runtime.cli.common import CommandError, Subcommands, add_command, add_group, write_json
+from runtime.cli.common import CommandError, Subcommands, add_command, add_group, add_json_option, write_json
+
+if TYPE_CHECKING:
+    from calibration.int8.report import Report
+
+#: As `calibration.int8.histograms.METHODS`, which would take a while to import for a parser.
+METHODS = ("percentile", "minmax", "entropy", "mse")
+PLOT_SUFFIX = ".png"
 
 
 def add(commands: Subcommands) -> None:
@@ -13,44 +21,101 @@ def add(commands: Subcommands) -> None:
     group = add_group(
         commands, "calibrate", "Calibrate networks.", "shadowrig calibrate int8 bundles/mine --drives drives"
     )
+    _add_int8(group)
+    parser = add_command(
+        group,
+        "emit",
+        "Write all INT8 files of a bundle again from its ranges.json; needs no drives.",
+        "shadowrig calibrate emit bundles/hydra_mini",
+        run_emit,
+    )
+    parser.add_argument("bundle", type=Path, help="model bundle folder that has been calibrated")
+
+
+def _add_int8(group: Subcommands) -> None:
     parser = add_command(
         group,
         "int8",
-        "Collect activation ranges on your own drives and write the INT8 file into the bundle.",
+        "Measure activation ranges on your own drives, leave in floating point what has to stay there, and write the "
+        "INT8 files for ONNX Runtime and TensorRT into the bundle. Exits with 1, and writes nothing, when the result "
+        "fails the accuracy gate.",
         "shadowrig calibrate int8 bundles/hydra_mini --drives drives/monday drives/night",
         run_int8,
     )
-    parser.add_argument("bundle", type=Path, help="model bundle folder; its INT8 file and ranges are replaced")
-    parser.add_argument("--drives", nargs="*", default=[], type=Path, help="recorded drives to sample frames from")
-    parser.add_argument("--images", nargs="*", default=[], type=Path, help="images, or folders of images")
-    parser.add_argument("--method", choices=("percentile", "minmax"), default="percentile")
-    parser.add_argument("--percentile", type=float, default=99.99)
-    parser.add_argument("--samples", type=int, default=64, help="framesets to sample (default 64)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", default=None, metavar="FILE", help="write the report as JSON ('-': standard output)")
+    add = parser.add_argument
+    add("bundle", type=Path, help="model bundle folder; its INT8 files and ranges are replaced")
+    add("--drives", nargs="*", default=[], type=Path, help="recorded drives to sample frames from")
+    add("--images", nargs="*", default=[], type=Path, help="images to sample frames from")
+    add("--method", choices=METHODS, default="percentile", help="where ranges are cut (default percentile)")
+    add("--percentile", type=float, default=99.999, help="of `--method percentile` (default 99.999)")
+    add("--samples", type=int, default=64, help="framesets to sample, every fourth for the gate (default 64)")
+    add("--seed", type=int, default=0)
+    add("--limit", action="append", default=[], metavar="HEAD[.METRIC]=VALUE", help="set a limit of the accuracy gate")
+    add("--truth-drives", nargs="*", default=[], type=Path, help="drives with ground truth to judge both files on")
+    add("--list-anyway", action="store_true", help="write and list the files although the gate or the speed is not met")
+    add("--keep-drafts", type=Path, metavar="DIR", help="keep files here that were refused or not listed")
+    add("--plot", type=_plot_target, metavar="FILE.png", help="draw the trade of accuracy against latency")
+    add_json_option(parser, "the report")
 
 
 def run_int8(options: argparse.Namespace) -> int:
     """Calibrate and say what it costs."""
-    from calibration.int8.command import calibrate_int8, print_report
-    from calibration.int8.graph import GraphError
-    from calibration.int8.ranges import RangesError
-    from calibration.int8.sampling import SamplingError
+    from calibration.int8.report import print_report
 
-    try:
-        report = calibrate_int8(
-            options.bundle,
-            drives=options.drives,
-            images=options.images,
-            method=options.method,
-            percentile=options.percentile,
-            samples=options.samples,
-            seed=options.seed,
-        )
-    except (GraphError, RangesError, SamplingError) as error:
-        raise CommandError(str(error)) from error
+    report = _calibrate(options)
     if options.json is not None:
         write_json(options.json, report.as_dict())
     if options.json != "-":
         print_report(report)
+    if options.plot is not None:
+        from calibration.int8.trade_plot import write_plot
+
+        write_plot(options.plot, report.trade, report.chosen, report.bundle)
+    return 1 if report.refused else 0
+
+
+def run_emit(options: argparse.Namespace) -> int:
+    """Emit from ranges."""
+    from calibration.int8.command import emit_bundle
+    from calibration.int8.graph import GraphError
+    from calibration.int8.ranges import RangesError
+
+    try:
+        files, notes = emit_bundle(options.bundle)
+    except (GraphError, RangesError) as error:
+        raise CommandError(str(error)) from error
+    for role, name in files.items():
+        print(f"{role:14s} {options.bundle / name}")
+    for note in notes:
+        print(f"note: {note}")
     return 0
+
+
+def _calibrate(options: argparse.Namespace) -> Report:
+    from calibration.int8.command import Settings, calibrate_int8
+    from calibration.int8.graph import GraphError
+    from calibration.int8.limits import LimitError
+    from calibration.int8.ranges import RangesError
+    from calibration.int8.sampling import SamplingError
+
+    settings = Settings(
+        method=options.method,
+        percentile=options.percentile,
+        samples=options.samples,
+        seed=options.seed,
+        limits=tuple(options.limit),
+        truth_drives=tuple(options.truth_drives),
+        list_anyway=options.list_anyway,
+        drafts_dir=options.keep_drafts,
+    )
+    try:
+        return calibrate_int8(options.bundle, drives=options.drives, images=options.images, settings=settings)
+    except (GraphError, LimitError, RangesError, SamplingError) as error:
+        raise CommandError(str(error)) from error
+
+
+def _plot_target(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() != PLOT_SUFFIX:
+        raise argparse.ArgumentTypeError(f"{text} is no picture to write; name a file that ends in {PLOT_SUFFIX}")
+    return path
