@@ -1,8 +1,9 @@
 """Turns a QDQ model with an FP32 body into one with an FP16 body, inputs and outputs unchanged.
 
 TensorRT 11 has no flags that let it choose precisions: what the file says is what runs. So the file says FP16. Float
-inputs are cast once where they enter, outputs where they leave; weights, biases and scales are stored in FP16. Scales in
-FP16 need opset 19 (ONNX: QuantizeLinear-19), so the opset is raised to that.
+inputs are cast once where they enter, outputs where they leave; weights, biases and scales are stored in FP16. Scales
+in FP16 need opset 19 (ONNX: QuantizeLinear-19), so the opset is raised to that. TensorRT 8.6 knows opset 17 at most:
+there the file with the FP32 body is the one to use.
 
 Some nodes stay in FP32, with casts around them, and each is named in `notes`:
 - those in `FP32_OPERATORS`: exponentials and sums of squares leave FP16's range (largest 65504) on ordinary values;
