@@ -30,10 +30,15 @@ FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16})
 
 def lint_trt(model: ModelProto) -> list[str]:
     """Findings in graph order, inputs and outputs first; empty when TensorRT should take the file."""
-    inferred = shape_inference.infer_shapes(model, strict_mode=False, data_prop=True)  # a copy
+    findings = []
+    try:
+        inferred = shape_inference.infer_shapes(model, strict_mode=False, data_prop=True)  # a copy
+    except shape_inference.InferenceError as error:
+        findings.append(f"model: ONNX cannot infer its types ({error}); repair it first")
+        inferred = ModelProto.FromString(model.SerializeToString())
     constants_to_initializers(inferred)
     graph = Graph(inferred)
-    findings = [*_lint_inputs(graph), *_lint_outputs(graph)]
+    findings += [*_lint_inputs(graph), *_lint_outputs(graph)]
     for node in graph.nodes:
         findings.extend(_lint_operator(graph, node))
         if node.op_type in QUANTIZERS:
