@@ -138,12 +138,12 @@ def first_capture(drive: Drive) -> tuple[str | None, int]:
     return None, drive.start_ns
 
 
-def network_for(drive: Drive, bundle: Path | None, threads: int) -> Network | None:
+def network_for(drive: Drive, bundle: Path | None, threads: int, rig: Rig | None) -> Network | None:
     """The network over a drive's cameras; None without one of either. Raises ReplayError where they do not fit."""
     if bundle is None or not drive.cameras:
         return None
     try:
-        return open_network(ModelChoice(bundle, threads=threads), tuple(drive.cameras))
+        return open_network(ModelChoice(bundle, threads=threads), tuple(drive.cameras), rig)
     except CompositionError as error:
         raise ReplayError(str(error)) from error
 

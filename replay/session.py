@@ -66,7 +66,7 @@ class _Session:
         assert drive is not None
         assert rules is not None
         self._drive = drive
-        network = network_for(drive, bundle, request.threads)
+        network = network_for(drive, bundle, request.threads, rig)
         records = request.out_dir is not None
         self._player = DrivePlayer(drive, network, rig, rules, request.rate_hz, records, measures_images=records)
         self._clips = self._open_clips()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -75,7 +75,9 @@ class ModelChoice:
     bundle: Path
     backend: str = "auto"
     precision: str = "auto"
-    threads: int = 1
+    threads: int | Literal["auto"] = 1
+    #: The folder of built TensorRT engines; None: only the CPU is asked.
+    engines: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +126,15 @@ def find_bundle(name_or_path: str) -> Path:
     raise DocumentError([Problem(name_or_path, 0, 0, "is not a model bundle: there is no model.yaml", None, fix)])
 
 
-def open_network(choice: ModelChoice, cameras: Sequence[str]) -> Network:
-    """Load, check and warm the network for these cameras. Raises DocumentError, CompositionError."""
-    backend = "onnx" if choice.backend == "auto" else choice.backend
+def open_network(choice: ModelChoice, cameras: Sequence[str], rig: Rig | None = None) -> Network:
+    """Load, check and warm the network for these cameras; `rig` is their calibration, if there is one.
+
+    Raises DocumentError, CompositionError.
+    """
     try:
-        return Network.open(choice.bundle, cameras, backend, choice.precision, choice.threads)
+        return Network.open(
+            choice.bundle, cameras, choice.backend, choice.precision, choice.threads, rig=rig, engines=choice.engines
+        )
     except (BundleFitError, BackendError) as error:
         raise CompositionError(f"model {choice.bundle}: {error}") from error
 
@@ -222,6 +228,7 @@ def published_scalars(network: Network) -> Sequence[str]:
         images=np.full((count, *spec.plane_shape), spec.pad_value, np.uint8),
     )
     always = network.predict(frameset, None, None).scalars
+    network.reset()  # padding is nothing to remember
     derived = () if network.embedding is None else (NOVELTY.removeprefix("heads."),)
     return tuple(dict.fromkeys((*always, *network.occasional_scalars, *derived)))
 
@@ -267,4 +274,7 @@ def model_facts(network: Network | None) -> dict[str, str] | None:
     if network is None:
         return None
     said = network.description
-    return {"name": said.name, "backend": said.backend, "precision": said.precision, "sha256": said.sha256}
+    facts = {"name": said.name, "backend": said.backend, "precision": said.precision, "sha256": said.sha256}
+    if said.threads_because:
+        facts |= {"threads": str(said.threads), "threads_because": said.threads_because}
+    return facts

@@ -115,6 +115,7 @@ def run_receiver(config_path: Path) -> int:
 def examine_machine() -> list[Check]:
     """What this machine can and cannot do for the daemon, with the bundled model looked at too."""
     from runtime.config.rig_config import BUNDLED_MODELS
+    from runtime.inference.backends import describe_tensorrt
     from runtime.inference.bundle import load_bundle
 
     def probe_model() -> str:
@@ -129,6 +130,9 @@ def examine_machine() -> list[Check]:
         state_directory=directories.state,
         spool_bytes=config.spool.quota,
         tick_priority=config.realtime.tick_priority,
-        probes=[Probe("model bundle", probe_model, "reinstall shadowrig: the bundled model is damaged")],
+        probes=[
+            Probe("model bundle", probe_model, "reinstall shadowrig: the bundled model is damaged"),
+            Probe("tensorrt", describe_tensorrt, "see deploy/TENSORRT.md"),
+        ],
     )
     return diagnose(plan)

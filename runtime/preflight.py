@@ -10,11 +10,13 @@ from runtime.clock import Clock
 from runtime.composition import Openings, open_rig, open_rules
 from runtime.config.rig_config import RigConfig
 from runtime.formats.documents import Document, DocumentError
+from runtime.inference.backends import check_request
 from runtime.inference.bundle import load_bundle
+from runtime.inference.calibration_feed import calibration_values
 from runtime.inference.heads.decoder import BundleFitError
-from runtime.inference.network import choose_role
 from runtime.inference.rows import layout_for
 from runtime.live_sources import SourceBuilder
+from runtime.rig import Rig
 
 
 def check_parts(config: RigConfig, document: Document, clock: Clock) -> None:
@@ -23,20 +25,20 @@ def check_parts(config: RigConfig, document: Document, clock: Clock) -> None:
     builder = SourceBuilder(clock)
     sources = openings.open(lambda: builder.build(config))
     openings.open(lambda: open_rules(config.rules.files, config.signals.declared))
-    openings.open(lambda: open_rig(config.rig))
+    rig = openings.open(lambda: open_rig(config.rig))
     cameras = None if sources is None else tuple(camera.name for camera in sources.cameras)
-    openings.open(lambda: _check_model(config, document, cameras))
+    openings.open(lambda: _check_model(config, document, cameras, rig))
     openings.settle()
 
 
-def _check_model(config: RigConfig, document: Document, cameras: tuple[str, ...] | None) -> None:
+def _check_model(config: RigConfig, document: Document, cameras: tuple[str, ...] | None, rig: Rig | None) -> None:
     """The bundle by itself, and whether it fits the rig as far as that is known."""
     if config.model is None:
         return
     bundle = load_bundle(config.model.bundle)
     try:
-        choose_role(bundle, config.model.precision)
+        check_request(bundle, config.model.backend, config.model.precision)
         if cameras:
-            layout_for(bundle.manifest, cameras)
+            calibration_values(bundle.manifest, layout_for(bundle.manifest, cameras), cameras, rig)
     except BundleFitError as error:
         raise DocumentError([document.problem(("model",), str(error), at_key=True)]) from error

@@ -172,7 +172,7 @@ class _Parts:
             recorders.append(TickRecorder(engine, writer))
             return recorders[0]
 
-        network = network_for(self._drive, self._bundle, self._request.threads)
+        network = network_for(self._drive, self._bundle, self._request.threads, self._rig)
         rate_hz = self._request.rate_hz
         player = DrivePlayer(
             self._drive, network, self._rig, self._learned, rate_hz, measures_images=True, wrap_rules=wrap

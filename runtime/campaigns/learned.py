@@ -14,13 +14,13 @@ def check_learned(rules: RuleSet, bundle: Path) -> None:
         return
     # Networks are opened only where a campaign brings something for them.
     from runtime.inference.bundle import load_bundle
+    from runtime.inference.calibration_feed import stand_in_cameras, stand_in_rig
     from runtime.inference.learned import LearnedTriggers
     from runtime.inference.network import Network
 
-    images = load_bundle(bundle).manifest.images
-    named = load_bundle(bundle).manifest.cameras
-    cameras = tuple(named) or tuple(f"camera_{index}" for index in range(images.shape[0]))
-    network = Network.open(bundle, cameras)
+    manifest = load_bundle(bundle).manifest
+    cameras = stand_in_cameras(manifest)
+    network = Network.open(bundle, cameras, rig=stand_in_rig(cameras))
     try:
         if network.embedding is None:
             text = "has no embedding that queries and classifiers could read"

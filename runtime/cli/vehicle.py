@@ -94,7 +94,7 @@ def capabilities(options: argparse.Namespace, config: RigConfig | None) -> Capab
     if choice is None or not cameras:
         return capabilities_of(None, (), cameras, rig, sources)
     try:
-        network = open_network(choice, cameras)
+        network = open_network(choice, cameras, rig)
     except CompositionError as error:
         raise CommandError(str(error)) from error
     try:

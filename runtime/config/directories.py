@@ -26,6 +26,7 @@ class Directories:
     spool: Path  # on disk; written by recorder and uploader
     keys: Path  # on disk, 0700; the uploader's only
     campaigns: Path  # on disk; written by the uploader, read by the runtime
+    engines: Path  # on disk; TensorRT engines, written by 'model build', read by the runtime
 
 
 def resolve_directories(config: RigConfig, environment: Mapping[str, str], user_id: int) -> Directories:
@@ -39,7 +40,14 @@ def resolve_directories(config: RigConfig, environment: Mapping[str, str], user_
         spool=config.spool.directory or state / "spool",
         keys=config.uplink.keys or state / "keys",
         campaigns=state / "campaigns",
+        engines=(config.model.engines if config.model else None) or state / "engines",
     )
+
+
+def default_engines(environment: Mapping[str, str]) -> Path:
+    """Where engines are kept when no configuration says it: as on a vehicle, or in the user's state."""
+    given = _first(environment.get("STATE_DIRECTORY"))
+    return (given or _user_state(environment)) / "engines"
 
 
 def _runtime_directory(config: RigConfig, environment: Mapping[str, str], user_id: int) -> Path:
@@ -55,9 +63,13 @@ def _state_directory(config: RigConfig, environment: Mapping[str, str]) -> Path:
     given = _first(environment.get("STATE_DIRECTORY"))
     if given is not None:
         return given
+    return _user_state(environment) / config.vehicle.id
+
+
+def _user_state(environment: Mapping[str, str]) -> Path:
     home = Path(environment.get("HOME") or "~").expanduser()
     base = _first(environment.get("XDG_STATE_HOME")) or home / ".local" / "state"
-    return base / "shadowrig" / config.vehicle.id
+    return base / "shadowrig"
 
 
 def _first(value: str | None) -> Path | None:

@@ -79,9 +79,12 @@ class ModelConfig(Section):
     """The candidate network and how it runs."""
 
     bundle: Annotated[Path, BeforeValidator(_model_bundle)] = Field(examples=["hydra_mini"])
-    backend: Literal["auto", "onnx"] = "auto"
-    precision: Literal["auto", "int8", "fp32"] = "auto"
-    threads: int = Field(default=1, ge=1, le=64)
+    backend: Literal["auto", "onnx", "tensorrt"] = "auto"
+    precision: Literal["auto", "int8", "fp16", "fp32"] = "auto"
+    #: The folder of engines that 'model build' made; auto: engines/ in the state directory.
+    engines: DirectoryOrAuto = None
+    #: auto: measured at start-up; one core is always left to the rest.
+    threads: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
 
 
 class TickConfig(Section):

@@ -5,7 +5,9 @@ Promises of every backend, held by `tests/contract/test_backend_contract.py`:
 - Shapes are static; everything is allocated before `warmup` returns and `infer` allocates nothing that lasts.
 - Outputs are views into a fixed ring of `ring_length` sets at fixed addresses: a result stays whole until `infer` has
   been called `ring_length` times more. Whoever needs it longer copies it.
-- The same frameset and signals give the same outputs.
+- The same frameset and signals give the same outputs; for a network with states, the same framesets and signals since
+  the last reset do. States begin anew when opened, on `reset`, and by the rule of `states` (a gap in the framesets'
+  own times), so a replay of what was seen live since such a moment gives what the car saw. `warmup` leaves no trace.
 - One frameset at a time, from one thread. A frameset that does not fit is refused with `FramesetError` before
   anything is written. A camera without a frame costs nothing where the network runs once per camera; its rows are
   then zero, and `row_present` says so.
@@ -45,6 +47,8 @@ class NetworkDescription:
     sha256: str
     threads: int
     engine: str  # the library that runs it, with its version
+    spinning: bool = False
+    threads_because: str = ""  # the measurement that chose them, when they were chosen
 
     def as_dict(self) -> dict[str, str | int]:
         """Plain data for reports and manifests."""
@@ -77,6 +81,9 @@ class Backend(Protocol):
             FramesetError: the frameset does not fit.
             BackendError: the library failed while running.
         """
+
+    def reset(self) -> None:
+        """Forget what earlier framesets left behind: states begin anew with the next one. Nothing to do without."""
 
     def close(self) -> None:
         """Give back what is held; the backend cannot be used afterwards."""

@@ -13,14 +13,15 @@ from pathlib import Path
 
 from runtime.formats.documents import Document, DocumentError, NodePath, Problem, load_document, suggest, validate
 from runtime.formats.durable_files import sha256_of
-from runtime.inference.graph import Graph, GraphError, TensorSpec, read_graph
+from runtime.inference.graph import Graph, GraphError, read_graph
 from runtime.inference.heads import check_head
-from runtime.inference.heads.decoder import BatchLayout, TensorShape, describe, fits
+from runtime.inference.heads.decoder import BatchLayout, TensorShape
 from runtime.inference.heads.specification import Head, tensors_of
-from runtime.inference.manifest import MANIFEST_FILE, ImagesInput, Manifest, SignalInput
+from runtime.inference.input_checks import Fault, graph_faults, manifest_faults
+from runtime.inference.manifest import MANIFEST_FILE, Manifest
 
 #: The networks among a bundle's files; others (calibration ranges) are only hashed.
-NETWORK_ROLES = ("fp32", "cpu_int8", "trt_int8")
+NETWORK_ROLES = ("fp32", "cpu_int8", "trt_int8", "trt_int8_fp16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ def load_bundle(directory: str | Path) -> ModelBundle:
             graphs[role] = read_graph(path)
         except GraphError as error:
             problems.append(document.problem(("files", role, "path"), f"file {entry.path} {error}", "export it again"))
+    problems += [document.problem(*fault) for fault in manifest_faults(manifest)]
     problems += _graph_problems(document, manifest, graphs)
     if problems:
         raise DocumentError(problems)
@@ -89,37 +91,9 @@ def _graph_problems(document: Document, manifest: Manifest, graphs: Mapping[str,
     problems: dict[tuple[NodePath, str], Problem] = {}
     for role, graph in graphs.items():
         name = manifest.files[role].path
-        for path, message, fix in (*_input_faults(manifest, graph), *_output_faults(manifest, graph)):
+        for path, message, fix in (*graph_faults(manifest, graph), *_output_faults(manifest, graph)):
             problems.setdefault((path, message), document.problem(path, f"{message} (in {name})", fix))
     return list(problems.values())
-
-
-Fault = tuple[NodePath, str, str]
-
-
-def _input_faults(manifest: Manifest, graph: Graph) -> Iterator[Fault]:
-    for index, declared in enumerate(manifest.inputs):
-        place: NodePath = ("inputs", index)
-        tensor = graph.inputs.get(declared.name)
-        if tensor is None:
-            fix = suggest(declared.name, graph.inputs)
-            yield (*place, "name"), f"the network has no input {declared.name!r}", fix
-            continue
-        yield from _input_misfit(place, declared, tensor)
-    declared_names = {entry.name for entry in manifest.inputs}
-    for name, tensor in graph.inputs.items():
-        if name not in declared_names:
-            yield ("inputs",), f"the network also takes {tensor}", "declare it as an input of kind signal"
-
-
-def _input_misfit(place: NodePath, declared: ImagesInput | SignalInput, tensor: TensorSpec) -> Iterator[Fault]:
-    if not fits(tensor.shape, declared.shape):
-        fix = f"write {describe(tensor.shape)}"
-        yield (*place, "shape"), f"input {declared.name!r} of the network has shape {describe(tensor.shape)}", fix
-    if tensor.dtype != declared.dtype:
-        is_known = tensor.dtype in ("uint8", "float32")
-        fix = f"write dtype: {tensor.dtype}" if is_known else "export it as uint8 or float32"
-        yield (*place, "dtype"), f"input {declared.name!r} of the network is {tensor.dtype}", fix
 
 
 def _output_faults(manifest: Manifest, graph: Graph) -> Iterator[Fault]:
@@ -149,5 +123,5 @@ def _head_faults(
 
 def layout_of(manifest: Manifest) -> BatchLayout:
     """Rows and image size as the graph has them, before cameras are known."""
-    batch, _, height, width = manifest.images.shape
-    return BatchLayout(batch, height, width, {}, per_camera=batch == 1)
+    _, _, height, width = manifest.images.shape
+    return BatchLayout(manifest.rows, height, width, {}, per_camera=manifest.is_per_camera)

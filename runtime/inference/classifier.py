@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from runtime.formats.documents import DocumentError, Problem
 from runtime.inference.classifier_graph import MAX_BYTES, ClassifierSurface, read_classifier
 from runtime.inference.embedding import EmbeddingSpace
-from runtime.inference.onnx_backend import QUIET, RUN_ERRORS
+from runtime.inference.onnx_session import QUIET, RUN_ERRORS
 
 PROBES = 8
 #: A softmax in float32 may miss 0 and 1 by rounding.

@@ -29,6 +29,8 @@ class TensorSpec:
     name: str
     dtype: str  # NumPy's name: "float32", "uint8", ...
     shape: TensorShape
+    #: What the graph calls each open size, such as "batch"; None where the size is known or nameless.
+    symbols: tuple[str | None, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name} {self.dtype}{describe(self.shape)}"
@@ -76,4 +78,5 @@ def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
         dtype = str(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)))
     except (KeyError, TypeError) as error:
         raise GraphError(f"has {value.name!r} of unknown element type {tensor.elem_type}") from error
-    return TensorSpec(value.name, dtype, sizes)
+    symbols = tuple(dim.dim_param or None for dim in tensor.shape.dim)
+    return TensorSpec(value.name, dtype, sizes, symbols)

@@ -10,108 +10,48 @@
     files:
       fp32: {path: model.fp32.onnx, sha256: 3f0c…}
 
-Exactly one input has `kind: images`; its shape is `[batch, 3, height, width]`. A batch of 1 is run once per camera;
-a larger batch holds one camera per row. A pixel enters a float32 input as `(pixel * scale - mean) / std`. A signal
-input takes the newest value of its signal, or `unknown` while there is none.
+Images come in one of three forms. One input with a batch of 1: the network is run once per camera. One input with a
+larger batch `[batch, 3, height, width]`: a camera per row. Several inputs with a batch of 1 each: a camera per input,
+which is then what a row is in the other form; all take images of the same size and kind, because capture prepares one.
+A pixel enters a float32 input as `(pixel * scale - mean) / std`. A signal input takes the newest value of its signal,
+or `unknown` while there is none; a calibration input takes matrices of the rig, and a state input what an output said
+on the tick before. `deploy/MODELS.md` shows each form.
 
-This module checks what can be seen in the file alone; `bundle` checks it against the files beside it.
+This module and `inputs` check what can be seen in the file alone; `bundle` checks it against the files beside it.
 """
 
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from runtime.formats.documents import Mistake
-from runtime.formats.image_spec import MAX_SIDE_PX, ImageSpec
 from runtime.inference.heads.specification import Head
+from runtime.inference.inputs import MAX_BATCH, CalibrationInput, ImagesInput, Input, SignalInput, StateInput
+
+__all__ = [
+    "MANIFEST_FILE",
+    "MAX_BATCH",
+    "CalibrationInput",
+    "ImagesInput",
+    "Input",
+    "Manifest",
+    "ModelFile",
+    "SignalInput",
+    "StateInput",
+]
 
 MANIFEST_FILE = "model.yaml"
-MAX_BATCH = 64
 MAX_HEADS = 64
-#: Each row of a batch costs its image's memory in every slot of the batch ring.
-MAX_INPUT_ELEMENTS = 512 * 1024 * 1024
+MAX_INPUTS = 256
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$", examples=["<64 hex digits: sha256sum FILE>"])]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ImagesInput(_Strict):
-    """The input that takes the cameras' prepared images."""
-
-    kind: Literal["images"]
-    name: str = Field(min_length=1, description="the graph's input name")
-    shape: tuple[int, int, int, int] = Field(description="batch, 3, height, width", examples=["[1, 3, 416, 416]"])
-    dtype: Literal["uint8", "float32"]
-    color: Literal["rgb", "bgr"] = "rgb"
-    resize: Literal["stretch", "letterbox"] = "stretch"
-    pad_value: int = Field(default=114, ge=0, le=255)
-    scale: float = Field(default=1.0, gt=0.0)
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-
-    @field_validator("shape")
-    @classmethod
-    def _image_shape(cls, shape: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-        batch, channels, height, width = shape
-        if channels != 3:
-            raise Mistake(f"has {channels} channels", "write [batch, 3, height, width]; only colour images exist here")
-        if not 1 <= batch <= MAX_BATCH:
-            raise Mistake(f"has a batch of {batch}", f"a batch is 1 to {MAX_BATCH}")
-        if not (1 <= height <= MAX_SIDE_PX and 1 <= width <= MAX_SIDE_PX):
-            raise Mistake(f"has images of {width}x{height}", f"each side is 1 to {MAX_SIDE_PX}")
-        if batch * channels * height * width > MAX_INPUT_ELEMENTS:
-            raise Mistake(f"has more than {MAX_INPUT_ELEMENTS} elements", "use a smaller image or batch")
-        return shape
-
-    @model_validator(mode="after")
-    def _conversion_only_for_floats(self) -> ImagesInput:
-        if self.dtype == "uint8" and not self.is_identity:
-            raise Mistake("a uint8 input takes pixels as they are", "remove scale, mean and std, or use dtype: float32")
-        if any(value <= 0.0 for value in self.std):
-            raise Mistake("std must be positive", "write three numbers above 0", at=("std",))
-        return self
-
-    @property
-    def is_identity(self) -> bool:
-        """True when pixels enter with their own values, 0 to 255."""
-        return self.scale == 1.0 and not any(self.mean) and all(value == 1.0 for value in self.std)
-
-    @property
-    def batch(self) -> int:
-        """Rows of the input."""
-        return self.shape[0]
-
-    @property
-    def image_spec(self) -> ImageSpec:
-        """How capture has to prepare images for this input."""
-        return ImageSpec(self.shape[3], self.shape[2], self.color, self.resize, self.pad_value)
-
-
-class SignalInput(_Strict):
-    """An input that takes one signal's value in every element."""
-
-    kind: Literal["signal"]
-    name: str = Field(min_length=1, description="the graph's input name")
-    signal: str = Field(min_length=1, examples=["vehicle.speed_mps"])
-    shape: tuple[int, ...] = Field(examples=["[1, 1]"])
-    dtype: Literal["float32"] = "float32"
-    unknown: float = 0.0
-
-    @field_validator("shape")
-    @classmethod
-    def _small_shape(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
-        if not 1 <= len(shape) <= 4 or any(not 1 <= size <= MAX_BATCH for size in shape):
-            raise Mistake("is not the shape of a signal", f"write 1 to 4 sizes of 1 to {MAX_BATCH}, such as [1, 1]")
-        return shape
-
-
-Input = Annotated[ImagesInput | SignalInput, Field(discriminator="kind")]
 
 
 class ModelFile(_Strict):
@@ -136,7 +76,7 @@ class Manifest(_Strict):
     version: str = Field(min_length=1, max_length=64, examples=['"1"'])
     licence: str = Field(min_length=1, examples=["Apache-2.0"])
     source: str = Field(min_length=1, description="who made it, from what")
-    inputs: tuple[Input, ...] = Field(min_length=1)
+    inputs: tuple[Input, ...] = Field(min_length=1, max_length=MAX_INPUTS)
     heads: tuple[Head, ...] = Field(min_length=1, max_length=MAX_HEADS)
     files: dict[str, ModelFile]
     cameras: tuple[str, ...] = ()
@@ -144,10 +84,17 @@ class Manifest(_Strict):
 
     @field_validator("inputs")
     @classmethod
-    def _one_images_input(cls, inputs: tuple[Input, ...]) -> tuple[Input, ...]:
-        count = sum(isinstance(entry, ImagesInput) for entry in inputs)
-        if count != 1:
-            raise Mistake(f"has {count} entries of kind images", "declare exactly one input with kind: images")
+    def _images_in_one_form(cls, inputs: tuple[Input, ...]) -> tuple[Input, ...]:
+        images = [index for index, entry in enumerate(inputs) if isinstance(entry, ImagesInput)]
+        if not images:
+            raise Mistake("has no entry of kind images", "declare the input that takes the cameras' images")
+        if len(images) > MAX_BATCH:
+            raise Mistake(f"has {len(images)} entries of kind images", f"a network takes at most {MAX_BATCH} cameras")
+        for index in images if len(images) > 1 else ():
+            entry = inputs[index]
+            if isinstance(entry, ImagesInput) and entry.batch != 1:
+                message = f"has a batch of {entry.batch}, beside other inputs of kind images"
+                raise Mistake(message, "several images inputs take one camera each: a batch of 1", at=(index, "shape"))
         _refuse_repeats([entry.name for entry in inputs])
         return inputs
 
@@ -176,21 +123,57 @@ class Manifest(_Strict):
 
     @model_validator(mode="after")
     def _one_camera_per_row(self) -> Manifest:
-        batch = self.images.batch
-        if self.cameras and batch > 1 and len(self.cameras) > batch:
-            message = f"{len(self.cameras)} cameras do not fit a batch of {batch}"
-            raise Mistake(message, f"name at most {batch}", at=("cameras",))
+        if self.cameras and not self.is_per_camera and len(self.cameras) > self.rows:
+            message = f"{len(self.cameras)} cameras do not fit a batch of {self.rows}"
+            raise Mistake(message, f"name at most {self.rows}", at=("cameras",))
         return self
 
     @property
     def images(self) -> ImagesInput:
-        """The input that takes the images."""
-        return next(entry for entry in self.inputs if isinstance(entry, ImagesInput))
+        """The input that takes the images; the first of them where each camera has its own: all prepare alike."""
+        return self.image_inputs[0]
+
+    @property
+    def image_inputs(self) -> tuple[ImagesInput, ...]:
+        """The inputs that take images: one, or one for each camera."""
+        return tuple(entry for entry in self.inputs if isinstance(entry, ImagesInput))
 
     @property
     def signals(self) -> tuple[SignalInput, ...]:
         """The inputs that take signals."""
         return tuple(entry for entry in self.inputs if isinstance(entry, SignalInput))
+
+    @property
+    def calibrations(self) -> tuple[CalibrationInput, ...]:
+        """The inputs that take matrices of the rig."""
+        return tuple(entry for entry in self.inputs if isinstance(entry, CalibrationInput))
+
+    @property
+    def states(self) -> tuple[StateInput, ...]:
+        """The inputs that take what an output said on the tick before."""
+        return tuple(entry for entry in self.inputs if isinstance(entry, StateInput))
+
+    @property
+    def has_separate_images(self) -> bool:
+        """True when each camera has an input of its own."""
+        return len(self.image_inputs) > 1
+
+    @property
+    def is_per_camera(self) -> bool:
+        """True when the network sees one image at a time and runs once for each camera."""
+        return not self.has_separate_images and self.images.batch == 1
+
+    @property
+    def rows(self) -> int:
+        """Cameras that one run sees: rows of the batch, or images inputs."""
+        return len(self.image_inputs) if self.has_separate_images else self.images.batch
+
+    @property
+    def row_cameras(self) -> tuple[str | None, ...]:
+        """The camera that each row is meant for, as far as the bundle names them."""
+        if self.has_separate_images and any(entry.camera for entry in self.image_inputs):
+            return tuple(entry.camera for entry in self.image_inputs)
+        return self.cameras
 
 
 def _refuse_repeats(names: list[str]) -> None:

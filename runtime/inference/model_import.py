@@ -5,7 +5,8 @@
 The file is copied as it is; `model.yaml` is written with comments, because it is a draft by convention: what a graph
 does not say (colour order, pixel scale, class names) is taken from how networks of its kind are exported. The bundle is
 then loaded like any other and run once on an empty image, and only if that works does it appear in its place, in one
-step. A bundle that was there is replaced; any other folder with something in it is refused.
+step. A bundle that was there is replaced; any other folder with something in it is refused. What inputs beside images
+take is guessed (`import_inputs`) or said in `hints`; the try-out runs on a made-up rig where matrices are wanted.
 
 Everything wrong with the file comes in one `DocumentError` that names the ONNX file.
 """
@@ -17,32 +18,23 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from runtime.formats.documents import DocumentError, Problem, suggest
 from runtime.formats.durable_files import sha256_of
-from runtime.formats.image_spec import MAX_SIDE_PX
 from runtime.inference.backend import BackendError
 from runtime.inference.bundle import load_bundle
-from runtime.inference.graph import Graph, GraphError, TensorSpec, read_graph
+from runtime.inference.calibration_feed import stand_in_cameras, stand_in_rig
+from runtime.inference.graph import Graph, GraphError, read_graph
 from runtime.inference.heads import DECODERS
 from runtime.inference.import_heads import DraftError, HeadDraft, draft_heads
+from runtime.inference.import_inputs import ImageConvention, InputDraft, InputHints, draft_inputs, without_states
 from runtime.inference.manifest import MANIFEST_FILE
 from runtime.inference.network import Network
 
 NETWORK_FILE = "model.fp32.onnx"
 _PLAIN_WORDS = re.compile("[a-z][a-z_]*( [a-z]+)*")
-
-
-@dataclass(frozen=True, slots=True)
-class ImageConvention:
-    """How networks of one kind take their images, and who says so."""
-
-    color: str
-    resize: str
-    scale: float
-    because: str
 
 
 _YOLOX_IMAGES = ImageConvention("bgr", "letterbox", 1.0, "YOLOX exports take BGR, 0 to 255, letterboxed with 114")
@@ -55,6 +47,7 @@ def import_model(
     out_dir: str | Path,
     name: str | None = None,
     labels: Sequence[str] | None = None,
+    hints: InputHints | None = None,
 ) -> Path:
     """Write a bundle for `onnx_path` into `out_dir` and return that path.
 
@@ -66,15 +59,19 @@ def import_model(
     graph, graph_problems = _read(onnx_path)
     problems += graph_problems
     heads: list[HeadDraft] = []
+    inputs: list[InputDraft] = []
+    convention = _YOLOX_IMAGES if decoder == "yolox" else _COMMON_IMAGES
+    if graph is not None:
+        inputs, faults = draft_inputs(graph, hints or InputHints(), convention)
+        problems += [Problem(str(onnx_path), 0, 0, message, None, fix) for message, fix in faults]
     if graph is not None and decoder in DECODERS:
         try:
-            heads = draft_heads(decoder, graph, labels)
+            heads = draft_heads(decoder, without_states(graph, inputs), labels)
         except DraftError as error:
             problems.append(Problem(str(onnx_path), 0, 0, str(error), None, error.fix))
     if problems or graph is None:
         raise DocumentError(problems)
-    images = next(iter(graph.inputs.values()))
-    manifest = _manifest_text(name or _bundle_name(onnx_path), onnx_path, images, decoder, heads)
+    manifest = _manifest_text(name or _bundle_name(onnx_path), onnx_path, convention, inputs, decoder, heads)
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out_dir.name}-", dir=out_dir.parent) as staging:
         draft = Path(staging) / "bundle"
@@ -104,24 +101,7 @@ def _read(onnx_path: Path) -> tuple[Graph | None, list[Problem]]:
         graph = read_graph(onnx_path)
     except GraphError as error:
         return None, [Problem(str(onnx_path), 0, 0, str(error), None, "export it again")]
-    return graph, [Problem(str(onnx_path), 0, 0, message, None, fix) for message, fix in _input_faults(graph)]
-
-
-def _input_faults(graph: Graph) -> list[tuple[str, str]]:
-    listed = ", ".join(str(tensor) for tensor in graph.inputs.values()) or "none"
-    if len(graph.inputs) != 1:
-        fix = "write model.yaml by hand and declare the others as inputs of kind signal"
-        return [(f"the network must take images alone; its inputs are {listed}", fix)]
-    tensor = next(iter(graph.inputs.values()))
-    faults = []
-    sides = tensor.shape[2:]
-    if len(tensor.shape) != 4 or tensor.shape[1] != 3 or any(side is None for side in sides):
-        faults.append((f"input {tensor} must be [batch, 3, height, width]", "export with NCHW and fixed image size"))
-    elif any(side is not None and side > MAX_SIDE_PX for side in sides):
-        faults.append((f"input {tensor} is larger than {MAX_SIDE_PX} pixels a side", "export a smaller one"))
-    if tensor.dtype not in ("uint8", "float32"):
-        faults.append((f"input {tensor} must be uint8 or float32", "export with float32 inputs"))
-    return faults
+    return graph, []
 
 
 def _write(draft: Path, onnx_path: Path, manifest: str) -> None:
@@ -134,8 +114,8 @@ def _write(draft: Path, onnx_path: Path, manifest: str) -> None:
 def _try_out(draft: Path, onnx_path: Path) -> None:
     """Load and run the draft; what is wrong is told of the file that the person gave."""
     try:
-        batch = load_bundle(draft).manifest.images.batch
-        network = Network.open(draft, [f"camera_{index}" for index in range(batch)], precision="fp32")
+        cameras = stand_in_cameras(load_bundle(draft).manifest)
+        network = Network.open(draft, cameras, precision="fp32", rig=stand_in_rig(cameras))
     except DocumentError as error:
         raise DocumentError(replace(problem, file=str(onnx_path), line=0) for problem in error.problems) from error
     except BackendError as error:
@@ -160,11 +140,13 @@ def _bundle_name(onnx_path: Path) -> str:
 
 
 def _manifest_text(
-    name: str, onnx_path: Path, images: TensorSpec, decoder: str, heads: Sequence[Mapping[str, object]]
+    name: str,
+    onnx_path: Path,
+    convention: ImageConvention,
+    inputs: Sequence[InputDraft],
+    decoder: str,
+    heads: Sequence[Mapping[str, object]],
 ) -> str:
-    convention = _YOLOX_IMAGES if decoder == "yolox" else _COMMON_IMAGES
-    scale = f", scale: {convention.scale!r}" if images.dtype == "float32" else ""
-    shape = [images.shape[0] or 1, *images.shape[1:]]
     lines = [
         f"# Model bundle of {_one_line(onnx_path.name)}, imported with the decoder {decoder}.",
         "# Correct whatever is not true of it.",
@@ -176,8 +158,7 @@ def _manifest_text(
         f"# Images: {convention.because}.",
         "# A pixel enters a float32 input as (pixel * scale - mean) / std. A batch of 1 runs once per camera.",
         "inputs:",
-        f"  - {{name: {_inline(images.name)}, kind: images, shape: {shape}, dtype: {images.dtype},",
-        f"     color: {convention.color}, resize: {convention.resize}, pad_value: 114{scale}}}",
+        *(f"  - {_inline(draft)}" for draft in inputs),
         "",
         "# What the outputs mean. `outputs` maps the decoder's names to the network's.",
         "heads:",

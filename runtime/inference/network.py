@@ -7,7 +7,8 @@ Opening checks everything and allocates everything; `predict` runs the backend a
 several heads are joined, with the later heads' classes after the earlier ones'. Arrays in `Prediction.heads` are views
 into the backend's ring with one row per batch row: camera `i` of the frameset has row `network.rows[i]`.
 
-`precision` is `auto` (INT8 where the bundle has it), `int8` or `fp32`.
+`backend` and `precision` are explained in `backends`; on the CPU `precision` is `auto` (INT8 where the bundle has it),
+`int8` or `fp32`.
 """
 
 from __future__ import annotations
@@ -15,37 +16,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.formats.image_spec import Geometry, ImageSpec
 from runtime.inference.backend import Backend, NetworkDescription, RawOutputs
+from runtime.inference.backends import BackendRequest, open_backend
 from runtime.inference.bundle import ModelBundle, load_bundle
 from runtime.inference.embedding import find_embedding
 from runtime.inference.heads import build_decoder
-from runtime.inference.heads.decoder import BatchLayout, BundleFitError, HeadResult, ObjectDepth, RowDetections
+from runtime.inference.heads.decoder import BatchLayout, HeadResult, ObjectDepth, RowDetections
 from runtime.inference.heads.specification import DepthHead, Head, HydraDetectionsHead, YoloxHead
 from runtime.inference.heads.uncertainty import DETECTION_ENTROPY, detection_entropy
-from runtime.inference.onnx_backend import OnnxBackend, OnnxSettings
+from runtime.inference.onnx_backend import OnnxSettings
 from runtime.inference.rows import layout_for
 from runtime.inference.source_boxes import SourceBoxes
 from runtime.messages import Action, Detections, Frameset, Prediction, SignalReader, SignalValue
-
-BACKENDS = ("onnx",)
-PRECISIONS = ("auto", "int8", "fp32")
-_ROLE_OF_PRECISION = {"int8": "cpu_int8", "fp32": "fp32"}
+from runtime.rig import Rig
 
 
 class Network:
     """One candidate network, ready for ticks. Make one with `Network.open`."""
 
-    def __init__(self, bundle: ModelBundle, backend: Backend, layout: BatchLayout, cameras: Sequence[str]) -> None:
+    def __init__(
+        self,
+        bundle: ModelBundle,
+        backend: Backend,
+        layout: BatchLayout,
+        cameras: Sequence[str],
+        backend_reasons: Sequence[str] = (),
+    ) -> None:
+        #: Why this backend and no other, where that was open; for reports.
+        self.backend_reasons = tuple(backend_reasons)
         self.cameras = tuple(cameras)
         self.rows = tuple(layout.row_of_camera[camera] for camera in cameras)
         self.image_spec: ImageSpec = bundle.manifest.images.image_spec
         self._backend = backend
         tensors = backend.infer(_nothing(self.cameras, self.image_spec), None).tensors
+        backend.reset()
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         self._decoders = [build_decoder(head, shapes, layout) for head in bundle.manifest.heads]
         #: Where this network's embedding of a scene is; None when it has none.
@@ -66,23 +76,26 @@ class Network:
         cameras: Sequence[str],
         backend: str = "onnx",
         precision: str = "auto",
-        threads: int = 1,
+        threads: int | Literal["auto"] = 1,
         spinning: bool = False,
+        rig: Rig | None = None,
+        engines: Path | None = None,
     ) -> Network:
-        """Load, check and warm the bundle in `directory` for a rig with these cameras.
+        """Load, check and warm the bundle in `directory` for these cameras; `rig` is their calibration, if any.
+
+        `engines` is the folder of built TensorRT engines, for backends `auto` and `tensorrt`.
 
         Raises:
             DocumentError: the bundle is not whole; with every problem.
             BundleFitError: a good bundle that does not fit the cameras, the precision or the backend.
             BackendError: the backend cannot run the file.
         """
-        if backend not in BACKENDS:
-            raise BundleFitError(f"unknown backend {backend!r} (fix: use one of {', '.join(BACKENDS)})")
         bundle = load_bundle(directory)
-        role = choose_role(bundle, precision)
         layout = layout_for(bundle.manifest, cameras)
-        runner = OnnxBackend(bundle, role, layout, cameras, OnnxSettings(threads=threads, spinning=spinning))
-        network = Network(bundle, runner, layout, cameras)
+        settings = OnnxSettings(threads=threads, spinning=spinning)
+        request = BackendRequest(backend, precision, settings, engines)
+        runner, reasons = open_backend(request, bundle, layout, cameras, rig)
+        network = Network(bundle, runner, layout, cameras, reasons)
         runner.warmup()
         return network
 
@@ -118,7 +131,12 @@ class Network:
         frameset = _nothing(self.cameras, self.image_spec)
         frameset.present.fill(True)
         tensors = self._backend.infer(frameset, None).tensors
+        self._backend.reset()
         return [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]
+
+    def reset(self) -> None:
+        """States begin anew with the next frameset: for whoever turns to another scene. Nothing to do without."""
+        self._backend.reset()
 
     def close(self) -> None:
         """Give the backend back."""
@@ -172,24 +190,6 @@ class Network:
             own = joined.distance_m
             joined.distance_m = measured if own is None else np.where(np.isnan(own), measured, own)
         return self._source_boxes.map(joined, geometries)
-
-
-def choose_role(bundle: ModelBundle, precision: str) -> str:
-    """The file of the bundle to run on the CPU for this precision.
-
-    Raises:
-        BundleFitError: the bundle has no such file.
-    """
-    if precision not in PRECISIONS:
-        raise BundleFitError(f"unknown precision {precision!r} (fix: use one of {', '.join(PRECISIONS)})")
-    if precision == "auto":
-        return "cpu_int8" if "cpu_int8" in bundle.graphs else "fp32"
-    role = _ROLE_OF_PRECISION[precision]
-    if role not in bundle.graphs:
-        has = ", ".join(sorted(bundle.graphs))
-        fix = "run 'shadowrig calibrate int8' on it" if precision == "int8" else "use precision auto"
-        raise BundleFitError(f"bundle {bundle.directory} has no {role} file, only {has} (fix: {fix})")
-    return role
 
 
 def _joined_classes(bundle: ModelBundle) -> tuple[tuple[str, ...], list[int]]:

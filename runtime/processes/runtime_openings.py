@@ -9,7 +9,7 @@ from pathlib import Path
 import zmq
 
 from runtime.clock import Clock
-from runtime.composition import CompositionError, ModelChoice, TickParts, describe_provenance, open_network
+from runtime.composition import CompositionError, ModelChoice, TickParts, describe_provenance, open_network, open_rig
 from runtime.config.rig_config import RigConfig
 from runtime.health.telemetry import TelemetryPublisher
 from runtime.inference.network import Network
@@ -20,14 +20,19 @@ from runtime.recording.provenance import CameraProvenance
 from runtime.recording.sessions import SessionRecord
 
 
-def open_live_network(config: RigConfig, cameras: tuple[str, ...], bundle: Path | None) -> Network | None:
-    """The configured network, or the bundle of a campaign run as it is configured. DocumentError, StartError."""
+def open_live_network(
+    config: RigConfig, cameras: tuple[str, ...], bundle: Path | None, engines: Path | None = None
+) -> Network | None:
+    """The configured network, or the bundle of a campaign run as it is configured; `engines` are built ones.
+
+    Raises DocumentError, StartError.
+    """
     if config.model is None or not cameras:
         return None
     model = config.model
     try:
-        choice = ModelChoice(bundle or model.bundle, model.backend, model.precision, model.threads)
-        return open_network(choice, cameras)
+        choice = ModelChoice(bundle or model.bundle, model.backend, model.precision, model.threads, engines)
+        return open_network(choice, cameras, open_rig(config.rig))
     except CompositionError as error:
         raise StartError(str(error)) from error
 

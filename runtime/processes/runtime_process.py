@@ -74,7 +74,9 @@ class LiveRuntime:
         own_rules = open_rules(config.rules.files, config.signals.declared)
         self._campaigns = RuntimeCampaigns(self._directories.campaigns, own_rules, config.vehicle.id, clock, declared)
         self._network = self._campaigns.choose_network(
-            lambda bundle: open_live_network(config, builder.camera_names(config), bundle)
+            lambda bundle: open_live_network(
+                config, builder.camera_names(config), bundle, self._directories.engines
+            )
         )
         rules = self._campaigns.rules
         rig = open_rig(config.rig)

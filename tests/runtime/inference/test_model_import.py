@@ -4,14 +4,23 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 from runtime.formats.documents import DocumentError
 from runtime.formats.durable_files import sha256_of
 from runtime.inference.bundle import load_bundle
 from runtime.inference.coco import COCO_CLASSES
+from runtime.inference.graph import Graph, TensorSpec
+from runtime.inference.import_inputs import ImageConvention, InputHints, draft_inputs
 from runtime.inference.model_import import import_model
 from runtime.inference.network import Network
+from tests.runtime.inference.input_networks import (
+    calibrated_network,
+    conv_gru_network,
+    leaky_network,
+    separate_network,
+)
 from tests.runtime.inference.tiny_networks import fixed_network, frameset_of, mean_network, noise
 
 SHAPE = [1, 3, 32, 32]
@@ -102,10 +111,56 @@ def test_a_file_that_is_no_network_is_told(tmp_path: Path) -> None:
     assert "cannot be read" in _problems(tmp_path / "absent.onnx", "yolox", tmp_path / "a")
 
 
-def test_a_network_with_more_than_images_is_told_what_to_do(tmp_path: Path) -> None:
-    source = tmp_path / "two_inputs.onnx"
-    source.write_bytes(mean_network(1).SerializeToString())
-    assert "kind signal" in _problems(source, "raw", tmp_path / "a")
+def _saved(path: Path, model: onnx.ModelProto) -> Path:
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_inputs_beside_images_are_recognised_by_name_and_shape(tmp_path: Path) -> None:
+    signal = import_model(_saved(tmp_path / "a.onnx", mean_network(1)), "raw", tmp_path / "a")
+    assert load_bundle(signal).manifest.signals[0].signal == "vehicle.speed_mps"
+    matrices = import_model(_saved(tmp_path / "b.onnx", calibrated_network(2)), "raw", tmp_path / "b")
+    whats = [entry.what for entry in load_bundle(matrices).manifest.calibrations]
+    assert whats == ["intrinsics", "extrinsics", "projection"]
+    recurrent = import_model(_saved(tmp_path / "c.onnx", conv_gru_network(2)), "raw", tmp_path / "c")
+    (state,) = load_bundle(recurrent).manifest.states
+    assert (state.name, state.output) == ("hidden", "hidden_next")
+    assert [head.name for head in load_bundle(recurrent).manifest.heads] == ["mean_hidden"]
+    separate = import_model(_saved(tmp_path / "d.onnx", separate_network(3)), "raw", tmp_path / "d")
+    assert load_bundle(separate).manifest.rows == 3
+
+
+def test_what_an_input_takes_can_be_said_and_is_asked_for(tmp_path: Path) -> None:
+    network = leaky_network(2)
+    for node in network.graph.node:
+        node.input[:] = ["memory" if name == "seen" else name for name in node.input]
+    network.graph.input[1].name = "memory"
+    source = _saved(tmp_path / "net.onnx", network)
+    told = _problems(source, "raw", tmp_path / "a")
+    assert "it is not known what input memory float32[2, 3] takes" in told
+    assert "--state memory=OUTPUT" in told
+    hints = InputHints(states={"memory": "seen_nxt"}, signals={"speed": "vehicle.speed_mps"})
+    told = _problems(source, "raw", tmp_path / "a", hints=hints)
+    assert "did you mean 'seen_next'?" in told
+    assert "the network has no input 'speed'" in told
+    directory = import_model(source, "raw", tmp_path / "a", hints=InputHints(states={"memory": "seen_next"}))
+    assert load_bundle(directory).manifest.states[0].output == "seen_next"
+
+
+def test_matrices_of_separate_images_are_paired_in_order() -> None:
+    tensors = {
+        name: TensorSpec(name, "float32", shape)
+        for name, shape in (
+            ("left", (1, 3, 8, 8)),
+            ("right", (1, 3, 8, 8)),
+            ("left_intrinsics", (1, 3, 3)),
+            ("right_intrinsics", (1, 3, 3)),
+        )
+    }
+    convention = ImageConvention("rgb", "stretch", 1.0, "a test")
+    drafts, faults = draft_inputs(Graph(tensors, {}), InputHints(), convention)
+    assert not faults
+    assert [draft.get("of") for draft in drafts] == [None, None, "left", "right"]
 
 
 @pytest.mark.real
