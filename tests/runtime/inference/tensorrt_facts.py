@@ -37,6 +37,10 @@ found = {}
 for name in dir(module):
     value = getattr(module, name)
     found[name] = sorted(dir(value)) if isinstance(value, type) else []
+    for member in list(found[name]):  # enumerations inside a class, as in ILogger.Severity.ERROR
+        inner = getattr(getattr(value, member), "__members__", None)
+        if not member.startswith("_") and isinstance(inner, dict):
+            found[name] += [f"{member}.{entry}" for entry in inner if hasattr(value, "__members__") is False]
 print(json.dumps(found))
 """
 
