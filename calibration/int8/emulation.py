@@ -1,8 +1,8 @@
 """Runs a file for TensorRT with ONNX Runtime on the CPU, as the pairs say and not as ONNX Runtime would like to.
 
 Optimisation is off: from level "basic" on, ONNX Runtime quantises the float biases of such a file by itself (to int32,
-with the product of the scales, which underflows in FP16) and answers something that no TensorRT would. What this shows is
-the arithmetic of the file. TensorRT sums in the same integers, but may round where kernels are fused differently.
+with the product of the scales, which underflows in FP16) and answers something that no TensorRT would. What this shows
+is the arithmetic of the file. TensorRT sums in the same integers, but may round where kernels are fused differently.
 """
 
 from __future__ import annotations

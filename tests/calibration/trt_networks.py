@@ -49,7 +49,7 @@ def shortcut_network() -> ModelProto:
 
 
 def transposed_network(epsilon: float = 0.0) -> ModelProto:
-    """A network that goes down and up again: conv a, ReLU, pool -> transposed conv up -> conv out; `epsilon` divides."""
+    """A network that goes down and up again: conv a, ReLU, pool -> transposed conv up -> conv out -> Max `epsilon`."""
     generator = np.random.default_rng(12)
     constants = _conv_weights(generator, "a", 3, 8) + _conv_weights(generator, "out", 6, 2, 1)
     weight = generator.normal(0, 0.3, (8, 6, 2, 2)).astype(np.float32)

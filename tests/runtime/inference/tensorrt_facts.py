@@ -11,8 +11,8 @@ functions of theirs, and none while it is imported. So each wheel is unpacked, l
 functions in them (they return 0) are made by gcc, and the extension is imported and looked at in a process of its own.
 Wheels must be of the Python that runs this, on x86-64 Linux with gcc, nm and readelf.
 
-The result groups names by the versions that have them: {"versions": [...], "names": {"8.6.1 10.3.0": ["BuilderFlag.INT8",
-...]}}. Layers and plugins are left out: networks come from ONNX files.
+The result groups names by the versions that have them: {"versions": [...], "names": {"8.6.1 10.3.0":
+["BuilderFlag.INT8", ...]}}. Layers and plugins are left out: networks come from ONNX files.
 """
 
 from __future__ import annotations

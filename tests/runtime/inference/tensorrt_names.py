@@ -1,9 +1,9 @@
 """Finds in the sources of the tensorrt backend which names of TensorRT they use: classes, enum members, methods.
 
-A source is walked for `trt.Name` and `trt.Name.member` (also `platform.trt...`, `self._trt...`), and for members of what
-TensorRT returned: `builder = trt.Builder(...)` makes `builder.create_network` a use of `Builder.create_network`, whose
-result is an `INetworkDefinition`, and so on along `RETURNS`. `hasattr(trt.Class, "NAME")` counts as a question, not as a
-use: a name so asked for may be absent from some versions.
+A source is walked for `trt.Name` and `trt.Name.member` (also `platform.trt...`, `self._trt...`), and for members of
+what TensorRT returned: `builder = trt.Builder(...)` makes `builder.create_network` a use of `Builder.create_network`,
+whose result is an `INetworkDefinition`, and so on along `RETURNS`. `hasattr(trt.Class, "NAME")` counts as a question,
+not as a use: a name so asked for may be absent from some versions.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Walker(ast.NodeVisitor):
         self._usage = usage
         self._classes: dict[str, str] = {}  # source text of a variable -> TensorRT's class
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:  # noqa: N802
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         arguments = [argument.arg for argument in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]]
         known = {name: PARAMETERS[name] for name in arguments if name in PARAMETERS and "trt" in arguments}
         if "parser" in arguments and node.name.startswith("_parser"):
@@ -63,7 +63,7 @@ class _Walker(ast.NodeVisitor):
         # What a method keeps in `self` is there in the methods behind it.
         self._classes = outer | {name: kind for name, kind in self._classes.items() if name.startswith("self.")}
 
-    def visit_Assign(self, node: ast.Assign) -> None:  # noqa: N802
+    def visit_Assign(self, node: ast.Assign) -> None:
         self.generic_visit(node)
         kind = self._class_of(node.value)
         for target in node.targets:
@@ -72,14 +72,14 @@ class _Walker(ast.NodeVisitor):
             elif isinstance(target, ast.Name):
                 self._classes.pop(target.id, None)
 
-    def visit_Call(self, node: ast.Call) -> None:  # noqa: N802
+    def visit_Call(self, node: ast.Call) -> None:
         if isinstance(node.func, ast.Name) and node.func.id == "hasattr":
             owner, name = self._dotted(node.args[0]), node.args[1]
             if owner is not None and isinstance(name, ast.Constant):
                 self._usage.asked.add(f"{owner}.{name.value}".lstrip("."))
         self.generic_visit(node)
 
-    def visit_Attribute(self, node: ast.Attribute) -> None:  # noqa: N802
+    def visit_Attribute(self, node: ast.Attribute) -> None:
         name = self._dotted(node)
         if name:
             self._usage.used.setdefault(name, []).append(f"{self._path.name}:{node.lineno}")
