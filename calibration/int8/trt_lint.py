@@ -141,7 +141,7 @@ def _lint_data(graph: Graph, node: NodeProto) -> Iterator[str]:
 
 def _lint_scale(scale: NDArray[np.generic]) -> Iterator[str]:
     values = scale.astype(np.float64).reshape(-1)
-    smallest = float(np.finfo(scale.dtype).tiny) if scale.dtype.kind == "f" else 0.0
+    smallest = float(np.finfo(np.float16 if scale.dtype == np.float16 else np.float32).tiny)
     broken = values[~np.isfinite(values)]
     low = values[np.isfinite(values) & (values <= 0)]
     small = values[(values > 0) & (values < smallest)]

@@ -3,9 +3,9 @@
     python tests/benchmarks/trt_file_agreement.py [--samples 24] [--held-out 6] [--json FILE]
 
 Calibrates the bundled network on synthetic instants with the command's default method, emits the CPU file and both
-files for TensorRT, and runs all on instants that were not calibrated on: the CPU file as it is run on a vehicle, the others
-emulated (calibration/int8/emulation.py). Prints the cosine of every output and exits with 1 when one lies below 0.999.
-Where `tensorrt_rtx` is installed it also builds both files and counts the convolutions in INT8.
+files for TensorRT, and runs all on instants that were not calibrated on: the CPU file as it is run on a vehicle, the
+others emulated (calibration/int8/emulation.py). Prints the cosine of every output and exits with 1 when one lies below
+0.999. Where `tensorrt_rtx` is installed it also builds both files and counts the convolutions in INT8.
 """
 
 from __future__ import annotations
