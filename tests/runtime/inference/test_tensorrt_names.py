@@ -113,9 +113,10 @@ def test_the_table_is_what_the_installed_bindings_say(names: dict[str, set[str]]
         module = importlib.import_module(module_name)
         key = f"rtx-{module.__version__}" if module_name == "tensorrt_rtx" else module.__version__
         for name in names.get(key, set()):
-            owner, _, member = name.partition(".")
-            assert hasattr(module, owner), name
-            assert not member or hasattr(getattr(module, owner), member), name
+            owner: object = module
+            for part in name.split("."):
+                assert hasattr(owner, part), name
+                owner = getattr(owner, part)
 
 
 @pytest.mark.parametrize("wheel", sorted((HERE / "wheels").glob("*.whl")) or [None], ids=str)
