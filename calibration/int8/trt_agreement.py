@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 from onnx import ModelProto
 
-from calibration.int8.agreement import cosine
 from calibration.int8.emulation import EmulatedNetwork
 from calibration.int8.ranges import Feed
 
@@ -30,5 +30,11 @@ def trt_agreement(cpu: ModelProto, trt: ModelProto, feeds: Sequence[Feed]) -> di
     for feed in feeds:
         answers = network.run(feed)
         for name, value in zip(names, session.run(names, dict(feed)), strict=True):
-            found[name].append(cosine(value, answers[name]))
+            found[name].append(_cosine(value, answers[name]))
     return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def _cosine(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
+    a, b = np.asarray(first, np.float64).reshape(-1), np.asarray(second, np.float64).reshape(-1)
+    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / norms if norms > 0 else float(np.array_equal(a, b))

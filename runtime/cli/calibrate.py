@@ -13,6 +13,7 @@ def add(commands: Subcommands) -> None:
     group = add_group(
         commands, "calibrate", "Calibrate networks.", "shadowrig calibrate int8 bundles/mine --drives drives"
     )
+    _add_lint(group)
     parser = add_command(
         group,
         "int8",
@@ -28,25 +29,6 @@ def add(commands: Subcommands) -> None:
     parser.add_argument("--samples", type=int, default=64, help="framesets to sample (default 64)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", default=None, metavar="FILE", help="write the report as JSON ('-': standard output)")
-    lint = add_command(
-        group,
-        "lint",
-        "Find what TensorRT would refuse in an ONNX file, node by node.",
-        "shadowrig calibrate lint bundles/hydra_mini/model.trt.qdq.onnx --build",
-        run_lint,
-    )
-    lint.add_argument("file", type=Path, help="ONNX file")
-    lint.add_argument("--build", action="store_true", help="also build it with tensorrt_rtx, which needs no GPU")
-
-
-def run_lint(options: argparse.Namespace) -> int:
-    """Print findings; 1 when there are any."""
-    from calibration.int8.lint_command import LintError, lint_file
-
-    try:
-        return 0 if lint_file(options.file, build=options.build) else 1
-    except LintError as error:
-        raise CommandError(str(error)) from error
 
 
 def run_int8(options: argparse.Namespace) -> int:
@@ -73,3 +55,25 @@ def run_int8(options: argparse.Namespace) -> int:
     if options.json != "-":
         print_report(report)
     return 0
+
+
+def _add_lint(group: Subcommands) -> None:
+    lint = add_command(
+        group,
+        "lint",
+        "Find what TensorRT would refuse in an ONNX file, node by node.",
+        "shadowrig calibrate lint bundles/hydra_mini/model.trt.qdq.onnx --build",
+        run_lint,
+    )
+    lint.add_argument("file", type=Path, help="ONNX file")
+    lint.add_argument("--build", action="store_true", help="also build it with tensorrt_rtx, which needs no GPU")
+
+
+def run_lint(options: argparse.Namespace) -> int:
+    """Print findings; 1 when there are any."""
+    from calibration.int8.lint_command import LintError, lint_file
+
+    try:
+        return 0 if lint_file(options.file, build=options.build) else 1
+    except LintError as error:
+        raise CommandError(str(error)) from error
