@@ -1,8 +1,9 @@
 """Turns a QDQ model with an FP32 body into one with an FP16 body, inputs and outputs unchanged.
 
 TensorRT 11 has no flags that let it choose precisions: what the file says is what runs. So the file says FP16. Float
-inputs are cast once where they enter, outputs where they leave; weights, biases and scales are stored in FP16. Scales in
-FP16 need opset 19 (ONNX: QuantizeLinear-19), so the opset is raised to that.
+inputs are cast once where they enter, outputs where they leave; weights, biases and scales are stored in FP16. Scales
+in FP16 need opset 19 (ONNX: QuantizeLinear-19), so the opset is raised to that. TensorRT 8.6 knows opset 17 at most:
+there the file with the FP32 body is the one to use.
 
 Some nodes stay in FP32, with casts around them, and each is named in `notes`:
 - those in `FP32_OPERATORS`: exponentials and sums of squares leave FP16's range (largest 65504) on ordinary values;
@@ -97,7 +98,7 @@ class _Conversion:
 
     def result(self) -> ModelProto:
         for value in self._model.graph.output:
-            if value.name in self._float:
+            if value.name in self._float and value.name not in self._have_fp32:
                 self._cast(self._fp16_name(value.name), value.name, TensorProto.FLOAT)
         graph = self._model.graph
         for field in ("node", "initializer", "value_info"):
@@ -135,12 +136,12 @@ class _Conversion:
             _narrow_attributes(copy)
         results = [(position, name) for position, name in enumerate(node.output) if name in self._float]
         for position, name in results:
-            copy.output[position] = f"{name}_fp32" if keep_fp32 else self._fp16_name(name)
+            copy.output[position] = self._own_fp32_name(name) if keep_fp32 else self._fp16_name(name)
         self._nodes.append(copy)
         if keep_fp32:
             for _position, name in results:
                 self._have_fp32.add(name)
-                self._cast(f"{name}_fp32", self._fp16_name(name), TensorProto.FLOAT16)
+                self._cast(self._own_fp32_name(name), self._fp16_name(name), TensorProto.FLOAT16)
 
     def _constant(self, name: str, wide: bool) -> str:
         value = self._constants[name]
@@ -155,13 +156,16 @@ class _Conversion:
         """Inputs and outputs keep their FP32 tensor under the public name."""
         return f"{name}_fp16" if name in self._outputs | self._inputs else name
 
+    def _own_fp32_name(self, name: str) -> str:
+        return name if name in self._outputs | self._inputs else f"{name}_fp32"
+
     def _fp32_name(self, name: str) -> str:
-        if name in self._inputs:
-            return name
-        if name not in self._have_fp32:
-            self._cast(self._fp16_name(name), f"{name}_fp32", TensorProto.FLOAT)
+        """The FP32 value of a tensor, cast the first time that it is wanted."""
+        result = self._own_fp32_name(name)
+        if name not in self._have_fp32 and name not in self._inputs:
+            self._cast(self._fp16_name(name), result, TensorProto.FLOAT)
             self._have_fp32.add(name)
-        return f"{name}_fp32"
+        return result
 
     def _cast(self, source: str, target: str, kind: int) -> None:
         self._nodes.append(helper.make_node("Cast", [source], [target], f"{target}_cast", to=kind))

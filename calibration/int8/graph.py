@@ -70,7 +70,7 @@ def load_prepared(path: Path) -> ModelProto:
 def prepare(model: ModelProto) -> ModelProto:
     """A prepared copy of `model`; see the module's head."""
     prepared = _raise_opset(model)
-    _constants_to_initializers(prepared)
+    constants_to_initializers(prepared)
     _drop_identities(prepared)
     _fold_batch_norms(prepared)
     inferred = shape_inference.infer_shapes(prepared, strict_mode=False, data_prop=True)
@@ -120,7 +120,8 @@ def _raise_opset(model: ModelProto) -> ModelProto:
         raise GraphError(f"{message}; export the model again with opset 17") from error
 
 
-def _constants_to_initializers(model: ModelProto) -> None:
+def constants_to_initializers(model: ModelProto) -> None:
+    """Turn Constant nodes into initializers, in place."""
     kept = []
     for node in model.graph.node:
         value = attribute(node, "value") if node.op_type == "Constant" else None

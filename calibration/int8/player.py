@@ -47,7 +47,7 @@ class HeldOut:
 
     def __init__(self, fp32: Path, manifest: Manifest, samples: Sequence[Sample]) -> None:
         self._fp32, self._manifest = fp32, manifest
-        self._states = {state.name: state.output for state in getattr(manifest, "states", ())}
+        self._states = {state.name: state.output for state in manifest.states}
         self._feeds = TensorStore()
         #: For each instant its steps, the lead-in first; of each step the runs: which row, and which feed.
         self._steps: list[list[list[tuple[int, int]]]] = []
@@ -84,7 +84,7 @@ class HeldOut:
         return Instant(tensors, self._presence[index])
 
     def _add(self, sample: Sample) -> None:
-        is_single = runs_per_camera(self._manifest)
+        is_single = self._manifest.is_per_camera
         shown = np.flatnonzero(sample.present)
         self._steps.append([self._runs(step, is_single) for step in _with_lead_in(sample)])
         self._presence.append(np.ones(shown.size, np.bool_) if is_single else sample.present)
@@ -101,11 +101,6 @@ class HeldOut:
         return list(zip(rows, range(first, len(self._feeds)), strict=True))
 
 
-def runs_per_camera(manifest: Manifest) -> bool:
-    """True when the network sees one image at a time."""
-    return manifest.images.batch == 1 and sum(entry.kind == "images" for entry in manifest.inputs) == 1
-
-
 def stack(outputs: Sequence[Mapping[str, NDArray[np.generic]]]) -> Outputs:
     """Outputs of one run per camera as rows of one batch."""
     if len(outputs) == 1:
@@ -115,9 +110,7 @@ def stack(outputs: Sequence[Mapping[str, NDArray[np.generic]]]) -> Outputs:
 
 def _with_lead_in(sample: Sample) -> Iterable[Sample]:
     """What came before, as samples of their own without a past, and then the sample itself."""
-    before = getattr(sample, "lead_in", ())
-    if before:
-        sample = replace(sample, lead_in=())  # type: ignore[call-arg]
+    before, sample = sample.lead_in, replace(sample, lead_in=())
     for instant in before:
         if instant.present.any():
             yield replace(sample, images=instant.images, present=instant.present, signals=instant.signals)

@@ -1,13 +1,13 @@
 """Builds a file for TensorRT on a machine without a GPU, with `tensorrt_rtx`, and says which layers run in INT8.
 
-TensorRT for RTX is the same parser and the same optimiser front end as TensorRT, and its builder needs no GPU: "CPU-only
-ahead-of-time" builds are its default (docs.nvidia.com, TensorRT-RTX, "CPU-Only AOT and TensorRT-RTX Engines"). What it
-refuses, TensorRT on the vehicle refuses. What it does not show is speed, nor the kernels that TensorRT chooses on the
-vehicle; and an engine made here runs on RTX cards only, so it is thrown away.
+TensorRT for RTX has TensorRT's ONNX parser and graph compiler, and its builder needs no GPU: "CPU-only ahead-of-time"
+builds are its default (docs.nvidia.com, TensorRT-RTX, "CPU-Only AOT and TensorRT-RTX Engines"). So what it refuses is
+not worth taking to the vehicle. What it does not show is speed, nor the kernels that TensorRT chooses on the vehicle;
+and an engine made here runs on RTX cards only, so it is thrown away.
 
 With detailed profiling verbosity the builder logs the finished engine layer by layer, at severity VERBOSE, each layer
-with the type of its inputs, constants and outputs. That log is read here, because the engine inspector would have to load
-the engine, which does need a GPU.
+with the type of its inputs, constants and outputs. That log is read here, because the engine inspector would
+have to load the engine, which does need a GPU.
 
     report = build_with_rtx(Path("model.trt.qdq.onnx"))
     report.errors                  # () when it builds

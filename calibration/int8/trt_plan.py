@@ -12,8 +12,8 @@ recommendations; the same in TensorRT 8.6, 10 and 11):
    pair there would split them; no pair on the other input would make the kernel write floating point.
 3. Pooling, resizing and reshaping on the way to an INT8 convolution take quantised inputs, those that only move values
    with the scale of their result, so that they run on bytes.
-4. Concatenations get the pair behind them only, which TensorRT moves in front of every input with one common scale: then
-   nothing is copied. An input that has a pair of its own (because a convolution reads it too) is requantised.
+4. Concatenations get the pair behind them only, which TensorRT moves in front of every input with one common scale:
+   then nothing is copied. An input that has a pair of its own (because a convolution reads it too) is requantised.
 """
 
 from __future__ import annotations

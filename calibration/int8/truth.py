@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from calibration.int8.detection_comparison import LEAST_OBJECTS_PER_CLASS, decode_detections
 from calibration.int8.findings import Finding, Instant
 from calibration.int8.head_comparison import LEAST_SPREADS
-from calibration.int8.player import runs_per_camera
 from calibration.int8.sampling import Sample, sample_drive
 from calibration.metrics import AbsoluteError, AveragePrecision, is_scored
 from runtime.drives import Drive, open_drive
@@ -98,7 +97,7 @@ def _moment(
     shown = np.flatnonzero(sample.present).tolist()
     # A network that runs once per camera has rows for present cameras alone.
     row_at = (
-        {row: place for place, row in enumerate(shown)} if runs_per_camera(manifest) else {row: row for row in shown}
+        {row: place for place, row in enumerate(shown)} if manifest.is_per_camera else {row: row for row in shown}
     )
     rows = {camera: row_at[row] for camera, row in layout.row_of_camera.items() if row in row_at}
     objects = {}

@@ -22,6 +22,7 @@ def add(commands: Subcommands) -> None:
         commands, "calibrate", "Calibrate networks.", "shadowrig calibrate int8 bundles/mine --drives drives"
     )
     _add_int8(group)
+    _add_lint(group)
     parser = add_command(
         group,
         "emit",
@@ -119,3 +120,25 @@ def _plot_target(text: str) -> Path:
     if path.suffix.lower() != PLOT_SUFFIX:
         raise argparse.ArgumentTypeError(f"{text} is no picture to write; name a file that ends in {PLOT_SUFFIX}")
     return path
+
+
+def _add_lint(group: Subcommands) -> None:
+    lint = add_command(
+        group,
+        "lint",
+        "Find what TensorRT would refuse in an ONNX file, node by node.",
+        "shadowrig calibrate lint bundles/hydra_mini/model.trt.qdq.onnx --build",
+        run_lint,
+    )
+    lint.add_argument("file", type=Path, help="ONNX file")
+    lint.add_argument("--build", action="store_true", help="also build it with tensorrt_rtx, which needs no GPU")
+
+
+def run_lint(options: argparse.Namespace) -> int:
+    """Print findings; 1 when there are any."""
+    from calibration.int8.lint_command import LintError, lint_file
+
+    try:
+        return 0 if lint_file(options.file, build=options.build) else 1
+    except LintError as error:
+        raise CommandError(str(error)) from error
