@@ -277,4 +277,6 @@ def model_facts(network: Network | None) -> dict[str, str] | None:
     facts = {"name": said.name, "backend": said.backend, "precision": said.precision, "sha256": said.sha256}
     if said.threads_because:
         facts |= {"threads": str(said.threads), "threads_because": said.threads_because}
+    if network.backend_reasons:
+        facts["backend_because"] = "; ".join(network.backend_reasons)
     return facts

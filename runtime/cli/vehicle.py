@@ -109,7 +109,8 @@ def _model_choice(options: argparse.Namespace, config: RigConfig | None) -> Mode
 
     if options.model is None and config is not None:
         said = config.model
-        return None if said is None else ModelChoice(said.bundle, said.backend, said.precision, said.threads)
+        # What a network can tell is asked of it on the CPU: this machine need not be the vehicle.
+        return None if said is None else ModelChoice(said.bundle, "onnx", "auto", said.threads)
     name = options.model or DEFAULT_MODEL
     return None if name == NO_MODEL else ModelChoice(find_bundle(name))
 

@@ -2,7 +2,8 @@
 
     onnx        ONNX Runtime on the CPU: always there
     tensorrt    a built engine on the GPU; an error where it cannot run, with the step of the probe and its reason
-    auto        tensorrt where it can, onnx otherwise; the reason is kept and reported
+    auto        tensorrt where it can, onnx otherwise; the reason is kept and reported. Where no folder of engines is
+                known (replays, queries) the GPU is not even looked at
 
 An engine is never built here: building takes minutes and loads the GPU, and a runtime may be started again at speed by
 its watchdog. `shadowrig model build` makes engines beforehand; without one `auto` runs on the CPU and says so.
@@ -58,7 +59,8 @@ def open_backend(
     if request.backend not in BACKENDS:
         raise BundleFitError(f"unknown backend {request.backend!r} (fix: use one of {', '.join(BACKENDS)})")
     reasons: tuple[str, ...] = ()
-    if request.backend != "onnx":
+    is_question = request.backend == "tensorrt" or (request.backend == "auto" and request.engines is not None)
+    if is_question:
         try:
             return _open_tensorrt(request, bundle, layout, cameras, rig, probe), ()
         except (TensorrtUnavailableError, BackendError) as error:

@@ -20,8 +20,8 @@ from runtime.inference.tensorrt.driver import CudaDriver
 from runtime.inference.tensorrt.engine import Engine
 from runtime.inference.tensorrt.tick_memory import TickMemory
 
-#: Puts work in front of the network (preprocessing on the device) into the stream of a capture.
-Before = Callable[[int, Any], None]
+#: Puts work in front of the network into the stream of a capture: `DevicePreparation.before`.
+Before = Callable[[Any], None]
 
 
 class TickGraphs:
@@ -102,7 +102,7 @@ class TickGraphs:
         own, memory, driver = self._memory.streams[stream], self._memory, self._driver
         driver.copy_to_device(own.device_inputs, own.pinned_inputs, self._stream)
         if self._before is not None:
-            self._before(stream, self._stream)
+            self._before(self._stream)
         self._engine.enqueue(driver.stream_address(self._stream))
         target = memory.slot_block(slot, stream)
         if memory.outputs.size_bytes:

@@ -9,6 +9,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from runtime.composition import CompositionError, ModelChoice, model_facts, open_network
 from runtime.inference import backends
 from runtime.inference.backend import BackendError
 from runtime.inference.backends import BackendRequest, describe_tensorrt, open_backend
@@ -50,17 +51,36 @@ def _open(bundle: ModelBundle, request: BackendRequest, probe: Callable[[], Plat
     return backend.description.backend, reasons
 
 
-def test_auto_falls_back_and_says_exactly_why(bundle: ModelBundle) -> None:
-    chosen, reasons = _open(bundle, BackendRequest("auto"), _no_driver)
+def test_auto_falls_back_and_says_exactly_why(bundle: ModelBundle, tmp_path: Path) -> None:
+    chosen, reasons = _open(bundle, BackendRequest("auto", engines=tmp_path), _no_driver)
     assert chosen == "onnx"
     assert reasons == ("not tensorrt: driver: ctypes: libcuda.so.1: cannot open shared object file",)
 
 
-def test_onnx_is_not_a_question(bundle: ModelBundle) -> None:
+@pytest.mark.parametrize("backend", ["onnx", "auto"])
+def test_without_a_folder_of_engines_the_gpu_is_left_alone(bundle: ModelBundle, backend: str) -> None:
     def never() -> Platform:
         raise AssertionError("the probe must not run")
 
-    assert _open(bundle, BackendRequest("onnx"), never) == ("onnx", ())
+    assert _open(bundle, BackendRequest(backend), never) == ("onnx", ())
+
+
+def test_the_daemon_says_why_it_does_not_start(bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends.open_backend, "__defaults__", (None, _no_driver))
+    with pytest.raises(CompositionError, match=r"backend tensorrt was asked for and cannot run: driver: ctypes"):
+        open_network(ModelChoice(bundle.directory, "tensorrt"), CAMERAS)
+
+
+def test_the_status_says_why_it_runs_on_the_cpu(
+    bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends.open_backend, "__defaults__", (None, _no_driver))
+    network = open_network(ModelChoice(bundle.directory, "auto", engines=tmp_path), CAMERAS)
+    facts = model_facts(network)
+    assert facts is not None
+    assert facts["backend"] == "onnx"
+    assert facts["backend_because"].startswith("not tensorrt: driver: ctypes: libcuda.so.1")
+    network.close()
 
 
 def test_tensorrt_asked_for_and_not_there_is_an_error(bundle: ModelBundle) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import re
 import threading
@@ -15,6 +16,7 @@ from runtime.inference.bundle import ModelBundle, load_bundle
 from runtime.inference.tensorrt.driver import CudaError
 from runtime.inference.tensorrt.engine import Engine
 from runtime.inference.tensorrt.libcuda import FUNCTIONS
+from runtime.inference.tensorrt.tick_graphs import TickGraphs
 from tests.runtime.inference.input_networks import leaky_manifest, leaky_network
 from tests.runtime.inference.tensorrt.fake_cuda import NO_COMPILER, FakeCuda, has_compiler
 from tests.runtime.inference.tensorrt.fake_platform import fake_platform, fresh_cuda, open_backend_on
@@ -211,3 +213,25 @@ def test_memory_that_is_not_ours_is_refused_by_the_fake(cuda: FakeCuda) -> None:
     stream = driver.open_stream()
     with pytest.raises(CudaError, match=re.escape("CUDA_ERROR_INVALID_VALUE")):
         driver.copy_to_device(driver.allocate(64), np.zeros(64, np.uint8), stream)  # pageable, so never truly async
+
+
+def test_work_in_front_of_the_network_is_part_of_its_graph(cuda: FakeCuda, tmp_path: Path) -> None:
+    platform = fake_platform(cuda)
+    driver = platform.driver
+    backend = open_backend_on(platform, _bundle(tmp_path), NAMES)
+    target = backend._memory.streams[0].input_addresses["images"]
+    fill = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: ctypes.memset(target, 9, CAMERAS * IMAGE_BYTES))
+    cuda.library.fake_register_kernel(b"fill", fill)
+    function = driver.get_function(driver.load_module(b"image"), "fill")
+
+    def before(stream: int) -> None:
+        driver.launch(function, (1, 1, 1), (32, 8, 1), b"", stream, 0)
+
+    graphs = TickGraphs(driver, backend._stream, backend._engine, backend._memory, backend._manifest, before)
+    assert cuda.library.fake_kernel_runs() == 1  # the run before the captures; captures run nothing
+    graphs.launch(1, 0, 0)
+    driver.synchronise(backend._stream)
+    assert np.all(backend._memory.slot_tensors(1)["means"] == 9.0)
+    assert cuda.library.fake_kernel_runs() == 2
+    graphs.free()
+    backend.close()
