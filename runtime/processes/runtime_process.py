@@ -167,7 +167,7 @@ class LiveRuntime:
         self.parts.tick_health.note(began_ns, result_ns, captured_ns, self._metronome.skipped)
         self.figures.add(report, result_ns)
         if self._telemetry is not None:
-            self._telemetry.publish(report, result_ns)
+            self._telemetry.publish(report, began_ns, result_ns)
         self._sink.tick(report)
         for firing in report.firings:
             if not self._sink.firing(firing):
