@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from replay.latency.film import ReferenceLoad, Reel, read_reels
+from replay.latency.film import Reel, ReferenceLoad, read_reels
 from runtime.capture.decoding import PacketDecoder
 from runtime.capture.preparation import ImagePreparer
 from runtime.clock import SystemClock

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class BenchOptions:
 
     seconds: float
     loads: tuple[str, ...] = LOADS
-    load: ReferenceLoad = ReferenceLoad()
+    load: ReferenceLoad = field(default_factory=ReferenceLoad)
     model: str = "hydra_mini"
 
 
@@ -79,7 +79,7 @@ class _Run:
         self._listener.start()
 
     def play(self) -> BenchResult:
-        options, stage = self._options, self._stage
+        options = self._options
         bare_s = min(MOST_BARE_S, max(LEAST_BARE_S, BARE_SHARE * options.seconds))
         try:
             bare_alone = self._bare_model(bare_s)
@@ -197,4 +197,5 @@ class _Run:
         while not done():
             self._pause(0.2)
             if time.monotonic() > deadline_s:
-                raise StageError(f"{failure} within {START_TIMEOUT_S:g} s: see the logs in {self._stage.folder / 'logs'}")
+                logs = self._stage.folder / "logs"
+                raise StageError(f"{failure} within {START_TIMEOUT_S:g} s: see the logs in {logs}")

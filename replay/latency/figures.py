@@ -5,7 +5,7 @@
 | `latency_ms` | capture (the instant that the cameras were triggered) → the tick's result is there: all stages done |
 | `wait` | capture → the tick begins: the phase, and how exactly it is kept |
 | `infer` | the network's own run |
-| `decode` | taking the frameset and decoding the network's heads into a prediction: the rest of the tick's stage `infer` |
+| `decode` | taking the frameset, and the network's heads into a prediction: the rest of the stage `infer` |
 | `track`, `compare`, `learned`, `views`, `rules` | the stages of `runtime.pipeline` |
 | `tick` | the tick begins → its result is there |
 

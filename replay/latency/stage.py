@@ -178,8 +178,8 @@ class Stage:
         codes = {name: self.children[name].stop(STOP_TIMEOUT_S) for name in names}
         bad = {name: code for name, code in codes.items() if code not in (0, None)}
         if bad:
-            told = ", ".join(f"{name} ended with code {code}: see {self.children[name].log_path}" for name, code in bad.items())
-            raise StageError(told)
+            told = [f"{name} ended with code {code}: see {self.children[name].log_path}" for name, code in bad.items()]
+            raise StageError(", ".join(told))
 
     def close(self) -> None:
         """End whatever still runs, and give the memory back."""
@@ -212,7 +212,7 @@ class Stage:
             "tick": {"rate_hz": load.rate_hz},
             "rules": {"files": ["library", "record.yaml"]},
             "history": {"directory": str(self.memory / "history"), "seconds": HISTORY_S, "max_bytes": HISTORY_BYTES},
-            "recorder": {"max_clip_s": 10},
+            "recorder": {"max_clip_s": 6},
             "spool": {"directory": str(self.folder / "vehicle" / "spool"), "quota": SPOOL_QUOTA_BYTES},
             "uplink": {"server": addresses.receiver, "keys": str(self.folder / "keys" / "vehicle")},
             "state_directory": str(self.folder / "vehicle"),
