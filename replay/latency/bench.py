@@ -25,7 +25,7 @@ from replay.latency.ticks import TickListener
 from replay.latency.usage import UsageMeter
 
 START_TIMEOUT_S = 60.0
-#: After the phase has been chosen and before anything is measured.
+#: After the phase has been chosen and before anything is measured, and no longer than a spell.
 SETTLE_S = 3.0
 PRESS_EVERY_S = 4.0
 SAMPLE_EVERY_S = 1.0
@@ -41,6 +41,7 @@ class BenchOptions:
     loads: tuple[str, ...] = LOADS
     load: ReferenceLoad = field(default_factory=ReferenceLoad)
     model: str = "hydra_mini"
+    phase_ms: float | None = None  # None: the runtime chooses, as configured by default
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def run_bench(
     """Play both spells. StageError when a process fails or the run is interrupted."""
     say("making the film (first time only)")
     film = make_film(options.load, folder / "films")
-    stage = Stage(folder / "run", film, options.load, options.model)
+    stage = Stage(folder / "run", film, options.load, options.model, options.phase_ms)
     try:
         return _Run(options, stage, stop, say).play()
     finally:
@@ -100,7 +101,7 @@ class _Run:
 
     def _spell(self, name: str, feeder: Helper, press: bool) -> Spell:
         stage, seconds = self._stage, self._options.seconds
-        self._pause(SETTLE_S)
+        self._pause(min(SETTLE_S, seconds))
         before = self._clips()
         self._listener.take()
         self._say(f"measuring for {seconds:g} s {name}")

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from runtime.health.telemetry import TickResult
 from runtime.messages import NANOSECONDS_PER_MILLISECOND
 
-PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99_9": 99.9}
+PER_MILLE = {"p50": 500, "p90": 900, "p99": 990, "p99_9": 999}
 
 
 @dataclass(slots=True)
@@ -83,11 +83,14 @@ def dropped(ticks: Sequence[TickResult]) -> int:
 
 def percentiles(values_ms: NDArray[np.float64]) -> dict[str, float]:
     """p50 to p99.9 and the largest; the p-th is the smallest value that p per cent stay at or below."""
-    found = {
-        name: round(float(np.percentile(values_ms, percent, method="inverted_cdf")), 4)
-        for name, percent in PERCENTILES.items()
-    }
-    return {**found, "max": round(float(values_ms.max()), 4)}
+    ordered = np.sort(values_ms)
+    found = {name: round(float(ordered[_rank(len(ordered), per_mille)]), 4) for name, per_mille in PER_MILLE.items()}
+    return {**found, "max": round(float(ordered[-1]), 4)}
+
+
+def _rank(count: int, per_mille: int) -> int:
+    """Index of the smallest value that so many of a thousand stay at or below; whole numbers, so that none rounds."""
+    return max(0, -(-count * per_mille // 1000) - 1)
 
 
 def _stages(ticks: Sequence[TickResult]) -> dict[str, dict[str, float]]:

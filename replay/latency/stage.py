@@ -115,11 +115,14 @@ class Helper:
 class Stage:
     """The working folder and the processes of one run."""
 
-    def __init__(self, folder: Path, film: Path, load: ReferenceLoad, model: str) -> None:
+    def __init__(
+        self, folder: Path, film: Path, load: ReferenceLoad, model: str, phase_ms: float | None = None
+    ) -> None:
         self.folder = folder
         self.film = film
         self.load = load
         self.model = model
+        self._phase_ms = "auto" if phase_ms is None else phase_ms
         self.addresses = Addresses.free()
         base = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else folder
         self.memory = base / f"shadowrig-latency-{os.getpid()}"
@@ -209,7 +212,7 @@ class Stage:
             "cameras": {name: {"source": dict(camera), "rate_hz": load.rate_hz} for name in load.camera_names},
             "signals": {"sources": [{"kind": "zeromq", "address": addresses.cameras}]},
             "model": {"bundle": self.model},
-            "tick": {"rate_hz": load.rate_hz},
+            "tick": {"rate_hz": load.rate_hz, "phase_ms": self._phase_ms},
             "rules": {"files": ["library", "record.yaml"]},
             "history": {"directory": str(self.memory / "history"), "seconds": HISTORY_S, "max_bytes": HISTORY_BYTES},
             "recorder": {"max_clip_s": 6},

@@ -49,6 +49,7 @@ def _add_latency(group: Subcommands) -> None:
     parser.add_argument("--size", default="1280x960", metavar="WxH", help="of their pictures (default 1280x960)")
     parser.add_argument("--rate-hz", type=float, default=36.0, help="of cameras and tick (default 36)")
     parser.add_argument("--film-s", type=float, default=8.0, help="length of the film that is looped (default 8)")
+    parser.add_argument("--phase-ms", type=float, help="from capture to tick; chosen by the runtime when not given")
     parser.add_argument("--folder", type=Path, help="films, logs, picture (default ~/.cache/shadowrig/latency)")
     add_json_option(parser, "the figures")
 
@@ -89,7 +90,7 @@ def run_latency(options: argparse.Namespace) -> int:
     _require(options.film_s, 1, 60, "--film-s")
     width, height = _size(options.size)
     load = ReferenceLoad(width, height, options.rate_hz, options.film_s, options.cameras)
-    bench = BenchOptions(options.seconds, _loads(options.load), load, options.model)
+    bench = BenchOptions(options.seconds, _loads(options.load), load, options.model, options.phase_ms)
     folder = (options.folder or DEFAULT_FOLDER).absolute()
     console = Console(stderr=options.json == "-")
     try:

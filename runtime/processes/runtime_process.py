@@ -30,6 +30,8 @@ from runtime.config.rig_config import RigConfig
 from runtime.declared_signals import declared_types
 from runtime.health.garbage import SlackCollector
 from runtime.health.interpreter_lock import InterpreterLock
+from runtime.health.machine_limits import machine_report
+from runtime.health.memory import keep_memory
 from runtime.health.realtime import (
     RealtimeReport,
     apply_to_library_threads,
@@ -52,7 +54,8 @@ from runtime.recording.layout import HistoryLayout
 def run_runtime(config: RigConfig, stop: threading.Event) -> int:
     """Tick until `stop`. Raises DocumentError and StartError before anything is started."""
     clock = SystemClock()
-    runtime = LiveRuntime(config, clock)
+    limits = machine_report() + keep_memory()
+    runtime = LiveRuntime(config, clock, limits)
     signal.signal(signal.SIGUSR1, lambda _number, _frame: runtime.choose_phase_again())
     runtime.start()
     try:
@@ -65,7 +68,7 @@ def run_runtime(config: RigConfig, stop: threading.Event) -> int:
 class LiveRuntime:
     """The composed runtime. Everything is loaded and allocated by the constructor; `start` starts the threads."""
 
-    def __init__(self, config: RigConfig, clock: Clock) -> None:
+    def __init__(self, config: RigConfig, clock: Clock, limits: RealtimeReport | None = None) -> None:
         self._config = config
         self._clock = clock
         self._directories = make_directories(config)
@@ -103,7 +106,7 @@ class LiveRuntime:
         self._cameras = [self._camera_thread(camera, watch) for camera, watch in pairs]
         self._telemetry = open_telemetry(config.health.telemetry)
         self._collector = SlackCollector()
-        self._realtime = RealtimeReport()
+        self._realtime = limits or RealtimeReport()
         self._realtime_lock = threading.Lock()
         self._leave = threading.Event()
         self._status_thread = threading.Thread(target=self._publish_regularly, name="status", daemon=True)
