@@ -25,7 +25,7 @@ from replay.latency.ticks import TickListener
 from replay.latency.usage import UsageMeter
 
 START_TIMEOUT_S = 60.0
-#: After the phase has been chosen and before anything is measured, and no longer than a spell.
+#: After the phase has been chosen and before anything is measured, and no longer than half a spell.
 SETTLE_S = 3.0
 PRESS_EVERY_S = 4.0
 SAMPLE_EVERY_S = 1.0
@@ -101,7 +101,7 @@ class _Run:
 
     def _spell(self, name: str, feeder: Helper, press: bool) -> Spell:
         stage, seconds = self._stage, self._options.seconds
-        self._pause(min(SETTLE_S, seconds))
+        self._pause(min(SETTLE_S, seconds / 2))
         before = self._clips()
         self._listener.take()
         self._say(f"measuring for {seconds:g} s {name}")

@@ -85,7 +85,7 @@ class ModelConfig(Section):
 
 
 class TickConfig(Section):
-    """The beat. `phase_ms` is the time from exposure to the start of the tick; `auto` is half a period."""
+    """The beat. `phase_ms` is the time from exposure to the start of the tick; `auto`: measured at start-up."""
 
     rate_hz: RateHz = 20.0
     phase_ms: Annotated[float, Field(ge=0, le=1000)] | Literal["auto"] = "auto"
