@@ -17,8 +17,8 @@ _M_TOP_PAD = -2
 _M_MMAP_THRESHOLD = -3
 _LARGEST_HEAP_BLOCK = 32 << 20  # HEAP_MAX_SIZE / 2 on 64-bit systems: glibc refuses more
 _NEVER = (1 << 31) - 1
-#: The heap grows by this much at a time, so that it seldom does.
-_GROWTH_BYTES = 16 << 20
+#: The heap grows by this much more than asked for, so that it seldom does; each of some twenty arenas does so.
+_GROWTH_BYTES = 1 << 20
 #: Touched at start-up.
 WARM_BYTES = 32 << 20
 _PAGE_BYTES = 4096
