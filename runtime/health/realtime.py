@@ -1,8 +1,8 @@
 """Real-time settings: applied where the system allows them, reported where it does not.
 
 A missing right is a finding and never an error: the same daemon runs on a laptop without rights and in the car with
-them, and its status says which. What is asked for: SCHED_FIFO for the tick with the capture threads below it and all
-other threads of the runtime below those (sched(7)), processor affinity, all memory locked (mlockall(2)), an allocator
+them, and its status says which. What is asked for: SCHED_FIFO for the tick with the capture threads below it and the
+runtime's other threads below those (sched(7)), processor affinity, all memory locked (mlockall(2)), an allocator
 that gives nothing back, and a garbage collector that waits for slack.
 
 Why all other threads too: they share the interpreter's lock with the tick. A thread at normal priority that holds the

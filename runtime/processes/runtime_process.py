@@ -118,16 +118,18 @@ class LiveRuntime:
         """Start every thread; the grid starts now, so that ticks come even when no camera ever does."""
         realtime = self._config.realtime
         self._note(apply_to_library_threads(realtime.tick_priority))
+        # Two threads may compute for seconds (an encoder, a campaign's rules). In real time they would fill a processor
+        # and the kernel would stop every real-time thread on it, the tick too: they stay at normal priority.
+        self._encoder.start()
+        self._campaigns.start()
         self._note(apply_to_thread("helpers", realtime.helper_priority))  # inherited by the threads that start now
         self._sink.start()
         self._selection.start()
-        self._encoder.start()
         for source in self._sources.signals:
             source.start(self._take_sample)
         for camera in self._cameras:
             camera.start()
         self._status_thread.start()
-        self._campaigns.start()
         self._note(apply_to_process(self._config.realtime.lock_memory))
         self._shell.ready(f"ticking at {self._config.tick.rate_hz:g} Hz over {len(self._cameras)} cameras")
 
