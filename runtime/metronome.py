@@ -37,10 +37,23 @@ class Metronome:
         self._last: int | None = None
         self.skipped = 0
 
+    @property
+    def phase_ns(self) -> int:
+        """From exposure to the start of the tick."""
+        return self._phase_ns
+
+    def rephase(self, phase_ns: int) -> None:
+        """From the next beat on begin at another phase; beats that are over by it are skipped and counted as ever."""
+        self._phase_ns = phase_ns
+
+    def due_ns(self, instant: int) -> int:
+        """When the tick of an instant begins."""
+        return self._grid.time_of(instant) + self._phase_ns
+
     def wait_for_next(self, stop: threading.Event) -> int | None:
         """Sleep until the next beat and return its instant; None when `stop` is set."""
         instant = self._next_instant()
-        if not self._clock.wait_until(self._grid.time_of(instant) + self._phase_ns, stop):
+        if not self._clock.wait_until(self.due_ns(instant), stop):
             return None
         self._last = instant
         return instant

@@ -170,6 +170,8 @@ class Pipeline:
         self._stages = stages
         self._stopwatch = stopwatch
         self._last_sequences: NDArray[np.int64] | None = None
+        #: Called when the network has run and what follows is computed by this thread alone.
+        self.on_predicted: Callable[[], None] = _nothing_to_do
 
     def tick(self, instant: int, instant_time_ns: int, wall_ns: int, now_ns: int | None = None) -> TickReport:
         """Work on one instant, whose capture time is `instant_time_ns`; `now_ns` is the live monotonic time, if any."""
@@ -179,6 +181,7 @@ class Pipeline:
         time_ns = instant_time_ns if frameset is None or frameset.is_empty else frameset.time_ns
         outside = stages.signals.at(time_ns)
         prediction = self._predict(sight, outside)
+        self.on_predicted()
         laps.lap("infer")
         tracks = self._track(prediction, sight, outside, time_ns)
         laps.lap("track")
@@ -260,6 +263,10 @@ def is_moving(signals: SignalReader) -> bool | None:
     """Whether the vehicle moves; None while its speed is unknown."""
     speed_mps = signals.value("vehicle.speed_mps")
     return None if speed_mps is None or isinstance(speed_mps, str) else float(speed_mps) > 0.5
+
+
+def _nothing_to_do() -> None:
+    """Outside a live runtime nobody waits for the network to be over."""
 
 
 class _Laps:

@@ -6,6 +6,8 @@ inference) packets are only watched and nothing is decoded.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,11 +24,15 @@ from runtime.messages import Packet
 class CameraPath:
     """Decodes and prepares one camera. Belongs to one thread."""
 
-    def __init__(self, watch: CameraWatch, assembler: Assembler | None) -> None:
+    def __init__(
+        self, watch: CameraWatch, assembler: Assembler | None, on_offered: Callable[[int], None] | None = None
+    ) -> None:
+        """`on_offered` is told the capture time of each frame once it stands in its slot, or has been refused."""
         self.watch = watch
         self._assembler = assembler
         self._preparer = None if assembler is None else ImagePreparer(assembler.spec)
         self._decoder: PacketDecoder | None = None
+        self._on_offered = on_offered
 
     def open(self, info: StreamInfo, now_ns: int) -> None:
         """Begin a stream, or begin again after the source came back. Raises UnknownCodecError."""
@@ -77,4 +83,6 @@ class CameraPath:
             return geometry
 
         outcome = self._assembler.offer(self.watch.name, frame.time_ns, frame.sequence, prepare)
+        if self._on_offered is not None:
+            self._on_offered(frame.time_ns)
         self.watch.offered(outcome is Stored.LATE)

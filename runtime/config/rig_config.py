@@ -88,7 +88,7 @@ class ModelConfig(Section):
 
 
 class TickConfig(Section):
-    """The beat. `phase_ms` is the time from exposure to the start of the tick; `auto` is half a period."""
+    """The beat. `phase_ms` is the time from exposure to the start of the tick; `auto`: measured at start-up."""
 
     rate_hz: RateHz = 20.0
     phase_ms: Annotated[float, Field(ge=0, le=1000)] | Literal["auto"] = "auto"
@@ -155,6 +155,9 @@ class RealtimeConfig(Section):
 
     tick_priority: int = Field(default=50, ge=0, le=99, description="SCHED_FIFO; 0: the normal scheduler")
     capture_priority: int = Field(default=40, ge=0, le=99)
+    helper_priority: int = Field(
+        default=10, ge=0, le=99, description="the runtime's other threads, which share the interpreter's lock with both"
+    )
     lock_memory: bool = True
     tick_cpus: tuple[Annotated[int, Field(ge=0, le=1023)], ...] = ()
     capture_cpus: tuple[Annotated[int, Field(ge=0, le=1023)], ...] = ()

@@ -60,6 +60,7 @@ def diagnose(plan: DoctorPlan) -> list[Check]:
         ("processor", doctor_machine.check_processor, ""),
         ("clock rate", doctor_machine.check_clock_rate, ""),
         ("real-time rights", lambda: doctor_machine.check_realtime(plan.tick_priority), ""),
+        ("machine limits", doctor_machine.check_machine_limits, ""),
         ("memory lock", doctor_machine.check_memory_lock, ""),
         ("history space", lambda: doctor_machine.check_tmpfs(plan.history_directory, plan.history_bytes), ""),
         ("spool space", lambda: doctor_machine.check_disk(plan.state_directory, plan.spool_bytes), ""),

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 from runtime.health.doctor_findings import Finding, Outcome
+from runtime.health.machine_limits import machine_report
 from runtime.health.realtime import RealtimeReport, apply_to_thread, has_capability
 
 _CAP_IPC_LOCK = 14
@@ -71,6 +72,13 @@ def check_realtime(priority: int) -> Outcome:
         return Finding.ok(f"SCHED_FIFO {priority} granted")
     fix = "use deploy/systemd, or add '@shadowrig - rtprio 99' to /etc/security/limits.conf"
     return Finding.warn(f"{refused[0].setting}: {refused[0].reason}", fix)
+
+
+def check_machine_limits() -> Outcome:
+    """What the machine itself holds against constant latency."""
+    found = machine_report()
+    against = [setting.reason for setting in found.settings if not setting.applied]
+    return Finding.ok("; ".join(against) or "nothing stands against real-time threads")
 
 
 def check_memory_lock() -> Outcome:

@@ -1,8 +1,13 @@
 """Real-time settings: applied where the system allows them, reported where it does not.
 
 A missing right is a finding and never an error: the same daemon runs on a laptop without rights and in the car with
-them, and its status says which. What is asked for: SCHED_FIFO for the tick with the capture threads below it
-(sched(7)), processor affinity, all memory locked (mlockall(2)), and a garbage collector that waits for slack.
+them, and its status says which. What is asked for: SCHED_FIFO for the tick with the capture threads below it and the
+runtime's other threads below those (sched(7)), processor affinity, all memory locked (mlockall(2)), an allocator
+that gives nothing back, and a garbage collector that waits for slack.
+
+Why all other threads too: they share the interpreter's lock with the tick. A thread at normal priority that holds the
+lock can be put aside by any program on the machine, and then the tick waits for that program: priority inversion. At
+the lowest real-time priority it holds the lock for as long as it computes, and no longer.
 
 Memory is locked only when the limit cannot be hit later: with `MCL_FUTURE` under a finite RLIMIT_MEMLOCK every
 allocation beyond it fails, which turns a wish into a crash.
@@ -13,6 +18,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,10 +60,27 @@ def apply_to_thread(role: str, priority: int, cpus: Sequence[int] = ()) -> Realt
     """Give the calling thread SCHED_FIFO at `priority` (0: leave it alone) and pin it to `cpus` (empty: do not)."""
     settings = []
     if priority > 0:
-        settings.append(_set_fifo(role, priority))
+        setting = _set_fifo(role, priority)
+        if setting is not None:
+            settings.append(setting)
     if cpus:
         settings.append(_set_affinity(role, cpus))
     return RealtimeReport(tuple(settings))
+
+
+def apply_to_library_threads(priority: int) -> RealtimeReport:
+    """Give SCHED_FIFO at `priority` to every thread of this process but the calling one.
+
+    Call it before the process starts threads of its own: what exists by then belongs to libraries (a network's pool,
+    ZeroMQ's input and output), and the tick waits for it. A thread that ends meanwhile is no finding.
+    """
+    if priority <= 0:
+        return RealtimeReport()
+    others = sorted(int(entry) for entry in os.listdir("/proc/self/task") if int(entry) != threading.get_native_id())
+    settings = [_set_fifo("libraries", priority, thread) for thread in others]
+    refused = [setting for setting in settings if setting is not None and not setting.applied]
+    applied = [setting for setting in settings if setting is not None and setting.applied]
+    return RealtimeReport(tuple((refused or applied)[:1]))
 
 
 def apply_to_process(lock_memory: bool) -> RealtimeReport:
@@ -65,10 +88,13 @@ def apply_to_process(lock_memory: bool) -> RealtimeReport:
     return RealtimeReport((_lock_memory(),)) if lock_memory else RealtimeReport()
 
 
-def _set_fifo(role: str, priority: int) -> RealtimeSetting:
+def _set_fifo(role: str, priority: int, thread: int = 0) -> RealtimeSetting | None:
+    """None for a thread (0: the calling one) that has ended."""
     name = f"{role}: SCHED_FIFO {priority}"
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+        os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(priority))
+    except ProcessLookupError:
+        return None
     except OSError as error:
         limit = resource.getrlimit(resource.RLIMIT_RTPRIO)[0]
         fix = "grant CAP_SYS_NICE or LimitRTPRIO" if isinstance(error, PermissionError) else "use 1 to 99"

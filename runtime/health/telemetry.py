@@ -2,9 +2,11 @@
 
 One message a tick, two frames: the topic `tick` and a MessagePack map
 
-    {"v": 1, "instant": int, "time_ns": int, "result_ns": int, "frames": {camera: capture time_ns}, "firings": [rule]}
+    {"v": 2, "instant": int, "time_ns": int, "began_ns": int, "result_ns": int, "infer_ns": int,
+     "stages_ms": {stage: ms}, "frames": {camera: capture time_ns}, "firings": [rule]}
 
-`frames` lists the cameras that the tick saw. Off unless configured. Sending never waits: with nobody listening, or a
+`frames` lists the cameras that the tick saw; `infer_ns` is the run of the network alone (0: it did not run), a part of
+stage `infer`. Off unless configured. Sending never waits: with nobody listening, or a
 listener that is slow, messages are dropped by the socket. Nothing is ever received here.
 """
 
@@ -20,7 +22,7 @@ import zmq
 from runtime.messages import TickReport
 
 TOPIC = b"tick"
-VERSION = 1
+VERSION = 2
 QUEUE_MESSAGES = 256
 MAX_MESSAGE_BYTES = 64 * 1024
 
@@ -35,7 +37,10 @@ class TickResult:
 
     instant: int
     time_ns: int
+    began_ns: int
     result_ns: int
+    infer_ns: int
+    stages_ms: Mapping[str, float]
     frames: Mapping[str, int]
     firings: Sequence[str]
 
@@ -50,16 +55,16 @@ class TelemetryPublisher:
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.bind(address)
 
-    def publish(self, report: TickReport, result_ns: int) -> None:
+    def publish(self, report: TickReport, began_ns: int, result_ns: int) -> None:
         """Send one tick's result; never waits."""
-        self._socket.send_multipart([TOPIC, encode_tick(report, result_ns)], zmq.NOBLOCK)
+        self._socket.send_multipart([TOPIC, encode_tick(report, began_ns, result_ns)], zmq.NOBLOCK)
 
     def close(self) -> None:
         """Let go of the address."""
         self._socket.close()
 
 
-def encode_tick(report: TickReport, result_ns: int) -> bytes:
+def encode_tick(report: TickReport, began_ns: int, result_ns: int) -> bytes:
     """The message of one tick."""
     frameset = report.frameset
     frames = {}
@@ -70,7 +75,10 @@ def encode_tick(report: TickReport, result_ns: int) -> bytes:
         "v": VERSION,
         "instant": report.sequence,
         "time_ns": report.time_ns,
+        "began_ns": began_ns,
         "result_ns": result_ns,
+        "infer_ns": 0 if report.prediction is None else report.prediction.infer_ns,
+        "stages_ms": dict(report.timings_ms),
         "frames": frames,
         "firings": [firing.rule for firing in report.firings],
     }
@@ -88,7 +96,10 @@ def decode_tick(frames: Sequence[bytes]) -> TickResult:
         return TickResult(
             int(fields["instant"]),
             int(fields["time_ns"]),
+            int(fields["began_ns"]),
             int(fields["result_ns"]),
+            int(fields["infer_ns"]),
+            {str(stage): float(milliseconds) for stage, milliseconds in fields["stages_ms"].items()},
             {str(camera): int(time_ns) for camera, time_ns in fields["frames"].items()},
             [str(rule) for rule in fields["firings"]],
         )

@@ -7,7 +7,7 @@ The tick hands its report to bounded queues and counts what they refuse. Status 
 
 from __future__ import annotations
 
-import sys
+import signal
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -29,12 +29,20 @@ from runtime.composition import (
 from runtime.config.rig_config import RigConfig
 from runtime.declared_signals import declared_types
 from runtime.health.garbage import SlackCollector
-from runtime.health.realtime import RealtimeReport, apply_to_process, apply_to_thread
+from runtime.health.interpreter_lock import InterpreterLock
+from runtime.health.machine_limits import machine_report
+from runtime.health.memory import keep_memory
+from runtime.health.realtime import (
+    RealtimeReport,
+    apply_to_library_threads,
+    apply_to_process,
+    apply_to_thread,
+)
 from runtime.live_sources import LiveCamera, SourceBuilder
 from runtime.messages import NANOSECONDS_PER_MILLISECOND, Packet, SignalSample
-from runtime.metronome import Metronome
 from runtime.processes.runtime_campaigns import RuntimeCampaigns
 from runtime.processes.runtime_openings import open_history, open_live_network, open_telemetry
+from runtime.processes.runtime_phase import TickPhase
 from runtime.processes.runtime_status import TickFigures, camera_status
 from runtime.processes.selection_copy import disk_copy_path
 from runtime.processes.selection_keeper import SelectionKeeper
@@ -42,17 +50,13 @@ from runtime.processes.shell import ProcessShell, log, make_directories
 from runtime.recording.history_sink import HistorySink
 from runtime.recording.layout import HistoryLayout
 
-#: Share of a period between exposure and tick where the configuration says `auto`.
-AUTO_PHASE = 0.5
-#: After so long a computing thread must hand the interpreter to the tick, which waits for it; CPython's own is 5 ms.
-#: The rules of a campaign are loaded beside the ticks: with 2,000 of them ticks then begin about half as late.
-SWITCH_INTERVAL_S = 0.001
-
 
 def run_runtime(config: RigConfig, stop: threading.Event) -> int:
     """Tick until `stop`. Raises DocumentError and StartError before anything is started."""
     clock = SystemClock()
-    runtime = LiveRuntime(config, clock)
+    limits = machine_report() + keep_memory()
+    runtime = LiveRuntime(config, clock, limits)
+    signal.signal(signal.SIGUSR1, lambda _number, _frame: runtime.choose_phase_again())
     runtime.start()
     try:
         runtime.tick_until(stop)
@@ -64,7 +68,7 @@ def run_runtime(config: RigConfig, stop: threading.Event) -> int:
 class LiveRuntime:
     """The composed runtime. Everything is loaded and allocated by the constructor; `start` starts the threads."""
 
-    def __init__(self, config: RigConfig, clock: Clock) -> None:
+    def __init__(self, config: RigConfig, clock: Clock, limits: RealtimeReport | None = None) -> None:
         self._config = config
         self._clock = clock
         self._directories = make_directories(config)
@@ -89,6 +93,8 @@ class LiveRuntime:
             SourceFacts(self._sources.signal_names),
         )  # fmt: skip
         self._campaigns.attach(self.parts)
+        self._lock = InterpreterLock()
+        self.parts.pipeline.on_predicted = self._lock.hold
         self._sink = HistorySink(
             open_history(config, self._directories.history, self._sources.cameras, self.parts, clock)
         )
@@ -96,12 +102,13 @@ class LiveRuntime:
         self._selection = SelectionKeeper(self.parts.engine, layout, disk_copy, clock)
         self._selection.restore()
         self._encoder = EncodingWorker(self._keep_packet)
+        self._phase = TickPhase(config.tick, self.parts, clock)
+        self._metronome = self._phase.metronome
         pairs = zip(self._sources.cameras, self._watches, strict=True)
         self._cameras = [self._camera_thread(camera, watch) for camera, watch in pairs]
-        self._metronome = Metronome(self.parts.grid, self._phase_ns(), clock)
         self._telemetry = open_telemetry(config.health.telemetry)
         self._collector = SlackCollector()
-        self._realtime = RealtimeReport()
+        self._realtime = limits or RealtimeReport()
         self._realtime_lock = threading.Lock()
         self._leave = threading.Event()
         self._status_thread = threading.Thread(target=self._publish_regularly, name="status", daemon=True)
@@ -111,15 +118,20 @@ class LiveRuntime:
 
     def start(self) -> None:
         """Start every thread; the grid starts now, so that ticks come even when no camera ever does."""
+        realtime = self._config.realtime
+        self._note(apply_to_library_threads(realtime.tick_priority))
+        # Two threads may compute for seconds (an encoder, a campaign's rules). In real time they would fill a processor
+        # and the kernel would stop every real-time thread on it, the tick too: they stay at normal priority.
+        self._encoder.start()
+        self._campaigns.start()
+        self._note(apply_to_thread("helpers", realtime.helper_priority))  # inherited by the threads that start now
         self._sink.start()
         self._selection.start()
-        self._encoder.start()
         for source in self._sources.signals:
             source.start(self._take_sample)
         for camera in self._cameras:
             camera.start()
         self._status_thread.start()
-        self._campaigns.start()
         self._note(apply_to_process(self._config.realtime.lock_memory))
         self._shell.ready(f"ticking at {self._config.tick.rate_hz:g} Hz over {len(self._cameras)} cameras")
 
@@ -150,7 +162,7 @@ class LiveRuntime:
         """The loop of ticks, on the calling thread."""
         realtime = self._config.realtime
         self._note(apply_to_thread("tick", realtime.tick_priority, realtime.tick_cpus))
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        self._lock.share()
         self.parts.grid.start(self._clock.now_ns())
         self._collector.start()
         try:
@@ -164,26 +176,25 @@ class LiveRuntime:
         self._campaigns.between_ticks(self.parts, self._sink, (grid.time_of(instant - 1) + grid.time_of(instant)) // 2)
         report = self.parts.pipeline.tick(instant, grid.time_of(instant), self._clock.wall_ns(), began_ns)
         result_ns = self._clock.now_ns()
+        self._lock.share()
         had_frames = report.frameset is not None and not report.frameset.is_empty
         captured_ns = report.time_ns if had_frames else None
         self.parts.tick_health.note(began_ns, result_ns, captured_ns, self._metronome.skipped)
         self.figures.add(report, result_ns)
         if self._telemetry is not None:
-            self._telemetry.publish(report, result_ns)
+            self._telemetry.publish(report, began_ns, result_ns)
         self._sink.tick(report)
         for firing in report.firings:
             if not self._sink.firing(firing):
                 self.parts.engine.lost(firing.sequence, "history")
         self._selection.after_tick(result_ns)
         self._shell.progress()
-        next_beat_ns = grid.time_of(instant + 1) + self._phase_ns()
-        self._collector.offer(next_beat_ns - self._clock.now_ns())
+        self._phase.after_tick(began_ns, result_ns)
+        self._collector.offer(self._metronome.due_ns(instant + 1) - self._clock.now_ns())
 
-    def _phase_ns(self) -> int:
-        tick = self._config.tick
-        if tick.phase_ms == "auto":
-            return round(AUTO_PHASE * 1e9 / tick.rate_hz)
-        return round(tick.phase_ms * NANOSECONDS_PER_MILLISECOND)
+    def choose_phase_again(self) -> None:
+        """Measure readiness anew from the next tick on."""
+        self._phase.ask_again()
 
     def _keep_packet(self, packet: Packet) -> None:
         self._sink.packet(packet)  # a refusal is counted by the sink
@@ -200,7 +211,7 @@ class LiveRuntime:
         def ask_for_rights() -> None:
             self._note(apply_to_thread(f"camera {watch.name}", realtime.capture_priority, realtime.capture_cpus))
 
-        path = CameraPath(watch, self.parts.assembler)
+        path = CameraPath(watch, self.parts.assembler, self._phase.listener(watch.name))
         sink = PacketSink(self._keep_packet, self._encoder)
         return CameraThread(camera.source, path, self._clock, sink, on_start=ask_for_rights)
 
@@ -222,7 +233,8 @@ class LiveRuntime:
             "framesets_dropped": self._metronome.skipped,
             "latency_ms": figures.latency.to_dict(),
             "stages_ms": {stage: histogram.to_dict() for stage, histogram in list(figures.stages.items())},
-            "phase_ms": self._phase_ns() / NANOSECONDS_PER_MILLISECOND,
+            "phase_ms": self._metronome.phase_ns / NANOSECONDS_PER_MILLISECOND,
+            "phase": self._phase.status(),
             "cameras": camera_status(self._watches, self.parts),
             "firing_count": figures.firing_count,
             "firings": figures.newest_firings(),

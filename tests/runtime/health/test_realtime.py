@@ -89,3 +89,23 @@ def test_reports_add_up_for_the_status_file():
     report = RealtimeReport((RealtimeSetting("a", True),)) + RealtimeReport((RealtimeSetting("b", False, "no"),))
     assert not report.all_applied
     assert report.to_list()[1] == {"setting": "b", "applied": False, "reason": "no"}
+
+
+def test_threads_that_exist_by_then_get_the_priority_and_the_calling_one_does_not():
+    """In a process of its own: pytest's threads are not ours to change."""
+    script = (
+        "import os, threading\n"
+        "from runtime.health.realtime import apply_to_library_threads\n"
+        "stop, ids = threading.Event(), []\n"
+        "def work():\n"
+        "    ids.append(threading.get_native_id()); started.set(); stop.wait()\n"
+        "started = threading.Event()\n"
+        "threading.Thread(target=work, daemon=True).start(); started.wait()\n"
+        "setting, = apply_to_library_threads(12).settings\n"
+        "assert setting.applied == (os.sched_getscheduler(ids[0]) == os.SCHED_FIFO), setting\n"
+        "assert os.sched_getscheduler(0) == os.SCHED_OTHER\n"
+        "assert apply_to_library_threads(0).settings == ()\n"
+        "stop.set(); print('lived')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "lived\n", done.stderr

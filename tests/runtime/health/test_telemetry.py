@@ -15,7 +15,7 @@ def report() -> TickReport:
         7, 1000, ("front", "rear"), np.array([True, False]), np.array([990, 0]), np.array([3, -1]),
         np.zeros((2, 3, 4, 4), np.uint8),
     )  # fmt: skip
-    return TickReport(7, 1000, frameset, None, [], None, [], {})
+    return TickReport(7, 1000, frameset, None, [], None, [], {"infer": 1.5})
 
 
 def test_bench_receives_which_frames_a_tick_saw() -> None:
@@ -25,12 +25,13 @@ def test_bench_receives_which_frames_a_tick_saw() -> None:
         bench.setsockopt(zmq.SUBSCRIBE, TOPIC)
         bench.connect(endpoint)
         for _ in range(200):  # a subscription takes a moment to arrive
-            publisher.publish(report(), 1010)
+            publisher.publish(report(), 1004, 1010)
             if bench.poll(20):
                 break
         result = decode_tick(bench.recv_multipart())
     publisher.close()
     assert (result.instant, result.time_ns, result.result_ns) == (7, 1000, 1010)
+    assert (result.began_ns, result.infer_ns, result.stages_ms) == (1004, 0, {"infer": 1.5})
     assert result.frames == {"front": 990}
 
 
@@ -39,10 +40,10 @@ def test_bench_receives_which_frames_a_tick_saw() -> None:
     [
         [],
         [TOPIC],
-        [b"other", encode_tick(report(), 1)],
+        [b"other", encode_tick(report(), 1, 2)],
         [TOPIC, b"\xc1"],
         [TOPIC, b"\x80"],
-        [TOPIC, encode_tick(report(), 1).replace(b"\xa1v\x01", b"\xa1v\x02")],
+        [TOPIC, encode_tick(report(), 1, 2).replace(b"\xa1v\x02", b"\xa1v\x03")],
     ],
     ids=["empty", "no body", "other topic", "no msgpack", "no fields", "other version"],
 )

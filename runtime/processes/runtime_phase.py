@@ -1,0 +1,68 @@
+"""The live tick's phase: as the configuration sets it, or measured at start-up (`runtime.phase_choice`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from runtime.clock import Clock
+from runtime.composition import TickParts
+from runtime.config.rig_config import TickConfig
+from runtime.messages import NANOSECONDS_PER_MILLISECOND
+from runtime.metronome import Metronome
+from runtime.phase_choice import PhaseSearch, fixed_phase
+from runtime.processes.shell import log
+
+
+class TickPhase:
+    """Owns the metronome. `ask_again` and the listeners may be called from anywhere, the rest by the tick's thread."""
+
+    def __init__(self, config: TickConfig, parts: TickParts, clock: Clock) -> None:
+        self._grid = parts.grid
+        self._clock = clock
+        cameras = () if parts.assembler is None else parts.assembler.cameras
+        self._search: PhaseSearch | None = None
+        if config.phase_ms == "auto":
+            self._search = PhaseSearch(cameras, parts.grid.period_ns)
+            phase_ns = self._search.phase_ns
+        else:
+            phase_ns = round(config.phase_ms * NANOSECONDS_PER_MILLISECOND)
+        self.metronome = Metronome(parts.grid, phase_ns, clock)
+        self._asked_again = False
+
+    def listener(self, camera: str) -> Callable[[int], None] | None:
+        """What a camera's path tells of each frame's capture time; None where nothing is measured."""
+        search, grid, clock = self._search, self._grid, self._clock
+        if search is None:
+            return None
+
+        def offered(time_ns: int) -> None:
+            # Against the instant and not the frame: a camera without the common trigger exposes at a time of its own.
+            search.ready(camera, clock.now_ns() - grid.time_of(grid.instant_of(time_ns)))
+
+        return offered
+
+    def ask_again(self) -> None:
+        """Measure anew from the next tick on. Safe to call in a signal handler."""
+        self._asked_again = True
+
+    def after_tick(self, began_ns: int, result_ns: int) -> None:
+        """Count a tick; move the metronome when a phase has been found."""
+        if self._search is None:
+            return
+        if self._asked_again:
+            self._asked_again = False
+            self.metronome.rephase(self._search.again())
+            log.info("runtime: the phase is being measured again, on command")
+            return
+        found_ns = self._search.ticked(began_ns, result_ns)
+        if found_ns is not None:
+            self.metronome.rephase(found_ns)
+            if not self._search.is_measuring:
+                log.info("runtime: phase chosen: %s", self._search.choices[-1].to_dict())
+
+    def status(self) -> dict[str, Any]:
+        """For the status file."""
+        if self._search is None:
+            return fixed_phase(self.metronome.phase_ns, self._grid.period_ns)
+        return self._search.status()
