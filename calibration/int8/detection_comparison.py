@@ -1,9 +1,9 @@
 """Detections of two files: how many are kept, and mean average precision with FP32's detections as the truth.
 
-Kept is a matter of class, place and score (`calibration.metrics.kept`), and the candidate is looked at from the head's
-threshold less the tolerance on: a detection at 0.32 that comes out at 0.28 has moved by 0.04 and is not lost because
-the threshold lies between. `kept_above_threshold` is told beside it and says how many a reader of the runtime's own
-output would find again.
+Kept is a matter of class, place and score (`calibration.metrics.partners`), and the candidate is looked at from the
+head's threshold less the tolerance on: a detection at 0.32 that comes out at 0.28 has moved by 0.04 and is not lost
+because the threshold lies between. `kept_above_threshold` says how many a reader of the runtime's own output would find
+again, and has a limit of its own.
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ COSINE = "cosine_mean"
 
 RULES: Mapping[str, MetricRule] = {
     "kept_share": MetricRule(0.95, True, "what a person sees as the same detector: one box in twenty may change"),
+    "kept_above_threshold": MetricRule(0.90, True, "the tracker sees what passes the threshold, and that has to last"),
     "map50": MetricRule(0.90, True, "kept_share counts losses; this adds boxes that INT8 invents, by class"),
     "state_agreement": MetricRule(0.95, True, "a light that is red for FP32 has to be red for INT8"),
     "distance_error": MetricRule(0.05, False, "2 m at 40 m, as for the vehicle ahead"),
@@ -76,7 +77,14 @@ PRINCIPAL: Mapping[str, str] = {
     "raw": COSINE,
 }
 _OF_DECODER: Mapping[str, tuple[str, ...]] = {
-    "kept_share": ("kept_share", "map50", "state_agreement", "distance_error", "map50_loss"),
+    "kept_share": (
+        "kept_share",
+        "kept_above_threshold",
+        "map50",
+        "state_agreement",
+        "distance_error",
+        "map50_loss",
+    ),
     "iou_mean": ("iou_mean",),
     "accel_error": (
         "accel_error",
