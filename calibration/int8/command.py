@@ -39,7 +39,7 @@ from calibration.int8.feeds import build_feeds
 from calibration.int8.gate import AccuracyGate, GateLimits, GateResult
 from calibration.int8.graph import preparation_notes
 from calibration.int8.histograms import METHODS
-from calibration.int8.mixed_precision import search
+from calibration.int8.mixed_precision import search_both
 from calibration.int8.player import NetworkFile
 from calibration.int8.ranges import Feed, RangesError
 from calibration.int8.report import Report
@@ -169,7 +169,7 @@ def _calibrate(
     gate = AccuracyGate(fp32, manifest, held_out, settings.truth_drives, limits)
     effects = measure_effects(graph, plan, ranges.tensors, feeds, lambda d, t: progress("sensitivity", d, t))
     worst_first = [effect.layer for effect in effects]
-    candidates = search(graph, ranges.tensors, gate, worst_first, lambda d, t: progress("mixed precision", d, t))
+    candidates = search_both(graph, ranges.tensors, gate, worst_first, lambda d, t: progress("mixed precision", d, t))
     progress("timing", 0, 1)
     timed: list[Feed] = spread(build_feeds(manifest, held_out, fp32), SPEED_FEEDS)
     trade = measure_trade(fp32, candidates, timed, manifest.heads)
