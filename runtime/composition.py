@@ -179,9 +179,16 @@ def compose_tick(
     tracker = Tracker(cameras, rig) if assembler is not None else None
     health = CameraHealthSignals(HealthMonitor(watches))
     image_sizes: dict[str, tuple[int, int]] = {}  # the engine reads it; it fills in as first frames come
-    engine = RuleEngine(rules, seed=seed, image_sizes=image_sizes)
+    looking = network if assembler else None
+    published = published_scalars(looking) if looking else ()
+    capabilities = capabilities_of(looking, published, cameras, rig, sources or SourceFacts())
+    lacking = rules.not_applicable(capabilities)
+    able = rules.without(lacking)  # what can never fire here costs nothing
+    engine = RuleEngine(able, seed=seed, image_sizes=image_sizes)
     color = "rgb" if network is None else network.image_spec.color
-    views = CameraViews(health, color, measures_images or reads_images(rules))
+    views = CameraViews(health, color, measures_images or reads_images(able))
+    if assembler is not None:
+        assembler.on_image = views.measure_ahead
     objects, tick_health = ControllerObjects(), TickHealth()
     evaluation = engine if wrap_rules is None else wrap_rules(engine)
     space = network.embedding if network is not None and assembler else None
@@ -190,10 +197,6 @@ def compose_tick(
         signals, evaluation, Comparator(), health, assembler, network if assembler else None, tracker,
         views=views, objects=objects, tick_health=tick_health, learned=learned, image_sizes=image_sizes,
     )  # fmt: skip
-    looking = network if assembler else None
-    published = published_scalars(looking) if looking else ()
-    capabilities = capabilities_of(looking, published, cameras, rig, sources or SourceFacts())
-    lacking = rules.not_applicable(capabilities)
 
     def network_parts(other: Network) -> NetworkParts:
         stage = LearnedStage(other.embedding, LearnedTriggers())

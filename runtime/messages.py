@@ -264,7 +264,7 @@ class TickReport:
     tracks: Sequence[Track] | None  # None: nothing looked for objects on this tick
     comparison: Comparison | None
     firings: Sequence[Firing]
-    #: Milliseconds by stage: "infer", "track", "compare", "learned", "views", "rules".
+    #: Milliseconds by stage: "take", "infer", "decode", "track", "compare", "learned", "views", "rules".
     timings_ms: Mapping[str, float]
     wall_ns: int = 0
     objects: Sequence[ControllerObject] | None = None  # None: the controller publishes none, or none that can be read

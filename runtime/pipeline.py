@@ -168,18 +168,21 @@ class Pipeline:
 
     def __init__(self, stages: Stages, stopwatch: Callable[[], int] = time.perf_counter_ns) -> None:
         self._stages = stages
-        self._stopwatch = stopwatch
+        #: Nanoseconds of any clock; a benchmark may put another one in.
+        self.stopwatch = stopwatch
         self._last_sequences: NDArray[np.int64] | None = None
 
     def tick(self, instant: int, instant_time_ns: int, wall_ns: int, now_ns: int | None = None) -> TickReport:
         """Work on one instant, whose capture time is `instant_time_ns`; `now_ns` is the live monotonic time, if any."""
-        stages, laps = self._stages, _Laps(self._stopwatch)
+        stages, laps = self._stages, _Laps(self.stopwatch)
         frameset = stages.framesets.take(instant) if stages.framesets is not None else None
         sight = self._sight(frameset, now_ns)
         time_ns = instant_time_ns if frameset is None or frameset.is_empty else frameset.time_ns
         outside = stages.signals.at(time_ns)
+        laps.lap("take")
         prediction = self._predict(sight, outside)
         laps.lap("infer")
+        laps.split("infer", 0 if prediction is None else prediction.infer_ns, "decode")
         tracks = self._track(prediction, sight, outside, time_ns)
         laps.lap("track")
         comparison = stages.comparator.compare(tracks or (), prediction, outside, time_ns)
@@ -274,3 +277,9 @@ class _Laps:
         now_ns = self._stopwatch()
         self.milliseconds[stage] = (now_ns - self._last_ns) / NANOSECONDS_PER_MILLISECOND
         self._last_ns = now_ns
+
+    def split(self, stage: str, first_ns: int, rest: str) -> None:
+        """Of a stage that measured its first part itself, name the rest."""
+        whole_ms = self.milliseconds[stage]
+        self.milliseconds[stage] = first_ms = min(first_ns / NANOSECONDS_PER_MILLISECOND, whole_ms)
+        self.milliseconds[rest] = whole_ms - first_ms

@@ -113,6 +113,10 @@ class Network:
         results = [decoder.decode(outputs.tensors, outputs.row_present) for decoder in self._decoders]
         return self._joined(frameset.time_ns, outputs, results, geometries)
 
+    def run_bare(self, frameset: Frameset, signals: SignalReader | None) -> None:
+        """One run of the backend and nothing else: what a tick is measured against."""
+        self._backend.infer(frameset, signals)
+
     def silent_outputs(self) -> list[str]:
         """Names of outputs that are not finite on an image of padding: a sign of a broken export."""
         frameset = _nothing(self.cameras, self.image_spec)
