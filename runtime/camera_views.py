@@ -1,11 +1,11 @@
 """Each camera as rules see it on one tick: its health, how old its frame was, what the image is like, where it looks.
 
-Statistics of an image are made by its camera's thread, ahead of the tick that takes it: they are ready when the tick
-begins, and what was not measured ahead the tick measures itself, with the same result. They are made only while `measures_images` is set (a rule asks for them, or a replay records them),
-and only of an image that is new on this tick: a missing or held one says nothing about now. `latency_ms` needs the
-monotonic time at which the frameset was taken; a replay has none and leaves it unknown, because it would be the
-machine's and not the drive's. Where no network runs nobody assembles framesets; then a camera is missing when its
-stream delivers nothing.
+Statistics of an image are made by its camera's thread, ahead of the tick that takes it; what was not measured ahead the
+tick measures itself, with the same result. They are made only while `measures_images` is set (a rule asks for them, or
+a replay records them), and told only of an image that is new on this tick: a missing or held one says nothing about
+now. `latency_ms` needs the monotonic time at which the frameset was taken; a replay has none and leaves it unknown,
+because it would be the machine's and not the drive's. Where no network runs nobody assembles framesets; then a camera
+is missing when its stream delivers nothing.
 
 `misalignment_deg` is the slow mean (time constant `MISALIGNMENT_S`) of the median `confirming_gap_deg` of a camera's
 tracks: of two calibrated cameras that see the same objects, a turned one sees all of them shifted. Near objects are

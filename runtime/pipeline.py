@@ -23,14 +23,15 @@ from numpy.typing import NDArray
 from runtime.camera_views import Sight
 from runtime.formats.image_spec import Geometry
 from runtime.inference.ground import EgoMotion
+from runtime.laps import Laps
 from runtime.messages import (
-    NANOSECONDS_PER_MILLISECOND,
     CameraView,
     Comparison,
     ControllerObject,
     Firing,
     Frameset,
     Prediction,
+    SecondLook,
     SignalReader,
     SignalValue,
     TickReport,
@@ -126,6 +127,20 @@ class ObjectList(Protocol):
         """The objects at `time_ns`; None when there is no list, or none that can be read."""
 
 
+class SecondLooking(Protocol):
+    """A second candidate network beside the first."""
+
+    def look(
+        self,
+        sight: Sight | None,
+        first: Prediction | None,
+        comparison: Comparison,
+        signals: SignalReader,
+        spent_ns: int | None,
+    ) -> SecondLook | None:
+        """What it says; `spent_ns` is how old the tick is, None in a replay."""
+
+
 class LearnedSignals(Protocol):
     """What the network's embedding says: fleet queries, learned triggers, novelty."""
 
@@ -160,6 +175,7 @@ class Stages:
     objects: ObjectList | None = None
     tick_health: TickHealthSignals | None = None
     learned: LearnedSignals | None = None
+    second: SecondLooking | None = None
     image_sizes: MutableMapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
@@ -174,7 +190,7 @@ class Pipeline:
 
     def tick(self, instant: int, instant_time_ns: int, wall_ns: int, now_ns: int | None = None) -> TickReport:
         """Work on one instant, whose capture time is `instant_time_ns`; `now_ns` is the live monotonic time, if any."""
-        stages, laps = self._stages, _Laps(self.stopwatch)
+        stages, laps = self._stages, Laps(self.stopwatch)
         frameset = stages.framesets.take(instant) if stages.framesets is not None else None
         sight = self._sight(frameset, now_ns)
         time_ns = instant_time_ns if frameset is None or frameset.is_empty else frameset.time_ns
@@ -188,6 +204,12 @@ class Pipeline:
         comparison = stages.comparator.compare(tracks or (), prediction, outside, time_ns)
         laps.lap("compare")
         own = self._own_signals(frameset, prediction, comparison, outside, time_ns)
+        second = None
+        if stages.second is not None:
+            spent_ns = None if now_ns is None else laps.since_start_ns
+            second = stages.second.look(sight, prediction, comparison, outside, spent_ns)
+            own.update(_second_signals(second))
+            laps.lap("second")
         if stages.learned is not None and sight is not None:
             own.update(stages.learned.values(prediction, sight.fresh, time_ns))
         laps.lap("learned")
@@ -199,7 +221,7 @@ class Pipeline:
         laps.lap("rules")
         return TickReport(
             instant, time_ns, frameset, prediction, tracks, comparison, firings, laps.milliseconds,
-            wall_ns=wall_ns, objects=objects, cameras=cameras, signals=own,
+            wall_ns=wall_ns, objects=objects, cameras=cameras, signals=own, second=second,
         )  # fmt: skip
 
     def exchange(self, network: Predictor, tracker: TrackFollower, learned: LearnedSignals) -> None:
@@ -259,27 +281,14 @@ class Pipeline:
         return own
 
 
+def _second_signals(second: SecondLook | None) -> dict[str, SignalValue]:
+    if second is None:
+        return {}
+    heads = {f"heads_b.{name}": value for name, value in second.prediction.scalars.items()}
+    return {**second.comparison.values, **heads}
+
+
 def is_moving(signals: SignalReader) -> bool | None:
     """Whether the vehicle moves; None while its speed is unknown."""
     speed_mps = signals.value("vehicle.speed_mps")
     return None if speed_mps is None or isinstance(speed_mps, str) else float(speed_mps) > 0.5
-
-
-class _Laps:
-    """Milliseconds by stage."""
-
-    def __init__(self, stopwatch: Callable[[], int]) -> None:
-        self._stopwatch = stopwatch
-        self._last_ns = stopwatch()
-        self.milliseconds: dict[str, float] = {}
-
-    def lap(self, stage: str) -> None:
-        now_ns = self._stopwatch()
-        self.milliseconds[stage] = (now_ns - self._last_ns) / NANOSECONDS_PER_MILLISECOND
-        self._last_ns = now_ns
-
-    def split(self, stage: str, first_ns: int, rest: str) -> None:
-        """Of a stage that measured its first part itself, name the rest."""
-        whole_ms = self.milliseconds[stage]
-        self.milliseconds[stage] = first_ms = min(first_ns / NANOSECONDS_PER_MILLISECOND, whole_ms)
-        self.milliseconds[rest] = whole_ms - first_ms

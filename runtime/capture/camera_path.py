@@ -22,10 +22,12 @@ from runtime.messages import Packet
 class CameraPath:
     """Decodes and prepares one camera. Belongs to one thread."""
 
-    def __init__(self, watch: CameraWatch, assembler: Assembler | None) -> None:
+    def __init__(self, watch: CameraWatch, assembler: Assembler | None, second: Assembler | None = None) -> None:
+        """`second` collects the same pictures for a second network that takes other images; usually there is none."""
         self.watch = watch
         self._assembler = assembler
         self._preparer = None if assembler is None else ImagePreparer(assembler.spec)
+        self._second = None if second is None else (second, ImagePreparer(second.spec))
         self._decoder: PacketDecoder | None = None
 
     def open(self, info: StreamInfo, now_ns: int) -> None:
@@ -33,6 +35,8 @@ class CameraPath:
         if self._assembler is not None:
             self._decoder = PacketDecoder(info)
             self._assembler.declare(self.watch.name, info.rate_hz, free_running=info.free_running)
+        if self._second is not None:
+            self._second[0].declare(self.watch.name, info.rate_hz, free_running=info.free_running)
         self.watch.connected(info, now_ns)
 
     def feed(self, packet: Packet) -> None:
@@ -78,3 +82,6 @@ class CameraPath:
 
         outcome = self._assembler.offer(self.watch.name, frame.time_ns, frame.sequence, prepare)
         self.watch.offered(outcome is Stored.LATE)
+        if self._second is not None:
+            second, preparer = self._second
+            second.offer(self.watch.name, frame.time_ns, frame.sequence, lambda view: preparer.prepare(picture, view))

@@ -34,8 +34,8 @@ from runtime.live_sources import LiveCamera, SourceBuilder
 from runtime.messages import NANOSECONDS_PER_MILLISECOND, Packet, SignalSample
 from runtime.metronome import Metronome
 from runtime.processes.runtime_campaigns import RuntimeCampaigns
-from runtime.processes.runtime_openings import open_history, open_live_network, open_telemetry
-from runtime.processes.runtime_status import TickFigures, camera_status
+from runtime.processes.runtime_openings import open_history, open_live_network, open_second_network, open_telemetry
+from runtime.processes.runtime_status import TickFigures, camera_status, second_status
 from runtime.processes.selection_copy import disk_copy_path
 from runtime.processes.selection_keeper import SelectionKeeper
 from runtime.processes.shell import ProcessShell, log, make_directories
@@ -76,6 +76,8 @@ class LiveRuntime:
         self._network = self._campaigns.choose_network(
             lambda bundle: open_live_network(config, builder.camera_names(config), bundle)
         )
+        names = builder.camera_names(config)
+        self._second_network, self._second_refusal = open_second_network(config, names, self._network)
         rules = self._campaigns.rules
         rig = open_rig(config.rig)
         self._sources = builder.build(config)  # last: a recorded drive begins to play from here on
@@ -84,7 +86,7 @@ class LiveRuntime:
         reference = config.tick.reference_camera or (self._watches[0].name if self._watches else None)
         self.parts = compose_tick(
             self._watches, self._network, rig, self._table, rules, config.rules.seed, config.tick.rate_hz, reference,
-            SourceFacts(self._sources.signal_names),
+            SourceFacts(self._sources.signal_names), second=self._second_network,
         )  # fmt: skip
         self._campaigns.attach(self.parts)
         self._sink = HistorySink(
@@ -198,7 +200,8 @@ class LiveRuntime:
         def ask_for_rights() -> None:
             self._note(apply_to_thread(f"camera {watch.name}", realtime.capture_priority, realtime.capture_cpus))
 
-        path = CameraPath(watch, self.parts.assembler)
+        second = None if self.parts.second is None else self.parts.second.images
+        path = CameraPath(watch, self.parts.assembler, second)
         sink = PacketSink(self._keep_packet, self._encoder)
         return CameraThread(camera.source, path, self._clock, sink, on_start=ask_for_rights)
 
@@ -236,6 +239,7 @@ class LiveRuntime:
             "selection": self._selection.status(),
             "agreement": figures.scoreboard.to_dict(),
             "model": model_facts(self.parts.network),
+            "second_model": second_status(self.parts, self._second_refusal),
             "epoch": None if epoch is None else asdict(epoch),
             "signals": self._signal_status(),
             "history": {"refused": self._sink.refused(), "errors": self._sink.errors()},

@@ -1,6 +1,6 @@
 """Holds the budget of the tick: everything together at most 1.10 times the bare run of the network.
 
-    python tests/benchmarks/tick_over_model.py [--drive DRIVE] [--seconds 20] [--model hydra_mini] [--clock core] [--json FILE]
+    python tests/benchmarks/tick_over_model.py [--drive DRIVE] [--seconds 20] [--model hydra_mini] [--clock core]
 
 The real tick (`composition.compose_tick`, the shipped library, the drive's signals and calibration) over real frames of
 a drive, decoded by the runtime's own capture between the ticks; without `--drive` a synthetic one is made. On every
@@ -120,9 +120,11 @@ def main() -> int:
         found = measure(drive, arguments.seconds, arguments.model, CLOCKS[arguments.clock])
     for stage, spent_ms in found["stages_ms"].items():
         print(f"{stage:>10} {spent_ms:8.3f} ms")
-    print(f"{'bare':>10} {found['bare_model_ms']:8.3f} ms   (medians of {found['ticks']} ticks, {arguments.clock} clock)")
-    print(f"{found['rules']} rules, {found['rules_not_applicable']} not applicable; {found['tracks']} tracks; "
-          f"{found['firings']} firings")  # fmt: skip
+    print(
+        f"{'bare':>10} {found['bare_model_ms']:8.3f} ms   (medians of {found['ticks']} ticks, {arguments.clock} time)"
+    )
+    lacking = f"{found['rules']} rules, {found['rules_not_applicable']} not applicable"
+    print(f"{lacking}; {found['tracks']:g} tracks; {found['firings']} firings")
     print(f"tick over bare model run: {found['tick_over_bare_model']:.3f} (budget {BUDGET})")
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=2) + "\n")
