@@ -111,6 +111,7 @@ class DrivePlayer:
     def close(self) -> None:
         """Give everything back."""
         self.cameras.close()
+        self.parts.pipeline.close()
         if self.network is not None:
             self.network.close()
         if self.second is not None:

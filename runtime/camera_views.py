@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -71,13 +71,29 @@ class CameraViews:
 
     def look(self, sight: Sight | None, tracks: Sequence[Track] | None, time_ns: int) -> list[CameraView] | None:
         """One view for each camera; None without any camera."""
+        return self.complete(self.look_ahead(sight), tracks, time_ns)
+
+    def look_ahead(self, sight: Sight | None) -> list[CameraView] | None:
+        """The views without `misalignment_deg`: what is known before anything is tracked."""
         health = self._health.latest
         if not health:
             return None
+        images = self._images(sight)
+        return [_view(camera, state, sight, images) for camera, state in health.items()]
+
+    def complete(
+        self, views: Sequence[CameraView] | None, tracks: Sequence[Track] | None, time_ns: int
+    ) -> list[CameraView] | None:
+        """The same views with `misalignment_deg`, after this tick's tracks."""
+        if views is None:
+            return None
         if tracks:
             self._misalignment.take(tracks, time_ns)
-        images = self._images(sight)
-        return [self._view(camera, state, sight, images) for camera, state in health.items()]
+        degrees = [self._misalignment.degrees(view.camera) for view in views]
+        return [
+            view if value is None else replace(view, misalignment_deg=value)
+            for view, value in zip(views, degrees, strict=True)
+        ]
 
     def measure_ahead(self, row: int, sequence: int, image: NDArray[np.uint8], geometry: Geometry) -> None:
         """Measure an image before its tick comes, on its camera's thread; the tick finds the result."""
@@ -107,23 +123,23 @@ class CameraViews:
         measured = None if kept is None else kept[sequence % AHEAD_FRAMES]
         return measured if measured is not None and measured[0] == sequence else None
 
-    def _view(
-        self, camera: str, health: CameraHealth, sight: Sight | None, images: Mapping[str, ImageStatistics | None]
-    ) -> CameraView:
-        image = images.get(camera)
-        is_missing, latency_ms = _arrival(camera, health, sight)
-        return CameraView(
-            camera=camera,
-            state=health.state,
-            is_missing=is_missing,
-            latency_ms=latency_ms,
-            luma=None if image is None else image.luma,
-            luma_std=None if image is None else image.luma_std,
-            dark_share=None if image is None else image.dark_share,
-            bright_share=None if image is None else image.bright_share,
-            sharpness=None if image is None else image.sharpness,
-            misalignment_deg=self._misalignment.degrees(camera),
-        )
+
+def _view(
+    camera: str, health: CameraHealth, sight: Sight | None, images: Mapping[str, ImageStatistics | None]
+) -> CameraView:
+    image = images.get(camera)
+    is_missing, latency_ms = _arrival(camera, health, sight)
+    return CameraView(
+        camera=camera,
+        state=health.state,
+        is_missing=is_missing,
+        latency_ms=latency_ms,
+        luma=None if image is None else image.luma,
+        luma_std=None if image is None else image.luma_std,
+        dark_share=None if image is None else image.dark_share,
+        bright_share=None if image is None else image.bright_share,
+        sharpness=None if image is None else image.sharpness,
+    )
 
 
 def _arrival(camera: str, health: CameraHealth, sight: Sight | None) -> tuple[bool, float | None]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from runtime.beside import beside_the_network
 from runtime.camera_health import CameraHealthSignals
 from runtime.camera_views import CameraViews
 from runtime.capabilities import SourceFacts, capabilities_of, reads_images
@@ -201,6 +202,7 @@ def compose_tick(
     stages = Stages(
         signals, evaluation, Comparator(), health, assembler, network if assembler else None, tracker,
         views=views, objects=objects, tick_health=tick_health, learned=learned, second=other,
+        rules_ahead=engine if wrap_rules is None else None,
         image_sizes=image_sizes,
     )  # fmt: skip
 
@@ -210,9 +212,10 @@ def compose_tick(
         able = capabilities_of(next_one, published_scalars(next_one), cameras, rig, facts, second_published)
         return NetworkParts(next_one, Tracker(cameras, rig), stage, able)
 
+    beside = beside_the_network() if looking else None
     return TickParts(
-        Pipeline(stages), grid, assembler, network, health, rules, engine, views, objects, tick_health, learned,
-        capabilities, measures_images, image_sizes, tracker, network_parts if looking else None, lacking,
+        Pipeline(stages, beside=beside), grid, assembler, network, health, rules, engine, views, objects, tick_health,
+        learned, capabilities, measures_images, image_sizes, tracker, network_parts if looking else None, lacking,
         other,
     )  # fmt: skip
 

@@ -140,6 +140,7 @@ class LiveRuntime:
             log.error("history was not closed in time: the recorder will call this run crashed")
         self._selection.stop()
         self._status_thread.join(5.0)
+        self.parts.pipeline.close()
         if self._telemetry is not None:
             self._telemetry.close()
         self._shell.close(self._status)
