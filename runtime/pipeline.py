@@ -4,6 +4,10 @@ Live and replay run this same class; only the sources and the clock differ. Give
 firings are identical. A tick never logs, writes a file or waits on another process: what it finds is returned as a
 `TickReport`, and whoever called it hands that on.
 
+What a tick costs beside the network is held by `tests/benchmarks/tick_over_model.py`. Rules that can never fire here
+are not computed at all; images are measured by the camera threads, before the tick; and what is made of a report
+(history, status, telemetry, firings' clips) is made behind it.
+
 While the network runs, another thread does what needs no word of it (`_look_ahead`): camera health and views, the
 controller's objects, and the rules over signals and cameras. Each of them still happens once, with the same values.
 
