@@ -22,11 +22,16 @@ class ReplayCamera:
     """One camera of the drive."""
 
     def __init__(
-        self, camera: DriveCamera, watch: CameraWatch, assembler: Assembler | None, keep_packets: bool
+        self,
+        camera: DriveCamera,
+        watch: CameraWatch,
+        assembler: Assembler | None,
+        keep_packets: bool,
+        second: Assembler | None = None,
     ) -> None:
         self.watch = watch
         self._camera = camera
-        self._path = CameraPath(watch, assembler)
+        self._path = CameraPath(watch, assembler, second)
         self._keep_packets = keep_packets
         self._packets: Iterator[Packet] | None = None
         self._next: Packet | None = None
@@ -84,8 +89,11 @@ class ReplayCameras:
         assembler: Assembler | None,
         keep_packets: bool,
         workers: int,
+        second: Assembler | None = None,
     ) -> None:
-        self.players = [ReplayCamera(drive.cameras[watch.name], watch, assembler, keep_packets) for watch in watches]
+        self.players = [
+            ReplayCamera(drive.cameras[watch.name], watch, assembler, keep_packets, second) for watch in watches
+        ]
         self._pool = ThreadPoolExecutor(max_workers=max(1, workers), thread_name_prefix="replay-camera")
         for camera in self.players:
             camera.open(drive.start_ns)

@@ -46,7 +46,7 @@ class DrivePlayer:
     """The parts of one play.
 
     `keep_packets` hands on what clips need; `measures_images` is for whoever records what rules may ask later;
-    `wrap_rules` puts something between the tick and its rules.
+    `wrap_rules` puts something between the tick and its rules; `second` is shadowed beside `network`.
     """
 
     def __init__(
@@ -59,9 +59,10 @@ class DrivePlayer:
         keep_packets: bool = False,
         measures_images: bool = False,
         wrap_rules: Callable[[RuleEngine], RuleEvaluation] | None = None,
+        second: Network | None = None,
     ) -> None:
         self._drive = drive
-        self.network = network
+        self.network, self.second = network, second
         self.watches = [CameraWatch(name, opened_ns=drive.start_ns) for name in drive.cameras]
         self._table = open_signals({})
         reference, self._grid_start_ns = first_capture(drive)
@@ -69,8 +70,12 @@ class DrivePlayer:
         self.parts = compose_tick(
             self.watches, network, rig, self._table, rules, 0, rate_hz, reference,
             SourceFacts(known, is_replay=True, has_objects=drive.may_hold(OBJECTS_SIGNAL)), measures_images, wrap_rules,
+            second,
         )  # fmt: skip
-        self.cameras = ReplayCameras(drive, self.watches, self.parts.assembler, keep_packets, os.cpu_count() or 1)
+        images = None if self.parts.second is None else self.parts.second.images
+        self.cameras = ReplayCameras(
+            drive, self.watches, self.parts.assembler, keep_packets, os.cpu_count() or 1, images
+        )
         self._samples = SampleFeed(drive)
 
     def ticks(self, show_progress: bool = False) -> Iterator[PlayedTick]:
@@ -106,8 +111,11 @@ class DrivePlayer:
     def close(self) -> None:
         """Give everything back."""
         self.cameras.close()
+        self.parts.pipeline.close()
         if self.network is not None:
             self.network.close()
+        if self.second is not None:
+            self.second.close()
 
 
 class SampleFeed:

@@ -33,6 +33,7 @@ class ReplayResult:
     not_applicable: Mapping[str, str]
     latency_ms: Mapping[str, float | int | None]
     model: Mapping[str, str] | None
+    second_model: Mapping[str, str] | None
     grades: Grades | None
     agreement: Mapping[str, Mapping[str, float]]
     camera_faults: Mapping[str, str]
@@ -75,6 +76,9 @@ class ReplayResult:
             "latency_ms": dict(self.latency_ms),
             "model": None if self.model is None else dict(self.model),
         }
+        if self.second_model is not None:
+            facts["second_model"] = dict(self.second_model)
+            facts["agreement"] = {name: dict(agreement) for name, agreement in self.agreement.items()}
         if self.not_understood:
             facts["not_understood"] = dict(self.not_understood)
         if self.grades is not None:
@@ -113,6 +117,9 @@ def _summary(result: ReplayResult) -> Table:
         table.add_row("tick", f"p50 {result.latency_ms['p50']:.2f} ms, p99 {result.latency_ms['p99']:.2f} ms")
     if result.model is not None:
         table.add_row("model", f"{result.model['name']} ({result.model['precision']}, {result.model['backend']})")
+    if result.second_model is not None:
+        second = result.second_model
+        table.add_row("second model", f"{second['name']} ({second['precision']}, {second['backend']})")
     if result.grades is not None:
         totals = result.grades.totals()
         table.add_row("truth", f"{totals['hit']} hit, {totals['missed']} missed, {totals['false']} false")

@@ -39,6 +39,7 @@ class ReplayRequest:
     rate_hz: float = 20.0
     threads: int = 1
     out_dir: Path | None = None
+    second_model: str | None = None  # another candidate beside it
 
 
 def replay_drive(request: ReplayRequest, show_progress: bool = False) -> ReplayResult:
@@ -62,13 +63,17 @@ class _Session:
         rules = openings.open(lambda: open_rules(request.rules, declared))
         rig = openings.open(lambda: open_rig(request.rig or (rig_beside(drive) if drive is not None else None)))
         bundle = openings.open(lambda: None if request.model is None else find_bundle(request.model))
+        second = openings.open(lambda: None if request.second_model is None else find_bundle(request.second_model))
         openings.settle()
         assert drive is not None
         assert rules is not None
         self._drive = drive
         network = network_for(drive, bundle, request.threads, rig)
         records = request.out_dir is not None
-        self._player = DrivePlayer(drive, network, rig, rules, request.rate_hz, records, measures_images=records)
+        other = network_for(drive, second, request.threads, rig)
+        self._player = DrivePlayer(
+            drive, network, rig, rules, request.rate_hz, records, measures_images=records, second=other
+        )
         self._clips = self._open_clips()
 
     def _open_clips(self) -> ReplayClips | None:
@@ -95,6 +100,8 @@ class _Session:
             firings += report.firings
             if report.comparison is not None:
                 scoreboard.add(report.comparison)
+            if report.second is not None:
+                scoreboard.add(report.second.comparison)
             if self._clips is not None:
                 self._clips.record(played.packets, played.samples, report)
                 self._clips.tell(self._player.parts.engine)
@@ -133,6 +140,7 @@ class _Session:
             not_applicable=parts.not_applicable,
             latency_ms=latency.to_dict(),
             model=model_facts(self._player.network),
+            second_model=model_facts(self._player.second),
             grades=grades,
             agreement=scoreboard.to_dict(),
             camera_faults=self._player.camera_faults,

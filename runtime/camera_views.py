@@ -1,10 +1,11 @@
 """Each camera as rules see it on one tick: its health, how old its frame was, what the image is like, where it looks.
 
-Statistics of the image are made only while `measures_images` is set (a rule asks for them, or a replay records them),
-and only of an image that is new on this tick: a missing or held one says nothing about now. `latency_ms` needs the
-monotonic time at which the frameset was taken; a replay has none and leaves it unknown, because it would be the
-machine's and not the drive's. Where no network runs nobody assembles framesets; then a camera is missing when its
-stream delivers nothing.
+Statistics of an image are made by its camera's thread, ahead of the tick that takes it; what was not measured ahead the
+tick measures itself, with the same result. They are made only while `measures_images` is set (a rule asks for them, or
+a replay records them), and told only of an image that is new on this tick: a missing or held one says nothing about
+now. `latency_ms` needs the monotonic time at which the frameset was taken; a replay has none and leaves it unknown,
+because it would be the machine's and not the drive's. Where no network runs nobody assembles framesets; then a camera
+is missing when its stream delivers nothing.
 
 `misalignment_deg` is the slow mean (time constant `MISALIGNMENT_S`) of the median `confirming_gap_deg` of a camera's
 tracks: of two calibrated cameras that see the same objects, a turned one sees all of them shifted. Near objects are
@@ -16,8 +17,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,10 @@ from runtime.messages import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND
 MISALIGNMENT_S = 60.0
 MISALIGNMENT_TICKS = 40
 MISALIGNMENT_FROM_M = 10.0
+#: Frames of a camera between being measured and being taken: more than the assembler's ring has slots.
+AHEAD_FRAMES = 8
+#: Frame sequence, and what its image is like.
+_Measured: TypeAlias = tuple[int, "ImageStatistics | None"]
 #: States in which a stream brings no frames.
 _SILENT_STATES = frozenset({"connecting", "ended", "failed", "dropping"})
 #: View fields that are made of the image.
@@ -61,42 +66,80 @@ class CameraViews:
         self.measures_images = measures_images
         self._health = health
         self._meter = ImageMeter(color)
+        self._ahead: dict[int, list[_Measured | None]] = {}  # by camera's row; each written by its thread only
         self._misalignment = _Misalignment()
 
     def look(self, sight: Sight | None, tracks: Sequence[Track] | None, time_ns: int) -> list[CameraView] | None:
         """One view for each camera; None without any camera."""
+        return self.complete(self.look_ahead(sight), tracks, time_ns)
+
+    def look_ahead(self, sight: Sight | None) -> list[CameraView] | None:
+        """The views without `misalignment_deg`: what is known before anything is tracked."""
         health = self._health.latest
         if not health:
             return None
+        images = self._images(sight)
+        return [_view(camera, state, sight, images) for camera, state in health.items()]
+
+    def complete(
+        self, views: Sequence[CameraView] | None, tracks: Sequence[Track] | None, time_ns: int
+    ) -> list[CameraView] | None:
+        """The same views with `misalignment_deg`, after this tick's tracks."""
+        if views is None:
+            return None
         if tracks:
             self._misalignment.take(tracks, time_ns)
-        images = self._images(sight)
-        return [self._view(camera, state, sight, images) for camera, state in health.items()]
+        degrees = [self._misalignment.degrees(view.camera) for view in views]
+        return [
+            view if value is None else replace(view, misalignment_deg=value)
+            for view, value in zip(views, degrees, strict=True)
+        ]
+
+    def measure_ahead(self, row: int, sequence: int, image: NDArray[np.uint8], geometry: Geometry) -> None:
+        """Measure an image before its tick comes, on its camera's thread; the tick finds the result."""
+        if self.measures_images:
+            kept = self._ahead.setdefault(row, [None] * AHEAD_FRAMES)
+            kept[sequence % AHEAD_FRAMES] = (sequence, self._meter.measure_one(image, geometry))
 
     def _images(self, sight: Sight | None) -> Mapping[str, ImageStatistics | None]:
         if sight is None or not self.measures_images:
             return {}
-        frameset = sight.frameset
-        measured = self._meter.measure(frameset.images, sight.fresh, sight.geometries)
-        return dict(zip(frameset.cameras, measured, strict=True))
+        frameset, found = sight.frameset, dict[str, ImageStatistics | None]()
+        left = sight.fresh.copy()
+        sequences = frameset.frame_sequence.tolist()
+        for row in np.flatnonzero(left).tolist():
+            measured = self._measured(row, sequences[row])
+            if measured is not None:
+                found[frameset.cameras[row]] = measured[1]
+                left[row] = False
+        if left.any():  # nobody measured ahead, or images are measured only from now on
+            here = self._meter.measure(frameset.images, left, sight.geometries)
+            found.update((frameset.cameras[row], here[row]) for row in np.flatnonzero(left).tolist())
+        return found
 
-    def _view(
-        self, camera: str, health: CameraHealth, sight: Sight | None, images: Mapping[str, ImageStatistics | None]
-    ) -> CameraView:
-        image = images.get(camera)
-        is_missing, latency_ms = _arrival(camera, health, sight)
-        return CameraView(
-            camera=camera,
-            state=health.state,
-            is_missing=is_missing,
-            latency_ms=latency_ms,
-            luma=None if image is None else image.luma,
-            luma_std=None if image is None else image.luma_std,
-            dark_share=None if image is None else image.dark_share,
-            bright_share=None if image is None else image.bright_share,
-            sharpness=None if image is None else image.sharpness,
-            misalignment_deg=self._misalignment.degrees(camera),
-        )
+    def _measured(self, row: int, sequence: int) -> _Measured | None:
+        """What was measured ahead of that frame."""
+        kept = self._ahead.get(row)
+        measured = None if kept is None else kept[sequence % AHEAD_FRAMES]
+        return measured if measured is not None and measured[0] == sequence else None
+
+
+def _view(
+    camera: str, health: CameraHealth, sight: Sight | None, images: Mapping[str, ImageStatistics | None]
+) -> CameraView:
+    image = images.get(camera)
+    is_missing, latency_ms = _arrival(camera, health, sight)
+    return CameraView(
+        camera=camera,
+        state=health.state,
+        is_missing=is_missing,
+        latency_ms=latency_ms,
+        luma=None if image is None else image.luma,
+        luma_std=None if image is None else image.luma_std,
+        dark_share=None if image is None else image.dark_share,
+        bright_share=None if image is None else image.bright_share,
+        sharpness=None if image is None else image.sharpness,
+    )
 
 
 def _arrival(camera: str, health: CameraHealth, sight: Sight | None) -> tuple[bool, float | None]:

@@ -41,8 +41,9 @@ _NEEDED_SIGNALS: Mapping[str, frozenset[str]] = {
 _MACHINE_SIGNALS = ("health.latency_ms", "health.tick_ms", "health.framesets_skipped")
 _NO_MACHINE = "a replay says nothing of the machine that recorded:"
 _SHADOW_SIGNALS = tuple(name for name in SIGNALS if name.startswith(("shadow.", "diff.")))
+_SECOND_SIGNALS = tuple(name for name in SIGNALS if name.startswith(("shadow_b.", "diff_b.", "ab.")))
 #: The tick's own signals; the namespaces of what a network or a rule set adds to them are open.
-_OWN_SIGNALS = frozenset(name for name in SIGNALS if name.startswith(("shadow.", "diff.", "health.")))
+_OWN_SIGNALS = frozenset(name for name in SIGNALS if name.startswith("health.")) | {*_SHADOW_SIGNALS, *_SECOND_SIGNALS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,17 @@ class SourceFacts:
 
 
 def capabilities_of(
-    network: Network | None, published: Iterable[str], cameras: Sequence[str], rig: Rig | None, sources: SourceFacts
+    network: Network | None,
+    published: Iterable[str],
+    cameras: Sequence[str],
+    rig: Rig | None,
+    sources: SourceFacts,
+    second_published: Iterable[str] | None = None,
 ) -> Capabilities:
-    """For a network (None: no images are looked at) that publishes these scalars, on a rig with these cameras."""
+    """For a network (None: no images are looked at) that publishes these scalars, on a rig with these cameras.
+
+    `second_published` are those of a second network beside it; None: there is none.
+    """
     outside = sources.signals
     return Capabilities(
         heads=frozenset(published),
@@ -70,7 +79,8 @@ def capabilities_of(
         objects=_has_objects(sources),
         embedding_model=None if network is None or network.embedding is None else network.embedding.model,
         has_images=network is not None,
-        absent=_absent(network is not None, sources.is_replay),
+        heads_b=frozenset(second_published or ()),
+        absent=_absent(network is not None, sources.is_replay, second_published is not None),
         absent_camera_fields=_absent_camera_fields(network is not None, sources.is_replay),
     )
 
@@ -97,9 +107,9 @@ def _track_fields(
     return frozenset(fields)
 
 
-def _absent(has_network: bool, is_replay: bool) -> dict[str, str]:
+def _absent(has_network: bool, is_replay: bool, has_second: bool) -> dict[str, str]:
     """The tick's own signals that can never be known here, with the reason."""
-    absent: dict[str, str] = {}
+    absent: dict[str, str] = {} if has_second else dict.fromkeys(_SECOND_SIGNALS, "no second network runs to give")
     if not has_network:
         absent |= dict.fromkeys((*_SHADOW_SIGNALS, "health.cameras_missing"), "no network runs to give")
     if is_replay:

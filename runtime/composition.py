@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
-import numpy as np
-
+from runtime.beside import beside_the_network
 from runtime.camera_health import CameraHealthSignals
 from runtime.camera_views import CameraViews
 from runtime.capabilities import SourceFacts, capabilities_of, reads_images
@@ -31,10 +30,11 @@ from runtime.inference.heads.decoder import BundleFitError
 from runtime.inference.learned import NOVELTY, LearnedStage, LearnedTriggers
 from runtime.inference.network import Network
 from runtime.inference.tracking import Tracker
-from runtime.messages import NANOSECONDS_PER_SECOND, Frameset
+from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.pipeline import Pipeline, RuleEvaluation, Stages
 from runtime.recording.provenance import CameraProvenance, ModelProvenance, Provenance
 from runtime.rig import Rig, load_rig
+from runtime.second_candidate import SecondCandidate, padding
 from runtime.shadow.comparison import Comparator
 from runtime.signals.table import SignalTable
 from runtime.tick_health import TickHealth
@@ -114,6 +114,8 @@ class TickParts:
     network_parts: Callable[[Network], NetworkParts] | None = None
     #: Rules that cannot fire with this model and these cameras, with the reason of each.
     not_applicable: Mapping[str, str] = field(default_factory=dict)
+    #: The second candidate, where one is shadowed beside the first.
+    second: SecondCandidate | None = None
 
 
 def find_bundle(name_or_path: str) -> Path:
@@ -170,11 +172,13 @@ def compose_tick(
     sources: SourceFacts | None = None,
     measures_images: bool = False,
     wrap_rules: Callable[[RuleEngine], RuleEvaluation] | None = None,
+    second: Network | None = None,
 ) -> TickParts:
     """The tick for these cameras. Without a network nothing is decoded and no framesets are made.
 
     `sources` says what is known of the signal sources. Images are measured when a rule asks for that, or always.
-    `wrap_rules` puts something between the tick and its rules, such as a recorder of what the rules read.
+    `wrap_rules` puts something between the tick and its rules, such as a recorder of what the rules read. `second` is
+    another candidate to shadow beside `network`, which must be there too.
 
     Raises:
         DocumentError: a query or classifier of the rules does not do for this network.
@@ -185,31 +189,51 @@ def compose_tick(
     tracker = Tracker(cameras, rig) if assembler is not None else None
     health = CameraHealthSignals(HealthMonitor(watches))
     image_sizes: dict[str, tuple[int, int]] = {}  # the engine reads it; it fills in as first frames come
-    engine = RuleEngine(rules, seed=seed, image_sizes=image_sizes)
+    looking = network if assembler else None
+    published = published_scalars(looking) if looking else ()
+    other = _second_candidate(second, looking, cameras, rig, grid)
+    second_published = None if other is None else published_scalars(other.network)
+    capabilities = capabilities_of(looking, published, cameras, rig, sources or SourceFacts(), second_published)
+    lacking = rules.not_applicable(capabilities)
+    able = rules.without(lacking)  # what can never fire here costs nothing
+    engine = RuleEngine(able, seed=seed, image_sizes=image_sizes)
     color = "rgb" if network is None else network.image_spec.color
-    views = CameraViews(health, color, measures_images or reads_images(rules))
+    views = CameraViews(health, color, measures_images or reads_images(able))
+    if assembler is not None:
+        assembler.on_image = views.measure_ahead
     objects, tick_health = ControllerObjects(), TickHealth()
     evaluation = engine if wrap_rules is None else wrap_rules(engine)
     space = network.embedding if network is not None and assembler else None
     learned = LearnedStage(space, LearnedTriggers.open(rules, space))
     stages = Stages(
         signals, evaluation, Comparator(), health, assembler, network if assembler else None, tracker,
-        views=views, objects=objects, tick_health=tick_health, learned=learned, image_sizes=image_sizes,
+        views=views, objects=objects, tick_health=tick_health, learned=learned, second=other,
+        rules_ahead=engine if wrap_rules is None else None,
+        image_sizes=image_sizes,
     )  # fmt: skip
-    looking = network if assembler else None
-    published = published_scalars(looking) if looking else ()
-    capabilities = capabilities_of(looking, published, cameras, rig, sources or SourceFacts())
-    lacking = rules.not_applicable(capabilities)
 
-    def network_parts(other: Network) -> NetworkParts:
-        stage = LearnedStage(other.embedding, LearnedTriggers())
-        able = capabilities_of(other, published_scalars(other), cameras, rig, sources or SourceFacts())
-        return NetworkParts(other, Tracker(cameras, rig), stage, able)
+    def network_parts(next_one: Network) -> NetworkParts:
+        stage = LearnedStage(next_one.embedding, LearnedTriggers())
+        facts = sources or SourceFacts()
+        able = capabilities_of(next_one, published_scalars(next_one), cameras, rig, facts, second_published)
+        return NetworkParts(next_one, Tracker(cameras, rig), stage, able)
 
+    beside = beside_the_network() if looking else None
     return TickParts(
-        Pipeline(stages), grid, assembler, network, health, rules, engine, views, objects, tick_health, learned,
-        capabilities, measures_images, image_sizes, tracker, network_parts if looking else None, lacking,
+        Pipeline(stages, beside=beside), grid, assembler, network, health, rules, engine, views, objects, tick_health,
+        learned, capabilities, measures_images, image_sizes, tracker, network_parts if looking else None, lacking,
+        other,
     )  # fmt: skip
+
+
+def _second_candidate(
+    second: Network | None, first: Network | None, cameras: Sequence[str], rig: Rig | None, grid: InstantGrid
+) -> SecondCandidate | None:
+    """It shares the first's images where it takes them alike."""
+    if second is None or first is None:
+        return None
+    images = None if second.image_spec == first.image_spec else Assembler(cameras, second.image_spec, grid)
+    return SecondCandidate(second, Tracker(cameras, rig), grid.period_ns, images)
 
 
 def published_scalars(network: Network) -> Sequence[str]:
@@ -217,17 +241,7 @@ def published_scalars(network: Network) -> Sequence[str]:
 
     Those that it gives only on some ticks, and what the tick derives from its embedding, are named after them.
     """
-    spec, count = network.image_spec, len(network.cameras)
-    frameset = Frameset(
-        sequence=0,
-        time_ns=0,
-        cameras=network.cameras,
-        present=np.ones(count, np.bool_),
-        frame_time_ns=np.zeros(count, np.int64),
-        frame_sequence=np.zeros(count, np.int64),
-        images=np.full((count, *spec.plane_shape), spec.pad_value, np.uint8),
-    )
-    always = network.predict(frameset, None, None).scalars
+    always = network.predict(padding(network), None, None).scalars
     network.reset()  # padding is nothing to remember
     derived = () if network.embedding is None else (NOVELTY.removeprefix("heads."),)
     return tuple(dict.fromkeys((*always, *network.occasional_scalars, *derived)))

@@ -29,6 +29,7 @@ _SHIFT = 8
 #: Smaller pictures have too few points to say anything.
 _MIN_SIDE_PX = 16
 
+_ONE = np.ones(1, np.bool_)
 Pixels = NDArray[np.uint8]
 Luma = NDArray[np.int16]
 
@@ -64,6 +65,10 @@ class ImageMeter:
             for row, statistics in zip(rows, alike, strict=True):
                 measured[row] = statistics
         return measured
+
+    def measure_one(self, image: Pixels, geometry: Geometry) -> ImageStatistics | None:
+        """The same for one image `[3, H, W]`."""
+        return self.measure(image[None], _ONE, (geometry,))[0]
 
     def _measure_alike(self, images: Pixels, rows: list[int]) -> list[ImageStatistics]:
         """Images with content of one size, `[N, 3, H, W]`: those of `rows`."""

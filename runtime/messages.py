@@ -223,6 +223,16 @@ class Comparison:
     values: Mapping[str, float]
 
 
+@dataclass(slots=True)
+class SecondLook:
+    """What a second candidate, shadowed beside the first (A/B), said on one tick."""
+
+    prediction: Prediction
+    tracks: Sequence[Track]
+    #: With the controller (`shadow_b.*`, `diff_b.*`) and with the first candidate (`ab.*`).
+    comparison: Comparison
+
+
 @dataclass(frozen=True, slots=True)
 class CaptureWindow:
     """What a firing asks to keep around its moment. Empty tuples mean all."""
@@ -264,10 +274,11 @@ class TickReport:
     tracks: Sequence[Track] | None  # None: nothing looked for objects on this tick
     comparison: Comparison | None
     firings: Sequence[Firing]
-    #: Milliseconds by stage: "infer", "track", "compare", "learned", "views", "rules".
+    #: Milliseconds by stage: "take", "infer", "decode", "track", "compare", "second", "learned", "views", "rules".
     timings_ms: Mapping[str, float]
     wall_ns: int = 0
     objects: Sequence[ControllerObject] | None = None  # None: the controller publishes none, or none that can be read
     cameras: Sequence[CameraView] | None = None  # None: there are no cameras
     #: What the tick itself says to rules (`heads.*`, `shadow.*`, `diff.*`, `health.*`), beside the outside signals.
     signals: Mapping[str, SignalValue] = field(default_factory=dict)
+    second: SecondLook | None = None  # None: there is no second candidate, or it was skipped on this tick

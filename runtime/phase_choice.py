@@ -69,9 +69,7 @@ class PhaseChoice:
         }
 
 
-def choose_phase(
-    slowest_ns: Sequence[int], frames: int, tick_ns: int, period_ns: int
-) -> PhaseChoice | None:
+def choose_phase(slowest_ns: Sequence[int], frames: int, tick_ns: int, period_ns: int) -> PhaseChoice | None:
     """The phase for these slowest frames, one a second, of all `frames`; None while those are fewer than needed."""
     if not slowest_ns or frames < LEAST_FRAMES:
         return None

@@ -4,6 +4,13 @@ Live and replay run this same class; only the sources and the clock differ. Give
 firings are identical. A tick never logs, writes a file or waits on another process: what it finds is returned as a
 `TickReport`, and whoever called it hands that on.
 
+What a tick costs beside the network is held by `tests/benchmarks/tick_over_model.py`. Rules that can never fire here
+are not computed at all; images are measured by the camera threads, before the tick; and what is made of a report
+(history, status, telemetry, firings' clips) is made behind it.
+
+While the network runs, another thread does what needs no word of it (`_look_ahead`): camera health and views, the
+controller's objects, and the rules over signals and cameras. Each of them still happens once, with the same values.
+
 What nothing looked at is unknown and not empty: without a prediction rules get no tracks (None), without cameras no
 views, without a controller's list no objects.
 
@@ -13,194 +20,101 @@ Time comes in as an argument. The stopwatch only measures how long the stages to
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.beside import Beside, Inline
 from runtime.camera_views import Sight
-from runtime.formats.image_spec import Geometry
 from runtime.inference.ground import EgoMotion
+from runtime.laps import Laps
 from runtime.messages import (
-    NANOSECONDS_PER_MILLISECOND,
     CameraView,
     Comparison,
     ControllerObject,
-    Firing,
     Frameset,
     Prediction,
+    SecondLook,
     SignalReader,
     SignalValue,
     TickReport,
     Track,
 )
 from runtime.shadow.comparison import driven_curvature_1pm, number
+from runtime.stages import LearnedSignals, Predictor, RuleEvaluation, Stages, TrackFollower
 from runtime.tick_signals import TickSignals
 
-
-class FramesetSource(Protocol):
-    """Gives the frameset of an instant; never blocks."""
-
-    def take(self, instant: int) -> Frameset:
-        """The newest complete or timed-out set of that instant, perhaps empty."""
-
-    @property
-    def geometries(self) -> Sequence[Geometry | None]:
-        """How each camera's source image was brought to the network's size; None before its first frame."""
-
-
-class Predictor(Protocol):
-    """A network with its pre- and post-processing."""
-
-    def predict(
-        self, frameset: Frameset, geometries: Sequence[Geometry | None], signals: SignalReader
-    ) -> Prediction | None:
-        """What the network says; None for an empty frameset."""
-
-
-class TrackFollower(Protocol):
-    """Follows objects from tick to tick."""
-
-    def update(
-        self,
-        prediction: Prediction | None,
-        present: NDArray[np.bool_],
-        time_ns: int,
-        ego: EgoMotion,
-        geometries: Sequence[Geometry | None],
-    ) -> list[Track]:
-        """The tracks after this tick; `present` says which cameras delivered a new image for it."""
-
-
-class SignalTimeline(Protocol):
-    """All outside signals over time."""
-
-    def at(self, time_ns: int) -> SignalReader:
-        """The signals as they stood at `time_ns`."""
-
-
-class Comparing(Protocol):
-    """Compares the shadow with the active controller."""
-
-    def compare(
-        self, tracks: Sequence[Track], prediction: Prediction | None, signals: SignalReader, time_ns: int
-    ) -> Comparison:
-        """The comparison of one tick."""
-
-
-class RuleEvaluation(Protocol):
-    """The rules."""
-
-    def evaluate(
-        self,
-        tracks: Sequence[Track] | None,
-        signals: SignalReader,
-        time_ns: int,
-        wall_ns: int,
-        objects: Sequence[ControllerObject] | None = None,
-        cameras: Sequence[CameraView] | None = None,
-    ) -> list[Firing]:
-        """Rules that went off on this tick. None: unknown, because nothing looked."""
-
-
-class HealthSignals(Protocol):
-    """Camera health as `health.*` signals."""
-
-    def signals(self, frameset: Frameset | None, time_ns: int, moving: bool | None) -> Mapping[str, SignalValue]:
-        """The values for one tick."""
-
-
-class ViewMaking(Protocol):
-    """The cameras as rules see them."""
-
-    def look(self, sight: Sight | None, tracks: Sequence[Track] | None, time_ns: int) -> Sequence[CameraView] | None:
-        """One view for each camera, after health was asked; None without cameras."""
-
-
-class ObjectList(Protocol):
-    """The controller's own objects."""
-
-    def at(self, signals: SignalReader, time_ns: int) -> Sequence[ControllerObject] | None:
-        """The objects at `time_ns`; None when there is no list, or none that can be read."""
-
-
-class LearnedSignals(Protocol):
-    """What the network's embedding says: fleet queries, learned triggers, novelty."""
-
-    def values(
-        self, prediction: Prediction | None, fresh: NDArray[np.bool_], time_ns: int
-    ) -> Mapping[str, SignalValue]:
-        """The values of one tick; `fresh` says which cameras delivered a new image for it."""
-
-
-class TickHealthSignals(Protocol):
-    """How the ticks fare, as `health.*` signals."""
-
-    def signals(self) -> Mapping[str, SignalValue]:
-        """What is known after the last tick."""
+__all__ = ["Pipeline", "RuleEvaluation", "Stages", "is_moving"]
 
 
 @dataclass(frozen=True, slots=True)
-class Stages:
-    """What a tick is composed of. Without cameras there are no framesets; without a model there is no network.
+class _Ahead:
+    """What is known of a tick before the network has spoken."""
 
-    `image_sizes` (width, height of each camera's source image) is filled in as first frames come, for whoever reads it.
-    """
-
-    signals: SignalTimeline
-    rules: RuleEvaluation
-    comparator: Comparing
-    health: HealthSignals
-    framesets: FramesetSource | None = None
-    network: Predictor | None = None
-    tracker: TrackFollower | None = None
-    views: ViewMaking | None = None
-    objects: ObjectList | None = None
-    tick_health: TickHealthSignals | None = None
-    learned: LearnedSignals | None = None
-    image_sizes: MutableMapping[str, tuple[int, int]] = field(default_factory=dict)
+    health: Mapping[str, SignalValue]
+    cameras: Sequence[CameraView] | None
+    objects: Sequence[ControllerObject] | None
 
 
 class Pipeline:
     """Runs the stages in order, once for each instant."""
 
-    def __init__(self, stages: Stages, stopwatch: Callable[[], int] = time.perf_counter_ns) -> None:
+    def __init__(
+        self, stages: Stages, stopwatch: Callable[[], int] = time.perf_counter_ns, beside: Beside | None = None
+    ) -> None:
+        """`beside` runs what can be done while the network runs; by default it is done before."""
         self._stages = stages
-        self._stopwatch = stopwatch
+        #: Nanoseconds of any clock; a benchmark may put another one in.
+        self.stopwatch = stopwatch
+        self._beside = Inline() if beside is None else beside
         self._last_sequences: NDArray[np.int64] | None = None
         #: Called when the network has run and what follows is computed by this thread alone.
         self.on_predicted: Callable[[], None] = _nothing_to_do
 
     def tick(self, instant: int, instant_time_ns: int, wall_ns: int, now_ns: int | None = None) -> TickReport:
         """Work on one instant, whose capture time is `instant_time_ns`; `now_ns` is the live monotonic time, if any."""
-        stages, laps = self._stages, _Laps(self._stopwatch)
+        stages, laps = self._stages, Laps(self.stopwatch)
         frameset = stages.framesets.take(instant) if stages.framesets is not None else None
         sight = self._sight(frameset, now_ns)
         time_ns = instant_time_ns if frameset is None or frameset.is_empty else frameset.time_ns
         outside = stages.signals.at(time_ns)
+        ahead = self._beside.begin(lambda: self._look_ahead(sight, outside, time_ns))
+        laps.lap("take")
         prediction = self._predict(sight, outside)
         self.on_predicted()
         laps.lap("infer")
+        laps.split("infer", 0 if prediction is None else prediction.infer_ns, "decode")
         tracks = self._track(prediction, sight, outside, time_ns)
         laps.lap("track")
         comparison = stages.comparator.compare(tracks or (), prediction, outside, time_ns)
+        own = self._own_signals(prediction, comparison)
         laps.lap("compare")
-        own = self._own_signals(frameset, prediction, comparison, outside, time_ns)
+        second = None
+        if stages.second is not None:
+            spent_ns = None if now_ns is None else laps.since_start_ns
+            second = stages.second.look(sight, prediction, comparison, outside, spent_ns)
+            own.update(_second_signals(second))
+            laps.lap("second")
         if stages.learned is not None and sight is not None:
             own.update(stages.learned.values(prediction, sight.fresh, time_ns))
         laps.lap("learned")
-        cameras = stages.views.look(sight, tracks, time_ns) if stages.views is not None else None
-        objects = stages.objects.at(outside, time_ns) if stages.objects is not None else None
+        known = ahead()
+        own.update(known.health)
+        cameras = None if stages.views is None else stages.views.complete(known.cameras, tracks, time_ns)
         laps.lap("views")
         signals = TickSignals(outside, own, time_ns)
-        firings = stages.rules.evaluate(tracks, signals, time_ns, wall_ns, objects=objects, cameras=cameras)
+        firings = stages.rules.evaluate(tracks, signals, time_ns, wall_ns, objects=known.objects, cameras=cameras)
         laps.lap("rules")
         return TickReport(
             instant, time_ns, frameset, prediction, tracks, comparison, firings, laps.milliseconds,
-            wall_ns=wall_ns, objects=objects, cameras=cameras, signals=own,
+            wall_ns=wall_ns, objects=known.objects, cameras=cameras, signals=own, second=second,
         )  # fmt: skip
+
+    def close(self) -> None:
+        """Give the thread back that works beside the network."""
+        self._beside.close()
 
     def exchange(self, network: Predictor, tracker: TrackFollower, learned: LearnedSignals) -> None:
         """Between two ticks: look with another network from the next one on; cameras and image size stay."""
@@ -242,21 +156,31 @@ class Pipeline:
         self._last_sequences[fresh] = frameset.frame_sequence[fresh]
         return fresh
 
-    def _own_signals(
-        self,
-        frameset: Frameset | None,
-        prediction: Prediction | None,
-        comparison: Comparison,
-        outside: SignalReader,
-        time_ns: int,
-    ) -> dict[str, SignalValue]:
+    def _look_ahead(self, sight: Sight | None, outside: SignalReader, time_ns: int) -> _Ahead:
+        """What needs no word of the network; runs once a tick, while the network runs."""
+        stages = self._stages
+        frameset = None if sight is None else sight.frameset
+        health = dict(stages.health.signals(frameset, time_ns, is_moving(outside)))
+        if stages.tick_health is not None:
+            health.update(stages.tick_health.signals())
+        cameras = stages.views.look_ahead(sight) if stages.views is not None else None
+        objects = stages.objects.at(outside, time_ns) if stages.objects is not None else None
+        if stages.rules_ahead is not None:
+            stages.rules_ahead.look_ahead(TickSignals(outside, health, time_ns), time_ns, objects, cameras)
+        return _Ahead(health, cameras, objects)
+
+    def _own_signals(self, prediction: Prediction | None, comparison: Comparison) -> dict[str, SignalValue]:
         own: dict[str, SignalValue] = dict(comparison.values)
         if prediction is not None:
             own.update((f"heads.{name}", value) for name, value in prediction.scalars.items())
-        own.update(self._stages.health.signals(frameset, time_ns, is_moving(outside)))
-        if self._stages.tick_health is not None:
-            own.update(self._stages.tick_health.signals())
         return own
+
+
+def _second_signals(second: SecondLook | None) -> dict[str, SignalValue]:
+    if second is None:
+        return {}
+    heads = {f"heads_b.{name}": value for name, value in second.prediction.scalars.items()}
+    return {**second.comparison.values, **heads}
 
 
 def is_moving(signals: SignalReader) -> bool | None:
@@ -267,17 +191,3 @@ def is_moving(signals: SignalReader) -> bool | None:
 
 def _nothing_to_do() -> None:
     """Outside a live runtime nobody waits for the network to be over."""
-
-
-class _Laps:
-    """Milliseconds by stage."""
-
-    def __init__(self, stopwatch: Callable[[], int]) -> None:
-        self._stopwatch = stopwatch
-        self._last_ns = stopwatch()
-        self.milliseconds: dict[str, float] = {}
-
-    def lap(self, stage: str) -> None:
-        now_ns = self._stopwatch()
-        self.milliseconds[stage] = (now_ns - self._last_ns) / NANOSECONDS_PER_MILLISECOND
-        self._last_ns = now_ns

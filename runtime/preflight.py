@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from runtime.clock import Clock
 from runtime.composition import Openings, open_rig, open_rules
-from runtime.config.rig_config import RigConfig
+from runtime.config.rig_config import ModelConfig, RigConfig
 from runtime.formats.documents import Document, DocumentError
 from runtime.inference.backends import check_request
 from runtime.inference.bundle import load_bundle
@@ -27,18 +27,21 @@ def check_parts(config: RigConfig, document: Document, clock: Clock) -> None:
     openings.open(lambda: open_rules(config.rules.files, config.signals.declared))
     rig = openings.open(lambda: open_rig(config.rig))
     cameras = None if sources is None else tuple(camera.name for camera in sources.cameras)
-    openings.open(lambda: _check_model(config, document, cameras, rig))
+    openings.open(lambda: _check_model(config.model, document, "model", cameras, rig))
+    openings.open(lambda: _check_model(config.second_model, document, "second_model", cameras, rig))
     openings.settle()
 
 
-def _check_model(config: RigConfig, document: Document, cameras: tuple[str, ...] | None, rig: Rig | None) -> None:
-    """The bundle by itself, and whether it fits the rig as far as that is known."""
-    if config.model is None:
+def _check_model(
+    model: ModelConfig | None, document: Document, key: str, cameras: tuple[str, ...] | None, rig: Rig | None
+) -> None:
+    """The bundle by itself, and whether it fits the rig as far as that is known; `key` is where it is configured."""
+    if model is None:
         return
-    bundle = load_bundle(config.model.bundle)
+    bundle = load_bundle(model.bundle)
     try:
-        check_request(bundle, config.model.backend, config.model.precision)
+        check_request(bundle, model.backend, model.precision)
         if cameras:
             calibration_values(bundle.manifest, layout_for(bundle.manifest, cameras), cameras, rig)
     except BundleFitError as error:
-        raise DocumentError([document.problem(("model",), str(error), at_key=True)]) from error
+        raise DocumentError([document.problem((key,), str(error), at_key=True)]) from error

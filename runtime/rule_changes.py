@@ -37,8 +37,9 @@ def prepare_change(parts: TickParts, rules: RuleSet, network: Network | None = N
     brought = None if network is None else _brought(parts, network)
     learned = LearnedTriggers.open(rules, (brought or parts).learned.space)
     lacking = rules.not_applicable((brought or parts).capabilities)
-    measures_images = parts.always_measures_images or reads_images(rules)
-    return RulesChange(rules, parts.engine.prepare(rules), learned, lacking, measures_images, brought)
+    able = rules.without(lacking)  # as in `compose_tick`
+    measures_images = parts.always_measures_images or reads_images(able)
+    return RulesChange(rules, parts.engine.prepare(able), learned, lacking, measures_images, brought)
 
 
 def _brought(parts: TickParts, network: Network) -> NetworkParts:

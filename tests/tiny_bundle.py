@@ -12,10 +12,10 @@ from onnx import TensorProto, helper
 HEIGHT, WIDTH = 24, 32
 
 
-def write_tiny_bundle(folder: Path, cameras: int) -> Path:
-    """Write the bundle for so many cameras; returns its folder."""
+def write_tiny_bundle(folder: Path, cameras: int, height: int = HEIGHT, width: int = WIDTH) -> Path:
+    """Write the bundle for so many cameras and images of that size; returns its folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = _network(cameras).SerializeToString()
+    content = _network(cameras, height, width).SerializeToString()
     (folder / "model.onnx").write_bytes(content)
     manifest = {
         "name": "tiny",
@@ -23,7 +23,7 @@ def write_tiny_bundle(folder: Path, cameras: int) -> Path:
         "licence": "Apache-2.0",
         "source": "made by a test",
         "inputs": [
-            {"name": "images", "kind": "images", "shape": [cameras, 3, HEIGHT, WIDTH], "dtype": "uint8"},
+            {"name": "images", "kind": "images", "shape": [cameras, 3, height, width], "dtype": "uint8"},
             {"name": "speed_mps", "kind": "signal", "signal": "vehicle.speed_mps", "shape": [1, 1], "unknown": 0.0},
         ],
         "heads": [{"name": "control", "decoder": "control", "outputs": {"control": "control"}}],
@@ -33,7 +33,7 @@ def write_tiny_bundle(folder: Path, cameras: int) -> Path:
     return folder
 
 
-def _network(cameras: int) -> onnx.ModelProto:
+def _network(cameras: int, height: int, width: int) -> onnx.ModelProto:
     """`control` [1, 4]: mean red, green and blue of all cameras, and the speed."""
     nodes = [
         helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
@@ -42,7 +42,7 @@ def _network(cameras: int) -> onnx.ModelProto:
         helper.make_node("Concat", ["row", "speed_mps"], ["control"], axis=1),
     ]
     inputs = [
-        helper.make_tensor_value_info("images", TensorProto.UINT8, [cameras, 3, HEIGHT, WIDTH]),
+        helper.make_tensor_value_info("images", TensorProto.UINT8, [cameras, 3, height, width]),
         helper.make_tensor_value_info("speed_mps", TensorProto.FLOAT, [1, 1]),
     ]
     outputs = [helper.make_tensor_value_info("control", TensorProto.FLOAT, [1, 4])]

@@ -16,7 +16,6 @@ thread that ticks; `ledger`, `suppressed` and `status` may be read from another 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from runtime.messages import CameraView, ControllerObject, Firing, SignalReader, Track
@@ -24,27 +23,16 @@ from triggers.evaluation.program import Program
 from triggers.language.expressions import Expression
 from triggers.lineup import Memory, PreparedRules
 from triggers.rules.rule import RuleSet
-from triggers.running_rule import RunningRule
+from triggers.running_rule import RuleStatus, RunningRule
 from triggers.selection import Reservation, Reservations, RuleSelection, lineage
 from triggers.selection.saved_state import FORMAT, VERSION, read_state
-from triggers.states import Event, RuleState
+from triggers.states import Event
 
 __all__ = ["PreparedRules", "RuleEngine", "RuleStatus", "StaleRulesError"]
 
 
 class StaleRulesError(RuntimeError):
     """Other rules were prepared or swapped in after these; prepare them again."""
-
-
-@dataclass(frozen=True, slots=True)
-class RuleStatus:
-    """Where one rule stands after the last tick."""
-
-    state: RuleState
-    is_unknown: bool  # the condition is neither true nor false
-    fired: int
-    last_fired_ns: int | None
-    suppressed: Mapping[str, int]
 
 
 class RuleEngine:
@@ -68,6 +56,16 @@ class RuleEngine:
         self._running = tuple(self._now.by_name.values())
 
     # The tick
+
+    def look_ahead(
+        self,
+        signals: SignalReader,
+        time_ns: int,
+        objects: Sequence[ControllerObject] | None = None,
+        cameras: Sequence[CameraView] | None = None,
+    ) -> None:
+        """Before `evaluate` of the same tick, perhaps on another thread: what does not depend on the network."""
+        self._now.program.look_ahead(signals, time_ns, objects, cameras)
 
     def evaluate(
         self,

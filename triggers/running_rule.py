@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from runtime.messages import SignalValue
@@ -12,7 +13,18 @@ from triggers.language.expressions import QUANTIFIERS, Operation, SignalRead, wa
 from triggers.language.types import Value
 from triggers.rules.rule import Rule
 from triggers.selection import CampaignSelection, RuleSelection
-from triggers.states import RuleMachine
+from triggers.states import RuleMachine, RuleState
+
+
+@dataclass(frozen=True, slots=True)
+class RuleStatus:
+    """Where one rule stands after the last tick."""
+
+    state: RuleState
+    is_unknown: bool  # the condition is neither true nor false
+    fired: int
+    last_fired_ns: int | None
+    suppressed: Mapping[str, int]
 
 
 class RunningRule:

@@ -8,6 +8,9 @@ again, and has a limit of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +18,7 @@ from calibration.int8.findings import Finding, Instant
 from calibration.metrics import SCORE_TOLERANCE, AveragePrecision, partners
 from runtime.inference.heads import build_decoder
 from runtime.inference.heads.decoder import BatchLayout, RowDetections
-from runtime.inference.heads.specification import MAX_CLASSES, DetectionHead
+from runtime.inference.heads.specification import MAX_CLASSES, DetectionHead, Head
 
 #: AP of a class with fewer objects than this says more about the sample than about the network.
 LEAST_OBJECTS_PER_CLASS = 5
@@ -75,7 +78,10 @@ class DetectionComparison:
                 self._distance_errors.append(error if np.isfinite(error) else 1.0)
 
     def _told(self) -> list[Finding]:
-        told = {"state_agreement": self._same_state, "distance_error": self._distance_errors}
+        told: dict[str, Sequence[float]] = {
+            "state_agreement": self._same_state,
+            "distance_error": self._distance_errors,
+        }
         return [Finding(name, float(np.mean(values)), len(values)) for name, values in told.items() if values]
 
     def _decode(self, head: DetectionHead, instant: Instant) -> RowDetections:
@@ -87,7 +93,7 @@ def decode_detections(head: DetectionHead, instant: Instant, height: int, width:
     rows = instant.present.size
     shapes = {name: np.shape(value) for name, value in instant.tensors.items()}
     layout = BatchLayout(rows, height, width, {f"row_{row}": row for row in range(rows)}, per_camera=rows == 1)
-    result = build_decoder(head, shapes, layout).decode(instant.tensors, instant.present)
+    result = build_decoder(cast(Head, head), shapes, layout).decode(instant.tensors, instant.present)
     return result.detections if result.detections is not None else RowDetections.empty()
 
 

@@ -15,7 +15,7 @@ scale, is said in `notes`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -152,7 +152,7 @@ class _Emitter:
         self._constants[names[0]] = scale
         self._constants[names[1]] = np.zeros(scale.shape, np.int8)
         quantized, result = f"{tensor}_quantized", f"{tensor}_dequantized"
-        options = {} if axis is None else {"axis": axis}
+        options: dict[str, Any] = {} if axis is None else {"axis": axis}
         ends = [("QuantizeLinear", tensor, quantized), ("DequantizeLinear", quantized, result)]
         for kind, source, target in ends:
             name = f"{tensor}_{'quantize' if kind == 'QuantizeLinear' else 'dequantize'}"
@@ -178,7 +178,7 @@ class _Emitter:
         small = int((scale < self._smallest).sum())
         if small:
             self._raised.append(f"{place} ({small} of {scale.size}, smallest {float(scale.min()):.3g})")
-        return np.maximum(scale, self._smallest).astype(np.float32)
+        return np.asarray(np.maximum(scale, self._smallest), np.float32)
 
     def _note_raised(self) -> None:
         """One note for all: dead channels make many such scales, and cost nothing."""

@@ -96,9 +96,7 @@ def _moment(
     time_ns = time_of(sample)
     shown = np.flatnonzero(sample.present).tolist()
     # A network that runs once per camera has rows for present cameras alone.
-    row_at = (
-        {row: place for place, row in enumerate(shown)} if manifest.is_per_camera else {row: row for row in shown}
-    )
+    row_at = {row: place for place, row in enumerate(shown)} if manifest.is_per_camera else {row: row for row in shown}
     rows = {camera: row_at[row] for camera, row in layout.row_of_camera.items() if row in row_at}
     objects = {}
     for camera, place in rows.items():

@@ -58,9 +58,7 @@ def _firing_table(facts: DemoFacts) -> Table:
         table.add_column(heading, justify="left" if heading == "rule" else "right")
     for rule in sorted({*facts.firings, *facts.grades.by_rule}):
         grade = facts.grades.by_rule.get(rule)
-        counts = (
-            (f"[green]{grade.hit}[/]", _bad(grade.missed), _bad(grade.false)) if grade else ("", "", "")
-        )
+        counts = (f"[green]{grade.hit}[/]", _bad(grade.missed), _bad(grade.false)) if grade else ("", "", "")
         table.add_row(rule, str(facts.firings.get(rule, 0)), *counts)
     return table
 

@@ -69,9 +69,7 @@ def run_bench(
 class _Run:
     """The course of one run."""
 
-    def __init__(
-        self, options: BenchOptions, stage: Stage, stop: threading.Event, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, options: BenchOptions, stage: Stage, stop: threading.Event, say: Callable[[str], None]) -> None:
         self._options = options
         self._stage = stage
         self._stop = stop

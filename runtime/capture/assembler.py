@@ -24,6 +24,9 @@ from runtime.messages import NANOSECONDS_PER_SECOND, Frameset
 #: Writes a prepared image into the view it is given and says where in it the picture lies.
 Prepare = Callable[[NDArray[np.uint8]], Geometry]
 
+#: Camera's row, frame sequence, prepared image `[3, H, W]` (of this call only) and its geometry.
+OnImage = Callable[[int, int, NDArray[np.uint8], Geometry], None]
+
 #: A camera below this part of the tick's rate is slow: its frames are held.
 SLOW_BELOW = 0.95
 #: How long a frame is held, in periods of its camera.
@@ -71,6 +74,8 @@ class Assembler:
         ]
         self._geometries: tuple[Geometry | None, ...] = (None,) * len(self.cameras)
         self._has_begun = False  # before any camera has delivered, nobody is missing
+        #: Told of every prepared image, by its camera's thread and before the tick can see it.
+        self.on_image: OnImage | None = None
 
     def declare(self, camera: str, rate_hz: float | None, *, free_running: bool = False) -> None:
         """Say how a camera runs, when its source has opened: from this follows whether its frames are held."""
@@ -95,6 +100,8 @@ class Assembler:
         outcome = self._ring.refusal(instant)
         if outcome is None:
             geometry = prepare(row.staging)
+            if self.on_image is not None:
+                self.on_image(index, sequence, row.staging, geometry)
             outcome = self._ring.store(instant, index, row.staging, frame_time_ns, sequence, geometry)
         self._count(row.counters, outcome)
         return outcome

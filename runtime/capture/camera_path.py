@@ -25,12 +25,21 @@ class CameraPath:
     """Decodes and prepares one camera. Belongs to one thread."""
 
     def __init__(
-        self, watch: CameraWatch, assembler: Assembler | None, on_offered: Callable[[int], None] | None = None
+        self,
+        watch: CameraWatch,
+        assembler: Assembler | None,
+        second: Assembler | None = None,
+        *,
+        on_offered: Callable[[int], None] | None = None,
     ) -> None:
-        """`on_offered` is told the capture time of each frame once it stands in its slot, or has been refused."""
+        """`second` collects the same pictures for a second network that takes other images; usually there is none.
+
+        `on_offered` is told the capture time of each frame once it stands in its slot, or has been refused.
+        """
         self.watch = watch
         self._assembler = assembler
         self._preparer = None if assembler is None else ImagePreparer(assembler.spec)
+        self._second = None if second is None else (second, ImagePreparer(second.spec))
         self._decoder: PacketDecoder | None = None
         self._on_offered = on_offered
 
@@ -39,6 +48,8 @@ class CameraPath:
         if self._assembler is not None:
             self._decoder = PacketDecoder(info)
             self._assembler.declare(self.watch.name, info.rate_hz, free_running=info.free_running)
+        if self._second is not None:
+            self._second[0].declare(self.watch.name, info.rate_hz, free_running=info.free_running)
         self.watch.connected(info, now_ns)
 
     def feed(self, packet: Packet) -> None:
@@ -83,6 +94,9 @@ class CameraPath:
             return geometry
 
         outcome = self._assembler.offer(self.watch.name, frame.time_ns, frame.sequence, prepare)
+        self.watch.offered(outcome is Stored.LATE)
+        if self._second is not None:
+            second, preparer = self._second
+            second.offer(self.watch.name, frame.time_ns, frame.sequence, lambda view: preparer.prepare(picture, view))
         if self._on_offered is not None:
             self._on_offered(frame.time_ns)
-        self.watch.offered(outcome is Stored.LATE)

@@ -20,6 +20,7 @@ def add(commands: Subcommands) -> None:
     )
     parser.add_argument("drive", type=Path, help="a folder with drive.yaml, or an MCAP file (a clip is a drive too)")
     parser.add_argument("--model", default="hydra_mini", help="bundled model or bundle folder (default hydra_mini)")
+    parser.add_argument("--second-model", help="another candidate beside it, compared with it (A/B)")
     parser.add_argument("--rules", nargs="+", default=["library"], help="rule files or folders (default: the library)")
     parser.add_argument("--rig", type=Path, default=None, help="camera calibration, for distances")
     parser.add_argument("--no-inference", action="store_true", help="signals only: decode nothing, run no network")
@@ -42,6 +43,7 @@ def run(options: argparse.Namespace) -> int:
         rate_hz=options.rate,
         threads=options.threads,
         out_dir=options.out,
+        second_model=None if options.no_inference else options.second_model,
     )
     try:
         result = replay_drive(request, show_progress=options.json != "-")

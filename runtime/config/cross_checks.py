@@ -30,6 +30,7 @@ def contradictions(document: Document) -> Iterator[Problem]:
     yield from _repeated_camera_sources(document)
     yield from _repeated_signal_sources(document)
     yield from _signals_from_two_sources(document)
+    yield from _second_without_first(document)
     yield from _retries(document)
     yield from _clip_longer_than_history(document)
 
@@ -132,6 +133,12 @@ def _signals_from_two_sources(document: Document) -> Iterator[Problem]:
                 path = ("signals", "sources", index, "signals", name)
                 yield document.problem(path, message, "keep one: which one is right cannot be known", at_key=True)
             provided.setdefault(name, index)
+
+
+def _second_without_first(document: Document) -> Iterator[Problem]:
+    if document.at(("second_model",)) is not None and document.at(("model",)) is None:
+        fix = "call it 'model', or add the 'model' that it is to be compared with"
+        yield document.problem(("second_model",), "there is a second model but no first one", fix, at_key=True)
 
 
 def _retries(document: Document) -> Iterator[Problem]:

@@ -187,6 +187,9 @@ class RigConfig(Section):
     cameras: dict[CameraName, CameraConfig] = Field(default_factory=dict)
     signals: SignalsConfig = SignalsConfig()
     model: ModelConfig | None = None
+    second_model: ModelConfig | None = Field(
+        default=None, description="another candidate to shadow beside `model` on the same frames (A/B)"
+    )
     tick: TickConfig = TickConfig()
     rules: RulesConfig = RulesConfig()
     history: HistoryConfig = HistoryConfig()

@@ -27,7 +27,9 @@ MAX_RATE_HZ = 240.0
 MAX_SIDE_PX = 8192
 
 #: Written by the runtime itself: a source that filled them would forge what rules see.
-RESERVED_NAMESPACES = ("classifier", "diff", "embedding", "heads", "health", "shadow")
+RESERVED_NAMESPACES = (
+    "ab", "classifier", "diff", "diff_b", "embedding", "heads", "heads_b", "health", "shadow", "shadow_b",
+)  # fmt: skip
 MAX_DECLARED_SIGNALS = 1024
 
 _SIGNAL_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")

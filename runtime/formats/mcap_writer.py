@@ -20,7 +20,17 @@ from mcap.writer import CompressionType, Writer
 
 from runtime.formats import foxglove_messages, json_messages, tick_records, topics
 from runtime.formats.topics import ChannelSpec
-from runtime.messages import Comparison, Firing, Packet, Prediction, SignalSample, SignalValue, TickReport, Track
+from runtime.messages import (
+    Comparison,
+    Firing,
+    Packet,
+    Prediction,
+    SecondLook,
+    SignalSample,
+    SignalValue,
+    TickReport,
+    Track,
+)
 
 LIBRARY = "shadowrig"
 CHUNK_BYTES = 1024 * 1024
@@ -176,6 +186,8 @@ class McapTopicWriter:
         )
         if report.comparison:
             self.comparison(report.comparison, report.sequence)
+        if report.frameset is not None and report.second is not None:
+            self._second(report.second, report.frameset.cameras, report.sequence)
         if report.frameset is None or report.prediction is None:
             return
         self.prediction(report.prediction, report.frameset.cameras, report.sequence)
@@ -186,6 +198,14 @@ class McapTopicWriter:
         for row, camera in enumerate(report.frameset.cameras):
             if report.frameset.present[row]:
                 self.annotations(camera, tracks[camera], times_ns[row], report.sequence)
+
+    def _second(self, second: SecondLook, cameras: Sequence[str], sequence: int) -> None:
+        """What a second candidate said; no boxes are drawn for it."""
+        time_ns = second.prediction.time_ns
+        data = json_messages.encode_prediction(second.prediction, cameras)
+        self.write(topics.own_channel(topics.PREDICTION_B), data, time_ns, sequence=sequence)
+        data = json_messages.encode_comparison(second.comparison)
+        self.write(topics.own_channel(topics.COMPARISON_B), data, time_ns, sequence=sequence)
 
     def truth_event(self, event: str, detail: str, time_ns: int, until_ns: int | None = None) -> None:
         """Something that a rule is meant to find."""

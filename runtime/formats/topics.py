@@ -10,6 +10,7 @@ Rerun without a plug-in, and any of them can be replayed:
 | `/camera/<name>/calibration` | `foxglove.CameraCalibration` |
 | `/<namespace>` | signals (`/vehicle`, `/controller`, `/lead`, ...): JSON `{"<column>": value}` at one sample time |
 | `/prediction` `/comparison` `/firing` `/tick` | JSON, schemas in `json_schemas.py` |
+| `/prediction_b` `/comparison_b` | the same of a second candidate network, where one runs beside the first |
 | `/truth/events` | JSON `{"event", "detail", "until_ns"}`, planted or labelled |
 | `/truth/<camera>` | JSON `{"objects": [...]}` of a synthetic drive |
 | `/log` | `foxglove.Log` |
@@ -37,6 +38,8 @@ from runtime.formats.json_schemas import JSON_SCHEMAS, SIGNALS_SCHEMA
 
 PREDICTION = "/prediction"
 COMPARISON = "/comparison"
+PREDICTION_B = "/prediction_b"
+COMPARISON_B = "/comparison_b"
 FIRING = "/firing"
 TICK = "/tick"
 LOG = "/log"
@@ -50,7 +53,9 @@ LOG_SCHEMA = "foxglove.Log"
 _CAMERA_PREFIX = "/camera/"
 _TRUTH_PREFIX = "/truth/"
 #: First words of a topic that a signal's namespace must not take.
-RESERVED_NAMESPACES = frozenset({"camera", "truth", "prediction", "comparison", "firing", "tick", "log"})
+RESERVED_NAMESPACES = frozenset(
+    {"camera", "truth", "prediction", "prediction_b", "comparison", "comparison_b", "firing", "tick", "log"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +157,7 @@ def truth_objects_channel(camera: str) -> ChannelSpec:
 
 @cache
 def own_channel(topic: str) -> ChannelSpec:
-    """The channel of `/prediction`, `/comparison`, `/firing`, `/tick` or `/truth/events`."""
+    """The channel of `/prediction`, `/comparison` (and `…_b`), `/firing`, `/tick` or `/truth/events`."""
     return _json_channel(topic, _OWN_TOPIC_SCHEMAS[topic])
 
 
@@ -192,6 +197,8 @@ def _json_schema(schema_name: str) -> bytes:
 _OWN_TOPIC_SCHEMAS = {
     PREDICTION: "shadowrig.Prediction",
     COMPARISON: "shadowrig.Comparison",
+    PREDICTION_B: "shadowrig.Prediction",
+    COMPARISON_B: "shadowrig.Comparison",
     FIRING: "shadowrig.Firing",
     TICK: "shadowrig.Tick",
     TRUTH_EVENTS: "shadowrig.TruthEvent",

@@ -36,6 +36,7 @@ MIN_SEEN_SHARE = 0.02
 EDGE_SHARE = 0.05
 
 FloatArray = NDArray[np.float64]
+_ONE_LOWER_PX = np.array([0.0, 1.0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class GroundPlane:
         self._place = np.array([(0.0, 0.0, 0.0) if c is None else c.translation_m for c in found])
         self._has_distortion = bool(self._distortion.any())
         self._widest = self._widest_radii()
+        self._last_sizes: tuple[tuple[Geometry | None, ...], FloatArray] | None = None
 
     def _widest_radii(self) -> FloatArray:
         """Undistorted radius of each image's furthest corner: beyond it, a distortion polynomial folds back."""
@@ -104,9 +106,10 @@ class GroundPlane:
             return np.full((camera.size, 2), np.nan), np.full(camera.size, np.nan)
         scale = self._size[camera] / self._source_sizes(geometries)[camera]
         foot_px = np.stack(((box_px[:, 0] + box_px[:, 2]) / 2.0, box_px[:, 3]), axis=1) * scale
-        one_lower_px = foot_px + np.array([0.0, 1.0])
-        place = self.ground_points(camera, foot_px)
-        error_m = np.hypot(*(place - self.ground_points(camera, one_lower_px)).T)
+        one_lower_px = foot_px + _ONE_LOWER_PX
+        points = self.ground_points(np.concatenate((camera, camera)), np.concatenate((foot_px, one_lower_px)))
+        place = points[: camera.size]
+        error_m = np.hypot(*(place - points[camera.size :]).T)
         range_m = np.hypot(place[:, 0], place[:, 1])
         with np.errstate(invalid="ignore"):
             trusted = (range_m <= MAX_RANGE_M) & (error_m <= MAX_ERROR_PER_PX * range_m)
@@ -138,11 +141,14 @@ class GroundPlane:
     def _source_sizes(self, geometries: Sequence[Geometry | None] | None) -> FloatArray:
         if geometries is None:
             return self._size
-        sizes: FloatArray = self._size.copy()
-        for index, geometry in enumerate(geometries):
-            if geometry is not None:
-                sizes[index] = geometry.source_width, geometry.source_height
-        return sizes
+        known = tuple(geometries)
+        if self._last_sizes is None or self._last_sizes[0] != known:  # they change when a camera starts
+            sizes: FloatArray = self._size.copy()
+            for index, geometry in enumerate(geometries):
+                if geometry is not None:
+                    sizes[index] = geometry.source_width, geometry.source_height
+            self._last_sizes = (known, sizes)
+        return self._last_sizes[1]
 
 
 def lane_of(place: tuple[float, float], curvature_1pm: float | None) -> str:

@@ -28,6 +28,7 @@ from runtime.inference.bundle import ModelBundle, load_bundle
 from runtime.inference.embedding import find_embedding
 from runtime.inference.heads import build_decoder
 from runtime.inference.heads.decoder import BatchLayout, HeadResult, ObjectDepth, RowDetections
+from runtime.inference.heads.grouping import HeadDecoders
 from runtime.inference.heads.specification import DepthHead, DetectionHead, Head, HydraDetectionsHead
 from runtime.inference.heads.uncertainty import DETECTION_ENTROPY, detection_entropy
 from runtime.inference.onnx_backend import OnnxSettings
@@ -57,7 +58,7 @@ class Network:
         tensors = backend.infer(_nothing(self.cameras, self.image_spec), None).tensors
         backend.reset()
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
-        self._decoders = [build_decoder(head, shapes, layout) for head in bundle.manifest.heads]
+        self._decoders = HeadDecoders([build_decoder(head, shapes, layout) for head in bundle.manifest.heads])
         #: Where this network's embedding of a scene is; None when it has none.
         self.embedding = find_embedding(bundle.manifest.name, bundle.manifest.heads, shapes, self._rig_layout(layout))
         self.class_names, self._first_class = _joined_classes(bundle)
@@ -123,8 +124,12 @@ class Network:
             BackendError: the run failed.
         """
         outputs = self._backend.infer(frameset, signals)
-        results = [decoder.decode(outputs.tensors, outputs.row_present) for decoder in self._decoders]
+        results = self._decoders.decode(outputs.tensors, outputs.row_present)
         return self._joined(frameset.time_ns, outputs, results, geometries)
+
+    def run_bare(self, frameset: Frameset, signals: SignalReader | None) -> None:
+        """One run of the backend and nothing else: what a tick is measured against."""
+        self._backend.infer(frameset, signals)
 
     def silent_outputs(self) -> list[str]:
         """Names of outputs that are not finite on an image of padding: a sign of a broken export."""

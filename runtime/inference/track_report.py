@@ -114,6 +114,8 @@ class TrackReporter:
         """Add what the network itself said of each object, unless that was too long ago."""
         distance_m = table.field("predicted_distance_m")[order]
         speed_mps = table.field("predicted_speed_mps")[order]
+        if np.isnan(distance_m).all() and np.isnan(speed_mps).all():
+            return  # most networks say nothing of the kind
         age_ns = time_ns - table.field("last_seen_ns")[order]
         fresh = age_ns <= self._settings.max_place_age_s * NANOSECONDS_PER_SECOND
         for index in np.flatnonzero(fresh & np.isfinite(distance_m)).tolist():

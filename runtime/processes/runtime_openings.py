@@ -14,10 +14,12 @@ from runtime.config.rig_config import RigConfig
 from runtime.health.telemetry import TelemetryPublisher
 from runtime.inference.network import Network
 from runtime.live_sources import LiveCamera
-from runtime.processes.shell import StartError
+from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.processes.shell import StartError, log
 from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.provenance import CameraProvenance
 from runtime.recording.sessions import SessionRecord
+from runtime.second_candidate import why_it_does_not_fit
 
 
 def open_live_network(
@@ -35,6 +37,26 @@ def open_live_network(
         return open_network(choice, cameras, open_rig(config.rig))
     except CompositionError as error:
         raise StartError(str(error)) from error
+
+
+def open_second_network(
+    config: RigConfig, cameras: tuple[str, ...], first: Network | None, engines: Path | None = None
+) -> tuple[Network | None, str]:
+    """The second candidate, or why it does not run beside the first on this machine. DocumentError, StartError."""
+    if config.second_model is None or first is None:
+        return None, ""
+    model = config.second_model
+    try:
+        choice = ModelChoice(model.bundle, model.backend, model.precision, model.threads, engines)
+        second = open_network(choice, cameras, open_rig(config.rig))
+    except CompositionError as error:
+        raise StartError(f"second_model: {error}") from error
+    refusal = why_it_does_not_fit(first, second, round(NANOSECONDS_PER_SECOND / config.tick.rate_hz))
+    if refusal:
+        log.error("second_model is refused, the first goes on alone: %s", refusal)
+        second.close()
+        return None, refusal
+    return second, ""
 
 
 def open_history(

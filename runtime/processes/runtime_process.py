@@ -41,9 +41,9 @@ from runtime.health.realtime import (
 from runtime.live_sources import LiveCamera, SourceBuilder
 from runtime.messages import NANOSECONDS_PER_MILLISECOND, Packet, SignalSample
 from runtime.processes.runtime_campaigns import RuntimeCampaigns
-from runtime.processes.runtime_openings import open_history, open_live_network, open_telemetry
+from runtime.processes.runtime_openings import open_history, open_live_network, open_second_network, open_telemetry
 from runtime.processes.runtime_phase import TickPhase
-from runtime.processes.runtime_status import TickFigures, camera_status
+from runtime.processes.runtime_status import TickFigures, camera_status, second_status
 from runtime.processes.selection_copy import disk_copy_path
 from runtime.processes.selection_keeper import SelectionKeeper
 from runtime.processes.shell import ProcessShell, log, make_directories
@@ -78,9 +78,11 @@ class LiveRuntime:
         own_rules = open_rules(config.rules.files, config.signals.declared)
         self._campaigns = RuntimeCampaigns(self._directories.campaigns, own_rules, config.vehicle.id, clock, declared)
         self._network = self._campaigns.choose_network(
-            lambda bundle: open_live_network(
-                config, builder.camera_names(config), bundle, self._directories.engines
-            )
+            lambda bundle: open_live_network(config, builder.camera_names(config), bundle, self._directories.engines)
+        )
+        names = builder.camera_names(config)
+        self._second_network, self._second_refusal = open_second_network(
+            config, names, self._network, self._directories.engines
         )
         rules = self._campaigns.rules
         rig = open_rig(config.rig)
@@ -90,7 +92,7 @@ class LiveRuntime:
         reference = config.tick.reference_camera or (self._watches[0].name if self._watches else None)
         self.parts = compose_tick(
             self._watches, self._network, rig, self._table, rules, config.rules.seed, config.tick.rate_hz, reference,
-            SourceFacts(self._sources.signal_names),
+            SourceFacts(self._sources.signal_names), second=self._second_network,
         )  # fmt: skip
         self._campaigns.attach(self.parts)
         self._lock = InterpreterLock()
@@ -152,6 +154,7 @@ class LiveRuntime:
             log.error("history was not closed in time: the recorder will call this run crashed")
         self._selection.stop()
         self._status_thread.join(5.0)
+        self.parts.pipeline.close()
         if self._telemetry is not None:
             self._telemetry.close()
         self._shell.close(self._status)
@@ -211,7 +214,8 @@ class LiveRuntime:
         def ask_for_rights() -> None:
             self._note(apply_to_thread(f"camera {watch.name}", realtime.capture_priority, realtime.capture_cpus))
 
-        path = CameraPath(watch, self.parts.assembler, self._phase.listener(watch.name))
+        second = None if self.parts.second is None else self.parts.second.images
+        path = CameraPath(watch, self.parts.assembler, second, on_offered=self._phase.listener(watch.name))
         sink = PacketSink(self._keep_packet, self._encoder)
         return CameraThread(camera.source, path, self._clock, sink, on_start=ask_for_rights)
 
@@ -250,6 +254,7 @@ class LiveRuntime:
             "selection": self._selection.status(),
             "agreement": figures.scoreboard.to_dict(),
             "model": model_facts(self.parts.network),
+            "second_model": second_status(self.parts, self._second_refusal),
             "epoch": None if epoch is None else asdict(epoch),
             "signals": self._signal_status(),
             "history": {"refused": self._sink.refused(), "errors": self._sink.errors()},

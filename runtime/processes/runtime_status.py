@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from runtime.capture.camera_watch import CameraWatch
-from runtime.composition import TickParts
+from runtime.composition import TickParts, model_facts
 from runtime.health.histogram import LatencyHistogram
 from runtime.messages import NANOSECONDS_PER_MILLISECOND, Firing, TickReport
 from runtime.shadow.scoreboard import Scoreboard
@@ -39,6 +39,8 @@ class TickFigures:
             histogram.record_ns(round(milliseconds * NANOSECONDS_PER_MILLISECOND))
         if report.comparison is not None:
             self.scoreboard.add(report.comparison)
+        if report.second is not None:
+            self.scoreboard.add(report.second.comparison)
         self.firings.extend(report.firings)
         self.firing_count += len(report.firings)
 
@@ -69,6 +71,14 @@ def camera_status(watches: Sequence[CameraWatch], parts: TickParts) -> dict[str,
             "held": 0 if frame is None else frame.held,
         }
     return status
+
+
+def second_status(parts: TickParts, refusal: str) -> dict[str, Any] | None:
+    """The second candidate, and on how many ticks it looked; why it was refused at the start; None: there is none."""
+    second = parts.second
+    if second is None:
+        return {"refused": refusal} if refusal else None
+    return {**(model_facts(second.network) or {}), "runs": second.runs, "skipped": second.skipped}
 
 
 def _listed(firing: Firing) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from runtime.formats.json_messages import MAX_RECORDED_HEAD_VALUES
-from runtime.messages import Firing, Frameset, Packet, Prediction, SignalSample, TickReport
+from runtime.messages import Firing, Frameset, Packet, Prediction, SecondLook, SignalSample, TickReport
 from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.sessions import SessionChange
 
@@ -168,7 +168,13 @@ def _snapshot(report: TickReport) -> TickReport:
     prediction = _copy_prediction(report.prediction) if report.prediction is not None else None
     # The tracker goes on moving its own tracks.
     tracks = None if report.tracks is None else [dataclasses.replace(track) for track in report.tracks]
-    return dataclasses.replace(report, frameset=frameset, prediction=prediction, tracks=tracks)
+    second = None if report.second is None else _copy_second(report.second)
+    return dataclasses.replace(report, frameset=frameset, prediction=prediction, tracks=tracks, second=second)
+
+
+def _copy_second(second: SecondLook) -> SecondLook:
+    """Its tracks are not recorded."""
+    return SecondLook(_copy_prediction(second.prediction), (), second.comparison)
 
 
 def _copy_frameset(frameset: Frameset) -> Frameset:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from runtime.messages import Comparison
 
+#: Differences from the controller, of a second candidate too, and of the candidates from each other.
+COUNTED = ("diff.", "diff_b.", "ab.")
+
 
 @dataclass(slots=True)
 class Agreement:
@@ -36,7 +39,7 @@ class Scoreboard:
     def add(self, comparison: Comparison) -> None:
         """Count every difference that was known on this tick."""
         for name, value in comparison.values.items():
-            if name.startswith("diff."):
+            if name.startswith(COUNTED):
                 self._agreements.setdefault(name, Agreement()).add(value)
 
     def to_dict(self) -> dict[str, dict[str, float]]:

@@ -121,7 +121,7 @@ def test_samples_after_the_instant_wait_for_the_next_tick() -> None:
 
 def test_timings_name_every_stage() -> None:
     report = pipeline(Rules(), Framesets([True, True]), Network(), SignalTable({}, 1.0)).tick(0, 0, 0)
-    assert set(report.timings_ms) == {"infer", "track", "compare", "learned", "views", "rules"}
+    assert set(report.timings_ms) == {"take", "infer", "decode", "track", "compare", "learned", "views", "rules"}
 
 
 class Followed:

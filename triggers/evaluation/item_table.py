@@ -80,6 +80,10 @@ class ItemTable:
         else:
             self._lasting.clear()
 
+    def complete(self, items: Sequence[Any]) -> None:
+        """The items of this tick again, with fields that no column was read of yet."""
+        self.items = items if len(items) <= self.capacity else items[: self.capacity]
+
     def _place(self) -> None:
         known, free = self._place_of, self._free
         keys = list(map(_IDENTITIES[self.population], self.items))

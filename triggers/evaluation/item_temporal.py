@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from runtime.messages import NANOSECONDS_PER_SECOND
 from triggers.evaluation.item_moments import PlaceMoments
-from triggers.evaluation.item_steps import holds_anywhere, pair
+from triggers.evaluation.item_steps import pair
 from triggers.evaluation.item_table import FALSE, TRUE, UNKNOWN, ItemTable
 from triggers.evaluation.item_windows import PlaceLags, PlaceMinima, PlaceTotals
 from triggers.evaluation.text_codes import UNKNOWN_CODE
@@ -28,6 +28,7 @@ Column: TypeAlias = Any
 
 _LONG_AGO_NS = -(2**62)
 _UNKNOWN = np.int8(UNKNOWN)
+_UNKNOWN_BYTE = bytes([UNKNOWN])
 
 
 class ItemOperator(Protocol):
@@ -57,13 +58,13 @@ class Following:
 
     def was_here(self, table: ItemTable, time_ns: int) -> NDArray[np.bool_]:
         """Items that were followed at `time_ns` already."""
-        return np.asarray(self._since_ns[table.places] <= time_ns)
+        return np.asarray(self._since_ns.take(table.places) <= time_ns)
 
     def covers(self, table: ItemTable, length_ns: int, unknown: Any) -> NDArray[np.bool_]:
         """Take in which rows are unknown now; True for items that were known at every tick of the window."""
         if unknown is not None:
             self._unknown_ns[table.places[unknown]] = table.time_ns
-        return np.asarray(self._unknown_ns[table.places] < table.time_ns - length_ns)
+        return np.asarray(self._unknown_ns.take(table.places) < table.time_ns - length_ns)
 
 
 class Lagged:
@@ -146,21 +147,29 @@ class Decisive:
         self._decisive, self._otherwise = np.int8(decisive), np.int8(TRUE - decisive)
         self._following = Following(capacity)
         self._decided_ns = np.full(capacity, _LONG_AGO_NS, np.int64)
+        self._newest_decided_ns = _LONG_AGO_NS  # of any item: mostly nothing is decided, and nobody need be asked
+        self._byte = bytes([decisive])
 
     def update(self, table: ItemTable, column: Column) -> Column:
         """See ItemOperator."""
         new, places = self._following.newcomers(table), table.places
         if len(new):
             self._decided_ns[new] = _LONG_AGO_NS
-        is_decisive = column == self._decisive
-        if is_decisive.all():
-            self._decided_ns[places] = table.time_ns
-            return column
-        self._decided_ns[places[is_decisive]] = table.time_ns
-        unknown = column == UNKNOWN
-        is_covered = self._following.covers(table, self._length_ns, unknown if holds_anywhere(unknown) else None)
-        is_decided = self._decided_ns[places] >= table.time_ns - self._length_ns
-        return np.where(is_decided, self._decisive, np.where(is_covered, self._otherwise, _UNKNOWN))
+        said = column.tobytes()
+        if self._byte in said:
+            self._newest_decided_ns = max(table.time_ns, self._newest_decided_ns)
+            is_decisive = column == self._decisive
+            if is_decisive.all():
+                self._decided_ns[places] = table.time_ns
+                return column
+            self._decided_ns[places[is_decisive]] = table.time_ns
+        unknown = column == UNKNOWN if _UNKNOWN_BYTE in said else None
+        is_covered = self._following.covers(table, self._length_ns, unknown)
+        undecided = np.where(is_covered, self._otherwise, _UNKNOWN)
+        start_ns = table.time_ns - self._length_ns
+        if self._newest_decided_ns < start_ns:
+            return undecided
+        return np.where(self._decided_ns.take(places) >= start_ns, self._decisive, undecided)
 
 
 class Since:

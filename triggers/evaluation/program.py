@@ -20,24 +20,20 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from runtime.messages import CameraView, ControllerObject, SignalReader, SignalValue, Track
+from triggers.evaluation.ahead import POPULATIONS_AHEAD, known_ahead
 from triggers.evaluation.builder import NODE, Builder, column_key
 from triggers.evaluation.item_batches import batch_step, batches_of
-from triggers.evaluation.item_table import TRUE, ItemTable
+from triggers.evaluation.item_table import ItemTable
 from triggers.evaluation.parts import Part, PartKey, Storage, Turn
-from triggers.evaluation.quantifier_steps import WITHOUT_ITEMS, selected_numbers, truth_rows
+from triggers.evaluation.quantifier_steps import WITHOUT_ITEMS
 from triggers.evaluation.scalar_steps import Slots, Step
-from triggers.evaluation.schedule import ON_DEMAND, Bundles, Schedule, open_gates, population_of, remembers
+from triggers.evaluation.schedule import EVERY_TICK, ON_DEMAND, Bundles, Schedule, open_gates, population_of, remembers
+from triggers.evaluation.witnesses import told_of, witness_of
 from triggers.language import populations
 from triggers.language.expressions import QUANTIFIERS, Expression, Operation, walk
 from triggers.language.populations import Population
 from triggers.language.types import Value
 
-#: What a firing tells of the item that a condition is true for.
-_WITNESS_FIELDS: Mapping[Population, tuple[str, ...]] = {
-    Population.TRACKS: ("camera", "class_name", "track_id", "score"),
-    Population.OBJECTS: ("class_name", "object_id", "distance_m"),
-    Population.CAMERAS: ("camera", "state"),
-}
 #: Steps to run for expressions that no tick computes, each with its turn.
 Demand: TypeAlias = list[tuple[Turn | Population, Step]]
 
@@ -48,6 +44,7 @@ class _Group:
 
     table: ItemTable
     bundles: Bundles = field(default_factory=lambda: Bundles([]))
+    ahead: list[Step] = field(default_factory=list)  # before the bundles, and perhaps before the network has spoken
     without: list[tuple[int, bool | float | None]] = field(default_factory=list)
     has_items: bool = False
 
@@ -112,22 +109,30 @@ class Program:
         self._remembers_items = {
             node.population for node in nodes.values() if node.population is not None and remembers(node)
         }
+        self._has_looked_ahead = False
         self._arrange(nodes, Schedule(nodes, conditions, self._parts))
 
     def _arrange(self, nodes: Mapping[bytes, Expression], schedule: Schedule) -> None:
         """Sort the steps by when they run."""
         self._schedule = schedule
         self._gates = schedule.gates
-        steps = self._batched_steps(nodes, schedule)
+        steps, known = self._batched_steps(nodes, schedule), known_ahead(nodes.values())
         by_turn: dict[Turn | Population, list[tuple[int, Step]]] = {}
+        ahead: dict[Turn | Population, list[Step]] = {Turn.FIRST: [], **{each: [] for each in POPULATIONS_AHEAD}}
         for key, part in self._parts.items():
-            step = steps.get(key, part.step)
-            if step is not None:
-                by_turn.setdefault(part.turn, []).append((schedule.mask(key), step))
-        self._first_steps = [step for mask, step in by_turn.get(Turn.FIRST, ()) if mask != ON_DEMAND]
+            step, mask = steps.get(key, part.step), schedule.mask(key)
+            if step is None or mask == ON_DEMAND:
+                continue
+            if key[1] in known and part.turn in ahead and (part.turn is Turn.FIRST or mask == EVERY_TICK):
+                ahead[part.turn].append(step)
+            else:
+                by_turn.setdefault(part.turn, []).append((mask, step))
+        self._ahead_steps = ahead[Turn.FIRST]
+        self._first_steps = [step for _, step in by_turn.get(Turn.FIRST, ())]
         self._later = Bundles(by_turn.get(Turn.LATER, ()))
         for population, group in self._groups.items():
-            group.bundles = Bundles(by_turn[population])
+            group.bundles = Bundles(by_turn.get(population, ()))
+            group.ahead = ahead.get(population, [])
 
     def _batched_steps(self, nodes: Mapping[bytes, Expression], schedule: Schedule) -> dict[PartKey, Step | None]:
         """For comparisons that are computed together: the step of the first of them does all, the others have none."""
@@ -192,31 +197,14 @@ class Program:
         return sum(len(window) for part in self._parts.values() for window in part.windows)
 
     def witness(self, quantifier: Operation) -> Any:
-        """The item that a quantifier's condition is true for at the last tick: the surest, or a minimum's or maximum's
-        own; None when there is none."""
-        kind, population = populations.QUANTIFIERS[quantifier.name].kind, self._population(quantifier)
-        group = self._groups[population]
-        if not group.has_items:
-            return None
-        *number, condition = self._columns_of[quantifier.key]
-        truth = truth_rows(self._slots[condition], group.table)
-        rows = np.flatnonzero(truth == TRUE)
-        if kind in ("min", "max"):
-            numbers = selected_numbers(self._slots[number[0]], truth)
-            return None if numbers is None else group.table.items[rows[getattr(np, f"arg{kind}")(numbers)]]
-        matching = [group.table.items[row] for row in rows.tolist()]
-        return max(matching, key=_sureness, default=None)
+        """The item that a quantifier's condition is true for at the last tick; see `witnesses`."""
+        group = self._groups[self._population(quantifier)]
+        columns = [self._slots[column] for column in self._columns_of[quantifier.key]]
+        return witness_of(quantifier, columns, group.table) if group.has_items else None
 
     def witness_values(self, quantifier: Operation) -> dict[str, SignalValue | None]:
         """What to tell of the witness, by `track.…`, `object.…` or `camera.…`; empty when there is none."""
-        population, item = self._population(quantifier), self.witness(quantifier)
-        if item is None:
-            return {}
-        values = {name: getattr(item, name) for name in _WITNESS_FIELDS[population]}
-        return {
-            f"{population.value}.{name}": value if value is None or isinstance(value, str) else float(value)
-            for name, value in values.items()
-        }
+        return told_of(self._population(quantifier), self.witness(quantifier))
 
     def _population(self, quantifier: Operation) -> Population:
         return populations.QUANTIFIERS[quantifier.name].population
@@ -232,10 +220,11 @@ class Program:
         cameras: Sequence[CameraView] | None = None,
     ) -> None:
         """Compute all that this tick needs. Items are None when nothing looked for them this tick."""
-        if self._storage.running is not self:
-            self._take_over()
+        if not self._has_looked_ahead:
+            self.look_ahead(signals, time_ns, objects, cameras)
+        self._has_looked_ahead = False
         tick = self._storage.tick
-        tick.time_ns, tick.signals = time_ns, signals
+        tick.signals = signals
         for step in self._first_steps:
             step()
         opened = open_gates(self._gates, self._slots)
@@ -243,17 +232,46 @@ class Program:
             items = {Population.TRACKS: tracks, Population.OBJECTS: objects, Population.CAMERAS: cameras}
             with np.errstate(all="ignore"):
                 for population, group in self._groups.items():
-                    self._run_group(group, items[population], time_ns, opened)
+                    if population not in POPULATIONS_AHEAD:
+                        self._update_group(group, items[population], time_ns)
+                    elif items[population] is not None:
+                        group.table.complete(items[population] or ())
+                    if group.has_items:
+                        group.bundles.run(opened)
         self._later.run(opened)
         tick.previous_ns = time_ns
 
-    def _run_group(self, group: _Group, items: Sequence[Any] | None, time_ns: int, opened: int) -> None:
+    def look_ahead(
+        self,
+        signals: SignalReader,
+        time_ns: int,
+        objects: Sequence[ControllerObject] | None = None,
+        cameras: Sequence[CameraView] | None = None,
+    ) -> None:
+        """The part of `run` that needs no word of the network (see `ahead`); the `run` of this tick does the rest.
+
+        Of the network nothing need be known yet: neither in `signals` nor in what cameras have of it.
+        """
+        if self._storage.running is not self:
+            self._take_over()
+        tick = self._storage.tick
+        tick.time_ns, tick.signals = time_ns, signals
+        for step in self._ahead_steps:
+            step()
+        items: Mapping[Population, Sequence[Any] | None] = {Population.OBJECTS: objects, Population.CAMERAS: cameras}
+        with np.errstate(all="ignore"):
+            for population in POPULATIONS_AHEAD:
+                if (group := self._groups.get(population)) is not None:
+                    self._update_group(group, items[population], time_ns)
+                    for step in group.ahead if group.has_items else ():
+                        step()
+        self._has_looked_ahead = True
+
+    def _update_group(self, group: _Group, items: Sequence[Any] | None, time_ns: int) -> None:
         if items is not None:
             group.table.update(items, time_ns)
         group.has_items = bool(items)
-        if items:
-            group.bundles.run(opened)
-        else:
+        if not items:
             for slot, value in group.without:
                 self._slots[slot] = None if items is None else value
 
@@ -261,7 +279,8 @@ class Program:
         """Become the program that runs; see `evolve`."""
         storage = self._storage
         before, newest = storage.running, storage.prepared
-        if before is not None and not (self._descends_from(before) and _is_or_has_parent(newest, self)):
+        is_newest = newest is self or (newest is not None and newest._parent is self)
+        if before is not None and not (self._descends_from(before) and is_newest):
             raise RuntimeError("another program took over already, or was built to: this one cannot run any more")
         storage.running, self._parent = self, None
         storage.prepared = None if newest is self else newest
@@ -278,11 +297,3 @@ class Program:
         while ancestor is not None and ancestor is not other:
             ancestor = ancestor._parent
         return ancestor is not None
-
-
-def _is_or_has_parent(program: Program | None, other: Program) -> bool:
-    return program is other or (program is not None and program._parent is other)
-
-
-def _sureness(item: Any) -> float:
-    return getattr(item, "score", None) or 0.0

@@ -56,6 +56,20 @@ SIGNALS: Mapping[str, Type] = {
     "diff.accel_mps2": NUMBER,  # shadow minus controller, as every diff.*
     "diff.curvature_1pm": NUMBER,
     "diff.lead_distance_m": NUMBER,
+    # A second candidate network beside the first (A/B), and the first minus the second.
+    "shadow_b.accel_mps2": NUMBER,
+    "shadow_b.curvature_1pm": NUMBER,
+    "shadow_b.lead_distance_m": NUMBER,
+    "diff_b.accel_mps2": NUMBER,
+    "diff_b.curvature_1pm": NUMBER,
+    "diff_b.lead_distance_m": NUMBER,
+    "ab.accel_mps2": NUMBER,
+    "ab.curvature_1pm": NUMBER,
+    "ab.lateral_accel_mps2": NUMBER,
+    "ab.lead_distance_m": NUMBER,
+    "ab.kept_count": NUMBER,  # objects that both see
+    "ab.lost_count": NUMBER,  # that only the first sees
+    "ab.extra_count": NUMBER,  # that only the second sees
     "health.cameras_missing": NUMBER,
     "health.faulty_cameras": TEXT,  # names, sorted, joined by commas; "" when all are well
     "health.camera_faults": TEXT,  # "name:fault", sorted, joined by commas
@@ -65,7 +79,7 @@ SIGNALS: Mapping[str, Type] = {
 }
 
 #: Any name in these namespaces may be read: which exist depends on the model or the daemon's version.
-OPEN_NAMESPACES = ("heads",)
+OPEN_NAMESPACES = ("heads", "heads_b")
 
 
 @dataclass(frozen=True, slots=True)

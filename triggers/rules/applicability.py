@@ -55,6 +55,7 @@ class Capabilities:
     """What the running model, rig and sources can give. None: not known, so nothing is held against a rule."""
 
     heads: frozenset[str] = frozenset()  # scalars that the model publishes, without `heads.`
+    heads_b: frozenset[str] = frozenset()  # the same of a second model, without `heads_b.`
     classes: frozenset[str] | None = None  # that tracks can have
     states: frozenset[str] | None = None  # that tracks can have
     track_fields: frozenset[str] = OPTIONAL_TRACK_FIELDS  # of these, those that can ever be known
@@ -221,6 +222,8 @@ class _Analysis:
             return _NO_NETWORK, (name,)
         if namespace == "heads":
             return None if rest in capabilities.heads else ("the model has no", (name,))
+        if namespace == "heads_b":
+            return None if rest in capabilities.heads_b else (_NO_SECOND, (name,))
         if namespace in _LEARNED:
             return self._learned_lack(name)
         if capabilities.signals is not None and name not in capabilities.signals:
@@ -255,6 +258,7 @@ def _unheard_of(field: ItemField | SignalRead) -> str:
     )
 
 
+_NO_SECOND = "no second network runs that gives"
 _NO_NETWORK = "no network runs to give"
 _NO_ITEMS = {
     Population.TRACKS: "there are no cameras to track in",

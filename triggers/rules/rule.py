@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field, replace
 
 from runtime.messages import CaptureWindow, Priority
 from triggers.language.expressions import Expression, signals_read
@@ -88,3 +88,7 @@ class RuleSet:
         models = {f"embedding.{name}": query.model for name, query in self.queries.items()}
         lacking = {rule.name: missing_words(rule.when, capabilities, models) for rule in self.rules}
         return {name: "; ".join(words) for name, words in lacking.items() if words}
+
+    def without(self, names: Container[str]) -> RuleSet:
+        """The rules that are not named; what they call by name, and campaigns' terms, stay."""
+        return replace(self, rules=tuple(rule for rule in self.rules if rule.name not in names))

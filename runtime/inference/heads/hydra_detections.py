@@ -34,6 +34,23 @@ class HydraDetectionsDecoder:
         self._state_class, self._state_names = _stateful_class(head)
 
     def decode(self, tensors: Mapping[str, NDArray[np.generic]], row_present: NDArray[np.bool_]) -> HeadResult:
+        return HeadResult(detections=self._found(tensors, row_present))
+
+    @property
+    def likeness(self) -> tuple[object, ...] | None:
+        """Heads for which this is equal may be decoded together (`HydraDetectionsGroup`); None: only alone."""
+        head = self._head
+        if head.outputs.state or head.outputs.distance or head.outputs.speed:
+            return None
+        grid = (self._classes, self._grid_height, self._grid_width)
+        return (*grid, head.score_threshold, head.iou_threshold, head.max_per_camera)
+
+    @property
+    def outputs(self) -> tuple[str, str]:
+        """The names of the tensors of heat and boxes."""
+        return self._head.outputs.heatmap, self._head.outputs.box
+
+    def _found(self, tensors: Mapping[str, NDArray[np.generic]], row_present: NDArray[np.bool_]) -> RowDetections:
         heatmap = np.asarray(tensors[self._head.outputs.heatmap], np.float32)
         candidates = np.flatnonzero(heatmap.reshape(-1) >= self._head.score_threshold)
         row, class_id, y, x = np.unravel_index(candidates, heatmap.shape)
@@ -43,7 +60,7 @@ class HydraDetectionsDecoder:
         best = strongest(row, score, self._head.max_per_camera)
         row, class_id, y, x, score = row[best], class_id[best], y[best], x[best], score[best]
         if score.size == 0:
-            return HeadResult(detections=RowDetections.empty())
+            return RowDetections.empty()
         box_px = self._boxes(np.asarray(tensors[self._head.outputs.box], np.float32), row, y, x)
         kept = suppress(row, class_id, score, box_px, self._head.iou_threshold, self._head.max_per_camera)
         state = self._states(tensors, row[kept], class_id[kept], y[kept], x[kept])
@@ -52,7 +69,7 @@ class HydraDetectionsDecoder:
         )
         found.distance_m = _plane_at(tensors, self._head.outputs.distance, row[kept], y[kept], x[kept])
         found.speed_mps = _plane_at(tensors, self._head.outputs.speed, row[kept], y[kept], x[kept])
-        return HeadResult(detections=found)
+        return found
 
     def _boxes(
         self, box: NDArray[np.float32], row: NDArray[np.intp], y: NDArray[np.intp], x: NDArray[np.intp]
@@ -79,6 +96,39 @@ class HydraDetectionsDecoder:
             best = int(np.argmax(probabilities))
             states[index] = self._state_names[best] if probabilities[best] >= STATE_PROBABILITY else None
         return states
+
+
+class HydraDetectionsGroup:
+    """Several heads that are alike, decoded as one with that many times the rows: each call is paid for once.
+
+    What each finds is what it would find alone: rows never meet one another.
+    """
+
+    def __init__(self, decoders: Sequence[HydraDetectionsDecoder]) -> None:
+        self._first, self._names = decoders[0], [decoder.outputs for decoder in decoders]
+
+    def decode(self, tensors: Mapping[str, NDArray[np.generic]], row_present: NDArray[np.bool_]) -> list[HeadResult]:
+        """The results, in the order of the heads."""
+        heads, rows = len(self._names), row_present.size
+        stacked = {
+            name: np.concatenate([tensors[names[index]] for names in self._names])
+            for index, name in enumerate(self._first.outputs)
+        }
+        found = self._first.decode(stacked, np.tile(row_present, heads)).detections
+        if found is None or not len(found):
+            return [HeadResult(detections=RowDetections.empty()) for _ in range(heads)]
+        ends = np.searchsorted(found.row, np.arange(1, heads + 1) * rows)  # rows are in order
+        starts = [0, *ends[:-1].tolist()]
+        parts = [slice(start, end) for start, end in zip(starts, ends.tolist(), strict=True)]
+        return [
+            HeadResult(
+                detections=RowDetections(
+                    found.row[part] - np.int32(head * rows), found.class_id[part], found.score[part],
+                    found.box_px[part], found.state[part],
+                )
+            )
+            for head, part in enumerate(parts)
+        ]  # fmt: skip
 
 
 def check(head: HydraDetectionsHead, shapes: Mapping[str, TensorShape], layout: BatchLayout) -> list[HeadFault]:

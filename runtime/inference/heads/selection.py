@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 CANDIDATES_PER_KEPT = 4
+#: Up to so many candidates all rows are suppressed in one call, as if each row had classes of its own: calls cost more
+#: than pairs of boxes then.
+TOGETHER = 192
 MAX_CANDIDATES_PER_ROW = 400
 
 
@@ -34,6 +37,8 @@ def suppress(
 ) -> NDArray[np.intp]:
     """Indices that survive, in order of row and falling score. Input is ordered as `strongest` leaves it."""
     corner_and_size = np.concatenate((box_px[:, :2], box_px[:, 2:] - box_px[:, :2]), axis=1).astype(np.float64)
+    if row.size <= TOGETHER:
+        return _suppress_together(row, class_id, score, corner_and_size, iou_threshold, max_per_row)
     edges = np.flatnonzero(np.diff(row)) + 1
     kept: list[NDArray[np.intp]] = []
     start = 0
@@ -45,3 +50,20 @@ def suppress(
         kept.append(np.sort(np.asarray(survivors, np.intp).reshape(-1))[:max_per_row] + start)
         start = stop
     return np.concatenate(kept)
+
+
+def _suppress_together(
+    row: NDArray[np.integer],
+    class_id: NDArray[np.integer],
+    score: NDArray[np.float32],
+    corner_and_size: NDArray[np.float64],
+    iou_threshold: float,
+    max_per_row: int,
+) -> NDArray[np.intp]:
+    own_class = row.astype(np.int64) * (int(class_id.max(initial=0)) + 1) + class_id
+    survivors = cv2.dnn.NMSBoxesBatched(
+        corner_and_size.tolist(), score.tolist(), own_class.tolist(), 0.0, iou_threshold
+    )
+    kept = np.sort(np.asarray(survivors, np.intp).reshape(-1))
+    rows = row[kept]
+    return kept[np.arange(kept.size) - np.searchsorted(rows, rows, side="left") < max_per_row]
