@@ -2,9 +2,8 @@
 
 Layers come worst first (`sensitivity`). All in INT8 is tried first; when that fails, the smallest number of worst
 layers whose absence lets the gate pass is sought by halving, in `MOST_RUNS` gate runs at most; then the same from the
-network's input on (`search_both`). Every point that was
-tried is kept: together they are the trade between accuracy and speed. Nothing here measures time, so the same network,
-samples and limits give the same points.
+network's input on (`search_both`). Every point that was tried is kept: together they are the trade between accuracy and
+speed. Nothing here measures time, so the same network, samples and limits give the same points.
 """
 
 from __future__ import annotations
