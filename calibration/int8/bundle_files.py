@@ -13,8 +13,6 @@ last; while names change, the manifest lists none of them, so a run that is inte
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +28,7 @@ from calibration.int8.manifest_edit import set_files
 from calibration.int8.plan import QuantizationPlan, make_plan
 from calibration.int8.ranges import Feed, RangesError, RangesFile, collect_ranges, saturate
 from calibration.int8.sampling import Sample, sample_hash
+from calibration.int8.trt_lint import lint_trt
 from calibration.int8.trt_plan import trt_tensors
 from runtime.formats.durable_files import sha256_of
 from runtime.inference.bundle import ModelBundle
@@ -114,9 +113,7 @@ def write_drafts(
 
 def refuse_what_tensorrt_refuses(model: ModelProto) -> None:
     """Raise `GraphError` with what the linter finds in a file for TensorRT."""
-    if importlib.util.find_spec("calibration.int8.trt_lint") is None:
-        return  # comes with the linter's own branch
-    findings = importlib.import_module("calibration.int8.trt_lint").lint_trt(model)
+    findings = lint_trt(model)
     if findings:
         raise GraphError("; ".join(findings))
 

@@ -22,7 +22,7 @@ import numpy as np
 from many_heads_bundle import write_many_heads
 from tick_over_model import CLOCKS, make_drive
 
-from calibration.int8.command import calibrate_int8
+from calibration.int8.command import Settings, calibrate_int8
 from calibration.int8.sampling import Sample, sample_sources
 from runtime.composition import ModelChoice, find_bundle, open_network
 from runtime.inference.bundle import load_bundle
@@ -91,7 +91,7 @@ def main() -> int:
         for count in (1, arguments.heads):
             bundle = write_many_heads(folder / f"heads{count}", count, [sample.images for sample in samples[::4]])
             # Random heads find what they find: how INT8 agrees with FP32 says nothing here, so it is listed anyway.
-            calibrate_int8(bundle, drives=[drive], samples=SAMPLES, list_anyway=True)
+            calibrate_int8(bundle, drives=[drive], settings=Settings(samples=SAMPLES, list_anyway=True))
             networks.append(open_network(ModelChoice(bundle, precision="int8"), cameras))
         one_ms, many_ms = measure(networks, framesets(samples, cameras), arguments.runs, CLOCKS[arguments.clock])
     for network in networks:

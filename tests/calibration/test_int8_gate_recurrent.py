@@ -13,8 +13,6 @@ from calibration.int8.gate import AccuracyGate
 from calibration.int8.sampling import Sample, from_arrays
 from runtime.inference.manifest import Manifest
 
-pytest.importorskip("runtime.inference.states", reason="networks cannot have states yet")
-
 SIDE = 8
 LEAD_IN = 4
 FP32_GAIN, CANDIDATE_GAIN = 0.9, 0.8
