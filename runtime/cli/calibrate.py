@@ -85,6 +85,8 @@ def run_emit(options: argparse.Namespace) -> int:
         files, notes = emit_bundle(options.bundle)
     except (GraphError, RangesError) as error:
         raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"cannot write into {options.bundle}: {error}", exit_code=1) from error
     for role, name in files.items():
         print(f"{role:14s} {options.bundle / name}")
     for note in notes:
@@ -113,6 +115,8 @@ def _calibrate(options: argparse.Namespace) -> Report:
         return calibrate_int8(options.bundle, drives=options.drives, images=options.images, settings=settings)
     except (GraphError, LimitError, RangesError, SamplingError) as error:
         raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"cannot write the files of {options.bundle}: {error}", exit_code=1) from error
 
 
 def _plot_target(text: str) -> Path:

@@ -1,0 +1,93 @@
+"""What is refused before anything is measured, so that nobody waits minutes for it or loses a file to it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from small_networks import residual_network, write_bundle
+from test_int8_sampling import write_images
+
+from calibration.int8.bundle_files import FILE_OF_ROLE
+from calibration.int8.command import Settings, calibrate_int8
+from calibration.int8.manifest_edit import ManifestEditError, set_files, with_files
+from calibration.int8.preconditions import check_bundle
+from calibration.int8.ranges import RangesError
+from runtime.inference.bundle import load_bundle
+
+FORCED = Settings(samples=4, list_anyway=True)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path / "bundle", residual_network())
+
+
+def test_an_fp32_file_with_the_name_of_an_emitted_one_is_never_written_over(bundle: Path, tmp_path: Path) -> None:
+    manifest = bundle / "model.yaml"
+    fp32 = load_bundle(bundle).file("fp32")
+    fp32.rename(bundle / "model.cpu.qdq.onnx")
+    manifest.write_text(manifest.read_text().replace(fp32.name, "model.cpu.qdq.onnx"))
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    with pytest.raises(RangesError, match=r"holds role fp32.*write over it; give the file another name"):
+        calibrate_int8(bundle, images=write_images(tmp_path / "images", 4), settings=FORCED)
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+
+
+def test_a_folder_that_cannot_be_written_is_refused(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: path != bundle)
+    with pytest.raises(RangesError, match="cannot be written; calibrate a copy"):
+        check_bundle(load_bundle(bundle), FILE_OF_ROLE)
+
+
+def test_a_manifest_in_one_line_is_refused_and_left_alone(bundle: Path) -> None:
+    manifest = bundle / "model.yaml"
+    manifest.write_text(json.dumps(yaml.safe_load(manifest.read_text())))
+    before = manifest.read_bytes()
+    with pytest.raises(RangesError, match="write 'files:' at the start of a line of its own"):
+        check_bundle(load_bundle(bundle), FILE_OF_ROLE)
+    with pytest.raises(ManifestEditError):
+        set_files(manifest, {})
+    assert manifest.read_bytes() == before
+
+
+@pytest.mark.parametrize("key", ['"files"', "'files'", "files "])
+def test_a_key_in_quotes_is_the_same_key(bundle: Path, key: str) -> None:
+    manifest = bundle / "model.yaml"
+    manifest.write_text(manifest.read_text().replace("\nfiles:", f"\n{key}:"))
+    files = {role: entry.model_dump() for role, entry in load_bundle(bundle).manifest.files.items()}
+    set_files(manifest, files)
+    assert load_bundle(bundle).manifest.files.keys() == files.keys()
+
+
+@pytest.mark.parametrize("text", ["a, b.onnx", "a #b.onnx", "a: b.onnx", "1" * 64, "1e5", "plain.onnx"])
+def test_paths_and_hashes_are_read_back_as_they_were(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "model.yaml"
+    path.write_text("name: x\n# kept\nfiles: {}\n...\n")
+    written = yaml.safe_load(with_files(path, {"fp32": {"path": text, "sha256": text}}))
+    assert written == {"name": "x", "files": {"fp32": {"path": text, "sha256": text}}}
+
+
+def test_drafts_of_a_killed_calibration_are_removed(bundle: Path, tmp_path: Path) -> None:
+    left = bundle / ".calibration-killed"
+    left.mkdir()
+    (left / "model.cpu.qdq.onnx").write_bytes(b"half")
+    load_bundle(bundle)  # they do not keep it from loading
+    calibrate_int8(bundle, images=write_images(tmp_path / "images", 4), settings=FORCED)
+    assert not left.exists()
+
+
+def test_a_negative_seed_is_refused(bundle: Path) -> None:
+    with pytest.raises(RangesError, match="seed is -1; it must be 0 or more"):
+        Settings(seed=-1).check()
+
+
+def test_a_single_sample_is_told_to_be_both_measured_and_judged(bundle: Path, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 12)  # a sample takes one for each row of the batch
+    alone = calibrate_int8(bundle, images=images, settings=Settings(samples=1, list_anyway=True))
+    assert any("the gate judged what ranges were measured on" in note for note in alone.notes)
+    several = calibrate_int8(bundle, images=images, settings=FORCED)
+    assert not any("judged what" in note for note in several.notes)
