@@ -157,10 +157,8 @@ def _observe(
     others = [output.name for output in session.get_outputs() if output.name not in observed]
     for done, feed in enumerate(feeds, 1):
         values = _run(session, [*tensors, *others], feed)
-        for name in others:
-            if np.isnan(values.pop(name)).any():
-                raise RangesError(f"output {name} is not a number in sample {done}: the FP32 network itself is broken")
-        for name, value in values.items():
+        for name in tensors:
+            value = values[name]
             if value.size == 0:
                 raise RangesError(f"tensor {name} holds nothing in sample {done}; such a network cannot be quantised")
             smallest, largest = float(value.min()), float(value.max())
@@ -170,6 +168,9 @@ def _observe(
                 raise RangesError(f"tensor {name} {took}; the network overflows there: repair it, or run it in FP32")
             low, high = observed[name]
             observed[name] = (min(low, smallest), max(high, largest))
+        for name in others:
+            if np.isnan(values[name]).any():
+                raise RangesError(f"output {name} is not a number in sample {done}: the FP32 network itself is broken")
         progress(done)
     return observed
 

@@ -12,7 +12,7 @@ from small_networks import residual_network, write_bundle
 from test_int8_sampling import write_images
 
 from calibration.int8.bundle_files import FILE_OF_ROLE
-from calibration.int8.command import Settings, calibrate_int8
+from calibration.int8.command import Settings, calibrate_int8, emit_bundle
 from calibration.int8.manifest_edit import ManifestEditError, set_files, with_files
 from calibration.int8.preconditions import check_bundle
 from calibration.int8.ranges import RangesError
@@ -91,3 +91,24 @@ def test_a_single_sample_is_told_to_be_both_measured_and_judged(bundle: Path, tm
     assert any("the gate judged what ranges were measured on" in note for note in alone.notes)
     several = calibrate_int8(bundle, images=images, settings=FORCED)
     assert not any("judged what" in note for note in several.notes)
+
+
+@pytest.mark.parametrize("renamed", range(len(FILE_OF_ROLE)))
+def test_a_run_that_dies_while_files_take_their_places_leaves_a_bundle_that_loads(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renamed: int
+) -> None:
+    images = write_images(tmp_path / "images", 8)
+    calibrate_int8(bundle, images=images, settings=FORCED)
+    replace, names = os.replace, []
+
+    def dies(source: Path, target: Path) -> None:
+        if Path(target).name in FILE_OF_ROLE.values():
+            names.append(target)
+            if len(names) > renamed:
+                raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", dies)
+    with pytest.raises(KeyboardInterrupt):
+        emit_bundle(bundle)
+    assert set(load_bundle(bundle).manifest.files) == {"fp32"}
