@@ -42,7 +42,13 @@ from calibration.int8.graph import preparation_notes
 from calibration.int8.histograms import METHODS
 from calibration.int8.mixed_precision import search_both
 from calibration.int8.player import NetworkFile
-from calibration.int8.preconditions import DRAFTS_PREFIX, check_bundle, remove_leftovers
+from calibration.int8.preconditions import (
+    DRAFTS_PREFIX,
+    check_bundle,
+    check_memory,
+    free_memory_bytes,
+    remove_leftovers,
+)
 from calibration.int8.ranges import Feed, RangesError
 from calibration.int8.report import Report
 from calibration.int8.sampling import Sample, sample_sources
@@ -122,6 +128,7 @@ def calibrate_int8(
         settings.seed,
         lambda done, total: progress("sampling", done, total),
     )
+    check_memory(bundle.manifest, taken, free_memory_bytes())
     remove_leftovers(bundle)
     report = _calibrate(bundle, taken, settings, limits, progress)
     if json_path is not None:

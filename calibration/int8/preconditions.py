@@ -1,4 +1,4 @@
-"""What must hold of a bundle before it is calibrated: asked first, because measuring takes minutes.
+"""What must hold before a bundle is calibrated (the bundle, the memory): asked first, because measuring takes minutes.
 
 Nothing here changes the bundle but one thing: folders of drafts that a killed calibration left are removed.
 """
@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
 
 from calibration.int8.manifest_edit import ManifestEditError, with_files
 from calibration.int8.ranges import RangesError
+from calibration.int8.sampling import Sample
 from runtime.inference.bundle import ModelBundle
-from runtime.inference.manifest import MANIFEST_FILE
+from runtime.inference.manifest import MANIFEST_FILE, Manifest
 
 #: Beginning of the names of folders for drafts, inside the bundle, so that renaming a file moves no bytes.
 DRAFTS_PREFIX = ".calibration-"
@@ -23,6 +28,30 @@ def check_bundle(bundle: ModelBundle, file_of_role: Mapping[str, str]) -> None:
     faults = list(_faults(bundle, file_of_role))
     if faults:
         raise RangesError("\n".join(faults))
+
+
+def check_memory(manifest: Manifest, samples: Sequence[Sample], free_bytes: int) -> None:
+    """Raise `RangesError` when the samples, as the network's inputs, would not fit into memory.
+
+    A float32 input takes four times the bytes of the images that were sampled, for all samples at once; without this
+    the system ends the process, minutes later and without a word.
+    """
+    if manifest.images.dtype == "uint8" or not samples:
+        return
+    per_sample = sum(sample.images.nbytes for sample in samples) * np.dtype(np.float32).itemsize / len(samples)
+    most = int(free_bytes / per_sample)
+    if len(samples) > most:
+        needed_gb, free_gb = len(samples) * per_sample / 1e9, free_bytes / 1e9
+        fix = f"ask for --samples {most} at most" if most else "use a machine with more memory"
+        raise RangesError(f"{len(samples)} samples are {needed_gb:.1f} GB of inputs, {free_gb:.1f} GB are free; {fix}")
+
+
+def free_memory_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
+    """What the system can give without swapping; no bound where it does not say, as outside Linux."""
+    if not meminfo.exists():
+        return sys.maxsize
+    lines = meminfo.read_text(encoding="ascii").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
 
 
 def remove_leftovers(bundle: ModelBundle) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from small_networks import residual_network, write_bundle
@@ -14,8 +15,9 @@ from test_int8_sampling import write_images
 from calibration.int8.bundle_files import FILE_OF_ROLE
 from calibration.int8.command import Settings, calibrate_int8, emit_bundle
 from calibration.int8.manifest_edit import ManifestEditError, set_files, with_files
-from calibration.int8.preconditions import check_bundle
+from calibration.int8.preconditions import check_bundle, check_memory, free_memory_bytes
 from calibration.int8.ranges import RangesError
+from calibration.int8.sampling import from_arrays
 from runtime.inference.bundle import load_bundle
 
 FORCED = Settings(samples=4, list_anyway=True)
@@ -112,3 +114,20 @@ def test_a_run_that_dies_while_files_take_their_places_leaves_a_bundle_that_load
     with pytest.raises(KeyboardInterrupt):
         emit_bundle(bundle)
     assert set(load_bundle(bundle).manifest.files) == {"fp32"}
+
+
+def test_more_samples_than_memory_holds_are_refused_with_how_many_fit(tmp_path: Path) -> None:
+    manifest = load_bundle(write_bundle(tmp_path / "bundle", residual_network())).manifest
+    samples = [from_arrays(np.zeros((2, 3, 32, 32), np.uint8), {}, "zeros")] * 10
+    check_memory(manifest, samples, 0)  # bytes enter as they are
+    inputs = [entry.model_copy(update={"dtype": "float32"}) for entry in manifest.inputs]
+    floats = manifest.model_copy(update={"inputs": tuple(inputs)})
+    check_memory(floats, samples, 10 * 4 * 6144)
+    with pytest.raises(RangesError, match=r"10 samples are 0\.0 GB of inputs, .* ask for --samples 7 at most"):
+        check_memory(floats, samples, 8 * 4 * 6144 - 1)
+
+
+def test_free_memory_is_what_the_system_can_give(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 100 kB\nMemFree: 1 kB\nMemAvailable:  7 kB\n")
+    assert free_memory_bytes(tmp_path / "meminfo") == 7168
+    assert free_memory_bytes(tmp_path / "none") > 2**60
