@@ -71,7 +71,10 @@ def run_int8(options: argparse.Namespace) -> int:
     if options.plot is not None:
         from calibration.int8.trade_plot import write_plot
 
-        write_plot(options.plot, report.trade, report.chosen, report.bundle)
+        try:
+            write_plot(options.plot, report.trade, report.chosen, report.bundle)
+        except OSError as error:
+            raise CommandError(f"cannot write --plot {options.plot}: {error}", exit_code=1) from error
     return 1 if report.refused else 0
 
 
@@ -121,7 +124,7 @@ def _calibrate(options: argparse.Namespace) -> Report:
 
 def _plot_target(text: str) -> Path:
     path = Path(text)
-    if path.suffix.lower() != PLOT_SUFFIX:
+    if path.suffix.lower() != PLOT_SUFFIX or path.is_dir():
         raise argparse.ArgumentTypeError(f"{text} is no picture to write; name a file that ends in {PLOT_SUFFIX}")
     return path
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import yaml
 from small_networks import residual_network, write_bundle
@@ -18,6 +19,7 @@ from calibration.int8.manifest_edit import ManifestEditError, set_files, with_fi
 from calibration.int8.preconditions import check_bundle, check_memory, free_memory_bytes
 from calibration.int8.ranges import RangesError
 from calibration.int8.sampling import from_arrays
+from runtime.cli import main
 from runtime.inference.bundle import load_bundle
 
 FORCED = Settings(samples=4, list_anyway=True)
@@ -131,3 +133,23 @@ def test_free_memory_is_what_the_system_can_give(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 100 kB\nMemFree: 1 kB\nMemAvailable:  7 kB\n")
     assert free_memory_bytes(tmp_path / "meminfo") == 7168
     assert free_memory_bytes(tmp_path / "none") > 2**60
+
+
+def test_a_plot_that_cannot_be_written_is_said_and_the_files_stay(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [str(path) for path in write_images(tmp_path / "images", 8)]
+    (tmp_path / "file").touch()
+    plot = tmp_path / "file" / "trade.png"
+    command = ["calibrate", "int8", str(bundle), "--images", *images, "--list-anyway"]
+    assert main([*command, "--plot", str(plot)]) == 1
+    assert f"cannot write --plot {plot}" in capsys.readouterr().err
+    assert "cpu_int8" in load_bundle(bundle).manifest.files
+
+
+def test_a_bundle_that_cannot_be_written_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx.save(residual_network(), str(tmp_path / "net.onnx"))
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "bundle"
+    assert main(["model", "import", str(tmp_path / "net.onnx"), "--decoder", "raw", "--out", str(out)]) == 1
+    assert f"cannot write the bundle {out}" in capsys.readouterr().err
