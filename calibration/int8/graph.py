@@ -105,7 +105,8 @@ def fix_sizes(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> ModelPr
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in sizes:
                 dim.dim_value = sizes[dim.dim_param]
-    del fixed.graph.value_info[:]  # made for open sizes
+    for value in fixed.graph.value_info if sizes else ():
+        value.type.tensor_type.ClearField("shape")  # inferred for open sizes; types stay
     return _inferred(fixed)
 
 

@@ -89,14 +89,6 @@ def test_a_negative_seed_is_refused(bundle: Path) -> None:
         Settings(seed=-1).check()
 
 
-def test_a_single_sample_is_told_to_be_both_measured_and_judged(bundle: Path, tmp_path: Path) -> None:
-    images = write_images(tmp_path / "images", 12)  # a sample takes one for each row of the batch
-    alone = calibrate_int8(bundle, images=images, settings=Settings(samples=1, list_anyway=True))
-    assert any("the gate judged what ranges were measured on" in note for note in alone.notes)
-    several = calibrate_int8(bundle, images=images, settings=FORCED)
-    assert not any("judged what" in note for note in several.notes)
-
-
 @pytest.mark.parametrize("renamed", range(len(FILE_OF_ROLE)))
 def test_a_run_that_dies_while_files_take_their_places_leaves_a_bundle_that_loads(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renamed: int
