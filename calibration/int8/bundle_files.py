@@ -23,7 +23,7 @@ from onnx import ModelProto
 from calibration.int8.emit import emit_cpu_qdq
 from calibration.int8.emit_trt import Body, emit_trt_qdq
 from calibration.int8.feeds import build_feeds
-from calibration.int8.graph import Graph, GraphError, load_prepared
+from calibration.int8.graph import Graph, GraphError, fix_sizes, load_prepared
 from calibration.int8.manifest_edit import set_files
 from calibration.int8.plan import QuantizationPlan, make_plan
 from calibration.int8.ranges import Feed, RangesError, RangesFile, collect_ranges, saturate
@@ -48,9 +48,16 @@ FILE_OF_ROLE = {
 Progress = Callable[[int, int], None]
 
 
-def open_graph(fp32: Path) -> tuple[Graph, QuantizationPlan]:
-    """The prepared graph and the plan with everything in INT8 that can be. Raises `GraphError` when nothing can."""
-    graph = Graph(load_prepared(fp32))
+def open_graph(fp32: Path, manifest: Manifest | None = None) -> tuple[Graph, QuantizationPlan]:
+    """The prepared graph and the plan with everything in INT8 that can be.
+
+    Sizes that the export left open are those of `manifest`; without one they stay open, and TensorRT gets no files.
+
+    Raises:
+        GraphError: the graph cannot be prepared, or nothing in it can go to INT8.
+    """
+    shapes = {} if manifest is None else {entry.name: entry.shape for entry in manifest.inputs}
+    graph = Graph(fix_sizes(load_prepared(fp32), shapes))
     plan = make_plan(graph)
     if not plan.layers:
         raise GraphError(f"{fp32}: has no layer with constant weights that could go to INT8; run it in FP32")
@@ -124,7 +131,8 @@ def emit_from_ranges(bundle: ModelBundle, directory: Path) -> tuple[list[str], l
     Raises:
         RangesError: there are no ranges, or they are of another FP32 file.
     """
-    path = bundle.directory / RANGES_FILE
+    listed = bundle.manifest.files.get("ranges")
+    path = bundle.directory / (RANGES_FILE if listed is None else listed.path)
     if not path.exists():
         raise RangesError(f"{path}: is not there; measure ranges first: shadowrig calibrate int8 {bundle.directory}")
     ranges = RangesFile.load(path)
@@ -135,7 +143,10 @@ def emit_from_ranges(bundle: ModelBundle, directory: Path) -> tuple[list[str], l
             f"{path}: was measured on an FP32 file with SHA-256 {ranges.model_sha256[:12]}…, {fp32.name} has "
             f"{found[:12]}…; calibrate again: shadowrig calibrate int8 {bundle.directory}"
         )
-    graph, _ = open_graph(fp32)
+    graph, everything = open_graph(fp32, bundle.manifest)
+    unknown = [name for name in ranges.kept_float if name not in everything.layers]
+    if unknown:
+        raise RangesError(f"{path}: kept_float names {unknown[0]!r}, which is no layer of {fp32.name}; calibrate again")
     plan = make_plan(graph, frozenset(ranges.kept_float))
     wanted = [*plan.measured, *trt_tensors(graph, plan)]
     missing = [name for name in wanted if name not in ranges.tensors]
@@ -184,7 +195,7 @@ def quantize_file(
 
     Files for TensorRT can be emitted from the ranges at any time (`emit_from_ranges`).
     """
-    graph, plan = open_graph(fp32)
+    graph, plan = open_graph(fp32, manifest)
     feeds = build_feeds(manifest, measured, fp32)
     ranges = measure_ranges(fp32, graph, plan, feeds, method, percentile, seed, progress)
     ranges.save(directory / RANGES_FILE)

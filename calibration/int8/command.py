@@ -29,6 +29,7 @@ import onnx
 from calibration.int8.agreement import SpeedComparison, compare_speed
 from calibration.int8.bundle_files import (
     CPU_INT8_FILE,
+    FILE_OF_ROLE,
     emit_from_ranges,
     measure_ranges,
     open_graph,
@@ -41,6 +42,13 @@ from calibration.int8.graph import preparation_notes
 from calibration.int8.histograms import METHODS
 from calibration.int8.mixed_precision import search_both
 from calibration.int8.player import NetworkFile
+from calibration.int8.preconditions import (
+    DRAFTS_PREFIX,
+    check_bundle,
+    check_memory,
+    free_memory_bytes,
+    remove_leftovers,
+)
 from calibration.int8.ranges import Feed, RangesError
 from calibration.int8.report import Report
 from calibration.int8.sampling import Sample, sample_sources
@@ -84,6 +92,8 @@ class Settings:
             )
         if not 1 <= self.samples <= 10_000:
             faults.append(f"samples is {self.samples}; it must be 1 to 10000, {DEFAULT_SAMPLES} is a good start")
+        if self.seed < 0:
+            faults.append(f"seed is {self.seed}; it must be 0 or more")
         if faults:
             raise RangesError("\n".join(faults))
 
@@ -102,13 +112,13 @@ def calibrate_int8(
         DocumentError: the bundle is not whole.
         SamplingError: sources that give nothing, all of them.
         LimitError: limits for heads or metrics that are not there, all of them.
-        RangesError, GraphError: wrong settings, or a graph that cannot be quantised.
+        RangesError, GraphError: wrong settings, a bundle that cannot take the files, or a graph that cannot be
+            quantised.
     """
     settings = settings or Settings()
     settings.check()
     bundle = load_bundle(bundle_dir)
-    if "fp32" not in bundle.graphs:
-        raise RangesError(f"{bundle.directory}: has no fp32 file to start from; calibration needs the FP32 network")
+    check_bundle(bundle, FILE_OF_ROLE)
     limits = GateLimits.parse(settings.limits, bundle.manifest.heads)
     taken = sample_sources(
         bundle.manifest,
@@ -118,6 +128,8 @@ def calibrate_int8(
         settings.seed,
         lambda done, total: progress("sampling", done, total),
     )
+    check_memory(bundle.manifest, taken, free_memory_bytes())
+    remove_leftovers(bundle)
     report = _calibrate(bundle, taken, settings, limits, progress)
     if json_path is not None:
         Path(json_path).write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")
@@ -134,7 +146,8 @@ def emit_bundle(bundle_dir: str | Path) -> tuple[dict[str, str], list[str]]:
         RangesError, GraphError: the ranges do not fit the network.
     """
     bundle = load_bundle(bundle_dir)
-    with tempfile.TemporaryDirectory(prefix=".calibration-", dir=bundle.directory) as folder:
+    check_bundle(bundle, FILE_OF_ROLE)
+    with tempfile.TemporaryDirectory(prefix=DRAFTS_PREFIX, dir=bundle.directory) as folder:
         roles, notes = emit_from_ranges(bundle, Path(folder))
         if "cpu_int8" not in bundle.manifest.files:
             roles.remove("cpu_int8")
@@ -162,7 +175,7 @@ def _calibrate(
 ) -> Report:
     measured, held_out = split_samples(taken)
     fp32, manifest = bundle.file("fp32"), bundle.manifest
-    graph, plan = open_graph(fp32)
+    graph, plan = open_graph(fp32, manifest)
     feeds = build_feeds(manifest, measured, fp32)
     method = (settings.method, settings.percentile, settings.seed)
     ranges = measure_ranges(fp32, graph, plan, feeds, *method, lambda d, t: progress("ranges", d, t))
@@ -180,7 +193,7 @@ def _calibrate(
     doubts = doubts_of(best.result, speed)
     refused = not best.result.passes and not settings.list_anyway
     listed = settings.list_anyway or not doubts
-    with tempfile.TemporaryDirectory(prefix=".calibration-", dir=bundle.directory) as folder:
+    with tempfile.TemporaryDirectory(prefix=DRAFTS_PREFIX, dir=bundle.directory) as folder:
         roles, notes = write_drafts(Path(folder), graph, best.plan, ranges, best.model)
         files = _keep_or_place(bundle, Path(folder), roles, refused, listed, settings.drafts_dir)
     return Report(

@@ -4,7 +4,8 @@
 - raises the opset to 13 at least (per-channel QuantizeLinear came with 13) by ONNX's own converter,
 - turns Constant nodes into initializers, drops Identity nodes,
 - folds BatchNormalization into the convolution before it,
-- infers shapes.
+- infers shapes,
+- on request fixes the sizes that the export left open (`fix_sizes`): files for TensorRT are built for one size.
 
 A graph that cannot be brought there is refused with `GraphError`, which names the node.
 """
@@ -12,14 +13,23 @@ A graph that cannot be brought there is refused with `GraphError`, which names t
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper, shape_inference, version_converter
+from onnx import ModelProto, NodeProto, TensorProto, checker, numpy_helper, shape_inference, version_converter
 
 MINIMUM_OPSET = 13
+#: What ONNX raises of a graph that it does not understand; each of them is a plain Exception.
+ONNX_ERRORS: tuple[type[Exception], ...] = (
+    checker.ValidationError,
+    shape_inference.InferenceError,
+    version_converter.ConvertError,
+    RuntimeError,
+    ValueError,
+)
 
 
 class GraphError(ValueError):
@@ -68,13 +78,44 @@ def load_prepared(path: Path) -> ModelProto:
 
 
 def prepare(model: ModelProto) -> ModelProto:
-    """A prepared copy of `model`; see the module's head."""
+    """A prepared copy of `model`; see the module's head. Raises `GraphError`."""
     prepared = _raise_opset(model)
     constants_to_initializers(prepared)
     _drop_identities(prepared)
     _fold_batch_norms(prepared)
-    inferred = shape_inference.infer_shapes(prepared, strict_mode=False, data_prop=True)
-    onnx.checker.check_model(inferred)
+    return _inferred(prepared)
+
+
+def fix_sizes(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> ModelProto:
+    """A copy whose inputs have the given shapes, by name, and whatever has a size of the same name, that size too.
+
+    Raises:
+        GraphError: sizes of one name differ.
+    """
+    fixed = ModelProto()
+    fixed.CopyFrom(model)
+    sizes: dict[str, int] = {}
+    for value in fixed.graph.input:
+        for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
+            if dim.dim_param and sizes.setdefault(dim.dim_param, size) != size:
+                found = f"{sizes[dim.dim_param]} and {size}"
+                raise GraphError(f"input {value.name}: size {dim.dim_param!r} is {found}; correct model.yaml")
+            dim.dim_value = size
+    for value in fixed.graph.output:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in sizes:
+                dim.dim_value = sizes[dim.dim_param]
+    for value in fixed.graph.value_info if sizes else ():
+        value.type.tensor_type.ClearField("shape")  # inferred for open sizes; types stay
+    return _inferred(fixed)
+
+
+def _inferred(model: ModelProto) -> ModelProto:
+    try:
+        inferred = shape_inference.infer_shapes(model, strict_mode=False, data_prop=True)
+        checker.check_model(inferred)
+    except ONNX_ERRORS as error:
+        raise GraphError(f"ONNX finds fault with the graph ({error}); export the model again") from error
     return inferred
 
 
@@ -83,6 +124,9 @@ def preparation_notes(before: ModelProto, after: ModelProto) -> list[str]:
     notes = []
     if opset_of(before) != opset_of(after):
         notes.append(f"raised the opset from {opset_of(before)} to {opset_of(after)}")
+    fixed = open_sizes(before) - open_sizes(after)
+    if fixed:
+        notes.append(f"fixed sizes that the export left open as model.yaml has them: {', '.join(sorted(fixed))}")
     had, has = (Counter(str(node.op_type) for node in model.graph.node) for model in (before, after))
     norms = had["BatchNormalization"]
     if norms:
@@ -104,8 +148,21 @@ def attribute(node: NodeProto, name: str, default: object = None) -> object:
 
 
 def opset_of(model: ModelProto) -> int:
-    """The version of the default operator set."""
-    return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    """The version of the default operator set. Raises `GraphError` where the file names none."""
+    versions = [int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    if not versions:
+        raise GraphError("the file names no version of ONNX's operators (opset_import); export the model again")
+    return versions[0]
+
+
+def open_sizes(model: ModelProto) -> set[str]:
+    """Sizes of inputs that are not numbers: the name of each, or where it is."""
+    return {
+        dim.dim_param or f"axis {axis} of {value.name}"
+        for value in model.graph.input
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim)
+        if dim.dim_value <= 0
+    }
 
 
 def _raise_opset(model: ModelProto) -> ModelProto:
@@ -115,7 +172,7 @@ def _raise_opset(model: ModelProto) -> ModelProto:
         return copy
     try:
         return version_converter.convert_version(copy, MINIMUM_OPSET)
-    except (RuntimeError, ValueError) as error:
+    except ONNX_ERRORS as error:
         message = f"opset {opset_of(model)} cannot be raised to {MINIMUM_OPSET} ({error})"
         raise GraphError(f"{message}; export the model again with opset 17") from error
 

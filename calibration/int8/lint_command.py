@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
+from onnx import checker
 
 from calibration.int8.rtx_check import BuildReport, RtxNotInstalledError, build_with_rtx
 from calibration.int8.trt_lint import lint_trt
@@ -19,8 +20,10 @@ def lint_file(path: Path, build: bool) -> bool:
     """Print what is found; True when TensorRT should take the file (and, with `build`, tensorrt_rtx does)."""
     try:
         model = onnx.load(str(path))
-    except (OSError, DecodeError) as error:
+    except (OSError, DecodeError, ValueError, checker.ValidationError) as error:
         raise LintError(f"{path}: not an ONNX file that can be read ({error})") from error
+    if not model.graph.node or not model.graph.output:
+        raise LintError(f"{path}: holds no ONNX graph (no operators or no outputs)")
     findings = lint_trt(model)
     for finding in findings:
         print(finding)

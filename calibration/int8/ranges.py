@@ -13,9 +13,11 @@ sample's activations plus the histograms.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -47,6 +49,13 @@ class Range:
     observed_low: float
     observed_high: float
 
+    def __post_init__(self) -> None:
+        ends = (self.low, self.high, self.observed_low, self.observed_high)
+        if not all(isinstance(end, (int, float)) and math.isfinite(end) for end in ends):
+            raise TypeError(f"a range has the ends {ends}, which are not all finite numbers")
+        if not self.low <= 0.0 <= self.high or self.observed_low > self.observed_high:
+            raise TypeError(f"{self.low} to {self.high} is no range with zero in it")
+
 
 @dataclass(frozen=True, slots=True)
 class RangesFile:
@@ -61,6 +70,11 @@ class RangesFile:
     tensors: dict[str, Range]
     kept_float: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in (self.model_sha256, *self.tensors, *self.kept_float):
+            if not isinstance(name, str):
+                raise TypeError(f"{name!r} stands where a hash or a tensor's name belongs")
+
     def save(self, path: Path) -> None:
         document = {"format": FORMAT, **asdict(self)}
         path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -68,7 +82,7 @@ class RangesFile:
     @staticmethod
     def load(path: Path) -> RangesFile:
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = _read_document(path)
             found = document.pop("format")
             if found not in READABLE_FORMATS:
                 readable = " and ".join(map(str, READABLE_FORMATS))
@@ -78,6 +92,13 @@ class RangesFile:
             return RangesFile(tensors=tensors, kept_float=kept_float, **document)
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise RangesError(f"{path}: not a ranges file ({error}); calibrate again") from error
+
+
+def _read_document(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RangesError(f"{path}: cannot be read as JSON ({error}); calibrate again") from error
 
 
 def collect_ranges(
@@ -133,14 +154,24 @@ def _observe(
     progress: Callable[[int], None],
 ) -> dict[str, tuple[float, float]]:
     observed = dict.fromkeys(tensors, (np.inf, -np.inf))
+    others = [output.name for output in session.get_outputs() if output.name not in observed]
     for done, feed in enumerate(feeds, 1):
-        for name, value in _run(session, tensors, feed).items():
+        values = _run(session, [*tensors, *others], feed)
+        for name in tensors:
+            value = values[name]
+            if value.size == 0:
+                raise RangesError(f"tensor {name} holds nothing in sample {done}; such a network cannot be quantised")
+            smallest, largest = float(value.min()), float(value.max())
+            # Not one sample may pass: min() and max() of Python would lose a NaN on the way.
+            if not (math.isfinite(smallest) and math.isfinite(largest)):
+                took = f"took the values {smallest} to {largest} in sample {done}"
+                raise RangesError(f"tensor {name} {took}; the network overflows there: repair it, or run it in FP32")
             low, high = observed[name]
-            observed[name] = (min(low, float(value.min())), max(high, float(value.max())))
+            observed[name] = (min(low, smallest), max(high, largest))
+        for name in others:
+            if np.isnan(values[name]).any():
+                raise RangesError(f"output {name} is not a number in sample {done}: the FP32 network itself is broken")
         progress(done)
-    for name, (low, high) in observed.items():
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise RangesError(f"tensor {name} took the value {low} to {high}; the network overflows on these samples")
     return observed
 
 

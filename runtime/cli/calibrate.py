@@ -71,7 +71,10 @@ def run_int8(options: argparse.Namespace) -> int:
     if options.plot is not None:
         from calibration.int8.trade_plot import write_plot
 
-        write_plot(options.plot, report.trade, report.chosen, report.bundle)
+        try:
+            write_plot(options.plot, report.trade, report.chosen, report.bundle)
+        except OSError as error:
+            raise CommandError(f"cannot write --plot {options.plot}: {error}", exit_code=1) from error
     return 1 if report.refused else 0
 
 
@@ -85,6 +88,8 @@ def run_emit(options: argparse.Namespace) -> int:
         files, notes = emit_bundle(options.bundle)
     except (GraphError, RangesError) as error:
         raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"cannot write into {options.bundle}: {error}", exit_code=1) from error
     for role, name in files.items():
         print(f"{role:14s} {options.bundle / name}")
     for note in notes:
@@ -113,11 +118,13 @@ def _calibrate(options: argparse.Namespace) -> Report:
         return calibrate_int8(options.bundle, drives=options.drives, images=options.images, settings=settings)
     except (GraphError, LimitError, RangesError, SamplingError) as error:
         raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"cannot write the files of {options.bundle}: {error}", exit_code=1) from error
 
 
 def _plot_target(text: str) -> Path:
     path = Path(text)
-    if path.suffix.lower() != PLOT_SUFFIX:
+    if path.suffix.lower() != PLOT_SUFFIX or path.is_dir():
         raise argparse.ArgumentTypeError(f"{text} is no picture to write; name a file that ends in {PLOT_SUFFIX}")
     return path
 

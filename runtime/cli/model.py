@@ -121,7 +121,10 @@ def run_import(options: argparse.Namespace) -> int:
         except OSError as error:
             raise CommandError(f"cannot read --labels {options.labels}: {error.strerror}") from error
     hints = InputHints(dict(options.signal), dict(options.state), dict(options.calibration))
-    path = import_model(options.onnx, options.decoder, options.out, name=options.name, labels=labels, hints=hints)
+    try:
+        path = import_model(options.onnx, options.decoder, options.out, name=options.name, labels=labels, hints=hints)
+    except OSError as error:
+        raise CommandError(f"cannot write the bundle {options.out}: {error}", exit_code=1) from error
     print(f"wrote {path}: name it in a configuration (model: bundle: {path}) or with replay --model {path}")
     return 0
 

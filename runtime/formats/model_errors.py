@@ -90,6 +90,7 @@ class _Explainer:
 
     def problems(self, details: Sequence[ErrorDetails]) -> list[Problem]:
         misspelt = self._misspelt_keys(details)
+        details = [detail for detail in details if not _is_told_by_a_later_one(detail, details)]
         by_place: dict[tuple[NodePath, str], list[Problem]] = {}
         for detail in details:
             path = self._path_in_file(detail["loc"])
@@ -105,9 +106,9 @@ class _Explainer:
     def _path_in_file(self, location: tuple[int | str, ...]) -> NodePath:
         """Pydantic's location without the steps that are not in the file."""
         path = self.at
-        for step in location:
+        for step, following in zip(location, (*location[1:], None), strict=False):
             node = self.document.at(path)
-            if has_step(node, step):
+            if has_step(node, step) and not _is_tag(node, step, following):
                 path = (*path, step)
         return path
 
@@ -135,6 +136,9 @@ class _Explainer:
 
     def _problem(self, detail: ErrorDetails, path: NodePath) -> Problem:
         kind = detail["type"]
+        if kind == "missing" and isinstance(detail["loc"][-1], int):
+            message = _with_subject("has too few values", path)
+            return self.document.problem(path, message, f"write at least {detail['loc'][-1] + 1}")
         if kind == "missing":
             return self._missing(str(detail["loc"][-1]), path)
         if kind == "extra_forbidden":
@@ -261,6 +265,21 @@ def _with_subject(message: str, path: NodePath) -> str:
 
 def _words(words: Sequence[str]) -> str:
     return " or ".join(words) if words else "…"
+
+
+def _is_tag(node: Any, step: int | str, following: int | str | None) -> bool:
+    """True for pydantic's name of a union's branch where a key has that name too: `{kind: signal, signal: …}`."""
+    if following is None or not isinstance(node, Mapping):
+        return False
+    return step in node.values() and not has_step(node[step], following)
+
+
+def _is_told_by_a_later_one(detail: ErrorDetails, details: Sequence[ErrorDetails]) -> bool:
+    """True for an entry that a list lacks when it lacks the one behind it too: the last says how long it must be."""
+    *place, last = detail["loc"] or ("",)
+    if detail["type"] != "missing" or not isinstance(last, int):
+        return False
+    return any(other["type"] == "missing" and other["loc"] == (*place, last + 1) for other in details)
 
 
 def _one_of(problems: Sequence[Problem]) -> Problem:

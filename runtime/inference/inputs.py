@@ -10,7 +10,7 @@ import math
 from typing import Annotated, Literal, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
 from runtime.formats.documents import Mistake
 from runtime.formats.image_spec import MAX_SIDE_PX, ImageSpec
@@ -51,9 +51,9 @@ class ImagesInput(_Strict):
     color: Literal["rgb", "bgr"] = "rgb"
     resize: Literal["stretch", "letterbox"] = "stretch"
     pad_value: int = Field(default=114, ge=0, le=255)
-    scale: float = Field(default=1.0, gt=0.0)
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    scale: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat] = (0.0, 0.0, 0.0)
+    std: tuple[FiniteFloat, FiniteFloat, FiniteFloat] = (1.0, 1.0, 1.0)
 
     @field_validator("shape")
     @classmethod
@@ -101,7 +101,7 @@ class SignalInput(_Strict):
     signal: str = Field(min_length=1, examples=["vehicle.speed_mps"])
     shape: tuple[int, ...] = Field(examples=["[1, 1]"])
     dtype: Literal["float32"] = "float32"
-    unknown: float = 0.0
+    unknown: float = Field(default=0.0, allow_inf_nan=False)
 
     @field_validator("shape")
     @classmethod

@@ -196,8 +196,8 @@ def test_each_kind_of_doubt_is_told(value: float, speed: SpeedComparison, word: 
 def test_a_manifest_without_files_gets_the_block(tmp_path: Path) -> None:
     path = tmp_path / "model.yaml"
     path.write_text("name: x\n")
-    set_files(path, {"fp32": {"path": "a.onnx", "sha256": "0"}})
-    assert path.read_text() == "name: x\nfiles:\n  fp32: {path: a.onnx, sha256: 0}\n"
+    set_files(path, {"fp32": {"path": "a.onnx", "sha256": "0a"}})
+    assert path.read_text() == "name: x\nfiles:\n  fp32: {path: a.onnx, sha256: 0a}\n"
 
 
 @pytest.mark.real
@@ -217,7 +217,7 @@ def test_yolox_nano_keeps_its_detections_with_its_sensitive_layers_in_float(
     images = sorted((real_material / "images").glob("*.jpg"))
     calibration = sample_sources(manifest, [], images[:4], 4, 0)
     held_out = sample_sources(manifest, [], images[4:], 3, 0)
-    graph, plan = open_graph(fp32)
+    graph, plan = open_graph(fp32, manifest)
     ranges = measure_ranges(fp32, graph, plan, build_feeds(manifest, calibration, fp32), "percentile", 99.999, 0)
     narrow = [name for name in plan.layers if min(graph.constants[graph.producer[name].input[1]].shape[:2]) < 128]
     gate = AccuracyGate(fp32, manifest, held_out)

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from small_networks import random_feeds, residual_network
 
@@ -64,3 +68,55 @@ def test_something_else_is_not_read_as_ranges(tmp_path: Path, text: str) -> None
     (tmp_path / "ranges.json").write_text(text)
     with pytest.raises(RangesError, match=r"ranges\.json"):
         RangesFile.load(tmp_path / "ranges.json")
+
+
+def test_a_nan_in_one_sample_of_many_is_refused() -> None:
+    model = prepare(residual_network())
+    model.graph.node.append(onnx.helper.make_node("Sqrt", ["out"], ["root"]))  # NaN where the logit is negative
+    with pytest.raises(RangesError, match=r"tensor root took the values nan to nan in sample \d"):
+        collect_ranges(model, ["sum", "root"], random_feeds(3), "minmax", 99.9)
+
+
+def corrupt(change: Callable[[dict[str, Any]], object], folder: Path) -> Path:
+    path = folder / "ranges.json"
+    RangesFile("0" * 64, "minmax", None, 1, "0" * 64, 0, {"sum": Range(-1.0, 2.0, -1.0, 2.0)}).save(path)
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda document: document["tensors"]["sum"].update(low="x"), "'x'"),
+        (lambda document: document["tensors"]["sum"].update(high=float("nan")), "nan"),
+        (lambda document: document["tensors"]["sum"].update(high=float("inf")), "inf"),
+        (lambda document: document["tensors"]["sum"].update(low=5.0, high=-5.0), "5.0 to -5.0"),
+        (lambda document: document["tensors"].update(sum=3), "mapping"),
+        (lambda document: document.update(model_sha256=5), "5 stands where"),
+        (lambda document: document.update(kept_float=3), "int"),
+        (lambda document: document.pop("seed"), "seed"),
+    ],
+)
+def test_a_corrupt_file_is_refused_with_its_path(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], word: str
+) -> None:
+    path = corrupt(change, tmp_path)
+    with pytest.raises(RangesError, match=f"ranges.json: .*{word}.*calibrate again"):
+        RangesFile.load(path)
+
+
+def test_what_is_no_text_or_no_file_is_refused_with_its_path(tmp_path: Path) -> None:
+    (tmp_path / "ranges.json").write_bytes(b"\xff\xfe{")
+    for path in (tmp_path / "ranges.json", tmp_path):
+        with pytest.raises(RangesError, match="cannot be read as JSON"):
+            RangesFile.load(path)
+
+
+def test_a_network_that_is_broken_in_fp32_is_said_to_be() -> None:
+    model = prepare(residual_network())
+    model.graph.node.append(onnx.helper.make_node("Sqrt", ["out"], ["root"]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("root", onnx.TensorProto.FLOAT, None))
+    with pytest.raises(RangesError, match="output root is not a number in sample 1: the FP32 network itself is broken"):
+        collect_ranges(model, ["sum"], random_feeds(3), "minmax", 99.9)

@@ -174,3 +174,17 @@ def test_a_file_that_is_no_onnx_is_said_to_be_none(tmp_path: Path, capsys: pytes
     path.write_bytes(b"no protobuf at all")
     assert main(["calibrate", "lint", str(path)]) == 2
     assert "broken.onnx" in capsys.readouterr().err
+
+
+def test_a_file_without_a_graph_or_without_its_weights_is_not_called_good(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty, external = tmp_path / "empty.onnx", tmp_path / "external.onnx"
+    empty.touch()
+    onnx.save_model(
+        residual_network(), str(external), save_as_external_data=True, location="weights.bin", size_threshold=0
+    )
+    (tmp_path / "weights.bin").unlink()
+    for path, word in ((empty, "holds no ONNX graph"), (external, "weights.bin")):
+        assert main(["calibrate", "lint", str(path)]) == 2
+        assert word in capsys.readouterr().err

@@ -35,7 +35,16 @@ def suppress(
     iou_threshold: float,
     max_per_row: int,
 ) -> NDArray[np.intp]:
-    """Indices that survive, in order of row and falling score. Input is ordered as `strongest` leaves it."""
+    """Indices that survive, in order of row and falling score. Input is ordered as `strongest` leaves it.
+
+    A box that is not finite (a broken output, an overflow in FP16) is nowhere, and does not survive.
+    """
+    finite = np.isfinite(box_px).all(axis=1)
+    if not finite.all():
+        some = np.flatnonzero(finite)
+        return some[suppress(row[some], class_id[some], score[some], box_px[some], iou_threshold, max_per_row)]
+    if row.size == 0:
+        return np.empty(0, np.intp)
     corner_and_size = np.concatenate((box_px[:, :2], box_px[:, 2:] - box_px[:, :2]), axis=1).astype(np.float64)
     if row.size <= TOGETHER:
         return _suppress_together(row, class_id, score, corner_and_size, iou_threshold, max_per_row)

@@ -74,6 +74,7 @@ class Yolov8Decoder:
         class_id = predictions[row, place, 5]
         # A class that does not exist (or is not finite) has no name to be published under.
         good = row_present[row] & (class_id > -0.5) & (class_id < len(self._head.classes) - 0.5)
+        good &= np.isfinite(predictions[row, place, :4]).all(axis=1)
         row, values = row[good], predictions[row[good], place[good]]
         best = strongest(row, values[:, 4], self._head.max_per_camera)
         row, values = row[best], values[best]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -190,3 +191,29 @@ def test_a_stand_in_rig_knows_the_cameras_of_a_bundle(tmp_path: Path) -> None:
     cameras = stand_in_cameras(bundle.manifest)
     assert cameras == ("front", "rear")
     Network.open(bundle.directory, cameras, rig=stand_in_rig(cameras)).close()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shape": [3, SIDE, SIDE]}, "'shape' has too few values (got [3, 8, 8]; fix: write at least 4)"),
+        ({"shape": [SIDE, SIDE]}, "'shape' has too few values (got [8, 8]; fix: write at least 4)"),
+        ({"scale": math.inf}, "'scale' must be a finite number"),
+        ({"mean": [0.0, math.nan, 0.0]}, "must be a finite number"),
+        ({"std": [1.0, 1.0, math.inf]}, "must be a finite number"),
+    ],
+)
+def test_an_image_input_that_cannot_be_is_told(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    manifest = mean_manifest(1, dtype="float32")
+    manifest["inputs"][0].update(change)
+    directory = write_bundle(tmp_path / "b", manifest, {"fp32": mean_network(1, "float32")})
+    problems = _problems(directory)
+    assert len(problems) == 1
+    assert message in problems[0]
+
+
+def test_a_signal_stands_for_a_finite_number_while_it_is_unknown(tmp_path: Path) -> None:
+    manifest = mean_manifest(1)
+    manifest["inputs"][1]["unknown"] = math.nan
+    (problem,) = _problems(write_bundle(tmp_path / "b", manifest, {"fp32": mean_network(1)}))
+    assert "'unknown' must be a finite number" in problem

@@ -191,3 +191,21 @@ def test_class_names_that_the_exporter_noted_are_used(tmp_path: Path) -> None:
 def test_notes_that_are_no_class_names_are_left_alone(tmp_path: Path, names: str) -> None:
     with pytest.raises(DocumentError, match="give their labels"):
         imported(tmp_path, np.zeros((1, 300, 6), np.float32), names=names)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("form", ["channels_first", "channels_last", "suppressed"])
+def test_a_box_that_is_not_finite_is_no_detection(form: str, broken: float) -> None:
+    out = predictions()
+    out[0, 0, 3] = broken  # the best object's centre
+    out[0, 2, 3] = broken
+    if form == "channels_last":
+        out = np.ascontiguousarray(out.transpose(0, 2, 1))
+    if form == "suppressed":
+        out = np.zeros((ROWS, 3, 6), np.float32)
+        out[0, 0] = (broken, 1.0, broken, 9.0, 0.9, 0.0)
+        out[0, 1] = (1.0, 1.0, 9.0, 9.0, 0.8, 1.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = decode(head(form=form), out)
+    assert np.isfinite(found.box_px).all()
+    assert len(found)
