@@ -24,8 +24,8 @@ from tests.runtime.inference.input_networks import (
     separate_manifest,
     separate_network,
 )
-from tests.runtime.inference.tensorrt.fake_cuda import NO_COMPILER, has_compiler
-from tests.runtime.inference.tensorrt.fake_platform import open_for_contract
+from tests.runtime.inference.gpu.fake_cuda import NO_COMPILER, has_compiler
+from tests.runtime.inference.gpu.fake_platform import open_for_contract
 from tests.runtime.inference.tiny_networks import (
     SIDE,
     FixedSignals,

@@ -15,8 +15,8 @@ from runtime.inference.tensorrt.engine_builder import build_engine
 from runtime.inference.tensorrt.engine_recipe import EngineRecipe, make_recipe
 from runtime.inference.tensorrt.probe import Platform, probe_tensorrt
 from runtime.inference.tensorrt.trt_backend import TensorrtBackend
-from tests.runtime.inference.tensorrt.fake_cuda import FakeCuda, compile_fake
-from tests.runtime.inference.tensorrt.fake_tensorrt import made_for
+from tests.runtime.inference.gpu.fake_cuda import FakeCuda, compile_fake
+from tests.runtime.inference.gpu.fake_tensorrt import made_for
 
 VERSION = "10.3.0"
 

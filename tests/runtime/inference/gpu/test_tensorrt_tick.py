@@ -18,8 +18,8 @@ from runtime.inference.tensorrt.engine import Engine
 from runtime.inference.tensorrt.libcuda import FUNCTIONS
 from runtime.inference.tensorrt.tick_graphs import TickGraphs
 from tests.runtime.inference.input_networks import leaky_manifest, leaky_network
-from tests.runtime.inference.tensorrt.fake_cuda import NO_COMPILER, FakeCuda, has_compiler
-from tests.runtime.inference.tensorrt.fake_platform import fake_platform, fresh_cuda, open_backend_on
+from tests.runtime.inference.gpu.fake_cuda import NO_COMPILER, FakeCuda, has_compiler
+from tests.runtime.inference.gpu.fake_platform import fake_platform, fresh_cuda, open_backend_on
 from tests.runtime.inference.tiny_networks import (
     FixedSignals,
     frameset_of,

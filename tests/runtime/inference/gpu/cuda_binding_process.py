@@ -1,6 +1,6 @@
 """Run in a process of its own: the driver seam over one binding, which finds the fake as libcuda.so.1.
 
-    python -m tests.runtime.inference.tensorrt.cuda_binding_process BINDING FAKE_LIBRARY BUNDLE
+    python -m tests.runtime.inference.gpu.cuda_binding_process BINDING FAKE_LIBRARY BUNDLE
 
 Prints one JSON object of what happened.
 """
@@ -21,9 +21,9 @@ def main(binding: str, library: str, bundle_directory: str) -> dict[str, object]
     from runtime.inference.tensorrt.driver import CudaError, open_driver
     from runtime.inference.tensorrt.libcuda import FUNCTIONS
     from runtime.inference.tensorrt.probe import probe_tensorrt
-    from tests.runtime.inference.tensorrt.fake_cuda import FakeCuda
-    from tests.runtime.inference.tensorrt.fake_platform import open_backend_on
-    from tests.runtime.inference.tensorrt.fake_tensorrt import made_for
+    from tests.runtime.inference.gpu.fake_cuda import FakeCuda
+    from tests.runtime.inference.gpu.fake_platform import open_backend_on
+    from tests.runtime.inference.gpu.fake_tensorrt import made_for
     from tests.runtime.inference.tiny_networks import frameset_of, noise
 
     cuda = FakeCuda(Path(library))
