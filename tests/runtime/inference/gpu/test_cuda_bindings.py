@@ -37,6 +37,7 @@ def test_a_binding_does_one_launch_and_one_wait_a_tick(binding: str, tmp_path: P
     assert told["is_right"]
     assert told["calls_of_ten_ticks"] == {"cuGraphLaunch": 10, "cuStreamSynchronize": 10}
     assert told["kernel_saw"] == "12345678"
+    assert told["pinned_elsewhere"] == 4096
     assert "not permitted when stream is capturing" in told["in_capture"]
     assert "out of memory" in told["out_of_memory"]
     assert "free GPU memory" in told["out_of_memory"]
