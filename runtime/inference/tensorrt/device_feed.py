@@ -50,9 +50,9 @@ class DeviceFeed:
         ]
 
     @property
-    def before(self) -> list[Before]:
+    def before(self) -> tuple[Before, ...]:
         """What each stream's graph begins with."""
-        return [images.before for images in self._streams]
+        return tuple(images.before for images in self._streams)
 
     def show(self, frameset: Frameset) -> None:
         """Put the images of all cameras where the one stream's graph reads them."""

@@ -92,7 +92,7 @@ class TensorrtBackend:
             try:
                 self._open(platform, engine_bytes, recipe, bundle, streams, preprocess, undo)
                 self._memory.send_constants(self._stream, calibrations)
-                before = [] if self._on_device is None else self._on_device.before
+                before = () if self._on_device is None else self._on_device.before
                 self._graphs = TickGraphs(
                     self._driver, self._stream, self._engine, self._memory, bundle.manifest, before
                 )
