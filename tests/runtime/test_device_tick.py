@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tiny_bundle import write_tiny_bundle
-from tiny_drive import CAMERAS
+from tiny_drive import CAMERAS, DURATION_S, HEIGHT, WIDTH, write_tiny_drive
+from video_samples import scene, scenes, write_video
 
 from replay.playing import DrivePlayer, PlayedTick
 from runtime.composition import ModelChoice, model_facts, open_network, open_rules
@@ -77,10 +78,20 @@ def _images(tick: PlayedTick) -> np.ndarray:
     return tick.report.frameset.images.astype(int)
 
 
+@pytest.fixture
+def freezing_drive(tmp_path: Path) -> Path:
+    """The tiny drive, whose front camera shows one picture from the middle on while frames keep coming."""
+    drive = write_tiny_drive(tmp_path / "freezing")
+    half = round(DURATION_S * RATE_HZ / 2)
+    pictures = [*scenes(half, WIDTH, HEIGHT), *[scene(half, WIDTH, HEIGHT)] * half]
+    write_video(drive / "front.mp4", pictures, group=10)
+    return drive
+
+
 def test_the_tick_is_the_same_within_a_step_wherever_images_are_prepared(
-    tiny_drive: Path, bundle: Path, tmp_path: Path
+    freezing_drive: Path, bundle: Path, tmp_path: Path
 ) -> None:
-    host, device = (_player(tiny_drive, bundle, tmp_path, preprocess) for preprocess in ("host", "device"))
+    host, device = (_player(freezing_drive, bundle, tmp_path, preprocess) for preprocess in ("host", "device"))
     firings: tuple[list, list] = [], []
     held = 0
     for one, other in zip(host.player.ticks(), device.player.ticks(), strict=True):
@@ -100,7 +111,10 @@ def test_the_tick_is_the_same_within_a_step_wherever_images_are_prepared(
         assert health[0] == health[1]
         held += device.player.parts.assembler.counters()["side"].held
     assert firings[0] == firings[1]
-    assert {"driver_takeover", "bright"} <= {rule for rule, _ in firings[0]}
+    assert {"driver_takeover", "bright", "camera_fault"} <= {rule for rule, _ in firings[0]}
+    still = [[watch.unchanged_for_ns for watch in each.player.watches] for each in (host, device)]
+    assert still[0] == still[1]
+    assert still[0][0] > 1_000_000_000
     assert held > 0
     assert host.player.parts.assembler.counters() == device.player.parts.assembler.counters()
     assert model_facts(device.network)["preprocess"] == "device"
