@@ -21,6 +21,7 @@ from runtime.inference.heads.decoder import BatchLayout, BundleFitError
 from runtime.inference.onnx_backend import OnnxBackend, OnnxSettings
 from runtime.inference.tensorrt.engine_cache import EngineCache, NoEngineError
 from runtime.inference.tensorrt.engine_recipe import choose_trt_role, make_recipe
+from runtime.inference.tensorrt.kernel_image import KernelImageError
 from runtime.inference.tensorrt.probe import Platform, TensorrtUnavailableError, probe_tensorrt
 from runtime.inference.tensorrt.trt_backend import TensorrtBackend
 from runtime.rig import Rig
@@ -68,6 +69,9 @@ def open_backend(
         try:
             backend = _open_tensorrt(request, bundle, layout, cameras, rig, probe)
             return backend, ((backend.host_because,) if backend.host_because else ())
+        except KernelImageError as error:
+            fix = "preprocess: auto, and 'python -m deploy.gpu_check' says more"
+            raise BackendError(f"preprocess: device was asked for and cannot be: {error} (fix: {fix})") from error
         except (TensorrtUnavailableError, BackendError) as error:
             if request.backend == "tensorrt":
                 raise BackendError(f"backend tensorrt was asked for and cannot run: {error}") from error

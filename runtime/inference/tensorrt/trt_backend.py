@@ -67,8 +67,8 @@ class TensorrtBackend:
     ) -> None:
         """`preprocess` is host, device, or auto: on the device if its kernel can be trusted (`host_because` if not).
 
-        Raises BackendError: the engine does not load, does not fit the bundle, the device fails, or `device` is not
-        to be had.
+        Raises BackendError: the engine does not load, does not fit the bundle, or the device fails; KernelImageError
+        where `device` is not to be had.
         """
         self.description = _describe(bundle, recipe, platform)
         self.ring_length = ring_length
@@ -187,14 +187,14 @@ class TensorrtBackend:
         self._images, self._signals = self._inputs()
 
     def _kernel(self, preprocess: str) -> PreprocessKernel | None:
-        """The kernel, where the device is to prepare images. Raises EngineError where it has to and cannot."""
+        """The kernel, where the device is to prepare images. Raises KernelImageError where it has to and cannot."""
         if preprocess == "host":
             return None
         try:
             return open_kernel(self._driver, self._manifest.images.image_spec, self._stream)
         except KernelImageError as error:
             if preprocess == "device":
-                raise EngineError(f"images cannot be prepared on the device: {error}") from error
+                raise
             self.host_because = f"images are prepared on the CPU: {error}"
             return None
 

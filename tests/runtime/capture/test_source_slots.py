@@ -54,7 +54,7 @@ def _prepare(view: NDArray[np.uint8]) -> Geometry:
 
 
 @pytest.fixture
-def frames() -> Iterator[Assembler]:
+def frames() -> Assembler:
     made = Assembler(
         ("front", "slow"), SPEC, InstantGrid(PERIOD, "front", start_ns=0), BatchRing(("front", "slow"), SPEC)
     )

@@ -97,6 +97,11 @@ int fake_register_kernel(const char *name, void (*run)(const void *, unsigned)) 
     return 0;
 }
 
+int fake_replace_kernel(const char *name, void (*run)(const void *, unsigned)) {
+    for (int i = 0; i < kernel_count; i++) if (!strcmp(kernels[i].name, name)) { kernels[i].run = run; return 0; }
+    return 1;
+}
+
 static R run(const Op *op) {
     if (op->kind == H2D) { memcpy(op->to, op->from, op->size); h2d_bytes += op->size; }
     if (op->kind == D2H) { memcpy(op->to, op->from, op->size); d2h_bytes += op->size; }
