@@ -76,8 +76,8 @@ class ModelChoice:
     backend: str = "auto"
     precision: str = "auto"
     threads: int | Literal["auto"] = 1
-    #: The folder of built TensorRT engines; None: only the CPU is asked.
-    engines: Path | None = None
+    engines: Path | None = None  # the folder of built TensorRT engines; None: only the CPU is asked
+    preprocess: str = "host"  # where images are prepared, with backend tensorrt: auto, host or device
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +135,9 @@ def open_network(choice: ModelChoice, cameras: Sequence[str], rig: Rig | None = 
     """
     try:
         return Network.open(
-            choice.bundle, cameras, choice.backend, choice.precision, choice.threads, rig=rig, engines=choice.engines
-        )
+            choice.bundle, cameras, choice.backend, choice.precision, choice.threads, False, rig, choice.engines,
+            choice.preprocess,
+        )  # fmt: skip
     except (BundleFitError, BackendError) as error:
         raise CompositionError(f"model {choice.bundle}: {error}") from error
 
@@ -200,7 +201,8 @@ def compose_tick(
     color = "rgb" if network is None else network.image_spec.color
     views = CameraViews(health, color, measures_images or reads_images(able))
     if assembler is not None:
-        assembler.on_image = views.measure_ahead
+        assembler.on_image, assembler.sources = views.measure_ahead, network.sources if network else None
+        assembler.on_prepared = lambda row, image, time_ns: watches[row].picture(image, time_ns)
     objects, tick_health = ControllerObjects(), TickHealth()
     evaluation = engine if wrap_rules is None else wrap_rules(engine)
     space = network.embedding if network is not None and assembler else None
@@ -291,6 +293,8 @@ def model_facts(network: Network | None) -> dict[str, str] | None:
     facts = {"name": said.name, "backend": said.backend, "precision": said.precision, "sha256": said.sha256}
     if said.threads_because:
         facts |= {"threads": str(said.threads), "threads_because": said.threads_because}
+    if said.backend == "tensorrt":
+        facts["preprocess"] = "host" if network.sources is None else "device"
     if network.backend_reasons:
         facts["backend_because"] = "; ".join(network.backend_reasons)
     return facts

@@ -92,6 +92,10 @@ class Frameset:
     frame_time_ns: NDArray[np.int64]  # [N], 0 where missing
     frame_sequence: NDArray[np.int64]  # [N], -1 where missing
     images: NDArray[np.uint8]  # [N, 3, H, W], a view of the batch ring; missing cameras hold the pad value
+    #: [N] frames that the network's backend prepares itself (`runtime.formats.source_image.SourceImage`), None where
+    #: `images` has the camera's image, or it is missing. A row of `images` with a source holds its image from the end
+    #: of the network's run on. None: capture has prepared all of them.
+    sources: Sequence[object | None] | None = None
 
     @property
     def is_empty(self) -> bool:

@@ -10,6 +10,7 @@ are not computed at all; images are measured by the camera threads, before the t
 
 While the network runs, another thread does what needs no word of it (`_look_ahead`): camera health and views, the
 controller's objects, and the rules over signals and cameras. Each of them still happens once, with the same values.
+Where the network prepares the images itself they are there only after it, and so this is done beside what follows it.
 
 What nothing looked at is unknown and not empty: without a prediction rules get no tracks (None), without cameras no
 views, without a controller's list no objects.
@@ -80,10 +81,14 @@ class Pipeline:
         sight = self._sight(frameset, now_ns)
         time_ns = instant_time_ns if frameset is None or frameset.is_empty else frameset.time_ns
         outside = stages.signals.at(time_ns)
-        ahead = self._beside.begin(lambda: self._look_ahead(sight, outside, time_ns))
+        comes_prepared = frameset is None or frameset.sources is None
+        if comes_prepared:
+            ahead = self._beside.begin(lambda: self._look_ahead(sight, outside, time_ns))
         laps.lap("take")
         prediction = self._predict(sight, outside)
         self.on_predicted()
+        if not comes_prepared:
+            ahead = self._beside.begin(lambda: self._look_ahead(sight, outside, time_ns))
         laps.lap("infer")
         laps.split("infer", 0 if prediction is None else prediction.infer_ns, "decode")
         tracks = self._track(prediction, sight, outside, time_ns)
@@ -157,9 +162,11 @@ class Pipeline:
         return fresh
 
     def _look_ahead(self, sight: Sight | None, outside: SignalReader, time_ns: int) -> _Ahead:
-        """What needs no word of the network; runs once a tick, while the network runs."""
+        """What needs no word of the network; runs once a tick, while it runs (after it, if it prepares the images)."""
         stages = self._stages
         frameset = None if sight is None else sight.frameset
+        if frameset is not None and frameset.sources is not None and stages.framesets is not None:
+            stages.framesets.look_at_prepared()
         health = dict(stages.health.signals(frameset, time_ns, is_moving(outside)))
         if stages.tick_health is not None:
             health.update(stages.tick_health.signals())

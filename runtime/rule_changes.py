@@ -67,5 +67,7 @@ def _exchange(parts: TickParts, brought: NetworkParts) -> None:
     if parts.tracker is not None:
         brought.tracker.continue_ids(parts.tracker)
     parts.pipeline.exchange(brought.network, brought.tracker, brought.learned)
+    if parts.assembler is not None:  # frames that only the old network could prepare are missing for a tick or two
+        parts.assembler.sources = brought.network.sources
     parts.network, parts.tracker = brought.network, brought.tracker
     parts.learned, parts.capabilities = brought.learned, brought.capabilities

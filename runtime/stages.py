@@ -32,6 +32,9 @@ class FramesetSource(Protocol):
     def take(self, instant: int) -> Frameset:
         """The newest complete or timed-out set of that instant, perhaps empty."""
 
+    def look_at_prepared(self) -> None:
+        """After the network, where it prepared the images of a frameset with `sources`: they can be looked at now."""
+
     @property
     def geometries(self) -> Sequence[Geometry | None]:
         """How each camera's source image was brought to the network's size; None before its first frame."""

@@ -16,6 +16,7 @@ from runtime.capture.batch_ring import Stored
 from runtime.capture.camera_watch import CameraWatch
 from runtime.capture.decoding import DecodedFrame, PacketDecoder, UnknownCodecError
 from runtime.capture.preparation import ImagePreparer
+from runtime.capture.source_frames import SourcePicture
 from runtime.formats.bitstream import StreamInfo
 from runtime.formats.image_spec import Geometry
 from runtime.messages import Packet
@@ -93,7 +94,9 @@ class CameraPath:
             self.watch.picture(view, frame.time_ns)
             return geometry
 
-        outcome = self._assembler.offer(self.watch.name, frame.time_ns, frame.sequence, prepare)
+        codec = "" if self._decoder is None else self._decoder.codec
+        source = None if self._assembler.sources is None else SourcePicture(picture, codec)
+        outcome = self._assembler.offer(self.watch.name, frame.time_ns, frame.sequence, prepare, source)
         self.watch.offered(outcome is Stored.LATE)
         if self._second is not None:
             second, preparer = self._second

@@ -31,6 +31,7 @@ def contradictions(document: Document) -> Iterator[Problem]:
     yield from _repeated_signal_sources(document)
     yield from _signals_from_two_sources(document)
     yield from _second_without_first(document)
+    yield from _prepared_on_no_device(document)
     yield from _retries(document)
     yield from _clip_longer_than_history(document)
 
@@ -139,6 +140,15 @@ def _second_without_first(document: Document) -> Iterator[Problem]:
     if document.at(("second_model",)) is not None and document.at(("model",)) is None:
         fix = "call it 'model', or add the 'model' that it is to be compared with"
         yield document.problem(("second_model",), "there is a second model but no first one", fix, at_key=True)
+
+
+def _prepared_on_no_device(document: Document) -> Iterator[Problem]:
+    if document.at(("model", "preprocess")) == "device" and document.at(("model", "backend")) == "onnx":
+        message = "backend onnx runs on the CPU and cannot prepare images on a device"
+        yield document.problem(("model", "preprocess"), message, "write 'preprocess: auto', or 'backend: tensorrt'")
+    if document.at(("second_model", "preprocess")) == "device":
+        message = "only the first network prepares images; a second one is given its images"
+        yield document.problem(("second_model", "preprocess"), message, "remove it")
 
 
 def _retries(document: Document) -> Iterator[Problem]:

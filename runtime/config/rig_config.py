@@ -81,6 +81,8 @@ class ModelConfig(Section):
     bundle: Annotated[Path, BeforeValidator(_model_bundle)] = Field(examples=["hydra_mini"])
     backend: Literal["auto", "onnx", "tensorrt"] = "auto"
     precision: Literal["auto", "int8", "fp16", "fp32"] = "auto"
+    #: Where images are scaled and converted; device: by backend tensorrt; auto: there, where its kernel proves right.
+    preprocess: Literal["auto", "host", "device"] = "auto"
     #: The folder of engines that 'model build' made; auto: engines/ in the state directory.
     engines: DirectoryOrAuto = None
     #: auto: measured at start-up; one core is always left to the rest.

@@ -14,6 +14,10 @@ ITU-T H.264 annex E.2.1); vertically it lies between two rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from runtime.formats.image_spec import MAX_SIDE_PX
 
@@ -35,9 +39,10 @@ _LAYOUTS: dict[str, tuple[_Plane, ...]] = {
     "uyvy422": ((0, 1, 2, 0, 0), (0, 0, 4, 1, 0), (0, 2, 4, 1, 0)),
     "rgb24": ((0, 0, 3, 0, 0), (0, 1, 3, 0, 0), (0, 2, 3, 0, 0)),
     "bgr24": ((0, 2, 3, 0, 0), (0, 1, 3, 0, 0), (0, 0, 3, 0, 0)),
+    "gbrp": ((2, 0, 1, 0, 0), (0, 0, 1, 0, 0), (1, 0, 1, 0, 0)),
 }
 PIXEL_FORMATS = tuple(_LAYOUTS)
-_RGB_FORMATS = frozenset({"rgb24", "bgr24"})
+_RGB_FORMATS = frozenset({"rgb24", "bgr24", "gbrp"})
 #: FFmpeg's older names for full-range pictures.
 _FULL_RANGE_NAMES = {"yuvj420p": "yuv420p", "yuvj422p": "yuv422p", "yuvj444p": "yuv444p"}
 #: Names that `picture_format_of` takes.
@@ -151,6 +156,24 @@ class PictureFormat:
             (luma, from_u, 0.0),
         )
         return matrix, (0.0 if self.is_full_range else 16.0, 128.0, 128.0)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceImage:
+    """A camera's decoded picture in memory: flat, its planes one after another from the beginning."""
+
+    pixels: NDArray[np.uint8]
+    picture: PictureFormat
+
+
+class SourceMemory(Protocol):
+    """Whoever prepares images from source frames, as capture sees it: on any thread."""
+
+    def take(self, size_bytes: int) -> NDArray[np.uint8]:
+        """Flat memory that it can read, held as long as somebody looks at it. Raises MemoryError."""
+
+    def why_not(self, picture: PictureFormat) -> str:
+        """Why it cannot prepare such pictures; empty when it can."""
 
 
 def picture_format_of(

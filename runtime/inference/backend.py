@@ -22,6 +22,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.formats.source_image import SourceMemory
 from runtime.messages import Frameset, SignalReader
 
 RING_LENGTH = 3
@@ -70,6 +71,8 @@ class Backend(Protocol):
 
     description: NetworkDescription
     ring_length: int
+    #: Where capture leaves source frames for this backend; None: it takes prepared images only.
+    sources: SourceMemory | None
 
     def warmup(self) -> None:
         """Run on padding until caches, arenas and threads are as warm as they get."""

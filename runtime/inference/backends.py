@@ -21,11 +21,13 @@ from runtime.inference.heads.decoder import BatchLayout, BundleFitError
 from runtime.inference.onnx_backend import OnnxBackend, OnnxSettings
 from runtime.inference.tensorrt.engine_cache import EngineCache, NoEngineError
 from runtime.inference.tensorrt.engine_recipe import choose_trt_role, make_recipe
+from runtime.inference.tensorrt.kernel_image import KernelImageError
 from runtime.inference.tensorrt.probe import Platform, TensorrtUnavailableError, probe_tensorrt
 from runtime.inference.tensorrt.trt_backend import TensorrtBackend
 from runtime.rig import Rig
 
 BACKENDS = ("auto", "onnx", "tensorrt")
+PREPROCESSING = ("auto", "host", "device")
 PRECISIONS = ("auto", "int8", "fp16", "fp32")
 _ROLE_OF_PRECISION = {"int8": "cpu_int8", "fp32": "fp32"}
 
@@ -40,6 +42,7 @@ class BackendRequest:
     precision: str = "auto"
     onnx: OnnxSettings = OnnxSettings()  # noqa: RUF009 - frozen
     engines: Path | None = None  # the folder of built engines; None: there is none
+    preprocess: str = "host"  # auto, host or device: where images are prepared, with backend tensorrt
 
 
 def open_backend(
@@ -58,15 +61,24 @@ def open_backend(
     """
     if request.backend not in BACKENDS:
         raise BundleFitError(f"unknown backend {request.backend!r} (fix: use one of {', '.join(BACKENDS)})")
+    if request.preprocess not in PREPROCESSING:
+        raise BundleFitError(f"unknown preprocess {request.preprocess!r} (fix: use one of {', '.join(PREPROCESSING)})")
     reasons: tuple[str, ...] = ()
     is_question = request.backend == "tensorrt" or (request.backend == "auto" and request.engines is not None)
     if is_question:
         try:
-            return _open_tensorrt(request, bundle, layout, cameras, rig, probe), ()
+            backend = _open_tensorrt(request, bundle, layout, cameras, rig, probe)
+            return backend, ((backend.host_because,) if backend.host_because else ())
+        except KernelImageError as error:
+            fix = "preprocess: auto, and 'python -m deploy.gpu_check' says more"
+            raise BackendError(f"preprocess: device was asked for and cannot be: {error} (fix: {fix})") from error
         except (TensorrtUnavailableError, BackendError) as error:
             if request.backend == "tensorrt":
                 raise BackendError(f"backend tensorrt was asked for and cannot run: {error}") from error
             reasons = (f"not tensorrt: {error}",)
+    if request.preprocess == "device":
+        why = "; ".join(reasons) or f"backend {request.backend} was asked for"
+        raise BackendError(f"preprocess: device was asked for, and only backend tensorrt can do that: {why}")
     role = choose_role(bundle, request.precision)
     return OnnxBackend(bundle, role, layout, cameras, request.onnx, rig=rig), reasons
 
@@ -78,7 +90,7 @@ def _open_tensorrt(
     cameras: Sequence[str],
     rig: Rig | None,
     probe: Probe,
-) -> Backend:
+) -> TensorrtBackend:
     platform = probe()
     try:
         recipe = make_recipe(bundle, request.precision, platform)
@@ -92,7 +104,7 @@ def _open_tensorrt(
     except NoEngineError as error:
         raise TensorrtUnavailableError("engine", f"{error} (fix: {fix})") from error
     try:
-        return TensorrtBackend(platform, data, recipe, bundle, layout, cameras, rig=rig)
+        return TensorrtBackend(platform, data, recipe, bundle, layout, cameras, rig=rig, preprocess=request.preprocess)
     except BackendError as error:
         raise TensorrtUnavailableError("engine", f"{error} (fix: {fix})") from error
 

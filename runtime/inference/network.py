@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.formats.image_spec import Geometry, ImageSpec
+from runtime.formats.source_image import SourceMemory
 from runtime.inference.backend import Backend, NetworkDescription, RawOutputs
 from runtime.inference.backends import BackendRequest, open_backend
 from runtime.inference.bundle import ModelBundle, load_bundle
@@ -81,10 +82,12 @@ class Network:
         spinning: bool = False,
         rig: Rig | None = None,
         engines: Path | None = None,
+        preprocess: str = "host",
     ) -> Network:
         """Load, check and warm the bundle in `directory` for these cameras; `rig` is their calibration, if any.
 
-        `engines` is the folder of built TensorRT engines, for backends `auto` and `tensorrt`.
+        `engines` is the folder of built TensorRT engines, for backends `auto` and `tensorrt`; with the latter
+        `preprocess` says where images are prepared (auto, host, device).
 
         Raises:
             DocumentError: the bundle is not whole; with every problem.
@@ -94,7 +97,7 @@ class Network:
         bundle = load_bundle(directory)
         layout = layout_for(bundle.manifest, cameras)
         settings = OnnxSettings(threads=threads, spinning=spinning)
-        request = BackendRequest(backend, precision, settings, engines)
+        request = BackendRequest(backend, precision, settings, engines, preprocess)
         runner, reasons = open_backend(request, bundle, layout, cameras, rig)
         network = Network(bundle, runner, layout, cameras, reasons)
         runner.warmup()
@@ -108,6 +111,11 @@ class Network:
     def description(self) -> NetworkDescription:
         """Which file runs, and how."""
         return self._backend.description
+
+    @property
+    def sources(self) -> SourceMemory | None:
+        """Where capture leaves source frames, for this network to prepare; None: it takes prepared images only."""
+        return self._backend.sources
 
     @property
     def ring_length(self) -> int:

@@ -20,6 +20,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from runtime.formats.source_image import SourceMemory
 from runtime.inference.backend import BackendError, NetworkDescription, RawOutputs
 from runtime.inference.bundle import ModelBundle
 from runtime.inference.calibration_feed import calibration_values
@@ -61,6 +62,7 @@ class OnnxBackend:
         settings, because = _settled(settings or OnnxSettings(), bundle, role, matrices)
         self.description = _describe(bundle, role, settings, because)
         self.ring_length = settings.ring_length
+        self.sources: SourceMemory | None = None
         self._manifest = bundle.manifest
         self._layout = layout
         self._cameras = tuple(cameras)

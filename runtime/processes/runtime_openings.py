@@ -33,7 +33,9 @@ def open_live_network(
         return None
     model = config.model
     try:
-        choice = ModelChoice(bundle or model.bundle, model.backend, model.precision, model.threads, engines)
+        choice = ModelChoice(
+            bundle or model.bundle, model.backend, model.precision, model.threads, engines, model.preprocess
+        )
         return open_network(choice, cameras, open_rig(config.rig))
     except CompositionError as error:
         raise StartError(str(error)) from error

@@ -69,6 +69,8 @@ def camera_status(watches: Sequence[CameraWatch], parts: TickParts) -> dict[str,
             "missing": 0 if frame is None else frame.missing,
             "late": 0 if frame is None else frame.late,
             "held": 0 if frame is None else frame.held,
+            "prepared_here": 0 if frame is None else frame.prepared_here,
+            "prepared_here_because": "" if frame is None else frame.prepared_here_because,
         }
     return status
 

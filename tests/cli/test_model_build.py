@@ -10,8 +10,8 @@ from runtime.cli import main
 from runtime.inference.tensorrt import probe
 from runtime.inference.tensorrt.engine_cache import EngineCache
 from runtime.inference.tensorrt.probe import Platform, TensorrtUnavailableError
-from tests.runtime.inference.tensorrt.fake_cuda import NO_COMPILER, has_compiler
-from tests.runtime.inference.tensorrt.fake_platform import fake_platform, fresh_cuda
+from tests.runtime.inference.gpu.fake_cuda import NO_COMPILER, has_compiler
+from tests.runtime.inference.gpu.fake_platform import fake_platform, fresh_cuda
 from tests.runtime.inference.tiny_networks import mean_manifest, mean_network, write_bundle
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason=NO_COMPILER)

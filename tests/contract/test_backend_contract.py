@@ -20,12 +20,12 @@ from runtime.inference.bundle import ModelBundle, load_bundle
 from runtime.inference.onnx_backend import OnnxBackend
 from runtime.inference.rows import layout_for
 from runtime.rig import Rig
+from tests.runtime.inference.gpu.fake_cuda import NO_COMPILER, has_compiler
+from tests.runtime.inference.gpu.fake_platform import open_for_contract, open_on_device_for_contract
 from tests.runtime.inference.input_networks import (
     separate_manifest,
     separate_network,
 )
-from tests.runtime.inference.tensorrt.fake_cuda import NO_COMPILER, has_compiler
-from tests.runtime.inference.tensorrt.fake_platform import open_for_contract
 from tests.runtime.inference.tiny_networks import (
     SIDE,
     FixedSignals,
@@ -51,7 +51,18 @@ def _open_tensorrt(bundle: ModelBundle, cameras: tuple[str, ...], rig: Rig | Non
     return open_for_contract(bundle, cameras, rig=rig)
 
 
-BACKENDS: dict[str, Open] = {"onnx": _open_onnx, "tensorrt": _open_tensorrt}
+def _open_tensorrt_device(bundle: ModelBundle, cameras: tuple[str, ...], rig: Rig | None = None) -> Backend:
+    """Likewise, with the preprocessing kernel (its source, run on the CPU) at the head of the graph."""
+    if not has_compiler():
+        pytest.skip(NO_COMPILER)
+    return open_on_device_for_contract(bundle, cameras, rig=rig)
+
+
+BACKENDS: dict[str, Open] = {
+    "onnx": _open_onnx,
+    "tensorrt": _open_tensorrt,
+    "tensorrt_device": _open_tensorrt_device,
+}
 CAMERAS = 4
 NAMES = tuple(f"camera_{index}" for index in range(CAMERAS))
 RUNS = 1000

@@ -8,6 +8,9 @@
     engine.py           an engine, loaded: its tensors and its execution context
     tick_memory.py      all memory of all ticks: pinned here, its twin on the device
     tick_graphs.py      one captured graph for each ring slot, stream and turn of the states
+    kernel_trial.py     the preprocessing kernel, loaded and believed only after a trial frame
+    device_images.py    one stream's images, made on the device and copied back
+    device_feed.py      from a frameset's source frames to those: the counterpart of image_feed
     trt_backend.py      the Backend
 
 deploy/TENSORRT.md tells how to set a vehicle up, and what of this has run where.

@@ -1,8 +1,8 @@
 """The driver seam over pycuda, with the shim of `libcuda` for graphs and for threads.
 
-pycuda makes contexts, memory, streams, copies, modules and launches. It knows no graphs, so capture and launch go
-through the shim with the stream's handle. It knows no priorities either: its streams have the default priority, which
-is the lowest there is; that is checked, not believed.
+pycuda makes contexts, device memory, streams, copies, modules and launches. It knows no graphs, so capture and launch
+go through the shim with the stream's handle. It knows no priorities either: its streams have the default priority,
+which is the lowest there is; that is checked, not believed.
 
 pycuda keeps a stack of contexts for each thread and ends the process with an abort when one is not empty at the end.
 Hence only the thread that opens the driver pushes, once, and pops at exit; other threads get the context by the shim.
@@ -13,11 +13,11 @@ from __future__ import annotations
 import atexit
 from typing import Any
 
-import numpy as np
 import pycuda
 import pycuda.driver as cuda
 
 from runtime.inference.tensorrt.driver import CudaError, DeviceFacts, PinnedArray
+from runtime.inference.tensorrt.driver_ctypes import owning_array
 from runtime.inference.tensorrt.libcuda import SONAME, STREAM_NON_BLOCKING, Libcuda
 
 #: pycuda.driver.Error is the base of its own errors; its MemoryError is none of Python's.
@@ -65,12 +65,10 @@ class PycudaDriver:
         return int(stream.handle)
 
     def pinned(self, size_bytes: int) -> PinnedArray:
-        try:
-            array: PinnedArray = cuda.pagelocked_empty(size_bytes, np.uint8)
-        except _ERRORS as error:
-            raise _translated("cuMemHostAlloc", error) from error
-        array.fill(0)
-        return array
+        # By the shim: pycuda gives memory only to threads on whose own stack there is a context, and camera threads
+        # take some as well.
+        address = self._shim.pointer("cuMemHostAlloc", size_bytes, 0)
+        return owning_array(address, size_bytes, self._free_pinned)
 
     def allocate(self, size_bytes: int) -> int:
         try:
@@ -147,6 +145,10 @@ class PycudaDriver:
 
     def close_stream(self, stream: Any) -> None:
         """pycuda gives a stream back with its last reference."""
+
+    def _free_pinned(self, address: int) -> None:
+        self.make_current()  # the last view may go in any thread
+        self._shim.call("cuMemFreeHost", address)
 
 
 def _translated(call: str, error: Exception) -> CudaError:

@@ -11,14 +11,15 @@ Which file and which flags for which `precision`:
     fp32    fp32, without TF32
 
 Strongly typed networks (the types of the file are the types that run) exist since TensorRT 9 and are all that 11 knows.
-8.6 reads the same explicit Q/DQ graph, but wants to be allowed INT8, and FP16 for a body in FP16.
+8.6 reads the explicit Q/DQ graph of `trt_int8`, but wants to be allowed INT8. `trt_int8_fp16` is not for it: Q/DQ over
+FP16 needs opset 19, and 8.6 reads up to 17 (calibration/TENSORRT_FILES.md); it is as if the bundle had no such file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -36,6 +37,8 @@ ROLES_OF_PRECISION = {
 WORKSPACE_BYTES = 1 << 30
 #: Changes when this package builds differently from the same recipe.
 RECIPE_VERSION = 1
+#: The first major version of TensorRT that reads opset 19, which Q/DQ over FP16 needs.
+FIRST_WITH_FP16_QDQ = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +74,17 @@ class EngineRecipe:
         return [f"{name}: {other.get(name)} is now {value}" for name, value in mine.items() if other.get(name) != value]
 
 
-def choose_trt_role(bundle: ModelBundle, precision: str) -> str:
-    """The file of the bundle to build from.
+def choose_trt_role(bundle: ModelBundle, precision: str, version: Sequence[int] | None = None) -> str:
+    """The file of the bundle to build from; `version` is TensorRT's, where it is known.
 
     Raises:
-        BundleFitError: the bundle has none for this precision.
+        BundleFitError: the bundle has none for this precision, or none that this version reads.
     """
     roles = ROLES_OF_PRECISION.get(precision)
     if roles is None:
         raise BundleFitError(f"unknown precision {precision!r} (fix: use one of {', '.join(ROLES_OF_PRECISION)})")
+    if version is not None and version[0] < FIRST_WITH_FP16_QDQ:
+        roles = tuple(role for role in roles if role != "trt_int8_fp16")
     for role in roles:
         if role in bundle.graphs:
             return role
@@ -94,9 +99,9 @@ def make_recipe(bundle: ModelBundle, precision: str, platform: Platform) -> Engi
     Raises:
         BundleFitError: the bundle has no file for it, or this TensorRT cannot build it.
     """
-    role = choose_trt_role(bundle, precision)
+    role = choose_trt_role(bundle, precision, platform.version)
     kept = "int8" if role.startswith("trt_") else "fp16" if precision == "fp16" else "fp32"
-    network_flags, builder_flags = choose_flags(platform.trt, role, kept)
+    network_flags, builder_flags = choose_flags(platform.trt, kept)
     device = platform.driver.device
     manifest = bundle.manifest
     return EngineRecipe(
@@ -114,7 +119,7 @@ def make_recipe(bundle: ModelBundle, precision: str, platform: Platform) -> Engi
     )
 
 
-def choose_flags(trt: Any, role: str, precision: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def choose_flags(trt: Any, precision: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the network's creation flags, and of the builder's flags. Raises BundleFitError."""
     is_strong = hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED") and precision != "fp16"
     if is_strong:
@@ -128,4 +133,4 @@ def choose_flags(trt: Any, role: str, precision: str) -> tuple[tuple[str, ...], 
         return network, ("FP16",)
     if precision == "fp32":
         return network, ()
-    return network, ("INT8", "FP16") if role == "trt_int8_fp16" else ("INT8",)
+    return network, ("INT8",)

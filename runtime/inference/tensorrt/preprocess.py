@@ -23,7 +23,7 @@ from runtime.inference.tensorrt.preprocess_block import ParameterBlock
 #: As the kernel's source has it: a warp is a row of 32 pixels, so that neighbouring threads read neighbouring bytes.
 BLOCK = (32, 8, 1)
 #: cuLaunchKernel's arguments in their natural alignment: cameras, lookup, width, height, element bytes, pad value.
-_ARGUMENTS = struct.Struct("<QQiiii")
+ARGUMENTS = struct.Struct("<QQiiii")
 
 
 class LaunchingDriver(Protocol):
@@ -62,7 +62,7 @@ class PreprocessKernel:
         spec = block.spec
         grid = (-(-spec.width // BLOCK[0]), -(-spec.height // BLOCK[1]), block.rows)
         cameras, lookup = device_address, device_address + block.lookup_offset
-        arguments = _ARGUMENTS.pack(cameras, lookup, spec.width, spec.height, block.element_bytes, spec.pad_value)
+        arguments = ARGUMENTS.pack(cameras, lookup, spec.width, spec.height, block.element_bytes, spec.pad_value)
         return BoundLaunch(self._driver, self._function, grid, arguments)
 
 

@@ -11,7 +11,7 @@ run, which a capture would not allow.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from runtime.inference.manifest import Manifest
@@ -20,7 +20,7 @@ from runtime.inference.tensorrt.driver import CudaDriver
 from runtime.inference.tensorrt.engine import Engine
 from runtime.inference.tensorrt.tick_memory import TickMemory
 
-#: Puts work in front of the network into the stream of a capture: `DevicePreparation.before`.
+#: Puts work in front of the network into the stream of a capture: `DeviceImages.before`.
 Before = Callable[[Any], None]
 
 
@@ -34,15 +34,18 @@ class TickGraphs:
         engine: Engine,
         memory: TickMemory,
         manifest: Manifest,
-        before: Before | None = None,
+        before: Sequence[Before] = (),
     ) -> None:
-        """Raises CudaError or EngineError when a run or its capture fails; nothing is left captured then."""
+        """`before` has one entry for each stream of `memory`, or none at all.
+
+        Raises CudaError or EngineError when a run or its capture fails; nothing is left captured then.
+        """
         self._driver = driver
         self._stream = stream
         self._engine = engine
         self._memory = memory
         self._manifest = manifest
-        self._before = before
+        self._before = tuple(before)
         self.turns = TURNS if manifest.states else 1
         self._graphs: list[list[list[Any]]] = []
         try:
@@ -100,9 +103,10 @@ class TickGraphs:
     def _put(self, slot: int, stream: int, turn: int) -> None:
         """Put the whole run into the stream."""
         own, memory, driver = self._memory.streams[stream], self._memory, self._driver
-        driver.copy_to_device(own.device_inputs, own.pinned_inputs, self._stream)
-        if self._before is not None:
-            self._before(self._stream)
+        if own.pinned_inputs.nbytes:
+            driver.copy_to_device(own.device_inputs, own.pinned_inputs, self._stream)
+        if self._before:
+            self._before[stream](self._stream)
         self._engine.enqueue(driver.stream_address(self._stream))
         target = memory.slot_block(slot, stream)
         if memory.outputs.size_bytes:

@@ -1,7 +1,8 @@
 """All memory of all ticks, taken once: pinned blocks on this side, and their twins on the device.
 
     stream        the one batch, or each camera of a network that runs once per camera
-    input block   images and signals of one stream, one after another: one copy to the device for each run
+    input block   images and signals of one stream, one after another: one copy to the device for each run; only the
+                  signals where images are prepared on the device, which has memory for them then
     output block  what heads read: one copy back for each run; the device has one, the host a ring of them
     constants     matrices of the rig: copied once, when the network is opened
     states        two on the device for each stream, which change places; they never come back unless a head reads them
@@ -54,12 +55,19 @@ class StreamMemory:
     """What one stream of framesets has to itself."""
 
     def __init__(
-        self, driver: CudaDriver, allocate: Allocate, inputs: BlockLayout, states: Sequence[EngineTensor]
+        self,
+        driver: CudaDriver,
+        allocate: Allocate,
+        inputs: BlockLayout,
+        made_there: BlockLayout,
+        states: Sequence[EngineTensor],
     ) -> None:
-        self.pinned_inputs = driver.pinned(inputs.size_bytes)
+        """`inputs` are copied to the device, `made_there` are written on it."""
+        self.pinned_inputs = driver.pinned(inputs.size_bytes) if inputs.size_bytes else np.zeros(0, np.uint8)
         self.inputs = inputs.views(self.pinned_inputs)
         self.device_inputs = allocate(inputs.size_bytes)
         self.input_addresses = inputs.addresses(self.device_inputs)
+        self.input_addresses |= made_there.addresses(allocate(made_there.size_bytes))
         self.state_addresses = [[allocate(state.size_bytes) for state in states] for _ in range(TURNS)]
         self.constant_addresses: dict[str, int] = {}
 
@@ -75,12 +83,13 @@ class TickMemory:
         read_outputs: Sequence[str],
         streams: int,
         ring_length: int,
+        images_made_there: bool = False,
     ) -> None:
         """Raises CudaError when there is not enough of it; then nothing is held."""
         self._driver = driver
         self._blocks: list[int] = []
         try:
-            self._take(tensors, manifest, read_outputs, streams, ring_length)
+            self._take(tensors, manifest, read_outputs, streams, ring_length, images_made_there)
         except CudaError:
             self.free()
             raise
@@ -126,10 +135,13 @@ class TickMemory:
         read_outputs: Sequence[str],
         streams: int,
         ring_length: int,
+        images_made_there: bool,
     ) -> None:
         driver = self._driver
-        fed = [entry.name for entry in manifest.image_inputs] + [entry.name for entry in manifest.signals]
-        inputs = BlockLayout([tensors[name] for name in fed])
+        images = [tensors[entry.name] for entry in manifest.image_inputs]
+        signals = [tensors[entry.name] for entry in manifest.signals]
+        inputs = BlockLayout(signals if images_made_there else [*images, *signals])
+        made_there = BlockLayout(images if images_made_there else [])
         states = [tensors[entry.name] for entry in manifest.states]
         fed_back = {entry.output for entry in manifest.states}
         self.outputs = BlockLayout([tensors[name] for name in read_outputs if name not in fed_back])
@@ -137,7 +149,7 @@ class TickMemory:
         self.shown = BlockLayout([tensors[name] for name in read_outputs if name in fed_back])
         known = {*read_outputs, *fed_back}
         unread = BlockLayout([entry for entry in tensors.values() if not entry.is_input and entry.name not in known])
-        self.streams = [StreamMemory(driver, self._allocate, inputs, states) for _ in range(streams)]
+        self.streams = [StreamMemory(driver, self._allocate, inputs, made_there, states) for _ in range(streams)]
         self.initial_states = [driver.pinned(entry.size_bytes) for entry in states]
         for block, entry, declared in zip(self.initial_states, states, manifest.states, strict=True):
             block.view(entry.dtype).fill(declared.initial)

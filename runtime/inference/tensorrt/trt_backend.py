@@ -6,9 +6,11 @@
     wait once                   <-----
 
 Images are copied once on this side, from capture's ring into the pinned block that the graph reads (100 us for eight
-320x192 images): a graph knows addresses, and capture's ring moves on. Everything else is as `Backend` promises. An
-error of the device spoils it for good, as CUDA's contexts go: the backend then refuses every further frameset and says
-that the process has to be started again.
+320x192 images): a graph knows addresses, and capture's ring moves on. With `preprocess` on the device the graph begins
+with the preprocessing kernel instead, and the prepared images come back from it (`device_feed`).
+
+Everything else is as `Backend` promises. An error of the device spoils it for good, as CUDA's contexts go: the backend
+then refuses every further frameset and says that the process has to be started again.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.formats.source_image import SourceMemory
 from runtime.inference.backend import RING_LENGTH, BackendError, NetworkDescription, RawOutputs
 from runtime.inference.bundle import ModelBundle
 from runtime.inference.calibration_feed import calibration_values
@@ -29,10 +32,14 @@ from runtime.inference.heads.decoder import BatchLayout
 from runtime.inference.heads.specification import tensors_of
 from runtime.inference.image_feed import ImageFeed
 from runtime.inference.states import ResetRule
+from runtime.inference.tensorrt.device_feed import DeviceFeed, PinnedSources
 from runtime.inference.tensorrt.driver import CudaError
 from runtime.inference.tensorrt.engine import Engine
 from runtime.inference.tensorrt.engine_builder import EngineError
 from runtime.inference.tensorrt.engine_recipe import EngineRecipe
+from runtime.inference.tensorrt.kernel_image import KernelImageError
+from runtime.inference.tensorrt.kernel_trial import open_kernel
+from runtime.inference.tensorrt.preprocess import PreprocessKernel
 from runtime.inference.tensorrt.probe import Platform
 from runtime.inference.tensorrt.tick_graphs import TickGraphs
 from runtime.inference.tensorrt.tick_memory import TickMemory
@@ -56,8 +63,13 @@ class TensorrtBackend:
         timer_ns: Callable[[], int] = time.perf_counter_ns,
         rig: Rig | None = None,
         ring_length: int = RING_LENGTH,
+        preprocess: str = "host",
     ) -> None:
-        """Raises BackendError: the engine does not load, does not fit the bundle, or the device fails."""
+        """`preprocess` is host, device, or auto: on the device if its kernel can be trusted (`host_because` if not).
+
+        Raises BackendError: the engine does not load, does not fit the bundle, or the device fails; KernelImageError
+        where `device` is not to be had.
+        """
         self.description = _describe(bundle, recipe, platform)
         self.ring_length = ring_length
         self._driver = platform.driver
@@ -72,12 +84,18 @@ class TensorrtBackend:
         self._turn = [0] * streams
         self._thread = threading.get_ident()
         self._refusal: str | None = None
+        self.host_because = ""
+        self.sources: SourceMemory | None = None
+        self._on_device: DeviceFeed | None = None  # None: images are prepared on the CPU
         calibrations = calibration_values(bundle.manifest, layout, cameras, rig)
         with ExitStack() as undo:  # whatever fails, what was opened before is given back
             try:
-                self._open(platform, engine_bytes, recipe, bundle, streams, undo)
+                self._open(platform, engine_bytes, recipe, bundle, streams, preprocess, undo)
                 self._memory.send_constants(self._stream, calibrations)
-                self._graphs = TickGraphs(self._driver, self._stream, self._engine, self._memory, bundle.manifest)
+                before = () if self._on_device is None else self._on_device.before
+                self._graphs = TickGraphs(
+                    self._driver, self._stream, self._engine, self._memory, bundle.manifest, before
+                )
             except (CudaError, EngineError) as error:
                 raise BackendError(f"backend tensorrt cannot open {self.description.file}: {error}") from error
             undo.callback(self._graphs.free)
@@ -109,9 +127,14 @@ class TensorrtBackend:
             if self._layout.per_camera:
                 self._run_cameras(slot, outputs, frameset)
             else:
-                self._feed.write(frameset, self._images[0])
+                if self._on_device is None:
+                    self._feed.write(frameset, self._images[0])
+                else:
+                    self._on_device.show(frameset)
                 self._launch(slot, 0, frameset.time_ns)
             self._driver.synchronise(self._stream)
+            if self._on_device is not None:
+                self._on_device.give_prepared(frameset)
         except CudaError as error:
             self._refusal = f"the GPU failed while {self.description.file} ran, and its context is lost: {error}"
             raise BackendError(self._refusal) from error
@@ -141,6 +164,7 @@ class TensorrtBackend:
         recipe: EngineRecipe,
         bundle: ModelBundle,
         streams: int,
+        preprocess: str,
         undo: ExitStack,
     ) -> None:
         """Stream, engine and memory, each with its way back."""
@@ -150,14 +174,37 @@ class TensorrtBackend:
         undo.callback(self._engine.close)
         _check_fit(self._engine, bundle, recipe)
         read = sorted({name for head in bundle.manifest.heads for name in tensors_of(head).values()})
-        self._memory = TickMemory(self._driver, self._engine.tensors, bundle.manifest, read, streams, self.ring_length)
+        kernel = self._kernel(preprocess)
+        self._memory = TickMemory(
+            self._driver, self._engine.tensors, bundle.manifest, read, streams, self.ring_length, kernel is not None
+        )
         undo.callback(self._memory.free)
+        if kernel is not None:
+            own = [memory.input_addresses for memory in self._memory.streams]
+            self._on_device = DeviceFeed(self._driver, kernel, bundle.manifest, own, self._layout, self._cameras)
+            undo.callback(self._on_device.free)
+            self.sources = PinnedSources(self._driver, bundle.manifest)
         self._images, self._signals = self._inputs()
+
+    def _kernel(self, preprocess: str) -> PreprocessKernel | None:
+        """The kernel, where the device is to prepare images. Raises KernelImageError where it has to and cannot."""
+        if preprocess == "host":
+            return None
+        try:
+            return open_kernel(self._driver, self._manifest.images.image_spec, self._stream)
+        except KernelImageError as error:
+            if preprocess == "device":
+                raise
+            self.host_because = f"images are prepared on the CPU: {error}"
+            return None
 
     def _run_cameras(self, slot: int, outputs: RawOutputs, frameset: Frameset) -> None:
         for camera in range(self._layout.rows):
             if frameset.present[camera]:
-                self._feed.write_camera(frameset, camera, self._images[camera][0])
+                if self._on_device is None:
+                    self._feed.write_camera(frameset, camera, self._images[camera][0])
+                else:
+                    self._on_device.show_camera(frameset, camera)
                 self._launch(slot, camera, frameset.time_ns)
             else:
                 for tensor in outputs.tensors.values():
@@ -192,7 +239,9 @@ class TensorrtBackend:
         """By stream the image of each row, filled with padding; and by signal its buffer in each stream."""
         images: list[list[NDArray[Any]]] = []
         for memory in self._memory.streams:
-            rows = [row for entry in self._manifest.image_inputs for row in memory.inputs[entry.name]]
+            rows: list[NDArray[Any]] = []
+            if self._on_device is None:
+                rows = [row for entry in self._manifest.image_inputs for row in memory.inputs[entry.name]]
             self._feed.pad(rows)
             images.append(rows)
         streams = self._memory.streams

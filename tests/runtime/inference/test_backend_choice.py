@@ -22,9 +22,9 @@ from runtime.inference.tensorrt.engine_cache import EngineCache
 from runtime.inference.tensorrt.engine_making import make_engine
 from runtime.inference.tensorrt.engine_recipe import make_recipe
 from runtime.inference.tensorrt.probe import Platform, TensorrtUnavailableError, probe_tensorrt
-from tests.runtime.inference.tensorrt.fake_cuda import NO_COMPILER, FakeCuda, has_compiler
-from tests.runtime.inference.tensorrt.fake_platform import fake_platform, fresh_cuda
-from tests.runtime.inference.tensorrt.fake_tensorrt import made_for
+from tests.runtime.inference.gpu.fake_cuda import NO_COMPILER, FakeCuda, has_compiler
+from tests.runtime.inference.gpu.fake_platform import fake_platform, fresh_cuda
+from tests.runtime.inference.gpu.fake_tensorrt import made_for
 from tests.runtime.inference.tiny_networks import mean_manifest, mean_network, write_bundle
 
 CAMERAS = ("camera_0", "camera_1")

@@ -17,9 +17,9 @@ from runtime.inference.tensorrt.driver import CudaError
 from runtime.inference.tensorrt.engine import Engine
 from runtime.inference.tensorrt.libcuda import FUNCTIONS
 from runtime.inference.tensorrt.tick_graphs import TickGraphs
+from tests.runtime.inference.gpu.fake_cuda import NO_COMPILER, FakeCuda, has_compiler
+from tests.runtime.inference.gpu.fake_platform import fake_platform, fresh_cuda, open_backend_on
 from tests.runtime.inference.input_networks import leaky_manifest, leaky_network
-from tests.runtime.inference.tensorrt.fake_cuda import NO_COMPILER, FakeCuda, has_compiler
-from tests.runtime.inference.tensorrt.fake_platform import fake_platform, fresh_cuda, open_backend_on
 from tests.runtime.inference.tiny_networks import (
     FixedSignals,
     frameset_of,
@@ -227,7 +227,7 @@ def test_work_in_front_of_the_network_is_part_of_its_graph(cuda: FakeCuda, tmp_p
     def before(stream: int) -> None:
         driver.launch(function, (1, 1, 1), (32, 8, 1), b"", stream, 0)
 
-    graphs = TickGraphs(driver, backend._stream, backend._engine, backend._memory, backend._manifest, before)
+    graphs = TickGraphs(driver, backend._stream, backend._engine, backend._memory, backend._manifest, [before])
     assert cuda.library.fake_kernel_runs() == 1  # the run before the captures; captures run nothing
     graphs.launch(1, 0, 0)
     driver.synchronise(backend._stream)

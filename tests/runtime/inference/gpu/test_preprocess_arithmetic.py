@@ -7,7 +7,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from host_kernel import HostKernel, colour_planes, new_block, of_frame
 from numpy.typing import NDArray
 from video_samples import encode, scenes
 
@@ -19,6 +18,7 @@ from runtime.formats.source_image import PIXEL_FORMATS, STANDARDS, PictureFormat
 from runtime.inference.manifest import ImagesInput
 from runtime.inference.tensorrt.preprocess_block import CAMERA, LOOKUP_ENTRIES, ParameterBlock, lookup_table
 from runtime.inference.tensorrt.preprocess_reference import reference_elements
+from tests.host_kernel import HostKernel, colour_planes, new_block, of_frame
 
 SIZES = [(1280, 960, 320, 192), (131, 97, 60, 50), (100, 100, 170, 150), (640, 480, 640, 480), (1164, 874, 416, 312)]
 #: FFmpeg's numbers for the standards that its scaler and ours share by code.

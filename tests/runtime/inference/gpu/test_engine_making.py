@@ -15,8 +15,8 @@ from runtime.inference.tensorrt.engine_cache import EngineCache
 from runtime.inference.tensorrt.engine_making import make_engine
 from runtime.inference.tensorrt.engine_recipe import make_recipe
 from runtime.inference.tensorrt.probe import Platform
-from tests.runtime.inference.tensorrt.fake_cuda import NO_COMPILER, FakeCuda, has_compiler
-from tests.runtime.inference.tensorrt.fake_platform import fake_platform, fresh_cuda, open_backend_on
+from tests.runtime.inference.gpu.fake_cuda import NO_COMPILER, FakeCuda, has_compiler
+from tests.runtime.inference.gpu.fake_platform import fake_platform, fresh_cuda, open_backend_on
 from tests.runtime.inference.tiny_networks import frameset_of, mean_manifest, mean_network, noise, write_bundle
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason=NO_COMPILER)
@@ -44,7 +44,6 @@ def _bundle(folder: Path, *roles: str, network: onnx.ModelProto | None = None) -
     ("version", "role", "network_flags", "builder_flags"),
     [
         ("8.6.1", "trt_int8", EXPLICIT_BATCH, {INT8}),
-        ("8.6.1", "trt_int8_fp16", EXPLICIT_BATCH, {INT8, FP16}),
         ("10.3.0", "trt_int8", STRONGLY_TYPED, set()),
         ("10.3.0", "trt_int8_fp16", STRONGLY_TYPED, set()),
         ("11.4.0", "trt_int8_fp16", STRONGLY_TYPED, set()),
@@ -82,6 +81,15 @@ def test_the_best_file_is_chosen(platform: Platform, tmp_path: Path) -> None:
     ]
     with pytest.raises(BundleFitError, match=r"no trt_int8_fp16 or trt_int8 file, only fp32 .*calibrate int8"):
         make_recipe(_bundle(tmp_path / "other"), "int8", platform)
+
+
+def test_what_needs_opset_19_is_not_for_8_6(cuda: FakeCuda, tmp_path: Path) -> None:
+    bundle, old = _bundle(tmp_path, "fp32", "trt_int8", "trt_int8_fp16"), fake_platform(cuda, "8.6.1")
+    assert [make_recipe(bundle, precision, old).role for precision in ("auto", "int8")] == ["trt_int8", "trt_int8"]
+    only_fp16 = _bundle(tmp_path / "other", "fp32", "trt_int8_fp16")
+    assert make_recipe(only_fp16, "auto", old).role == "fp32"
+    with pytest.raises(BundleFitError, match=r"no trt_int8 file, only fp32, trt_int8_fp16"):
+        make_recipe(only_fp16, "int8", old)
 
 
 def test_an_engine_is_built_once_and_again_when_asked(platform: Platform, tmp_path: Path) -> None:
@@ -148,7 +156,7 @@ def test_an_engine_of_another_network_is_refused(platform: Platform, tmp_path: P
     from runtime.inference.backend import BackendError
     from runtime.inference.rows import layout_for
     from runtime.inference.tensorrt.trt_backend import TensorrtBackend
-    from tests.runtime.inference.tensorrt.fake_platform import built
+    from tests.runtime.inference.gpu.fake_platform import built
 
     other = helper.make_model(
         helper.make_graph(

@@ -18,7 +18,7 @@ import onnx
 import onnxruntime
 
 from runtime.inference.graph import tensor_spec
-from tests.runtime.inference.tensorrt.fake_cuda import FakeCuda
+from tests.runtime.inference.gpu.fake_cuda import FakeCuda
 
 HostFunction = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 

@@ -30,6 +30,7 @@ class FakeCuda:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.library = ctypes.CDLL(str(path))
+        self.callbacks: list[object] = []  # of registered kernels: they live as long as the fake
         for name in ("count", "h2d_bytes", "d2h_bytes", "kernel_runs", "host_runs", "allocated_bytes"):
             getattr(self.library, f"fake_{name}").restype = ctypes.c_long
         self.library.fake_set_memory_limit.argtypes = [ctypes.c_long]

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from host_kernel import HostKernel, new_block
 
 from runtime.formats.image_spec import ImageSpec
 from runtime.formats.source_image import PictureFormat
@@ -23,6 +22,7 @@ from runtime.inference.tensorrt.kernels import build
 from runtime.inference.tensorrt.nvrtc import Nvrtc, NvrtcError, find_nvrtc
 from runtime.inference.tensorrt.preprocess import PreprocessKernel
 from runtime.inference.tensorrt.preprocess_block import CAMERA
+from tests.host_kernel import HostKernel, new_block
 
 RECORD = json.loads(build.RECORD.read_text())
 REBUILD = "run `python -m runtime.inference.tensorrt.kernels.build` and commit what it writes"

@@ -83,24 +83,30 @@ static R give(void *address, int is_device) {
 
 /* ---- streams and graphs ---- */
 typedef void (*HostFunction)(void *);
-typedef struct { int kind; void *to; const void *from; size_t size; HostFunction host; int kernel; char params[MAX_PARAMS]; } Op;
+typedef struct { int kind; void *to; const void *from; size_t size; HostFunction host; int kernel; char params[MAX_PARAMS]; unsigned depth; } Op;
 typedef struct { Op ops[MAX_OPS]; int count; int uses; } Graph;
 typedef struct { int priority; int capturing, spoiled; Graph *graph; R failed; } Stream;
 enum { H2D, D2H, HOST, KERNEL };
 static Stream *capturing_stream;
-static struct { char name[64]; void (*run)(const void *); } kernels[MAX_KERNELS];
+static struct { char name[64]; void (*run)(const void *, unsigned); } kernels[MAX_KERNELS];
 static int kernel_count;
-int fake_register_kernel(const char *name, void (*run)(const void *)) {
+/* `run` is told the parameters and the depth of the grid. */
+int fake_register_kernel(const char *name, void (*run)(const void *, unsigned)) {
     if (kernel_count == MAX_KERNELS) return 1;
     snprintf(kernels[kernel_count].name, 64, "%s", name); kernels[kernel_count++].run = run;
     return 0;
+}
+
+int fake_replace_kernel(const char *name, void (*run)(const void *, unsigned)) {
+    for (int i = 0; i < kernel_count; i++) if (!strcmp(kernels[i].name, name)) { kernels[i].run = run; return 0; }
+    return 1;
 }
 
 static R run(const Op *op) {
     if (op->kind == H2D) { memcpy(op->to, op->from, op->size); h2d_bytes += op->size; }
     if (op->kind == D2H) { memcpy(op->to, op->from, op->size); d2h_bytes += op->size; }
     if (op->kind == HOST) { host_runs++; op->host(op->to); }
-    if (op->kind == KERNEL) { kernel_runs++; if (kernels[op->kernel].run) kernels[op->kernel].run(op->params); }
+    if (op->kind == KERNEL) { kernel_runs++; if (kernels[op->kernel].run) kernels[op->kernel].run(op->params, op->depth); }
     return OK;
 }
 static R put(Stream *stream, const Op *op) {
@@ -157,13 +163,13 @@ R cuMemFreeHost(void *address) { ENTER(1); NOT_IN_CAPTURE(); return give(address
 R cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t size, Stream *stream) {
     ENTER(1);
     if (find((void *)to, size, 1) < 0 || find(from, size, 0) < 0) return INVALID_VALUE;
-    Op op = {H2D, (void *)to, from, size, 0, 0, {0}};
+    Op op = {H2D, (void *)to, from, size, 0, 0, {0}, 0};
     return put(stream, &op);
 }
 R cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t size, Stream *stream) {
     ENTER(1);
     if (find((void *)from, size, 1) < 0 || find(to, size, 0) < 0) return INVALID_VALUE;
-    Op op = {D2H, to, (void *)from, size, 0, 0, {0}};
+    Op op = {D2H, to, (void *)from, size, 0, 0, {0}, 0};
     return put(stream, &op);
 }
 
@@ -183,7 +189,7 @@ R cuStreamQuery(Stream *stream) { ENTER(1); (void)stream; NOT_IN_CAPTURE(); retu
 R cuStreamIsCapturing(Stream *stream, int *status) { ENTER(1); *status = stream->capturing ? 1 + stream->spoiled : 0; return OK; }
 R cuLaunchHostFunc(Stream *stream, HostFunction host, void *data) {
     ENTER(1);
-    Op op = {HOST, data, 0, 0, host, 0, {0}};
+    Op op = {HOST, data, 0, 0, host, 0, {0}, 0};
     return put(stream, &op);
 }
 
@@ -244,7 +250,7 @@ R cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned
     if (parameters || !extra || extra[0] != (void *)1 || extra[2] != (void *)2) return INVALID_VALUE;
     size_t size = *(size_t *)extra[3];
     if (size > MAX_PARAMS) return INVALID_VALUE;
-    Op op = {KERNEL, 0, 0, 0, 0, (int)((char (*)[sizeof kernels[0]])function - (char (*)[sizeof kernels[0]])kernels), {0}};
+    Op op = {KERNEL, 0, 0, 0, 0, (int)((char (*)[sizeof kernels[0]])function - (char (*)[sizeof kernels[0]])kernels), {0}, gz};
     memcpy(op.params, extra[1], size);
     return put(stream, &op);
 }

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.inference.tensorrt.fake_cuda import NO_COMPILER, compile_fake, has_compiler
+from tests.runtime.inference.gpu.fake_cuda import NO_COMPILER, compile_fake, has_compiler
 from tests.runtime.inference.tiny_networks import mean_manifest, mean_network, write_bundle
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason=NO_COMPILER)
@@ -27,7 +27,7 @@ def test_a_binding_does_one_launch_and_one_wait_a_tick(binding: str, tmp_path: P
         pytest.skip(f"{binding} is not installed (pip install {binding})")
     library = compile_fake(tmp_path, soname="libcuda.so.1")
     bundle = write_bundle(tmp_path / "bundle", mean_manifest(2), {"fp32": mean_network(2)})
-    module = "tests.runtime.inference.tensorrt.cuda_binding_process"
+    module = "tests.runtime.inference.gpu.cuda_binding_process"
     command = [sys.executable, "-m", module, binding, str(library), str(bundle)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -37,6 +37,7 @@ def test_a_binding_does_one_launch_and_one_wait_a_tick(binding: str, tmp_path: P
     assert told["is_right"]
     assert told["calls_of_ten_ticks"] == {"cuGraphLaunch": 10, "cuStreamSynchronize": 10}
     assert told["kernel_saw"] == "12345678"
+    assert told["pinned_elsewhere"] == 4096
     assert "not permitted when stream is capturing" in told["in_capture"]
     assert "out of memory" in told["out_of_memory"]
     assert "free GPU memory" in told["out_of_memory"]

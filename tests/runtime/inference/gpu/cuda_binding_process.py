@@ -1,6 +1,6 @@
 """Run in a process of its own: the driver seam over one binding, which finds the fake as libcuda.so.1.
 
-    python -m tests.runtime.inference.tensorrt.cuda_binding_process BINDING FAKE_LIBRARY BUNDLE
+    python -m tests.runtime.inference.gpu.cuda_binding_process BINDING FAKE_LIBRARY BUNDLE
 
 Prints one JSON object of what happened.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,9 @@ def main(binding: str, library: str, bundle_directory: str) -> dict[str, object]
     from runtime.inference.tensorrt.driver import CudaError, open_driver
     from runtime.inference.tensorrt.libcuda import FUNCTIONS
     from runtime.inference.tensorrt.probe import probe_tensorrt
-    from tests.runtime.inference.tensorrt.fake_cuda import FakeCuda
-    from tests.runtime.inference.tensorrt.fake_platform import open_backend_on
-    from tests.runtime.inference.tensorrt.fake_tensorrt import made_for
+    from tests.runtime.inference.gpu.fake_cuda import FakeCuda
+    from tests.runtime.inference.gpu.fake_platform import open_backend_on
+    from tests.runtime.inference.gpu.fake_tensorrt import made_for
     from tests.runtime.inference.tiny_networks import frameset_of, noise
 
     cuda = FakeCuda(Path(library))
@@ -43,6 +44,7 @@ def main(binding: str, library: str, bundle_directory: str) -> dict[str, object]
         "is_right": is_right,
         "calls_of_ten_ticks": made,
         "kernel_saw": _launch(driver, cuda),
+        "pinned_elsewhere": _pinned_in_another_thread(driver),
         "in_capture": _refusal(driver, CudaError, in_capture=True),
         "out_of_memory": _refusal(driver, CudaError, in_capture=False),
         "streams_alive": cuda.count("cuStreamCreateWithPriority") - cuda.count("cuStreamDestroy_v2"),
@@ -58,6 +60,17 @@ def _launch(driver: object, cuda: object) -> str:
     driver.launch(function, (2, 1, 1), (32, 8, 1), b"12345678", stream, 0)
     driver.synchronise(stream)
     return b"".join(seen).decode()
+
+
+def _pinned_in_another_thread(driver: object) -> int:
+    """As camera threads take memory for source frames."""
+
+    def take() -> int:
+        driver.make_current()
+        return driver.pinned(4096).nbytes
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(take).result()
 
 
 def _refusal(driver: object, error_type: type[Exception], in_capture: bool) -> str:

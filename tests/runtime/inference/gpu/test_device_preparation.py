@@ -7,13 +7,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from host_kernel import host_libcuda
 from numpy.typing import NDArray
 from video_samples import encode, scenes
 
 from runtime.capture.decoding import PacketDecoder
 from runtime.capture.preparation import ImagePreparer
-from runtime.capture.source_frames import SourceFrames
+from runtime.capture.source_frames import SourcePicture
 from runtime.formats.bitstream import StreamInfo
 from runtime.formats.image_spec import ImageSpec
 from runtime.inference.tensorrt.device_preparation import DevicePreparation
@@ -21,6 +20,7 @@ from runtime.inference.tensorrt.driver_ctypes import CtypesDriver
 from runtime.inference.tensorrt.kernel_image import load_first
 from runtime.inference.tensorrt.preprocess import PreprocessKernel
 from runtime.inference.tensorrt.preprocess_block import lookup_table
+from tests.host_kernel import host_libcuda
 
 SPEC = ImageSpec(160, 96, "bgr", "letterbox")
 CODECS = ("h264", "h265", "mjpeg")
@@ -55,7 +55,6 @@ def test_one_captured_graph_prepares_decoded_video_as_the_cpu_does(driver: Ctype
 
     sizes = [(320, 240), (330, 246), (256, 192)]
     streams = [_decoded(codec, *size) for codec, size in zip(CODECS, sizes, strict=True)]
-    copiers = [SourceFrames(codec) for codec in CODECS]
     slots = [[driver.pinned(200_000) for _ in CODECS] for _ in range(2)]
     batch = output.reshape(len(CODECS), 3, SPEC.height, SPEC.width)
     for tick in range(5):
@@ -65,8 +64,11 @@ def test_one_captured_graph_prepares_decoded_video_as_the_cpu_does(driver: Ctype
                 preparation.block.leave_out(row)
                 continue
             slot = slots[tick % 2][row]
-            picture = copiers[row].copy(frames[tick], slot)
-            assert preparation.show(row, picture, slot) == ImagePreparer(SPEC).prepare(frames[tick], expected[row])
+            picture = SourcePicture(frames[tick], CODECS[row])
+            picture.copy(slot)
+            assert preparation.show(row, picture.format, slot) == ImagePreparer(SPEC).prepare(
+                frames[tick], expected[row]
+            )
         driver.launch_graph(graph, stream)
         driver.synchronise(stream)
         assert np.abs(batch.astype(int) - expected).max() <= 1
@@ -76,7 +78,7 @@ def test_one_captured_graph_prepares_decoded_video_as_the_cpu_does(driver: Ctype
 def test_a_stream_that_changes_its_size_is_described_anew(driver: CtypesDriver) -> None:
     kernel = PreprocessKernel(driver, b"//\0")
     preparation = DevicePreparation(driver, kernel, SPEC, 1, "uint8", lookup_table("uint8"))
-    slot, copier = driver.pinned(200_000), SourceFrames("h264")
+    slot = driver.pinned(200_000)
     output = driver.pinned(3 * SPEC.height * SPEC.width)
     preparation.block.place_batch(output.ctypes.data)
     stream = driver.open_stream()
@@ -84,30 +86,23 @@ def test_a_stream_that_changes_its_size_is_described_anew(driver: CtypesDriver) 
         (frame, *_) = _decoded("h264", width, height)
         expected: NDArray[np.uint8] = np.full(SPEC.plane_shape, SPEC.pad_value, np.uint8)
         geometry = ImagePreparer(SPEC).prepare(frame, expected)
-        assert preparation.show(0, copier.copy(frame, slot), slot) == geometry
+        picture = SourcePicture(frame, "h264")
+        picture.copy(slot)
+        assert preparation.show(0, picture.format, slot) == geometry
         preparation.before(stream)
         assert np.abs(output.reshape(SPEC.plane_shape).astype(int) - expected).max() <= 1
 
 
-def test_what_the_kernel_does_not_know_is_made_8_bits_first() -> None:
-    frame = av.VideoFrame(64, 48, "yuv420p10le")
-    for plane in frame.planes:
-        plane.update(np.full(plane.buffer_size // 2, 700, np.uint16).tobytes())
-    slot = np.zeros(64 * 48 * 2, np.uint8)
-    picture = SourceFrames("h265").copy(frame, slot)
-    assert (picture.pixel_format, picture.chroma_site) == ("yuv420p", "left")
-    assert set(slot[: picture.plane_rows()[0] * picture.pitches_bytes[0]].reshape(48, -1)[:, :64].flat) <= {
-        174,
-        175,
-        176,
-    }
+def test_what_the_kernel_does_not_know_is_named() -> None:
+    with pytest.raises(ValueError, match=r"yuv420p10le are not known there, only bgr24, .*yuvj444p"):
+        _ = SourcePicture(av.VideoFrame(64, 48, "yuv420p10le"), "h265").format
 
 
 def test_a_slot_that_is_too_small_is_refused_before_anything_is_written() -> None:
     frame = av.VideoFrame(64, 48, "nv12")
     slot = np.full(100, 7, np.uint8)
     with pytest.raises(ValueError, match=r"64x48 nv12 takes \d+ bytes and its slot has 100"):
-        SourceFrames("h264").copy(frame, slot)
+        SourcePicture(frame, "h264").copy(slot)
     assert (slot == 7).all()
 
 
@@ -120,7 +115,9 @@ def test_real_video_is_prepared_on_the_device_as_on_the_cpu(driver: CtypesDriver
     )
     slot, output = driver.pinned(8_000_000), driver.pinned(3 * 192 * 320)
     preparation.block.place_batch(output.ctypes.data)
-    preparation.show(0, SourceFrames("h264").copy(frame, slot), slot)
+    picture = SourcePicture(frame, "h264")
+    picture.copy(slot)
+    preparation.show(0, picture.format, slot)
     preparation.before(driver.open_stream())
     expected = np.zeros((3, 192, 320), np.uint8)
     ImagePreparer(ImageSpec(320, 192)).prepare(frame, expected)
