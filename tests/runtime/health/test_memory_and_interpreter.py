@@ -48,5 +48,7 @@ def test_others_may_ask_for_the_lock_less_often_while_the_tick_computes() -> Non
         assert abs(sys.getswitchinterval() - HELD_INTERVAL_S) < 1e-5
         lock.share()
         assert abs(sys.getswitchinterval() - SHARED_INTERVAL_S) < 1e-5
+        lock.leave()
+        assert sys.getswitchinterval() == before
     finally:
         sys.setswitchinterval(before)
