@@ -31,7 +31,7 @@ from runtime.declared_signals import declared_types
 from runtime.health.garbage import SlackCollector
 from runtime.health.interpreter_lock import InterpreterLock
 from runtime.health.machine_limits import machine_report
-from runtime.health.memory import keep_memory
+from runtime.health.memory import keep_memory, small_stacks
 from runtime.health.realtime import (
     RealtimeReport,
     apply_to_library_threads,
@@ -55,6 +55,7 @@ from runtime.recording.layout import HistoryLayout
 def run_runtime(config: RigConfig, stop: threading.Event) -> int:
     """Tick until `stop`. Raises DocumentError and StartError before anything is started."""
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # by default it would end the process while that still loads
+    small_stacks()
     clock = SystemClock()
     limits = machine_report() + keep_memory()
     runtime = LiveRuntime(config, clock, limits)

@@ -97,7 +97,7 @@ def test_two_at_once_in_one_folder_are_refused_and_a_place_that_cannot_be_writte
 
 def test_an_interrupt_leaves_no_process_and_no_history_behind(tmp_path: Path) -> None:
     """To the bench alone, as `kill -INT` does, while the runtime plays: its children learn it from the bench."""
-    command = Command(tmp_path / "bench.log", "bench", "latency", "--seconds", "60", "--folder", str(tmp_path), *SMALL)
+    command = Command(tmp_path / "bench.log", "bench", "latency", "--seconds", "8", "--folder", str(tmp_path), *SMALL)
     try:
         wait_for(lambda: "measuring" in command.output, "the first spell")
         children = [int(pid) for pid in children_of(command.process.pid)]
