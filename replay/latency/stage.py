@@ -140,9 +140,7 @@ class Stage:
         self.model = model
         self._phase_ms = "auto" if phase_ms is None else phase_ms
         self.addresses = Addresses.free()
-        base = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else folder
-        # Of the folder's name: what a run that was killed has left is found and removed by the next.
-        self.memory = base / f"shadowrig-latency-{os.getuid()}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}"
+        self.memory = memory_of(folder)
         for left in (folder, self.memory):
             shutil.rmtree(left, ignore_errors=True)
         for directory in (self.memory, folder / "logs"):
@@ -245,6 +243,13 @@ class Stage:
         }  # fmt: skip
         (self.folder / "rig.yaml").write_text(yaml.safe_dump(rig, sort_keys=False))
         (self.folder / "receiver.yaml").write_text(yaml.safe_dump(receiver, sort_keys=False))
+
+
+def memory_of(folder: Path) -> Path:
+    """History and status, in memory where that can be; named after the run's folder, so that what a run that was
+    killed has left is found and removed by the next."""
+    base = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else folder
+    return base / f"shadowrig-latency-{os.getuid()}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}"
 
 
 def _free_ports(count: int) -> list[int]:

@@ -15,7 +15,7 @@ import pytest
 from live_processes import Command, is_alive, wait_for
 
 from replay.latency.bench import BenchOptions, run_bench
-from replay.latency.stage import StageError
+from replay.latency.stage import StageError, memory_of
 from runtime.cli import main
 from runtime.health.process_usage import read_usage
 
@@ -95,21 +95,22 @@ def test_two_at_once_in_one_folder_are_refused_and_a_place_that_cannot_be_writte
     assert main(arguments) == 1
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_no_process_and_no_history_behind(tmp_path: Path) -> None:
     """To the bench alone, as `kill -INT` does, while the runtime plays: its children learn it from the bench."""
     command = Command(tmp_path / "bench.log", "bench", "latency", "--seconds", "8", "--folder", str(tmp_path), *SMALL)
     try:
         wait_for(lambda: "measuring" in command.output, "the first spell")
         children = [int(pid) for pid in children_of(command.process.pid)]
-        memory = list(Path("/dev/shm").glob("shadowrig-latency-*"))
+        memory = memory_of(tmp_path / "run")
         assert len(children) >= 2
-        assert memory
+        assert memory.is_dir()
         assert command.stop(signal.SIGINT) == 130
     finally:
         command.end()
     assert "interrupted" in command.output
     assert not any(is_alive(pid) for pid in children)
-    assert not any(folder.exists() for folder in memory)
+    assert not memory.exists()
 
 
 def children_of(pid: int) -> list[str]:
