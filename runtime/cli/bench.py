@@ -110,7 +110,7 @@ def run_latency(options: argparse.Namespace) -> int:
     except (StageError, ValueError) as error:
         raise CommandError(str(error), exit_code=1) from error
     except OSError as error:
-        raise CommandError(f"the bench cannot go on: {error}", exit_code=1) from error
+        raise CommandError(f"the bench cannot go on in {folder}: {error}", exit_code=1) from error
     facts["picture"] = str(picture)
     if options.json is not None:
         write_json(options.json, facts)
