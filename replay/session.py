@@ -81,9 +81,9 @@ class _Session:
             return None
         fingerprint = hashlib.sha256(repr(self._request).encode()).hexdigest()
         cameras = {name: CameraProvenance() for name in self._drive.cameras}
-        rules, network = self._player.parts.rules, self._player.network
+        rules, player = self._player.parts.rules, self._player
         provenance = describe_provenance(
-            f"replay-{self._drive.name}", fingerprint, rules, network, self._request.rig, cameras
+            f"replay-{self._drive.name}", fingerprint, rules, player.network, self._request.rig, cameras, player.second
         )
         return ReplayClips(self._request.out_dir, provenance, time.time_ns())
 

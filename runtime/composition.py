@@ -256,6 +256,7 @@ def describe_provenance(
     network: Network | None,
     rig_path: Path | None,
     cameras: Mapping[str, CameraProvenance],
+    second: Network | None = None,
 ) -> Provenance:
     """What every clip says about the software that made it."""
     return Provenance(
@@ -264,6 +265,7 @@ def describe_provenance(
         config_sha256=config_sha256,
         rules_sha256=rules.fingerprint,
         model=describe_model(network),
+        second_model=describe_model(second),
         engine=None,
         calibration_sha256=None if rig_path is None else sha256_of(rig_path),
         cameras=dict(cameras),

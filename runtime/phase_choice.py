@@ -13,6 +13,11 @@ not be constant. It is measured again only on command (SIGUSR1 to the runtime).
 A phase that fits lets the tick end before the cameras expose next (period - p99 of the tick's own time): then decoding
 and ticks never contend. Where the margin alone would go beyond that, it is cut; where frames need longer, frames win,
 and the choice says so (`overlaps_capture`).
+
+A camera most of whose frames no phase can wait for (`too_slow`) is not waited for: the others would be late and it
+would still be missing. One that sent nothing while the phase was measured (`unseen`) may need another phase when it
+comes: that too is said, and left to people.
+
 Time comes in as an argument; nothing here reads a clock. `ready` may be called from any camera's thread.
 """
 
@@ -21,7 +26,7 @@ from __future__ import annotations
 import statistics
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from runtime.health.histogram import LatencyHistogram
@@ -52,13 +57,15 @@ class PhaseChoice:
     tick_ns: int
     period_ns: int
     frames: int
+    too_slow: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     @property
     def overlaps_capture(self) -> bool:
         """True when a tick that begins at the phase is not over when the cameras expose next."""
         return self.phase_ns + self.tick_ns > self.period_ns
 
-    def to_dict(self) -> dict[str, float | int | bool]:
+    def to_dict(self) -> dict[str, float | int | bool | list[str]]:
         """For the status file, in milliseconds."""
         return {
             "phase_ms": _milliseconds(self.phase_ns),
@@ -66,6 +73,8 @@ class PhaseChoice:
             "tick_ms": _milliseconds(self.tick_ns),
             "frames": self.frames,
             "overlaps_capture": self.overlaps_capture,
+            "too_slow": list(self.too_slow),
+            "unseen": list(self.unseen),
         }
 
 
@@ -78,8 +87,12 @@ def choose_phase(slowest_ns: Sequence[int], frames: int, tick_ns: int, period_ns
     phase_ns = max(least_ns, needed_ns + needed_ns // MARGIN_DIVISOR)
     if least_ns <= period_ns - tick_ns < phase_ns:
         phase_ns = period_ns - tick_ns
-    latest_ns = period_ns * LATEST_PHASE_PERIODS_NUMERATOR // LATEST_PHASE_PERIODS_DENOMINATOR
-    return PhaseChoice(min(phase_ns, latest_ns), needed_ns, tick_ns, period_ns, frames)
+    return PhaseChoice(min(phase_ns, latest_phase_ns(period_ns)), needed_ns, tick_ns, period_ns, frames)
+
+
+def latest_phase_ns(period_ns: int) -> int:
+    """No phase is later than this."""
+    return period_ns * LATEST_PHASE_PERIODS_NUMERATOR // LATEST_PHASE_PERIODS_DENOMINATOR
 
 
 class PhaseSearch:
@@ -152,17 +165,26 @@ class PhaseSearch:
 
     def _end_second(self, now_ns: int) -> None:
         self._second_began_ns = now_ns
-        slowest_ns = max(self._slowest_ns.values())
-        self._slowest_ns = dict.fromkeys(self._cameras, 0)
-        if slowest_ns > 0:
+        slowest_ns, self._slowest_ns = self._slowest_ns, dict.fromkeys(self._cameras, 0)
+        if any(slowest_ns.values()):
             self._seconds_ns.append(slowest_ns)
+
+    def _is_too_slow(self, camera: str) -> bool:
+        """Most of its frames are: one that only some are of is late under load, and is worth waiting for."""
+        usual_ns = self._readiness[camera].quantile_ns(0.5)
+        return usual_ns is not None and usual_ns > latest_phase_ns(self._period_ns)
 
     def _end_round(self) -> int | None:
         frames = sum(histogram.count for histogram in self._readiness.values())
         tick_ns = self._ticks.quantile_ns(TICK_QUANTILE) or 0
-        choice = choose_phase(list(self._seconds_ns), frames, tick_ns, self._period_ns)
+        too_slow = tuple(camera for camera in self._cameras if self._is_too_slow(camera))
+        waited_for = [camera for camera in self._cameras if camera not in too_slow] or self._cameras
+        slowest_ns = [max(second[camera] for camera in waited_for) for second in self._seconds_ns]
+        choice = choose_phase([slow for slow in slowest_ns if slow > 0], frames, tick_ns, self._period_ns)
         if choice is None:
             return None  # no camera yet: go on measuring, at the provisional phase
+        unseen = tuple(camera for camera, histogram in self._readiness.items() if not histogram.count)
+        choice = replace(choice, too_slow=too_slow, unseen=unseen)
         self.choices.append(choice)
         self.phase_ns = choice.phase_ns
         self._round += 1
@@ -178,7 +200,7 @@ class PhaseSearch:
         """New ones rather than cleared ones: a camera's thread may be writing to the old."""
         self._readiness = {camera: LatencyHistogram() for camera in self._cameras}
         self._slowest_ns = dict.fromkeys(self._cameras, 0)
-        self._seconds_ns: deque[int] = deque(maxlen=MOST_SECONDS)
+        self._seconds_ns: deque[dict[str, int]] = deque(maxlen=MOST_SECONDS)
         self._ticks = LatencyHistogram()
 
 

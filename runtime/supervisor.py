@@ -54,7 +54,7 @@ class Child:
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                preexec_fn=_leave_with_parent,
+                preexec_fn=leave_with_parent,
             )  # fmt: skip
 
     @property
@@ -76,8 +76,8 @@ class Child:
             return self.process.wait()
 
 
-def _leave_with_parent() -> None:
-    """Runs in the child before its program does: SIGTERM when the supervisor dies, however it dies."""
+def leave_with_parent() -> None:
+    """Runs in the child before its program does: SIGTERM when its parent dies, however it dies."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

@@ -48,6 +48,7 @@ def record_recorded_ticks(drive: Drive, recorder: TickRecorder, learned: Learned
     """
     table, objects, samples = open_signals({}), ControllerObjects(), SampleFeed(drive)
     heads: set[str] = set()
+    heads_b: set[str] = set()
     has_looked = False
     with McapTopicReader(drive.path) as reader, McapTopicReader(drive.path) as embeddings:
         model, notes = _embedding_model(embeddings)
@@ -61,12 +62,14 @@ def record_recorded_ticks(drive: Drive, recorder: TickRecorder, learned: Learned
             listed = objects.at(outside, tick.time_ns)
             recorder.evaluate(tick.tracks, signals, tick.time_ns, tick.wall_ns, objects=listed, cameras=tick.cameras)
             heads.update(name.removeprefix("heads.") for name in tick.signals if name.startswith("heads."))
+            heads_b.update(name.removeprefix("heads_b.") for name in tick.signals if name.startswith("heads_b."))
             has_looked |= tick.tracks is not None
     recorder.finish()
     # Which classes and fields the vehicle's model knew is not recorded: none of them is held against a rule.
     capabilities = Capabilities(
-        heads=frozenset(heads), cameras=len(drive.cameras), embedding_model=model, has_images=has_looked
-    )
+        heads=frozenset(heads), heads_b=frozenset(heads_b), cameras=len(drive.cameras), embedding_model=model,
+        has_images=has_looked,
+    )  # fmt: skip
     return _facts(drive, recorder, recorder.as_recorded(capabilities), notes)
 
 

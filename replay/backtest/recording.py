@@ -38,6 +38,7 @@ class RecordingRequest:
     cache: Path | None = None  # None: no cache
     #: "run": the network; "recorded": what the recording's own ticks say; "auto": recorded, where a drive has it.
     predictions: str = "auto"
+    second_model: str | None = None  # another candidate beside it, run with it
 
 
 @dataclass(slots=True)
@@ -100,6 +101,8 @@ class _Parts:
         self._rig_path = request.rig or (rig_beside(drive) if drive is not None else None)
         self._rig = openings.open(lambda: open_rig(self._rig_path))
         self._bundle = openings.open(lambda: None if request.model is None else find_bundle(request.model))
+        second = request.second_model
+        self._second_bundle = openings.open(lambda: None if second is None else find_bundle(second))
         openings.settle()
         assert drive is not None
         self._drive = drive
@@ -136,13 +139,14 @@ class _Parts:
             "software": f"{package_version()} {tick_sources_sha256()}",
             "drive": cache.hashes(self._drive.files),  # in the order of its description; where they lie is all the same
             "model": None if self._bundle is None else sha256_of(self._bundle / MANIFEST_FILE),  # names all its hashes
+            "second_model": None if self._second_bundle is None else sha256_of(self._second_bundle / MANIFEST_FILE),
             "rig": None if self._rig_path is None else sha256_of(self._rig_path),
             "rate_hz": self._request.rate_hz,
             "queries": {name: repr(query) for name, query in self._learned.queries.items()},
             "classifiers": {name: source.sha256 for name, source in self._learned.classifiers.items()},
         }
         if self._uses_recorded:
-            facts.update(model="recorded", rig=None, rate_hz=None)  # as the vehicle had them
+            facts.update(model="recorded", second_model=None, rig=None, rate_hz=None)  # as the vehicle had them
         return cache_key(facts)
 
     def _cached(self, path: Path) -> TickFile | None:
@@ -172,11 +176,13 @@ class _Parts:
             recorders.append(TickRecorder(engine, writer))
             return recorders[0]
 
-        network = network_for(self._drive, self._bundle, self._request.threads, self._rig)
+        bundles, threads = (self._bundle, self._second_bundle), self._request.threads
+        network, second = (network_for(self._drive, bundle, threads, self._rig) for bundle in bundles)
         rate_hz = self._request.rate_hz
         player = DrivePlayer(
-            self._drive, network, self._rig, self._learned, rate_hz, measures_images=True, wrap_rules=wrap
-        )
+            self._drive, network, self._rig, self._learned, rate_hz, measures_images=True, wrap_rules=wrap,
+            second=second,
+        )  # fmt: skip
         try:
             self._play(player, recorders[0], show_progress)
             return self._facts(player, recorders[0])

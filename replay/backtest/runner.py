@@ -49,6 +49,7 @@ class BacktestRequest:
     jobs: int = 0
     hours_per_day: float = DEFAULT_HOURS_PER_DAY
     declared: Mapping[str, RecordedKind] = field(default_factory=dict)  # signals beyond the canonical ones
+    second_model: str | None = None  # another candidate beside it
 
 
 Answer = DriveOutcome | DriveFailure
@@ -80,6 +81,8 @@ def _check(request: BacktestRequest) -> RuleSet:
     openings = Openings()
     rules = openings.open(lambda: _open_rules(request))
     openings.open(lambda: None if request.model is None else find_bundle(request.model))
+    second = request.second_model
+    openings.open(lambda: None if second is None else find_bundle(second))
     openings.open(lambda: open_rig(request.rig))
     openings.settle()
     assert rules is not None
@@ -143,8 +146,9 @@ class _Worker:
 def backtest_drive(request: BacktestRequest, drive: Path, rules: RuleSet, show_progress: bool = False) -> Answer:
     """One drive; a failure is a value, so that the others still count."""
     recording = RecordingRequest(
-        drive, request.model, request.rig, request.rate_hz, request.threads, request.cache, request.predictions
-    )
+        drive, request.model, request.rig, request.rate_hz, request.threads, request.cache, request.predictions,
+        request.second_model,
+    )  # fmt: skip
     began_s = time.perf_counter()
     try:
         with drive_ticks(recording, rules, show_progress) as ticks:

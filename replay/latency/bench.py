@@ -8,11 +8,13 @@ socket while the next are recorded.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from typing import Any
 from replay.latency.figures import Spell
 from replay.latency.film import ReferenceLoad, make_film
 from replay.latency.loads import LOADS
-from replay.latency.stage import Helper, Stage, StageError
+from replay.latency.stage import Helper, InterruptedBenchError, Stage, StageError
 from replay.latency.ticks import TickListener
 from replay.latency.usage import UsageMeter
 
@@ -57,13 +59,26 @@ def run_bench(
     options: BenchOptions, folder: Path, stop: threading.Event, say: Callable[[str], None] = lambda text: None
 ) -> BenchResult:
     """Play both spells. StageError when a process fails or the run is interrupted."""
-    say("making the film (first time only)")
-    film = make_film(options.load, folder / "films")
-    stage = Stage(folder / "run", film, options.load, options.model, options.phase_ms)
-    try:
-        return _Run(options, stage, stop, say).play()
-    finally:
-        stage.close()
+    with _alone_in(folder):
+        film = make_film(options.load, folder / "films")
+        stage = Stage(folder / "run", film, options.load, options.model, options.phase_ms)
+        try:
+            return _Run(options, stage, stop, say).play()
+        finally:
+            stage.close()
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Held for as long as this process lives: two runs would empty each other's folder, and spoil their figures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            text = f"another bench runs in {folder}: wait for its end (a machine can be measured once at a time)"
+            raise StageError(text) from error
+        yield
 
 
 class _Run:
@@ -126,7 +141,7 @@ class _Run:
         self._say(f"running the bare model for {seconds:g} s")
         arguments = ("--seconds", str(seconds), "--model", self._options.model, *self._stage.film_arguments())
         helper = self._stage.helper("bare-model", "replay.latency.bare_model", *arguments)
-        found: dict[str, float] = json.loads(helper.wait(seconds + START_TIMEOUT_S))
+        found: dict[str, float] = json.loads(helper.wait(seconds + START_TIMEOUT_S, self._stop))
         return found
 
     def _bare_under_load(self, seconds: float) -> dict[str, float]:
@@ -188,7 +203,7 @@ class _Run:
 
     def _pause(self, seconds: float) -> None:
         if self._stop.wait(seconds):
-            raise StageError("interrupted")
+            raise InterruptedBenchError("interrupted")
         self._stage.check()
 
     def _wait(self, done: Callable[[], bool], failure: str) -> None:

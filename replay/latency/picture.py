@@ -49,9 +49,11 @@ def _panel(name: str, values: NDArray[np.float64], span: tuple[float, float]) ->
     found = percentiles(values)
     limit_ms = found["p50"] * RATIO_LIMITS[name]
     _dashed(image, _x(limit_ms, span))
-    for key in ("p50", "p99", "p99_9"):
+    for step, key in enumerate(("p50", "p99", "p99_9")):
         x = _x(found[key], span)
         cv2.line(image, (x, _TOP), (x, PANEL_HEIGHT - _BOTTOM), ACCENT, 1, cv2.LINE_AA)
+        name_at = (min(x + 4, WIDTH - 50), _TOP + 12 + 14 * step)  # below one another: the lines may be close
+        cv2.putText(image, key.replace("_", "."), name_at, _FONT, 0.4, ACCENT, 1, cv2.LINE_AA)
     limit = f"p99.9/p50 {found['p99_9'] / found['p50']:.3f} (limit {RATIO_LIMITS[name]:.2f}, red)"
     title = (
         f"{name}: capture to result of {len(values)} ticks   p50 {found['p50']:.2f}  p99 {found['p99']:.2f}  "

@@ -70,8 +70,11 @@ def _lines(facts: Mapping[str, Any], spells: Mapping[str, Any]) -> Iterator[str]
         yield f"  cores: {cores}; runtime's memory {spell['rss_slope_mb_per_h']:+.1f} MB/h"
         if spell["stolen_by_hypervisor_share"] > 0.001:
             yield f"  the hypervisor took {spell['stolen_by_hypervisor_share']:.2%} of the processors' time meanwhile"
-    refused = [setting for setting in facts["runtime"].get("realtime") or [] if not setting["applied"]]
-    for setting in refused:
+    feeder = facts["feeder"]
+    late = f"p99.9 {feeder['lateness_ms']['p99_9'] or 0.0:.2f}, max {feeder['lateness_ms']['max'] or 0.0:.2f} ms"
+    yield f"the bench's own cameras were late by {late}, which is in the figures and not the runtime's"
+    settings = [*(facts["runtime"].get("realtime") or []), *feeder["realtime"]]
+    for setting in (setting for setting in settings if not setting["applied"]):
         yield f"not granted: {setting['setting']}: {setting['reason']}"
 
 

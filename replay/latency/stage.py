@@ -8,11 +8,14 @@ it. The feeder, the hogs and the disk writer are helpers of the bench and no par
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +25,7 @@ import yaml
 
 from replay.latency.film import ReferenceLoad, rig_of
 from runtime.health.status import StatusError, read_status
-from runtime.supervisor import Child, shadowrig_command
+from runtime.supervisor import Child, leave_with_parent, shadowrig_command
 from runtime.uplink.keys import ensure_local_pair
 
 VEHICLE = "bench-vehicle"
@@ -31,6 +34,7 @@ HISTORY_S = 20
 HISTORY_BYTES = 512_000_000
 SPOOL_QUOTA_BYTES = 4_000_000_000
 STOP_TIMEOUT_S = 40.0
+POLL_S = 0.2
 #: The rule that load `record` fires: short clips, as many as are asked for.
 RECORD_RULE = {
     "category": "bench",
@@ -47,6 +51,10 @@ RECORD_RULE = {
 
 class StageError(RuntimeError):
     """A process of the bench did not do its part; the text says which and where its log is."""
+
+
+class InterruptedBenchError(StageError):
+    """Somebody wants the run to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +79,9 @@ class Helper:
         self._log = log
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
-            )
+                [sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=errors, preexec_fn=leave_with_parent,
+            )  # fmt: skip
 
     @property
     def pid(self) -> int:
@@ -88,13 +97,20 @@ class Helper:
         except BrokenPipeError as error:
             raise StageError(f"{self.name} has ended: see {self._log}") from error
 
-    def wait(self, timeout_s: float) -> str:
-        """What it has printed, once it has ended by itself. StageError when it failed or takes longer."""
-        try:
-            said, _ = self._process.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired as error:
-            self._process.kill()
-            raise StageError(f"{self.name} did not end within {timeout_s:g} s: see {self._log}") from error
+    def wait(self, timeout_s: float, stop: threading.Event | None = None) -> str:
+        """What it has printed, once it has ended by itself. StageError when it failed, takes longer, or at `stop`."""
+        deadline_s, said = time.monotonic() + timeout_s, None
+        while said is None:
+            try:
+                said, _ = self._process.communicate(timeout=POLL_S)
+            except subprocess.TimeoutExpired as error:
+                if stop is not None and stop.is_set():
+                    raise InterruptedBenchError("interrupted") from error
+                if time.monotonic() > deadline_s:
+                    self._process.kill()
+                    raise StageError(f"{self.name} did not end within {timeout_s:g} s: see {self._log}") from error
+        if stop is not None and stop.is_set():
+            raise InterruptedBenchError("interrupted")
         if self._process.returncode != 0:
             raise StageError(f"{self.name} ended with code {self._process.returncode}: see {self._log}")
         return said.decode()
@@ -124,9 +140,9 @@ class Stage:
         self.model = model
         self._phase_ms = "auto" if phase_ms is None else phase_ms
         self.addresses = Addresses.free()
-        base = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else folder
-        self.memory = base / f"shadowrig-latency-{os.getpid()}"
-        shutil.rmtree(folder, ignore_errors=True)
+        self.memory = memory_of(folder)
+        for left in (folder, self.memory):
+            shutil.rmtree(left, ignore_errors=True)
         for directory in (self.memory, folder / "logs"):
             directory.mkdir(parents=True, mode=0o700)
         ensure_local_pair(folder / "keys", VEHICLE)
@@ -227,6 +243,13 @@ class Stage:
         }  # fmt: skip
         (self.folder / "rig.yaml").write_text(yaml.safe_dump(rig, sort_keys=False))
         (self.folder / "receiver.yaml").write_text(yaml.safe_dump(receiver, sort_keys=False))
+
+
+def memory_of(folder: Path) -> Path:
+    """History and status, in memory where that can be; named after the run's folder, so that what a run that was
+    killed has left is found and removed by the next."""
+    base = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else folder
+    return base / f"shadowrig-latency-{os.getuid()}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}"
 
 
 def _free_ports(count: int) -> list[int]:

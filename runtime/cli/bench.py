@@ -78,29 +78,39 @@ def run_latency(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from replay.latency.bench import BenchOptions, run_bench
-    from replay.latency.film import DEFAULT_FOLDER, ReferenceLoad
+    from replay.latency.film import DEFAULT_FOLDER, ReferenceLoad, make_film
     from replay.latency.picture import write_picture
     from replay.latency.report import print_report, to_json
-    from replay.latency.stage import StageError
+    from replay.latency.stage import InterruptedBenchError, StageError
+    from runtime.composition import find_bundle
     from runtime.shutdown import stop_on_signals
 
     _require(options.seconds, 1, 86_400, "--seconds")
     _require(options.cameras, 1, 8, "--cameras")
-    _require(options.rate_hz, 1, 240, "--rate-hz")
+    _require(options.rate_hz, 1, 100, "--rate-hz")
     _require(options.film_s, 1, 60, "--film-s")
+    if options.phase_ms is not None:
+        _require(options.phase_ms, 0, 1000, "--phase-ms")
+    find_bundle(options.model)
     width, height = _size(options.size)
     load = ReferenceLoad(width, height, options.rate_hz, options.film_s, options.cameras)
     bench = BenchOptions(options.seconds, _loads(options.load), load, options.model, options.phase_ms)
     folder = (options.folder or DEFAULT_FOLDER).absolute()
     console = Console(stderr=options.json == "-")
+    picture = folder / "latency.png"
     try:
+        console.print("making the film (first time only)", highlight=False)
+        make_film(load, folder / "films")  # before signals are handled: Ctrl-C ends the painting processes too
         result = run_bench(bench, folder, stop_on_signals(), lambda text: console.print(text, highlight=False))
         facts = to_json(bench, result)
+        spells = {"alone": result.alone, "loaded": result.loaded}
+        write_picture(picture, {name: spell.latencies_ms() for name, spell in spells.items() if spell is not None})
+    except InterruptedBenchError as error:
+        raise CommandError(str(error), exit_code=130) from error
     except (StageError, ValueError) as error:
         raise CommandError(str(error), exit_code=1) from error
-    spells = {"alone": result.alone, "loaded": result.loaded}
-    picture = folder / "latency.png"
-    write_picture(picture, {name: spell.latencies_ms() for name, spell in spells.items() if spell is not None})
+    except OSError as error:
+        raise CommandError(f"the bench cannot go on in {folder}: {error}", exit_code=1) from error
     facts["picture"] = str(picture)
     if options.json is not None:
         write_json(options.json, facts)
@@ -122,10 +132,12 @@ def _loads(text: str) -> tuple[str, ...]:
 
 def _size(text: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit()):
+    if not (width.isdecimal() and height.isdecimal()):
         raise CommandError(f"--size is {text!r}; write it as 1280x960")
     _require(int(width), 160, 4096, "--size")
     _require(int(height), 96, 4096, "--size")
+    if int(width) % 4 or int(height) % 4:
+        raise CommandError(f"--size is {text!r}; choose sides that are divisible by 4")
     return int(width), int(height)
 
 

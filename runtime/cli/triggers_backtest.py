@@ -35,11 +35,12 @@ def add(group: Subcommands) -> None:
     parser.add_argument(
         "--model", default=None, help="bundled model or bundle folder (default: a campaign's own, else hydra_mini)"
     )
+    parser.add_argument("--second-model", help="another candidate beside it, compared with it (A/B)")
     parser.add_argument("--no-inference", action="store_true", help="signals only: decode nothing, run no network")
     parser.add_argument(
         "--predictions", choices=("auto", "run", "recorded"), default=None,
         help="run the network, or take what a recording's own ticks say (default: recorded where a drive holds ticks "
-        "and no --model is named)",
+        "and neither --model nor --second-model is named)",
     )  # fmt: skip
     parser.add_argument("--rig", type=Path, default=None, help="camera calibration (default: rig.yaml beside a drive)")
     parser.add_argument("--rate", type=float, default=20.0, help="ticks a second (default 20)")
@@ -87,6 +88,7 @@ def _request(options: argparse.Namespace, rules: list[str], drives: list[Path]) 
     from replay.backtest.runner import BacktestRequest
 
     brought = None if options.model or options.no_inference else campaign_model(rules)
+    is_named = options.model or options.second_model or options.no_inference
     default = vehicle.DEFAULT_MODEL if brought is None else str(brought)
     return BacktestRequest(
         rules=tuple(rules),
@@ -96,7 +98,8 @@ def _request(options: argparse.Namespace, rules: list[str], drives: list[Path]) 
         rate_hz=options.rate,
         threads=options.threads,
         cache=None if options.no_cache else options.cache or default_folder(),
-        predictions=options.predictions or ("run" if options.model or options.no_inference else "auto"),
+        predictions=options.predictions or ("run" if is_named else "auto"),
+        second_model=None if options.no_inference else options.second_model,
         jobs=options.jobs,
         hours_per_day=options.hours_per_day,
     )

@@ -27,6 +27,7 @@ class InterpreterLock:
     def __init__(self, shared_s: float = SHARED_INTERVAL_S, held_s: float = HELD_INTERVAL_S) -> None:
         self._shared_s = shared_s
         self._held_s = held_s
+        self._before_s = sys.getswitchinterval()
 
     def hold(self) -> None:
         """The tick computes: do not ask it to yield."""
@@ -35,3 +36,7 @@ class InterpreterLock:
     def share(self) -> None:
         """The result is there, or the tick waits: whoever computes yields soon."""
         sys.setswitchinterval(self._shared_s)
+
+    def leave(self) -> None:
+        """No more ticks come: the process has its own interval again."""
+        sys.setswitchinterval(self._before_s)

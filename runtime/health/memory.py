@@ -4,11 +4,15 @@ By default glibc maps every block above 128 kB afresh and gives it back when it 
 clear its pages, some of it inside a tick. Here blocks up to 32 MB (the most that glibc allows) come out of the heap,
 the heap is never trimmed, and it is made large and touched once at start-up (mallopt(3)). With `mlockall` beside it
 no page is ever taken away either. Other C libraries than glibc have no `mallopt`: that is reported and no error.
+
+What is locked is resident: each thread's whole stack counts, 8 MB by default and hardly used. So the threads of the
+runtime get smaller ones. (Most of the rest is code of libraries, and 128 MB that OpenBLAS maps for its first product.)
 """
 
 from __future__ import annotations
 
 import ctypes
+import threading
 
 from runtime.health.realtime import RealtimeReport, RealtimeSetting
 
@@ -22,6 +26,8 @@ _GROWTH_BYTES = 1 << 20
 #: Touched at start-up.
 WARM_BYTES = 32 << 20
 _PAGE_BYTES = 4096
+#: Enough for Python's own limit of recursion, with calls through C in between.
+THREAD_STACK_BYTES = 2 << 20
 
 
 def keep_memory(libc: ctypes.CDLL | None = None) -> RealtimeReport:
@@ -37,6 +43,11 @@ def keep_memory(libc: ctypes.CDLL | None = None) -> RealtimeReport:
         return RealtimeReport((RealtimeSetting(name, False, f"mallopt refused option {', '.join(refused)}"),))
     _touch(WARM_BYTES - _PAGE_BYTES)
     return RealtimeReport((RealtimeSetting(name, True),))
+
+
+def small_stacks() -> None:
+    """Threads that Python starts from here on get `THREAD_STACK_BYTES`. Call it before the first is started."""
+    threading.stack_size(THREAD_STACK_BYTES)
 
 
 def _touch(size_bytes: int) -> None:

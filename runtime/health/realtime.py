@@ -19,7 +19,8 @@ import ctypes
 import os
 import resource
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +82,17 @@ def apply_to_library_threads(priority: int) -> RealtimeReport:
     refused = [setting for setting in settings if setting is not None and not setting.applied]
     applied = [setting for setting in settings if setting is not None and setting.applied]
     return RealtimeReport(tuple((refused or applied)[:1]))
+
+
+@contextmanager
+def inherited(role: str, priority: int) -> Iterator[RealtimeReport]:
+    """Threads that are started within get SCHED_FIFO at `priority` (0: nothing is done); the caller is as before."""
+    policy, before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield apply_to_thread(role, priority)
+    finally:
+        if priority > 0:
+            os.sched_setscheduler(0, policy, before)
 
 
 def apply_to_process(lock_memory: bool) -> RealtimeReport:

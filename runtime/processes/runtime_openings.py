@@ -49,7 +49,7 @@ def open_second_network(
         return None, ""
     model = config.second_model
     try:
-        choice = ModelChoice(model.bundle, model.backend, model.precision, model.threads, engines)
+        choice = ModelChoice(model.bundle, model.backend, model.precision, model.threads, model.engines or engines)
         second = open_network(choice, cameras, open_rig(config.rig))
     except CompositionError as error:
         raise StartError(f"second_model: {error}") from error
@@ -71,8 +71,9 @@ def open_history(
         )
         for camera in sources
     }
+    second = None if parts.second is None else parts.second.network
     provenance = describe_provenance(
-        config.vehicle.id, config.fingerprint(), parts.rules, parts.network, config.rig, cameras
+        config.vehicle.id, config.fingerprint(), parts.rules, parts.network, config.rig, cameras, second
     )
     session = SessionRecord(
         session=f"{clock.wall_ns():020d}-{os.getpid()}",

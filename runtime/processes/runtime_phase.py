@@ -10,7 +10,7 @@ from runtime.composition import TickParts
 from runtime.config.rig_config import TickConfig
 from runtime.messages import NANOSECONDS_PER_MILLISECOND
 from runtime.metronome import Metronome
-from runtime.phase_choice import PhaseSearch, fixed_phase
+from runtime.phase_choice import PhaseChoice, PhaseSearch, fixed_phase
 from runtime.processes.shell import log
 
 
@@ -59,10 +59,20 @@ class TickPhase:
         if found_ns is not None:
             self.metronome.rephase(found_ns)
             if not self._search.is_measuring:
-                log.info("runtime: phase chosen: %s", self._search.choices[-1].to_dict())
+                _tell(self._search.choices[-1])
 
     def status(self) -> dict[str, Any]:
         """For the status file."""
         if self._search is None:
             return fixed_phase(self.metronome.phase_ns, self._grid.period_ns)
         return self._search.status()
+
+
+def _tell(choice: PhaseChoice) -> None:
+    log.info("runtime: phase chosen: %s", choice.to_dict())
+    if choice.too_slow:
+        slow = ", ".join(choice.too_slow)
+        log.warning("runtime: no phase can wait for the frames of %s: they miss their ticks (fix the source)", slow)
+    if choice.unseen:
+        unseen = ", ".join(choice.unseen)
+        log.warning("runtime: %s sent nothing while the phase was measured: SIGUSR1 once they do", unseen)

@@ -31,12 +31,13 @@ from runtime.declared_signals import declared_types
 from runtime.health.garbage import SlackCollector
 from runtime.health.interpreter_lock import InterpreterLock
 from runtime.health.machine_limits import machine_report
-from runtime.health.memory import keep_memory
+from runtime.health.memory import keep_memory, small_stacks
 from runtime.health.realtime import (
     RealtimeReport,
     apply_to_library_threads,
     apply_to_process,
     apply_to_thread,
+    inherited,
 )
 from runtime.live_sources import LiveCamera, SourceBuilder
 from runtime.messages import NANOSECONDS_PER_MILLISECOND, Packet, SignalSample
@@ -53,6 +54,8 @@ from runtime.recording.layout import HistoryLayout
 
 def run_runtime(config: RigConfig, stop: threading.Event) -> int:
     """Tick until `stop`. Raises DocumentError and StartError before anything is started."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # by default it would end the process while that still loads
+    small_stacks()
     clock = SystemClock()
     limits = machine_report() + keep_memory()
     runtime = LiveRuntime(config, clock, limits)
@@ -126,15 +129,16 @@ class LiveRuntime:
         # and the kernel would stop every real-time thread on it, the tick too: they stay at normal priority.
         self._encoder.start()
         self._campaigns.start()
-        self._note(apply_to_thread("helpers", realtime.helper_priority))  # inherited by the threads that start now
-        self._sink.start()
-        self._selection.start()
-        for source in self._sources.signals:
-            source.start(self._take_sample)
+        with inherited("helpers", realtime.helper_priority) as report:
+            self._note(report)
+            self._sink.start()
+            self._selection.start()
+            for source in self._sources.signals:
+                source.start(self._take_sample)
+            self._status_thread.start()
         for camera in self._cameras:
-            camera.start()
-        self._status_thread.start()
-        self._note(apply_to_process(self._config.realtime.lock_memory))
+            camera.start()  # it asks for rights of its own
+        self._note(apply_to_process(realtime.lock_memory))
         self._shell.ready(f"ticking at {self._config.tick.rate_hz:g} Hz over {len(self._cameras)} cameras")
 
     def stop(self) -> None:
@@ -173,6 +177,7 @@ class LiveRuntime:
                 self._tick(instant)
         finally:
             self._collector.stop()
+            self._lock.leave()
 
     def _tick(self, instant: int) -> None:
         grid, began_ns = self.parts.grid, self._clock.now_ns()

@@ -14,6 +14,7 @@ from rich.text import Text
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.recording.clip_file import open_clip, read_manifest
 from runtime.recording.manifest import ClipManifest
+from runtime.recording.provenance import ModelProvenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,14 @@ def print_summary(summary: ClipSummary, console: Console) -> None:
 def _header(summary: ClipSummary) -> Text:
     manifest = summary.manifest
     start = datetime.fromtimestamp(manifest.start_wall_ns / NANOSECONDS_PER_SECOND, timezone.utc)
-    model = manifest.provenance.model
+    model, second = manifest.provenance.model, manifest.provenance.second_model
     text = Text()
     text.append(f"{summary.path}\n", style="bold")
     text.append(f"clip {manifest.clip_id}, {manifest.priority.value} priority, {summary.size_bytes / 1e6:.1f} MB\n")
     text.append(f"{start:%Y-%m-%d %H:%M:%S} UTC, {manifest.duration_s:.2f} s, vehicle {manifest.provenance.vehicle}\n")
     engine = manifest.provenance.engine or "no engine"
-    text.append(f"model {f'{model.name} {model.version} {model.precision}' if model else 'none'} on {engine}, ")
+    text.append(f"model {_named(model) if model else 'none'}{f', beside it {_named(second)},' if second else ''} ")
+    text.append(f"on {engine}, ")
     text.append(f"shadowrig {manifest.provenance.software_version}\n")
     if manifest.pre_roll_short_s > 0.0:
         text.append(f"pre-roll short by {manifest.pre_roll_short_s:.2f} s\n", style="yellow")
@@ -58,6 +60,10 @@ def _header(summary: ClipSummary) -> Text:
     if manifest.missing_cameras:
         text.append(f"missing cameras: {', '.join(manifest.missing_cameras)}\n", style="yellow")
     return text
+
+
+def _named(model: ModelProvenance) -> str:
+    return f"{model.name} {model.version} {model.precision}"
 
 
 def _firings(manifest: ClipManifest) -> Table:

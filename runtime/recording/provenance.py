@@ -37,6 +37,7 @@ class Provenance(BaseModel):
     config_sha256: str = Field(min_length=1)
     rules_sha256: str = Field(min_length=1)
     model: ModelProvenance | None
+    second_model: ModelProvenance | None = Field(default=None, description="the other candidate, beside it (A/B)")
     engine: str | None
     calibration_sha256: str | None
     cameras: dict[str, CameraProvenance] = Field(default_factory=dict)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
+from tiny_bundle import write_tiny_bundle
+from tiny_drive import CAMERAS
 
+from replay.playing import DrivePlayer
+from runtime import composition
 from runtime.beside import Beside, Inline, Thread
+from runtime.composition import ModelChoice, open_network, open_rules
+from runtime.drives import open_drive
 
 
 @pytest.mark.parametrize("make", [Inline, Thread])
@@ -46,3 +53,38 @@ def test_an_error_is_told_where_the_result_is_wanted() -> None:
         result()
     assert beside.begin(lambda: 7)() == 7
     beside.close()
+
+
+def _player(drive: Path, bundle: Path) -> DrivePlayer:
+    opened = open_drive(drive)
+    network = open_network(ModelChoice(bundle), tuple(opened.cameras))
+    return DrivePlayer(opened, network, None, open_rules(["library"], opened.declared), 20.0)
+
+
+@pytest.mark.parametrize("make", [Inline, Thread])
+def test_what_goes_wrong_beside_the_network_ends_the_tick_and_hangs_nothing(
+    make: type, tiny_drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(composition, "beside_the_network", make)
+    player = _player(tiny_drive, write_tiny_bundle(tmp_path / "bundle", len(CAMERAS)))
+    ticks = player.ticks()
+    next(ticks)
+    monkeypatch.setattr(player.parts.health, "signals", lambda *_: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        next(ticks)
+    player.close()
+    assert not any(thread.name == "beside" for thread in threading.enumerate())
+
+
+def test_ticks_are_the_same_whichever_thread_looks_ahead(
+    tiny_drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, said = write_tiny_bundle(tmp_path / "bundle", len(CAMERAS)), []
+    for make in (Inline, Thread):
+        monkeypatch.setattr(composition, "beside_the_network", make)
+        player = _player(tiny_drive, bundle)
+        reports = [played.report for played in player.ticks()]
+        said.append([(report.firings, dict(report.signals), report.cameras, report.tracks) for report in reports])
+        player.close()
+    assert len(said[0]) > 20
+    assert repr(said[0]) == repr(said[1])

@@ -120,3 +120,52 @@ def test_without_cameras_the_phase_is_half_a_period() -> None:
     assert search.phase_ns == PERIOD // 2
     assert search.ticked(0, MS) is None
     assert search.status()["state"] == "no cameras"
+
+
+def test_a_camera_that_no_phase_can_wait_for_is_not_waited_for() -> None:
+    search = PhaseSearch(["front", "rear"], PERIOD)
+    rig = Rig(search)
+    rig.ready_ns["rear"] = 300 * MS
+    assert rig.run(13)[-1] == 7_500_000  # as the front camera needs
+    assert search.choices[-1].to_dict()["too_slow"] == ["rear"]
+
+
+def test_a_camera_that_is_late_under_load_only_is_waited_for_as_long_as_can_be() -> None:
+    search = PhaseSearch(["front", "rear"], PERIOD)
+    rig, found = Rig(search), []
+    for second in range(26):
+        rig.ready_ns["rear"] = 60 * MS if second % 2 else 9 * MS
+        found += rig.run(0.5)
+    assert search.choices[-1].too_slow == ()
+    assert found[-1] == PERIOD * 3 // 2
+
+
+def test_a_camera_that_is_silent_while_the_phase_is_measured_is_named() -> None:
+    search = PhaseSearch(["front", "rear"], PERIOD)
+    rig = Rig(search)
+    rig.run(8)
+    del rig.ready_ns["rear"]  # it dies in the second round: what it needed so far still counts
+    rig.run(5)
+    assert search.choices[-1].unseen == ()
+    search.again()
+    assert rig.run(13)[-1] == 7_500_000
+    assert search.choices[-1].to_dict()["unseen"] == ["rear"]
+
+
+def test_where_no_camera_is_quick_enough_the_latest_phase_is_taken_and_all_are_named() -> None:
+    search = PhaseSearch(["front", "rear"], PERIOD)
+    rig = Rig(search)
+    rig.ready_ns = {"front": 200 * MS, "rear": 300 * MS}
+    assert rig.run(13)[-1] == PERIOD * 3 // 2
+    assert search.choices[-1].too_slow == ("front", "rear")
+
+
+def test_one_camera_at_a_few_frames_a_second_is_measured_for_longer_until_there_are_enough() -> None:
+    search = PhaseSearch(["front"], PERIOD)
+    found = []
+    for tick in range(round(30e9 / PERIOD)):
+        if tick % 14 == 0:  # some 2.5 Hz
+            search.ready("front", 6 * MS)
+        phase_ns = search.ticked(tick * PERIOD, tick * PERIOD + 5 * MS)
+        found += [] if phase_ns is None else [phase_ns]
+    assert found == [7_500_000, 7_500_000]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from tiny_bundle import write_tiny_bundle
 from tiny_drive import CAMERAS
 
+from replay.backtest.runner import BacktestRequest, run_backtest
 from replay.report import ReplayResult
 from replay.session import ReplayRequest, replay_drive
 from runtime.camera_views import Sight
@@ -20,6 +24,10 @@ from runtime.formats.mcap_files import McapTopicReader
 from runtime.inference.network import Network
 from runtime.inference.tracking import Tracker
 from runtime.messages import Action, Comparison, Prediction, SecondLook
+from runtime.recording.clip_file import open_clip, read_manifest
+from runtime.recording.inspection import inspect_clip, print_summary
+from runtime.recording.manifest import PROVENANCE_METADATA
+from runtime.recording.verify import verify_clip
 from runtime.second_candidate import BUDGET_SHARE, SecondCandidate, padding, why_it_does_not_fit
 from runtime.signals.table import SignalTable
 
@@ -84,6 +92,37 @@ def test_clips_hold_what_the_second_network_said(tiny_drive: Path, tmp_path: Pat
     assert said[topics.PREDICTION_B]["control"]["accel_mps2"] is not None
     assert said[topics.COMPARISON_B]["values"]["ab.accel_mps2"] == 0.0
     assert any("diff_b.accel_mps2" in tick["signals"] for tick in ticks)
+    with open_clip(clip) as manifest_reader:
+        assert read_manifest(manifest_reader).provenance.second_model.name == "tiny"
+        flat = manifest_reader.metadata()[PROVENANCE_METADATA]
+    assert (flat["model_name"], flat["second_model_name"]) == ("tiny", "tiny")
+    assert verify_clip(clip).problems == []
+    shown = StringIO()
+    print_summary(inspect_clip(clip), Console(file=shown, width=200))
+    assert "beside it tiny" in shown.getvalue()
+
+
+@pytest.mark.parametrize("source", ["run", "recorded"])
+def test_a_backtest_finds_what_the_replay_found(tiny_drive: Path, tmp_path: Path, bundle: Path, source: str) -> None:
+    """On the drive with both networks, and on a clip with what both are recorded to have said."""
+    clips = _replayed(tiny_drive, tmp_path, bundle, bundle, out_dir=tmp_path / "clips").clips
+    place = tiny_drive if source == "run" else next(iter(clips.values()))
+    rules = (str(tmp_path / "rules.yaml"),)
+    asked = BacktestRequest(rules, (place,), str(bundle), cache=tmp_path / "cache", predictions=source, jobs=1)
+    with_both = run_backtest(replace(asked, second_model=str(bundle)))
+    assert with_both.failures == []
+    assert {rule.rule.name: rule.firings for rule in with_both.rules} == {"apart": 0, "both": 1}
+    if source == "run":  # the cache keeps the ticks of one network apart from those of both
+        alone = run_backtest(asked)
+        assert {rule.rule.name: rule.firings for rule in alone.rules} == {"apart": 0, "both": 0}
+
+
+def test_a_replay_with_two_networks_says_the_same_again(tiny_drive: Path, tmp_path: Path, bundle: Path) -> None:
+    once, again = (_replayed(tiny_drive, tmp_path, bundle, bundle).to_json() for _ in range(2))
+    for facts in (once, again):
+        del facts["latency_ms"], facts["real_time_factor"]  # of this machine
+    assert once == again
+    assert once["firings"]
 
 
 class _Asked:

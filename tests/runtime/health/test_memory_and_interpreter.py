@@ -48,5 +48,31 @@ def test_others_may_ask_for_the_lock_less_often_while_the_tick_computes() -> Non
         assert abs(sys.getswitchinterval() - HELD_INTERVAL_S) < 1e-5
         lock.share()
         assert abs(sys.getswitchinterval() - SHARED_INTERVAL_S) < 1e-5
+        lock.leave()
+        assert sys.getswitchinterval() == before
     finally:
         sys.setswitchinterval(before)
+
+
+RECURSION = """
+import threading
+from runtime.health.memory import THREAD_STACK_BYTES, small_stacks
+small_stacks()
+assert threading.stack_size() == THREAD_STACK_BYTES
+class Deep:
+    def __repr__(self):  # every level goes through C, which takes the most of the stack
+        return repr([self])
+def dig():
+    try:
+        repr(Deep())
+    except RecursionError:
+        print("bounded")
+thread = threading.Thread(target=dig)
+thread.start(); thread.join()
+"""
+
+
+def test_a_small_stack_outlasts_pythons_own_limit_of_recursion() -> None:
+    """In a process of its own: a stack that is too small ends it."""
+    done = subprocess.run([sys.executable, "-c", RECURSION], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "bounded\n"), done.stderr

@@ -109,3 +109,22 @@ def test_threads_that_exist_by_then_get_the_priority_and_the_calling_one_does_no
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.stdout == "lived\n", done.stderr
+
+
+def test_threads_that_start_within_inherit_the_priority_and_the_caller_is_as_before():
+    """In a process of its own: with priority 0 for the tick, it must not keep that of its helpers."""
+    script = (
+        "import os, threading\n"
+        "from runtime.health.realtime import inherited\n"
+        "seen = []\n"
+        "with inherited('helpers', 7) as report:\n"
+        "    thread = threading.Thread(target=lambda: seen.append(os.sched_getscheduler(0)))\n"
+        "    thread.start(); thread.join()\n"
+        "assert report.all_applied == (seen == [os.SCHED_FIFO]), (report, seen)\n"
+        "assert os.sched_getscheduler(0) == os.SCHED_OTHER\n"
+        "with inherited('helpers', 0) as report:\n"
+        "    assert report.settings == () and os.sched_getscheduler(0) == os.SCHED_OTHER\n"
+        "print('lived')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "lived\n", done.stderr
