@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 
 from runtime.health.interpreter_lock import HELD_INTERVAL_S, SHARED_INTERVAL_S, InterpreterLock
 from runtime.health.memory import keep_memory
@@ -48,5 +49,28 @@ def test_others_may_ask_for_the_lock_less_often_while_the_tick_computes() -> Non
         assert abs(sys.getswitchinterval() - HELD_INTERVAL_S) < 1e-5
         lock.share()
         assert abs(sys.getswitchinterval() - SHARED_INTERVAL_S) < 1e-5
+    finally:
+        sys.setswitchinterval(before)
+
+
+def test_others_give_way_until_the_result_is_there() -> None:
+    before, lock, passed = sys.getswitchinterval(), InterpreterLock(), threading.Event()
+
+    def other() -> None:
+        lock.give_way()
+        passed.set()
+
+    try:
+        lock.give_way()  # nobody computes: at once
+        lock.hold()
+        thread = threading.Thread(target=other)
+        thread.start()
+        waited = not passed.is_set()
+        lock.share()
+        assert passed.wait(5.0)
+        thread.join(5.0)
+        assert waited
+        lock.hold()
+        lock.give_way()  # bounded: the tick never comes back, and this returns all the same
     finally:
         sys.setswitchinterval(before)
