@@ -54,7 +54,7 @@ class BatchSlot:
 
     def put(self, row: int, image: NDArray[np.uint8], time_ns: int, sequence: int, geometry: Geometry) -> None:
         """Copy one camera's picture in."""
-        copy_bytes(memoryview(image).cast("B"), self.images[row])
+        copy_bytes(image.data.cast("B"), self.images[row])
         self.present[row] = True
         self.padded[row] = False
         self.frame_time_ns[row] = time_ns
@@ -70,7 +70,7 @@ class BatchSlot:
 
 def copy_bytes(source: memoryview, target: NDArray[np.uint8]) -> None:
     """Copy into a contiguous array. NumPy would give the interpreter's lock up for these few microseconds."""
-    memoryview(target).cast("B")[:] = source
+    target.data.cast("B")[:] = source
 
 
 class BatchRing:
