@@ -180,6 +180,8 @@ class LiveRuntime:
     def _tick(self, instant: int) -> None:
         grid, began_ns = self.parts.grid, self._clock.now_ns()
         self._campaigns.between_ticks(self.parts, self._sink, (grid.time_of(instant - 1) + grid.time_of(instant)) // 2)
+        if self.parts.network is not None:  # perhaps another one since the last tick
+            self.parts.network.on_ran = self._lock.hold
         report = self.parts.pipeline.tick(instant, grid.time_of(instant), self._clock.wall_ns(), began_ns)
         result_ns = self._clock.now_ns()
         self._lock.share()
