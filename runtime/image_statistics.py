@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ class ImageMeter:
             rows = [row for row, other in enumerate(sizes) if other == size and wanted[row]]
             if size is None or not rows or min(size) < _MIN_SIDE_PX:
                 continue
-            alike = self._measure_alike(images[:, :, : size[0], : size[1]], rows)
+            alike = self._measure_alike(images, size, rows)
             for row, statistics in zip(rows, alike, strict=True):
                 measured[row] = statistics
         return measured
@@ -70,37 +71,54 @@ class ImageMeter:
         """The same for one image `[3, H, W]`."""
         return self.measure(image[None], _ONE, (geometry,))[0]
 
-    def _measure_alike(self, images: Pixels, rows: list[int]) -> list[ImageStatistics]:
-        """Images with content of one size, `[N, 3, H, W]`: those of `rows`."""
-        first = STEP_PX // 2
-        luma = self._luma(images[:, :, first::STEP_PX, first::STEP_PX], rows)
-        count = luma.shape[1]
-        total = luma.sum(axis=1, dtype=np.int64)
-        squares = np.einsum("np,np->n", luma, luma, dtype=np.int64)
+    def _measure_alike(self, images: Pixels, size: tuple[int, int], rows: list[int]) -> list[ImageStatistics]:
+        """Of images `[N, 3, H, W]` with content of one size (height, width): those of `rows`."""
+        points = _points(*size, images.shape[3])
+        # All points of an image at once: each call of NumPy over so many gives the interpreter's lock up and must get
+        # it back, and there are eight cameras, each with its thread, beside a tick that wants it too.
+        flat = images.reshape(len(images), 3, -1)
+        taken = np.stack([flat[row].take(points.places, axis=1, mode="clip") for row in rows])
+        luma = self._luma(taken)
+        spots, around = luma[:, : points.spots], luma[:, points.spots :].reshape(len(rows), 5, -1)
+        count = spots.shape[1]
+        total = spots.sum(axis=1, dtype=np.int64)
+        squares = np.einsum("np,np->n", spots, spots, dtype=np.int64)
         spread = np.sqrt(np.maximum(squares * count - total * total, 0)) / count
-        dark = np.count_nonzero(luma < DARK_BELOW, axis=1) / count
-        bright = np.count_nonzero(luma > BRIGHT_ABOVE, axis=1) / count
-        columns = (total / count, spread, dark, bright, self._sharpness(images, rows))
+        dark = np.count_nonzero(spots < DARK_BELOW, axis=1) / count
+        bright = np.count_nonzero(spots > BRIGHT_ABOVE, axis=1) / count
+        columns = (total / count, spread, dark, bright, _variance_of_laplacian(around))
         rounded = (np.round(column, digits).tolist() for column, digits in zip(columns, (2, 2, 4, 4, 1), strict=True))
         return [ImageStatistics(*values) for values in zip(*rounded, strict=True)]
 
-    def _luma(self, pixels: Pixels, rows: list[int]) -> Luma:
-        """`[R, points]` of the given rows of `[N, 3, h, w]`."""
-        red, green, blue = self._weights
-        part = pixels[rows].astype(np.uint16)
-        weighted = part[:, 0] * np.uint16(red) + part[:, 1] * np.uint16(green) + part[:, 2] * np.uint16(blue)
-        luma: Luma = ((weighted + np.uint16(_HALF)) >> np.uint16(_SHIFT)).astype(np.int16)
-        return luma.reshape(len(rows), -1)
+    def _luma(self, taken: Pixels) -> Luma:
+        """`[R, points]` of `[R, 3, points]`: in the end below 256, on the way below 65536."""
+        weighted = np.array(self._weights, np.float32) @ taken.astype(np.float32)  # whole numbers below 2**24: exact
+        return (weighted.astype(np.int32) + _HALF >> _SHIFT).astype(np.int16)
 
-    def _sharpness(self, images: Pixels, rows: list[int]) -> NDArray[np.float64]:
-        height, width = images.shape[2:]
 
-        def at(down: int, right: int) -> Luma:
-            """Luma of every point's neighbour; the centres start one pixel from the edge and end before it."""
-            of_rows = images[:, :, 1 + down : height - 1 + down : SHARPNESS_ROW_STEP_PX]
-            return self._luma(of_rows[..., 1 + right : width - 1 + right : STEP_PX], rows)
+@dataclass(frozen=True, slots=True)
+class _Points:
+    """Where an image is looked at: first every spot, then five times every edge point: itself and its neighbours."""
 
-        laplacian = (4 * at(0, 0) - at(-1, 0) - at(1, 0) - at(0, -1) - at(0, 1)).astype(np.int64)
-        count = laplacian.shape[1]
-        total = laplacian.sum(axis=1)
-        return np.asarray((np.einsum("np,np->n", laplacian, laplacian) * count - total * total) / (count * count))
+    places: NDArray[np.intp]  # within a plane, flat
+    spots: int
+
+
+@lru_cache(maxsize=16)
+def _points(height: int, width: int, row_px: int) -> _Points:
+    """Of a content of this size, in rows of `row_px`."""
+    first = STEP_PX // 2
+    spots = np.mgrid[first:height:STEP_PX, first:width:STEP_PX].reshape(2, -1)
+    centres = np.mgrid[1 : height - 1 : SHARPNESS_ROW_STEP_PX, 1 : width - 1 : STEP_PX].reshape(2, -1)
+    steps = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
+    every = np.concatenate([spots, *(centres + np.array(step)[:, None] for step in steps)], axis=1)
+    return _Points(every[0] * row_px + every[1], spots.shape[1])
+
+
+def _variance_of_laplacian(around: Luma) -> NDArray[np.float64]:
+    """Of `[R, 5, points]`: each point and its four neighbours."""
+    centre, above, below, left, right = (around[:, which] for which in range(5))
+    laplacian = (4 * centre - above - below - left - right).astype(np.int64)
+    count = laplacian.shape[1]
+    total = laplacian.sum(axis=1)
+    return np.asarray((np.einsum("np,np->n", laplacian, laplacian) * count - total * total) / (count * count))

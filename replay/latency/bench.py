@@ -31,6 +31,7 @@ START_TIMEOUT_S = 60.0
 SETTLE_S = 3.0
 PRESS_EVERY_S = 4.0
 SAMPLE_EVERY_S = 1.0
+SAY_EVERY_S = 30.0
 #: The bare model is measured for this share of a spell, within bounds.
 BARE_SHARE, LEAST_BARE_S, MOST_BARE_S = 0.25, 1.0, 20.0
 
@@ -119,19 +120,28 @@ class _Run:
         self._listener.take()
         self._say(f"measuring for {seconds:g} s {name}")
         meter = UsageMeter({**stage.pids(), "bench feeder": feeder.pid, "bench": os.getpid()}, time.monotonic_ns())
-        began_s, pressed_s = time.monotonic(), 0.0
+        began_s, pressed_s, said_s = time.monotonic(), 0.0, SAY_EVERY_S
         while (elapsed_s := time.monotonic() - began_s) < seconds:
             if press and elapsed_s >= pressed_s:
                 feeder.tell("press")
                 pressed_s += PRESS_EVERY_S
             self._pause(min(SAMPLE_EVERY_S, seconds - elapsed_s))
             meter.sample(time.monotonic_ns())
+            if elapsed_s >= said_s:
+                self._say(f"  {elapsed_s:.0f} s of {seconds:g} s: {self._state()}")
+                said_s += SAY_EVERY_S
         ticks, after = self._listener.take(), self._clips()
         return Spell(
             ticks=ticks, cameras=self._options.load.cameras, seconds=time.monotonic() - began_s, cores=meter.cores(),
             rss_mb=meter.rss_mb(), rss_slope_mb_per_h=meter.rss_slope_mb_per_h("runtime"),
             stolen_share=meter.stolen_share, clips={name: after[name] - before[name] for name in after},
         )  # fmt: skip
+
+    def _state(self) -> str:
+        status = self._stage.status("runtime")
+        p50_ms = (status.get("latency_ms") or {}).get("p50") or 0.0
+        dropped = status.get("framesets_dropped")
+        return f"capture to result p50 {p50_ms:.1f} ms and {dropped} framesets dropped since the start of the runtime"
 
     def _clips(self) -> dict[str, int]:
         spool = self._stage.status("recorder").get("spool", {})

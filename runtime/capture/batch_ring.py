@@ -66,7 +66,7 @@ class BatchSlot:
         if isinstance(image, SourceImage):
             self.sources[row] = image
         else:
-            self.images[row] = image
+            copy_bytes(image.data.cast("B"), self.images[row])
             self.sources[row] = None
         self.present[row] = True
         self.padded[row] = False
@@ -87,6 +87,11 @@ class BatchSlot:
         for row in np.flatnonzero(~self.present & ~self.padded):
             self.images[row] = pad_value
             self.padded[row] = True
+
+
+def copy_bytes(source: memoryview, target: NDArray[np.uint8]) -> None:
+    """Copy into a contiguous array. NumPy would give the interpreter's lock up for these few microseconds."""
+    target.data.cast("B")[:] = source
 
 
 class BatchRing:

@@ -32,10 +32,12 @@ class CameraPath:
         second: Assembler | None = None,
         *,
         on_offered: Callable[[int], None] | None = None,
+        give_way: Callable[[], None] | None = None,
     ) -> None:
         """`second` collects the same pictures for a second network that takes other images; usually there is none.
 
         `on_offered` is told the capture time of each frame once it stands in its slot, or has been refused.
+        `give_way` is called between the steps of a frame's work, and may wait there for something more urgent.
         """
         self.watch = watch
         self._assembler = assembler
@@ -43,6 +45,7 @@ class CameraPath:
         self._second = None if second is None else (second, ImagePreparer(second.spec))
         self._decoder: PacketDecoder | None = None
         self._on_offered = on_offered
+        self._give_way = _go_on if give_way is None else give_way
 
     def open(self, info: StreamInfo, now_ns: int) -> None:
         """Begin a stream, or begin again after the source came back. Raises UnknownCodecError."""
@@ -62,7 +65,9 @@ class CameraPath:
         if decoder is None:
             return
         errors, skipped = decoder.errors, decoder.skipped
+        self._give_way()
         frames = decoder.decode(packet)
+        self._give_way()
         self.watch.decoding(
             pictures=len(frames),
             errors=decoder.errors - errors,
@@ -91,6 +96,7 @@ class CameraPath:
         def prepare(view: NDArray[np.uint8]) -> Geometry:
             assert self._preparer is not None
             geometry = self._preparer.prepare(picture, view)
+            self._give_way()
             self.watch.picture(view, frame.time_ns)
             return geometry
 
@@ -103,3 +109,7 @@ class CameraPath:
             second.offer(self.watch.name, frame.time_ns, frame.sequence, lambda view: preparer.prepare(picture, view))
         if self._on_offered is not None:
             self._on_offered(frame.time_ns)
+
+
+def _go_on() -> None:
+    """Nothing is more urgent."""

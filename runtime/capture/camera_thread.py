@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from runtime.capture.camera_path import CameraPath
@@ -55,13 +56,18 @@ class CameraThread:
         sink: PacketSink | None = None,
         *,
         on_start: Callable[[], None] | None = None,
+        turn: AbstractContextManager[object] | None = None,
     ) -> None:
-        """`on_start` runs first, on the new thread: real-time rights are asked for there."""
+        """`on_start` runs first, on the new thread: real-time rights are asked for there.
+
+        `turn` is entered for the work on each packet: where cameras share few processors they take turns.
+        """
         self._source = source
         self._path = path
         self._clock = clock
         self._sink = sink
         self._on_start = on_start
+        self._turn = nullcontext() if turn is None else turn
         self._ready: ClipReady | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"camera-{path.watch.name}", daemon=True)
@@ -140,8 +146,9 @@ class CameraThread:
             if not -MAX_AHEAD_NS <= age_ns <= MAX_BEHIND_NS:
                 self.watch.counters.bad_time += 1
                 continue
-            self._path.feed(packet)
-            self._record(packet)
+            with self._turn:
+                self._path.feed(packet)
+                self._record(packet)
 
     def _record(self, packet: Packet) -> None:
         """Pass the packet on to history, after the picture that the tick waits for."""

@@ -12,6 +12,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from runtime.capture.batch_ring import copy_bytes
 from runtime.formats.image_spec import Geometry, ImageSpec
 
 #: Planes of FFmpeg's planar RGB ("gbrp": green, blue, red) in the order of the network's channels.
@@ -38,6 +39,9 @@ class ImagePreparer:
         small = self._reformatter.reformat(picture, width, height, "gbrp", interpolation=_SCALING, threads=1)
         for channel, plane_number in enumerate(self._order):
             plane = small.planes[plane_number]
+            if plane.line_size == width == view.shape[2]:
+                copy_bytes(memoryview(plane)[: width * height], view[channel, :height])
+                continue
             pixels = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
             view[channel, :height, :width] = pixels[:height, :width]
         if width < self._spec.width:

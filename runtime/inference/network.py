@@ -13,7 +13,7 @@ into the backend's ring with one row per batch row: camera `i` of the frameset h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -52,6 +52,8 @@ class Network:
     ) -> None:
         #: Why this backend and no other, where that was open; for reports.
         self.backend_reasons = tuple(backend_reasons)
+        #: Called when the backend has run and Python's part begins, on the thread that asked for the prediction.
+        self.on_ran: Callable[[], None] | None = None
         self.cameras = tuple(cameras)
         self.rows = tuple(layout.row_of_camera[camera] for camera in cameras)
         self.image_spec: ImageSpec = bundle.manifest.images.image_spec
@@ -132,6 +134,8 @@ class Network:
             BackendError: the run failed.
         """
         outputs = self._backend.infer(frameset, signals)
+        if self.on_ran is not None:
+            self.on_ran()
         results = self._decoders.decode(outputs.tensors, outputs.row_present)
         return self._joined(frameset.time_ns, outputs, results, geometries)
 

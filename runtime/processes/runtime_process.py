@@ -18,6 +18,7 @@ from runtime.capture.camera_path import CameraPath
 from runtime.capture.camera_thread import CameraThread, PacketSink
 from runtime.capture.camera_watch import CameraWatch
 from runtime.capture.conditioning import EncodingWorker
+from runtime.capture.turnstile import Turnstile, places_here
 from runtime.clock import Clock, SystemClock
 from runtime.composition import (
     compose_tick,
@@ -101,7 +102,8 @@ class LiveRuntime:
         self._lock = InterpreterLock()
         self.parts.pipeline.on_predicted = self._lock.hold
         self._sink = HistorySink(
-            open_history(config, self._directories.history, self._sources.cameras, self.parts, clock)
+            open_history(config, self._directories.history, self._sources.cameras, self.parts, clock),
+            self._lock.give_way,
         )
         layout, disk_copy = HistoryLayout(self._directories.history), disk_copy_path(self._directories.spool)
         self._selection = SelectionKeeper(self.parts.engine, layout, disk_copy, clock)
@@ -109,6 +111,7 @@ class LiveRuntime:
         self._encoder = EncodingWorker(self._keep_packet)
         self._phase = TickPhase(config.tick, self.parts, clock)
         self._metronome = self._phase.metronome
+        self._turns = Turnstile(places_here())
         pairs = zip(self._sources.cameras, self._watches, strict=True)
         self._cameras = [self._camera_thread(camera, watch) for camera, watch in pairs]
         self._telemetry = open_telemetry(config.health.telemetry)
@@ -182,6 +185,8 @@ class LiveRuntime:
     def _tick(self, instant: int) -> None:
         grid, began_ns = self.parts.grid, self._clock.now_ns()
         self._campaigns.between_ticks(self.parts, self._sink, (grid.time_of(instant - 1) + grid.time_of(instant)) // 2)
+        if self.parts.network is not None:  # perhaps another one since the last tick
+            self.parts.network.on_ran = self._lock.hold
         report = self.parts.pipeline.tick(instant, grid.time_of(instant), self._clock.wall_ns(), began_ns)
         result_ns = self._clock.now_ns()
         self._lock.share()
@@ -220,9 +225,12 @@ class LiveRuntime:
             self._note(apply_to_thread(f"camera {watch.name}", realtime.capture_priority, realtime.capture_cpus))
 
         second = None if self.parts.second is None else self.parts.second.images
-        path = CameraPath(watch, self.parts.assembler, second, on_offered=self._phase.listener(watch.name))
+        path = CameraPath(
+            watch, self.parts.assembler, second,
+            on_offered=self._phase.listener(watch.name), give_way=self._lock.give_way,
+        )  # fmt: skip
         sink = PacketSink(self._keep_packet, self._encoder)
-        return CameraThread(camera.source, path, self._clock, sink, on_start=ask_for_rights)
+        return CameraThread(camera.source, path, self._clock, sink, on_start=ask_for_rights, turn=self._turns)
 
     # Status
 

@@ -33,8 +33,10 @@ Record = Packet | TickReport | list[SignalSample] | tuple[str, str, str, int]
 class HistorySink:
     """Offers from any thread; `start` and `stop` from the one that owns it."""
 
-    def __init__(self, writer: HistoryWriter) -> None:
+    def __init__(self, writer: HistoryWriter, give_way: Callable[[], None] | None = None) -> None:
+        """`give_way` is called before each record is written, and may wait there for something more urgent."""
         self._writer = writer
+        self._give_way = give_way
         self._records: deque[Record] = deque()
         self._firings: deque[Firing | SessionChange] = deque()
         self._queued_bytes = 0
@@ -120,6 +122,8 @@ class HistorySink:
 
     def _run(self) -> None:
         while (record := self._next()) is not None:
+            if self._give_way is not None:
+                self._give_way()
             self._guard(self._write, record)
         self._guard(self._writer.close)
 

@@ -28,6 +28,8 @@ def violations(facts: dict[str, Any]) -> Iterator[str]:
     """Budgets that are not kept."""
     for name, limit in RATIOS.items():
         spell = facts[name]
+        if spell is None:  # --load none
+            continue
         bare = spell["bare_model_ms"]
         if spell["p99_9_over_p50"] > limit:
             own = bare["p99_9"] / bare["p50"]

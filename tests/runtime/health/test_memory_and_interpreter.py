@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 
 from runtime.health.interpreter_lock import HELD_INTERVAL_S, SHARED_INTERVAL_S, InterpreterLock
 from runtime.health.memory import keep_memory
@@ -76,3 +77,26 @@ def test_a_small_stack_outlasts_pythons_own_limit_of_recursion() -> None:
     """In a process of its own: a stack that is too small ends it."""
     done = subprocess.run([sys.executable, "-c", RECURSION], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "bounded\n"), done.stderr
+
+
+def test_others_give_way_until_the_result_is_there() -> None:
+    before, lock, passed = sys.getswitchinterval(), InterpreterLock(), threading.Event()
+
+    def other() -> None:
+        lock.give_way()
+        passed.set()
+
+    try:
+        lock.give_way()  # nobody computes: at once
+        lock.hold()
+        thread = threading.Thread(target=other)
+        thread.start()
+        waited = not passed.is_set()
+        lock.share()
+        assert passed.wait(5.0)
+        thread.join(5.0)
+        assert waited
+        lock.hold()
+        lock.give_way()  # bounded: the tick never comes back, and this returns all the same
+    finally:
+        sys.setswitchinterval(before)
