@@ -99,6 +99,9 @@ def write_drafts(
         roles.append("cpu_int8")
     bodies: tuple[tuple[str, Body], ...] = (("trt_int8", "fp32"), ("trt_int8_fp16", "fp16"))
     for role, body in bodies:
+        if role in ranges.refused:
+            notes.append(f"no {FILE_OF_ROLE[role]}: it failed the accuracy gate when it was calibrated")
+            continue
         try:
             model = emit_trt_qdq(graph, plan, ranges.tensors, body, notes)
             refuse_what_tensorrt_refuses(model)
@@ -148,11 +151,15 @@ def emit_from_ranges(bundle: ModelBundle, directory: Path) -> tuple[list[str], l
     return write_drafts(directory, graph, plan, ranges, cpu_model)
 
 
+def left_behind(bundle: ModelBundle, roles: Sequence[str]) -> list[str]:
+    """Files of an earlier calibration that one with files of `roles` removes, because they belong to other ranges."""
+    return [name for role, name in FILE_OF_ROLE.items() if role not in roles and (bundle.directory / name).exists()]
+
+
 def put_in_place(bundle: ModelBundle, drafts: Path, roles: Sequence[str], listed: Sequence[str]) -> dict[str, str]:
     """Rename the drafts of `roles` into the bundle and list those of `listed`; the bundle's file of each role.
 
-    What an earlier calibration left and this one does not replace is taken off the list and removed: it belongs to
-    other ranges.
+    What is `left_behind` is taken off the list and removed.
     """
     files = {role: {"path": entry.path, "sha256": entry.sha256} for role, entry in bundle.manifest.files.items()}
     for role in FILE_OF_ROLE:

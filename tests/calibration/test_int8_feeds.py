@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from calibration.int8.agreement import cosine
-from calibration.int8.command import calibrate_int8
+from calibration.int8.command import Settings, calibrate_int8
 from calibration.int8.feeds import build_feeds
 from calibration.int8.light import choose_by_light
 from calibration.int8.sampling import LEAD_IN_INSTANTS, SamplingError, from_arrays, sample_hash, sample_sources
@@ -179,7 +179,7 @@ def test_images_beyond_need_are_chosen_by_light_and_bad_ones_told(tmp_path: Path
 def test_a_recurrent_network_goes_through_the_command_and_remembers_in_int8(tmp_path: Path) -> None:
     directory = _bundle(tmp_path, conv_gru_manifest(1), conv_gru_network(1)).directory
     drive = _drive(tmp_path / "drive", lambda index: 4 * index, ("camera_0",))
-    report = calibrate_int8(directory, drives=[drive], samples=16, list_anyway=True)
+    report = calibrate_int8(directory, drives=[drive], settings=Settings(samples=16, list_anyway=True))
     assert report.convolutions_int8 >= 1
     networks = [Network.open(directory, ["camera_0"], precision=precision) for precision in ("fp32", "int8")]
     for tick in range(20):
