@@ -17,7 +17,7 @@ from calibration.int8.command import Settings, calibrate_int8
 from calibration.int8.report import Report, print_report
 from calibration.int8.trt_judgement import TRT_ROLES
 from calibration.training.bundle import FP32_FILE, write_manifest
-from calibration.training.dataset import SOURCE_SIZE, TrainingSet
+from calibration.training.dataset import TrainingSet
 from calibration.training.evaluate import compare_files, metrics_table
 from calibration.training.export import export_onnx
 from calibration.training.model_card import write_model_card
@@ -34,7 +34,7 @@ PERCENTILE = 99.9995
 SAMPLES = 128
 #: Seed and weather of each drive.
 CALIBRATION_DRIVES = ((101, "clear"), (102, "night"), (103, "rain"), (104, "dusk"))
-TRUTH_DRIVES = ((105, "clear"), (106, "night"))
+TRUTH_DRIVES = ((7, "clear"), (7, "night"))
 DRIVE_SECONDS, DRIVE_RATE_HZ = 40.0, 10.0
 
 
@@ -74,8 +74,6 @@ def calibrate_draft(directory: Path, cache: Path) -> Report:
 def make_drives(cache: Path, drives: Sequence[tuple[int, str]]) -> list[Path]:
     """Synthetic drives in the cache, each rendered once; their paths."""
     return [
-        synthesize_drive(
-            cache / "drives", seed, DRIVE_SECONDS, rate_hz=DRIVE_RATE_HZ, size=SOURCE_SIZE, weather=weather
-        )
+        synthesize_drive(cache / "drives", seed, DRIVE_SECONDS, rate_hz=DRIVE_RATE_HZ, weather=weather)
         for seed, weather in drives
     ]

@@ -75,7 +75,7 @@ def run_build(options: argparse.Namespace) -> int:
     try:
         platform = probe_tensorrt()
         if precision in ("auto", "int8"):
-            bundle = _with_tensorrt_files(bundle)
+            bundle = with_tensorrt_files(bundle)
         print(platform)
         made = make_engine(bundle, precision, platform, EngineCache(folder), options.anew, print)
     except TensorrtUnavailableError as error:
@@ -95,7 +95,7 @@ def run_build(options: argparse.Namespace) -> int:
     return 0
 
 
-def _with_tensorrt_files(bundle: ModelBundle) -> ModelBundle:
+def with_tensorrt_files(bundle: ModelBundle) -> ModelBundle:
     """The bundle, its files for TensorRT emitted from its `ranges.json` where it has that and not them."""
     if "ranges" not in bundle.manifest.files or {"trt_int8", "trt_int8_fp16"} & set(bundle.graphs):
         return bundle

@@ -20,6 +20,7 @@ from calibration.int8.manifest_edit import set_files
 from calibration.int8.ranges import RangesError, RangesFile
 from calibration.int8.trt_judgement import TrtJudgement
 from runtime.cli import main
+from runtime.cli.model import with_tensorrt_files
 from runtime.inference.bundle import load_bundle
 
 FORCED = Settings(samples=6, list_anyway=True)
@@ -192,6 +193,21 @@ def test_files_are_emitted_again_from_the_ranges_alone(bundle: Path, images: lis
         (bundle / name).write_bytes(before[name])  # as if fetched; emission replaces them
     files, _ = emit_bundle(bundle)
     assert set(files) == set(FILE_OF_ROLE)
+    assert contents(bundle) == before
+
+
+def test_an_engine_build_emits_files_for_tensorrt_that_are_missing(
+    bundle: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    calibrate_int8(bundle, images=images, settings=FORCED)
+    before = contents(bundle)
+    files = load_bundle(bundle).manifest.files
+    kept = {role: files[role].model_dump() for role in ("fp32", "cpu_int8", "ranges")}
+    set_files(bundle / "model.yaml", kept)
+    for role in ("trt_int8", "trt_int8_fp16"):
+        (bundle / FILE_OF_ROLE[role]).unlink()
+    assert {"trt_int8", "trt_int8_fp16"} <= set(with_tensorrt_files(load_bundle(bundle)).graphs)
+    assert f"shadowrig calibrate emit {bundle}" in capsys.readouterr().out
     assert contents(bundle) == before
 
 
