@@ -18,7 +18,7 @@ so that the whole runtime can be run and measured, not to see real traffic. It m
 | file | what |
 |---|---|
 | `model.fp32.onnx` | the network as trained, batch norm folded, opset 17 |
-| `ranges.json` | activation ranges measured on synthetic drives whose seeds are neither trained nor evaluated on |
+| `ranges.json` | activation ranges measured on synthetic seeds that are neither trained nor evaluated on |
 | `model.cpu.qdq.onnx` | INT8 for ONNX Runtime on CPUs, emitted from the two above |
 | for TensorRT | 6 MB, not shipped: `shadowrig model build` (or `calibrate emit`) emits them from the same two |
 | `model.yaml` | inputs, heads, hashes, and the numbers below |
@@ -38,11 +38,10 @@ least 40 % visible. Acceleration is the weakest of the control outputs: one mome
 
     pip install shadowrig[train]
     python -m calibration.training.train --out OUT --minutes 55 --seed 1    # bundle in OUT/bundle
+    python -m calibration.training.calibrate OUT/bundle                     # ranges, INT8, scores and card alone
     python -m calibration.training.evaluate OUT/bundle                      # the table above
     python tests/benchmarks/int8_speedup.py OUT/bundle
     shadowrig calibrate int8 OUT/bundle --drives DRIVE ...                  # ranges from other drives
-
-`calibration/training/finish.py` names the drives, the method and the number of samples that INT8 is calibrated with.
 
 The training set (3,000 instants of eight images, 4.5 GB) is rendered in about three minutes and cached.
 """
