@@ -50,7 +50,8 @@ from calibration.int8.sample_sets import split_samples
 from calibration.int8.sampling import Sample, sample_sources
 from calibration.int8.sensitivity import measure_effects, spread
 from calibration.int8.trade import choose, measure_trade
-from calibration.int8.trt_judgement import judge_trt_drafts
+from calibration.int8.trt_judgement import AGREEMENT_FEEDS, judge_trt_drafts
+from calibration.int8.trt_mixture import first_layers_in_float
 from runtime.inference.bundle import ModelBundle, load_bundle
 
 DEFAULT_SAMPLES = 64
@@ -186,13 +187,15 @@ def _calibrate(
     with tempfile.TemporaryDirectory(prefix=".calibration-", dir=bundle.directory) as folder:
         drafts = Path(folder)
         ranges = replace(ranges, kept_float=best.kept_float)
-        roles, notes = write_drafts(drafts, graph, best.plan, ranges, best.model)
+        trt_float = first_layers_in_float(graph, ranges, best.model, spread(choosing.feeds, AGREEMENT_FEEDS))
+        ranges = replace(ranges, trt_float=trt_float)
+        roles, notes = write_drafts(drafts, graph, ranges, best.model)
         progress("judging", 1, 2)
         judgements = judge_trt_drafts(drafts, roles, best.model, judge)
         failed = tuple(entry.role for entry in judgements if not entry.gate.passes and not settings.list_anyway)
         if failed and not refused:
             ranges = replace(ranges, refused=failed)
-            roles, notes = write_drafts(drafts, graph, best.plan, ranges, best.model)
+            roles, notes = write_drafts(drafts, graph, ranges, best.model)
         progress("judging", 2, 2)
         placed = [role for role in roles if listed or role != "cpu_int8"]
         removed = () if refused else tuple(left_behind(bundle, placed))

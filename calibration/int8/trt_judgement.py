@@ -19,13 +19,11 @@ from calibration.int8.emulation import EmulatedNetwork
 from calibration.int8.gate import AccuracyGate, GateResult
 from calibration.int8.sensitivity import spread
 from calibration.int8.trt_agreement import trt_agreement
+from calibration.int8.trt_mixture import GOOD_AGREEMENT
 
 TRT_ROLES = ("trt_int8", "trt_int8_fp16")
 #: Runs that agreement is measured on.
 AGREEMENT_FEEDS = 8
-
-#: Below it the ranges do not suit symmetric int8, whatever the gate says.
-GOOD_AGREEMENT = 0.999
 
 
 @dataclass(frozen=True, slots=True)

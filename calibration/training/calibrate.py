@@ -9,6 +9,7 @@ Instants of all weathers, by day and night, come from `dataset.CALIBRATION_SEEDS
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -18,9 +19,12 @@ from calibration.int8.agreement import Agreement, measure_agreement
 from calibration.int8.bundle_files import CPU_INT8_FILE, RANGES_FILE, open_graph, quantize_file
 from calibration.int8.emit_trt import emit_trt_qdq
 from calibration.int8.feeds import build_feeds
+from calibration.int8.plan import make_plan
 from calibration.int8.ranges import RangesFile
 from calibration.int8.sampling import Sample, from_arrays
 from calibration.int8.trt_agreement import trt_agreement
+from calibration.int8.trt_judgement import AGREEMENT_FEEDS
+from calibration.int8.trt_mixture import first_layers_in_float
 from calibration.training import dataset
 from calibration.training.bundle import FP32_FILE, write_manifest
 from calibration.training.dataset import TrainingSet
@@ -60,8 +64,18 @@ def calibrate_draft(directory: Path, cache: Path) -> Agreement:
     write_manifest(directory, VERSION, {})
     manifest = load_bundle(directory).manifest
     samples = [_sample(data, instant) for instant in range(len(data))]
-    quantize_file(directory / FP32_FILE, directory, manifest, samples, METHOD, PERCENTILE, seed=0)
+    ranges, _ = quantize_file(directory / FP32_FILE, directory, manifest, samples, METHOD, PERCENTILE, seed=0)
+    prepare_for_tensorrt(directory, ranges, samples)
     return measure_agreement(directory / FP32_FILE, directory / CPU_INT8_FILE, manifest, samples[:SPEED_SAMPLES])
+
+
+def prepare_for_tensorrt(directory: Path, ranges: RangesFile, samples: list[Sample]) -> None:
+    """Say in the draft's ranges which first layers its files for TensorRT leave in floating point."""
+    fp32, spread_out = directory / FP32_FILE, samples[:: max(1, len(samples) // AGREEMENT_FEEDS)]
+    graph, _ = open_graph(fp32)
+    feeds = build_feeds(load_bundle(directory).manifest, spread_out, fp32)
+    left = first_layers_in_float(graph, ranges, (directory / CPU_INT8_FILE).read_bytes(), feeds)
+    replace(ranges, trt_float=left).save(directory / RANGES_FILE)
 
 
 def tensorrt_agreement(directory: Path, held_out: TrainingSet) -> dict[str, float]:
@@ -69,8 +83,9 @@ def tensorrt_agreement(directory: Path, held_out: TrainingSet) -> dict[str, floa
     fp32, step = directory / FP32_FILE, max(1, len(held_out) // AGREEMENT_INSTANTS)
     samples = [_sample(held_out, instant) for instant in range(0, len(held_out), step)]
     feeds = build_feeds(load_bundle(directory).manifest, samples, fp32)
-    graph, plan = open_graph(fp32)
-    trt = emit_trt_qdq(graph, plan, RangesFile.load(directory / RANGES_FILE).tensors, "fp32")
+    ranges = RangesFile.load(directory / RANGES_FILE)
+    graph, _ = open_graph(fp32)
+    trt = emit_trt_qdq(graph, make_plan(graph, frozenset(ranges.trt_float)), ranges.tensors, "fp32")
     agreement = trt_agreement(onnx.load(str(directory / CPU_INT8_FILE)), trt, feeds)
     return {name: float(f"{value:.5g}") for name, value in agreement.items()}
 
