@@ -7,8 +7,8 @@ The file holds what was measured and from what, so that it can be audited and em
 `{"format": 2, "model_sha256", "method", "percentile", "samples", "sample_sha256", "seed", "kept_float": [name],
 "trt_float": [name], "refused": [role], "tensors": {name: {"low", "high", "observed_low", "observed_high"}}}`.
 `kept_float` are the layers (by output tensor) that the search left in floating point, `trt_float` those that only
-files for TensorRT leave there, `refused` the files for TensorRT that failed the accuracy gate and are not emitted again;
-files of format 1 had none of them and are read as such. Memory is bounded by one sample's activations plus the
+files for TensorRT leave there, `refused` the files for TensorRT that failed the accuracy gate and are not emitted
+again; files of format 1 had none of them and are read as such. Memory is bounded by one sample's activations plus the
 histograms.
 """
 
