@@ -1,10 +1,12 @@
 """How much faster one file of a network is than another, measured in the same run; and a first look at agreement.
 
 Both files run on one thread and take turns, in changing order, so that whatever else the machine does falls on both.
-The ratio is the median over the rounds' own ratios. Its uncertainty is the interval between two order statistics that
-holds the true median with 95 % probability whatever the distribution (David and Nagaraja, "Order Statistics", 2003,
-section 7.1): "not slower" is then a statement and not a hope. While the interval holds 1, more rounds are run, up to
-a bound; an undecided result says so.
+They are opened anew `OPENINGS` times, because where a file's memory comes to lie moves its speed by a few per cent for
+as long as it is open: rounds of one opening are not independent of each other, openings are. Each opening gives one
+ratio, the median of its rounds; the result is the median over openings, and its uncertainty the interval between two
+order statistics that holds the true median with 95 % probability whatever the distribution (David and Nagaraja, "Order
+Statistics", 2003, section 7.1). The number of openings and rounds is fixed before the first of them: who goes on
+measuring until the interval excludes 1 finds a difference sooner or later where there is none.
 
 For whether INT8 says what FP32 says, head by head, see `gate`; `measure_agreement` is the short form of it.
 """
@@ -17,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from calibration.int8.gate import AccuracyGate
 from calibration.int8.player import HeldOut, NetworkFile
@@ -25,10 +28,10 @@ from calibration.int8.sampling import Sample
 from calibration.metrics import cosine as cosine
 from runtime.inference.manifest import Manifest
 
-WARM_UP_RUNS = 3
-LEAST_ROUNDS = 12
-MOST_ROUNDS = 60
-#: With fewer rounds no two order statistics hold the median with 95 %.
+WARM_UP_RUNS = 2
+OPENINGS = 15
+ROUNDS_OF_AN_OPENING = 6
+#: With fewer openings no two order statistics hold the median with 95 %.
 FEWEST_FOR_INTERVAL = 6
 CONFIDENCE = 0.95
 
@@ -41,10 +44,10 @@ class SpeedComparison:
 
     fp32_ms: float  # medians
     int8_ms: float
-    speed_up: float  # median over rounds of FP32's time over INT8's
+    speed_up: float  # median over openings of FP32's time over INT8's
     low: float  # 95 % interval of `speed_up`
     high: float
-    rounds: int
+    openings: int
 
     @property
     def is_faster(self) -> bool:
@@ -65,35 +68,50 @@ class SpeedComparison:
             verdict = "slower"
         else:
             verdict = "neither faster nor slower as far as can be told"
-        spread = f"{self.low:.2f} to {self.high:.2f} with {CONFIDENCE:.0%} confidence, {self.rounds} rounds"
+        spread = f"{self.low:.2f} to {self.high:.2f} with {CONFIDENCE:.0%} confidence, {self.openings} openings"
         return f"INT8 runs {self.speed_up:.2f} times as fast as FP32 on one thread ({spread}): {verdict}"
 
 
+class Runs(Protocol):
+    """An open network."""
+
+    def run(self, feed: Feed) -> object:
+        """Run it once."""
+
+
 def compare_speed(
-    fp32: NetworkFile,
-    int8: NetworkFile,
+    fp32: Path | bytes,
+    int8: Path | bytes,
     feeds: Sequence[Feed],
-    least_rounds: int = LEAST_ROUNDS,
-    most_rounds: int = MOST_ROUNDS,
+    openings: int = OPENINGS,
     clock: Clock = time.perf_counter,
+    opened: Callable[[Path | bytes], Runs] = NetworkFile,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> SpeedComparison:
-    """Time both on the same feeds, in turns. Raises ValueError without feeds or with too few rounds."""
+    """Time both on the same feeds, in turns. Raises ValueError without feeds or with too few openings."""
     if not feeds:
         raise ValueError("no feeds to time the network on; ask for more samples")
-    if not FEWEST_FOR_INTERVAL <= least_rounds <= most_rounds:
-        raise ValueError(f"rounds are {least_rounds} to {most_rounds}; use {FEWEST_FOR_INTERVAL} or more, in order")
+    if openings < FEWEST_FOR_INTERVAL:
+        raise ValueError(f"openings is {openings}; with fewer than {FEWEST_FOR_INTERVAL} there is no 95 % interval")
+    times: list[tuple[float, float]] = []
+    ratios: list[float] = []
+    for number in range(openings):
+        rounds = _one_opening(opened(fp32), opened(int8), feeds, number, clock)
+        times += rounds
+        ratios.append(statistics.median(slow / fast for slow, fast in rounds))
+        progress(number + 1, openings)
+    low, high = median_interval(ratios)
+    medians = [statistics.median(column) * 1e3 for column in zip(*times, strict=True)]
+    return SpeedComparison(medians[0], medians[1], statistics.median(ratios), low, high, openings)
+
+
+def _one_opening(fp32: Runs, int8: Runs, feeds: Sequence[Feed], number: int, clock: Clock) -> list[tuple[float, float]]:
+    """Seconds of both, round by round; both files have just been opened."""
     for network in (fp32, int8):
         for index in range(WARM_UP_RUNS):
             network.run(feeds[index % len(feeds)])
-    times: list[tuple[float, float]] = []
-    while len(times) < most_rounds:
-        times.append(_round(fp32, int8, feeds[len(times) % len(feeds)], len(times) % 2 == 1, clock))
-        if len(times) >= least_rounds and not _holds_one(times):
-            break
-    ratios = [slow / fast for slow, fast in times]
-    low, high = median_interval(ratios)
-    medians = [statistics.median(column) * 1e3 for column in zip(*times, strict=True)]
-    return SpeedComparison(medians[0], medians[1], statistics.median(ratios), low, high, len(times))
+    turns = range(number, number + ROUNDS_OF_AN_OPENING)
+    return [_round(fp32, int8, feeds[turn % len(feeds)], turn % 2 == 1, clock) for turn in turns]
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -109,12 +127,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
     return ordered[first], ordered[count - 1 - first]
 
 
-def _holds_one(times: Sequence[tuple[float, float]]) -> bool:
-    low, high = median_interval([slow / fast for slow, fast in times])
-    return low <= 1.0 <= high
-
-
-def _round(fp32: NetworkFile, int8: NetworkFile, feed: Feed, reverse: bool, clock: Clock) -> tuple[float, float]:
+def _round(fp32: Runs, int8: Runs, feed: Feed, reverse: bool, clock: Clock) -> tuple[float, float]:
     """Seconds of both; never 0, whatever the clock's resolution."""
     spent = [0.0, 0.0]
     order = ((1, int8), (0, fp32)) if reverse else ((0, fp32), (1, int8))
@@ -153,7 +166,7 @@ def measure_agreement(fp32: Path, int8: Path, manifest: Manifest, samples: Seque
     """Run both files on the samples; raises ValueError without samples."""
     result = AccuracyGate(fp32, manifest, samples).measure(int8)
     held_out = HeldOut(fp32, manifest, samples)
-    speed = compare_speed(NetworkFile(fp32), NetworkFile(int8), held_out.feeds)
+    speed = compare_speed(fp32, int8, held_out.feeds)
     kept = [score for score in result.scores if score.metric == "kept_share"]
     best = [score for score in result.scores if score.metric == "best_score"]
     return Agreement(

@@ -95,7 +95,7 @@ def measure_ranges(
 
 
 def write_drafts(
-    directory: Path, graph: Graph, plan: QuantizationPlan, ranges: RangesFile, cpu_model: bytes | None
+    directory: Path, graph: Graph, ranges: RangesFile, cpu_model: bytes | None
 ) -> tuple[list[str], list[str]]:
     """Write `ranges.json`, the CPU file when there is one, and the TensorRT files; their roles, and what to know."""
     ranges.save(directory / RANGES_FILE)
@@ -104,10 +104,16 @@ def write_drafts(
     if cpu_model is not None:
         (directory / CPU_INT8_FILE).write_bytes(cpu_model)
         roles.append("cpu_int8")
+    trt_plan = make_plan(graph, frozenset((*ranges.kept_float, *ranges.trt_float)))
+    if ranges.trt_float:
+        notes.append(f"left {', '.join(ranges.trt_float)} in floating point for TensorRT, to agree with the CPU file")
     bodies: tuple[tuple[str, Body], ...] = (("trt_int8", "fp32"), ("trt_int8_fp16", "fp16"))
     for role, body in bodies:
+        if role in ranges.refused:
+            notes.append(f"no {FILE_OF_ROLE[role]}: it failed the accuracy gate when it was calibrated")
+            continue
         try:
-            model = emit_trt_qdq(graph, plan, ranges.tensors, body, notes)
+            model = emit_trt_qdq(graph, trt_plan, ranges.tensors, body, notes)
             refuse_what_tensorrt_refuses(model)
         except (GraphError, RangesError) as error:
             # The other files are good without it; a vehicle that wants it is told by the report.
@@ -156,14 +162,18 @@ def emit_from_ranges(bundle: ModelBundle, directory: Path) -> tuple[list[str], l
             f"(older versions did not measure them); calibrate again: shadowrig calibrate int8 {bundle.directory}"
         )
     cpu_model = emit_cpu_qdq(graph, plan, ranges.tensors).SerializeToString()
-    return write_drafts(directory, graph, plan, ranges, cpu_model)
+    return write_drafts(directory, graph, ranges, cpu_model)
+
+
+def left_behind(bundle: ModelBundle, roles: Sequence[str]) -> list[str]:
+    """Files of an earlier calibration that one with files of `roles` removes, because they belong to other ranges."""
+    return [name for role, name in FILE_OF_ROLE.items() if role not in roles and (bundle.directory / name).exists()]
 
 
 def put_in_place(bundle: ModelBundle, drafts: Path, roles: Sequence[str], listed: Sequence[str]) -> dict[str, str]:
     """Rename the drafts of `roles` into the bundle and list those of `listed`; the bundle's file of each role.
 
-    What an earlier calibration left and this one does not replace is taken off the list and removed: it belongs to
-    other ranges.
+    What is `left_behind` is taken off the list and removed.
     """
     files = {role: {"path": entry.path, "sha256": entry.sha256} for role, entry in bundle.manifest.files.items()}
     for role in FILE_OF_ROLE:

@@ -2,15 +2,18 @@
 
     report = calibrate_int8("models/yolox_nano", drives=["drives/model3_night"], samples=64)
 
-Three quarters of the samples give the ranges; every fourth is kept back for the accuracy gate. Each layer's effect on
-the outputs is measured, the worst are left in floating point until the gate passes, and every mixture that was tried is
-timed against FP32 in one run. What is written into the bundle depends on what came of it:
+Samples make three sets that share no instant (`sample_sets`): ranges are measured on the first; each layer's effect on
+the outputs is measured, and the worst are left in floating point until the gate passes with headroom on the second; the
+gate that decides looks at the third, once, when all is chosen. Every mixture that was tried is timed against FP32 in
+one run, and what was chosen once more by itself (`agreement`). What is written depends on what came of it:
 
 | the gate | INT8 on this CPU | written |
 |---|---|---|
 | passes | faster | `ranges.json` and all INT8 files, all listed in `model.yaml` |
 | passes | not faster | the same without the CPU file: FP32 stays in use on CPUs, TensorRT has its files |
 | fails | any | nothing, unless `list_anyway`; drafts can be kept in a folder to look at |
+
+Files for TensorRT face the same gate by themselves, emulated (`trt_judgement`), and one that fails is left out.
 
 All is measured on drafts; a run that fails or is interrupted leaves the bundle as it was.
 """
@@ -31,6 +34,7 @@ from calibration.int8.bundle_files import (
     CPU_INT8_FILE,
     FILE_OF_ROLE,
     emit_from_ranges,
+    left_behind,
     measure_ranges,
     open_graph,
     put_in_place,
@@ -41,7 +45,6 @@ from calibration.int8.gate import AccuracyGate, GateLimits, GateResult
 from calibration.int8.graph import preparation_notes
 from calibration.int8.histograms import METHODS
 from calibration.int8.mixed_precision import search_both
-from calibration.int8.player import NetworkFile
 from calibration.int8.preconditions import (
     DRAFTS_PREFIX,
     check_bundle,
@@ -51,17 +54,18 @@ from calibration.int8.preconditions import (
 )
 from calibration.int8.ranges import Feed, RangesError
 from calibration.int8.report import Report
+from calibration.int8.sample_sets import split_samples
 from calibration.int8.sampling import Sample, sample_sources
 from calibration.int8.sensitivity import measure_effects, spread
 from calibration.int8.trade import choose, measure_trade
+from calibration.int8.trt_judgement import AGREEMENT_FEEDS, judge_trt_drafts
+from calibration.int8.trt_mixture import first_layers_in_float
 from runtime.inference.bundle import ModelBundle, load_bundle
 
 DEFAULT_SAMPLES = 64
 #: With 99.99 small, rare objects suffer first (traffic lights lost 12 points of AP on the bundled network): their
 #: activations are the outliers that are cut.
 DEFAULT_PERCENTILE = 99.999
-#: Every n-th sample is kept back for the gate.
-HELD_OUT_EVERY = 4
 #: Samples that files are timed on.
 SPEED_FEEDS = 4
 
@@ -155,79 +159,93 @@ def emit_bundle(bundle_dir: str | Path) -> tuple[dict[str, str], list[str]]:
         return put_in_place(bundle, Path(folder), roles, roles), notes
 
 
-def split_samples(taken: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
-    """Samples to measure on, and those kept back; a single sample has to do for both."""
-    held_out = list(taken[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY])
-    measured = [sample for index, sample in enumerate(taken) if index % HELD_OUT_EVERY != HELD_OUT_EVERY - 1]
-    return measured, held_out or [measured[-1]]
-
-
 def doubts_of(result: GateResult, speed: SpeedComparison) -> list[str]:
     """Why the INT8 file should not replace FP32 on this machine's CPU."""
     doubts = list(result.reasons)
     if not speed.is_faster:
-        doubts.append(f"INT8 is not faster than FP32 on this machine ({speed.statement}); run FP32")
+        doubts.append(
+            "INT8 cannot win here: at the accuracy that is wanted it is not faster than FP32 beyond doubt on this "
+            f"machine ({speed.statement}); run FP32"
+        )
     return doubts
 
 
 def _calibrate(
     bundle: ModelBundle, taken: Sequence[Sample], settings: Settings, limits: GateLimits, progress: Progress
 ) -> Report:
-    measured, held_out = split_samples(taken)
+    sets = split_samples(taken)
     fp32, manifest = bundle.file("fp32"), bundle.manifest
     graph, plan = open_graph(fp32, manifest)
-    feeds = build_feeds(manifest, measured, fp32)
+    feeds = build_feeds(manifest, sets.measured, fp32)
     method = (settings.method, settings.percentile, settings.seed)
     ranges = measure_ranges(fp32, graph, plan, feeds, *method, lambda d, t: progress("ranges", d, t))
-    gate = AccuracyGate(fp32, manifest, held_out, settings.truth_drives, limits)
     effects = measure_effects(graph, plan, ranges.tensors, feeds, lambda d, t: progress("sensitivity", d, t))
+    progress("mixed precision", 0, 1)
     worst_first = [effect.layer for effect in effects]
-    candidates = search_both(graph, ranges.tensors, gate, worst_first, lambda d, t: progress("mixed precision", d, t))
-    progress("timing", 0, 1)
-    timed: list[Feed] = spread(build_feeds(manifest, held_out, fp32), SPEED_FEEDS)
-    trade = measure_trade(fp32, candidates, timed, manifest.heads)
+    choosing = AccuracyGate(fp32, manifest, sets.chosen_on, (), limits)
+    candidates = search_both(
+        graph, ranges.tensors, choosing, worst_first, lambda d, t: progress("mixed precision", d, t)
+    )
+    timed: list[Feed] = spread(choosing.feeds, SPEED_FEEDS)
+    trade = measure_trade(fp32, candidates, timed, manifest.heads, progress=lambda d, t: progress("trade", d, t))
     chosen = choose(trade)
     best = candidates[chosen - 1]
-    speed = compare_speed(NetworkFile(fp32), NetworkFile(best.model), timed)
-    ranges = replace(ranges, kept_float=best.kept_float)
-    doubts = doubts_of(best.result, speed)
-    refused = not best.result.passes and not settings.list_anyway
+    speed = compare_speed(fp32, best.model, timed, progress=lambda d, t: progress("speed", d, t))
+    progress("judging", 0, 1)
+    judge = AccuracyGate(fp32, manifest, sets.judged, settings.truth_drives, limits)
+    result = judge.measure(best.model)
+    doubts = doubts_of(result, speed)
+    refused = not result.passes and not settings.list_anyway
     listed = settings.list_anyway or not doubts
     with tempfile.TemporaryDirectory(prefix=DRAFTS_PREFIX, dir=bundle.directory) as folder:
-        roles, notes = write_drafts(Path(folder), graph, best.plan, ranges, best.model)
-        files = _keep_or_place(bundle, Path(folder), roles, refused, listed, settings.drafts_dir)
+        drafts = Path(folder)
+        ranges = replace(ranges, kept_float=best.kept_float)
+        trt_float = first_layers_in_float(graph, ranges, best.model, spread(choosing.feeds, AGREEMENT_FEEDS))
+        ranges = replace(ranges, trt_float=trt_float)
+        roles, notes = write_drafts(drafts, graph, ranges, best.model)
+        progress("judging", 1, 2)
+        judgements = judge_trt_drafts(drafts, roles, best.model, judge)
+        failed = tuple(entry.role for entry in judgements if not entry.gate.passes and not settings.list_anyway)
+        if failed and not refused:
+            ranges = replace(ranges, refused=failed)
+            roles, notes = write_drafts(drafts, graph, ranges, best.model)
+        progress("judging", 2, 2)
+        placed = [role for role in roles if listed or role != "cpu_int8"]
+        removed = () if refused else tuple(left_behind(bundle, placed))
+        files = _keep_or_place(bundle, drafts, placed, refused, listed, settings.drafts_dir)
     return Report(
         bundle=manifest.name,
         method=settings.method,
         percentile=ranges.percentile,
         seed=settings.seed,
         samples=ranges.samples,
+        sets=sets.sizes,
         sample_sha256=ranges.sample_sha256,
         tensors=len(ranges.tensors),
-        notes=(*preparation_notes(onnx.load(str(fp32)), graph.model), *notes),
+        notes=(*preparation_notes(onnx.load(str(fp32)), graph.model), *notes, *filter(None, [sets.note])),
         effects=tuple(effects),
         trade=tuple(trade),
         chosen=chosen,
         kept_float=best.kept_float,
-        gate=best.result,
+        choice=best.result,
+        gate=result,
+        tensorrt=tuple(judgements),
         speed=speed,
         doubts=tuple(doubts),
         refused=refused,
         listed=listed and not refused,
         files=files,
+        removed=removed,
     )
 
 
 def _keep_or_place(
-    bundle: ModelBundle, drafts: Path, roles: list[str], refused: bool, listed: bool, drafts_dir: Path | None
+    bundle: ModelBundle, drafts: Path, placed: list[str], refused: bool, listed: bool, drafts_dir: Path | None
 ) -> dict[str, str]:
     """Files into the bundle, or, when refused, into the folder for drafts if there is one; the bundle's by role."""
     if drafts_dir is not None and (refused or not listed):
         shutil.copytree(drafts, drafts_dir, dirs_exist_ok=True)
-    if refused:
-        return {}
-    placed = [role for role in roles if listed or role != "cpu_int8"]
-    return put_in_place(bundle, drafts, placed, placed)
+    return {} if refused else put_in_place(bundle, drafts, placed, placed)
 
 
-__all__ = ["CPU_INT8_FILE", "Report", "Settings", "calibrate_int8", "doubts_of", "emit_bundle", "split_samples"]
+__all__ = ["CPU_INT8_FILE", "Report", "Settings", "calibrate_int8", "doubts_of", "emit_bundle"]

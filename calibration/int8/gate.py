@@ -24,7 +24,8 @@ import numpy as np
 from calibration.int8.findings import Finding, Instant
 from calibration.int8.head_comparison import CosineComparison, comparison_of
 from calibration.int8.limits import COSINE, GateLimits, rule_of
-from calibration.int8.player import HeldOut, NetworkFile
+from calibration.int8.player import HeldOut, NetworkFile, Runnable
+from calibration.int8.ranges import Feed
 from calibration.int8.sampling import Sample
 from calibration.int8.tensor_store import TensorStore
 from calibration.int8.truth import TruthScore, losses, truth_of
@@ -144,12 +145,17 @@ class AccuracyGate:
         for index in range(len(self._held_out)):
             self._reference.append(self._held_out.run(network, index).tensors)
 
-    def measure(self, candidate: Path | bytes, *, with_truth: bool = True) -> GateResult:
-        """Compare a file with FP32; without truth for a quick look in the course of a search.
+    @property
+    def feeds(self) -> Sequence[Feed]:
+        """What single runs on the held-out samples take."""
+        return self._held_out.feeds
+
+    def measure(self, candidate: Path | bytes | Runnable, *, with_truth: bool = True) -> GateResult:
+        """Compare a file, or a network that is open, with FP32; without truth for a quick look.
 
         Raises what ONNX Runtime raises when the file cannot be loaded.
         """
-        network = NetworkFile(candidate)
+        network = NetworkFile(candidate) if isinstance(candidate, Path | bytes) else candidate
         heads = self._manifest.heads
         _, _, height, width = self._manifest.images.shape
         comparisons = [comparison_of(head, height, width) for head in heads]
@@ -174,7 +180,7 @@ class AccuracyGate:
         means = {name: value for entry in cosines for name, value in entry.by_output().items()}
         return GateResult(len(self._held_out), tuple(scores), means, tuple(broken.values()), tuple(notes))
 
-    def _score_truth(self, network: NetworkFile) -> list[TruthScore]:
+    def _score_truth(self, network: Runnable) -> list[TruthScore]:
         """Scores of one file against truth, by head; empty ones without drives that carry truth."""
         _, _, height, width = self._manifest.images.shape
         scores = [TruthScore(head, height, width) for head in self._manifest.heads]

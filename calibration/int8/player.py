@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnxruntime
@@ -24,6 +25,13 @@ from calibration.int8.tensor_store import TensorStore
 from runtime.inference.manifest import Manifest
 
 Outputs = dict[str, NDArray[np.generic]]
+
+
+class Runnable(Protocol):
+    """An open network, whatever runs it (`NetworkFile`, `emulation.EmulatedNetwork`)."""
+
+    def run(self, feed: Feed) -> Outputs:
+        """Outputs by name."""
 
 
 class NetworkFile:
@@ -67,7 +75,7 @@ class HeldOut:
         """What single runs take, for measuring speed."""
         return self._feeds
 
-    def run(self, network: NetworkFile, index: int) -> Instant:
+    def run(self, network: Runnable, index: int) -> Instant:
         """The outputs of instant number `index`."""
         held: dict[int, Outputs] = {}  # states by row
         outputs: list[Outputs] = []

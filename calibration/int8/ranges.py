@@ -5,9 +5,11 @@ between them (not for `minmax`, which needs none). `histograms` says where each 
 
 The file holds what was measured and from what, so that it can be audited and emitted again without any sample:
 `{"format": 2, "model_sha256", "method", "percentile", "samples", "sample_sha256", "seed", "kept_float": [name],
-"tensors": {name: {"low", "high", "observed_low", "observed_high"}}}`. `kept_float` are the layers (by output tensor)
-that the search left in floating point; files of format 1 had none and are read as such. Memory is bounded by one
-sample's activations plus the histograms.
+"trt_float": [name], "refused": [role], "tensors": {name: {"low", "high", "observed_low", "observed_high"}}}`.
+`kept_float` are the layers (by output tensor) that the search left in floating point, `trt_float` those that only
+files for TensorRT leave there, `refused` the files for TensorRT that failed the accuracy gate and are not emitted
+again; files of format 1 had none of them and are read as such. Memory is bounded by one sample's activations plus the
+histograms.
 """
 
 from __future__ import annotations
@@ -69,6 +71,8 @@ class RangesFile:
     seed: int
     tensors: dict[str, Range]
     kept_float: tuple[str, ...] = ()
+    trt_float: tuple[str, ...] = ()  # further layers that only the files for TensorRT leave in floating point
+    refused: tuple[str, ...] = ()  # roles of files that failed the accuracy gate
 
     def __post_init__(self) -> None:
         for name in (self.model_sha256, *self.tensors, *self.kept_float):
@@ -88,8 +92,8 @@ class RangesFile:
                 readable = " and ".join(map(str, READABLE_FORMATS))
                 raise RangesError(f"{path}: format is {found!r}, this version reads {readable}; calibrate again")
             tensors = {name: Range(**value) for name, value in document.pop("tensors").items()}
-            kept_float = tuple(document.pop("kept_float", ()))
-            return RangesFile(tensors=tensors, kept_float=kept_float, **document)
+            kept, trt, refused = (tuple(document.pop(name, ())) for name in ("kept_float", "trt_float", "refused"))
+            return RangesFile(tensors=tensors, kept_float=kept, trt_float=trt, refused=refused, **document)
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise RangesError(f"{path}: not a ranges file ({error}); calibrate again") from error
 

@@ -12,8 +12,10 @@ from calibration.int8.agreement import SpeedComparison
 from calibration.int8.gate import GateResult
 from calibration.int8.sensitivity import LayerEffect
 from calibration.int8.trade import TradePoint, trade_table
+from calibration.int8.trt_judgement import TrtJudgement
 
 WORST_SHOWN = 8
+FOR_TENSORRT = {"trt_int8": "an FP32-body file", "trt_int8_fp16": "an FP16-body file"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Report:
     percentile: float | None
     seed: int
     samples: int  # network runs that ranges were measured on
+    sets: tuple[int, int, int]  # samples that were measured, chosen on, and judged
     sample_sha256: str
     tensors: int
     notes: tuple[str, ...]  # what was done to the graph and to the files
@@ -32,12 +35,15 @@ class Report:
     trade: tuple[TradePoint, ...]
     chosen: int  # of `trade`
     kept_float: tuple[str, ...]  # layers that the search left in floating point
-    gate: GateResult  # of the chosen mixture
+    choice: GateResult  # of the chosen mixture, on the samples it was chosen on
+    gate: GateResult  # of the chosen mixture, on samples that nothing else saw: what decides
+    tensorrt: tuple[TrtJudgement, ...]  # files for TensorRT, emulated, on the same samples
     speed: SpeedComparison
     doubts: tuple[str, ...]  # why INT8 should not be run on this machine's CPU, or at all
     refused: bool  # nothing was written into the bundle
     listed: bool  # the CPU file is in the manifest, and so in use
     files: dict[str, str]  # written, by role
+    removed: tuple[str, ...]  # files of an earlier calibration that were taken out of the bundle
 
     @property
     def recommendation(self) -> str:
@@ -50,20 +56,26 @@ class Report:
         if self.refused:
             return "refused: nothing was written into the bundle; run FP32"
         if not self.listed:
-            return "run FP32 on this CPU: its INT8 file is not in the bundle; the files for TensorRT are"
+            kept = [FOR_TENSORRT[role] for role in self.files if role in FOR_TENSORRT]
+            there = f"; for TensorRT there is {' and '.join(kept)}" if kept else ""
+            return f"INT8 cannot win on this network on this CPU: run FP32 (its INT8 file is not in the bundle){there}"
         return (
             "run INT8 (cpu_int8)" if not self.doubts else "INT8 is listed because you asked for it, against the doubts"
         )
 
     def as_dict(self) -> dict[str, object]:
         """Plain data for `--json`."""
-        own = ("effects", "trade", "gate", "speed")
+        own = ("effects", "trade", "choice", "gate", "tensorrt", "speed")
         plain = {name: getattr(self, name) for name in self.__slots__ if name not in own}
         return {
             **plain,
             "recommendation": self.recommendation,
             "verdict": self.verdict,
+            "choice": self.choice.as_dict(),
             "gate": self.gate.as_dict(),
+            "tensorrt": {
+                entry.role: {"agreement": entry.agreement, "gate": entry.gate.as_dict()} for entry in self.tensorrt
+            },
             "speed": {**asdict(self.speed), "statement": self.speed.statement},
             "trade": [asdict(point) for point in self.trade],
             "effects": [{**asdict(effect), "sqnr_db": effect.sqnr_db} for effect in self.effects],
@@ -75,6 +87,7 @@ def report_table(report: Report) -> Table:
     table = Table(title=f"INT8 of {report.bundle}", show_header=False)
     method = report.method if report.percentile is None else f"{report.method} {report.percentile:g}"
     table.add_row("ranges", f"{method}, {report.samples} runs, {report.tensors} tensors, seed {report.seed}")
+    table.add_row("samples", sets_told(report))
     for note in report.notes:
         table.add_row("done", note)
     point = report.trade[report.chosen]
@@ -85,15 +98,26 @@ def report_table(report: Report) -> Table:
             truth = " against truth" if score.against == "truth" else ""
             mark = "" if score.passes else "  FAILS"
             table.add_row(f"{score.head}: {score.metric}", f"{score.value:.4f}{limit}{truth}{mark}")
+    table.add_row("headroom", f"{report.gate.headroom:+.2f} where judged, {report.choice.headroom:+.2f} where chosen")
     for note in report.gate.notes:
         table.add_row("note", note)
     table.add_row("speed", report.speed.statement)
+    for judgement in report.tensorrt:
+        table.add_row(judgement.role, judgement.statement)
     for role, name in report.files.items():
         table.add_row("written", f"{name} ({role})")
+    for name in report.removed:
+        table.add_row("removed", f"{name}: of an earlier calibration; it belonged to other ranges")
     for doubt in report.doubts:
         table.add_row("doubt", doubt)
     table.add_row("verdict", report.verdict)
     return table
+
+
+def sets_told(report: Report) -> str:
+    """How many samples were for what."""
+    measured, chosen_on, judged = report.sets
+    return f"{measured} measured, {chosen_on} chosen on, {judged} judged"
 
 
 def effects_table(effects: Sequence[LayerEffect]) -> Table:

@@ -2,9 +2,9 @@
 
 A drive is cut into as many equal spans as samples are wanted, and one moment is taken from each, so that a sample set
 is spread over time whatever the seed; of several random moments of a span the one is taken that adds most to the range
-of light (`light`). At each moment every camera gives its last picture and every signal its last value. Images fill
-framesets row by row, chosen by their light as well. Instants that are already prepared (`from_arrays`) come in as they
-are.
+of light (`light`). At each moment every camera gives its last picture and every signal its last value. Images and
+frames of videos (`image_sources`) fill framesets row by row, images chosen by their light as well. Instants that are
+already prepared (`from_arrays`) come in as they are.
 
 A network with states gets a *lead-in* before each moment: consecutive instants at the pace of the drive's first camera,
 from which `feeds` makes the state that it has at that moment. An image is led in to by itself: a scene that stands
@@ -21,14 +21,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.int8.image_sources import expand, frames_of, images_of_every_light, read_image
 from calibration.int8.light import choose_by_light
-from calibration.int8.pictures import first_picture, luma, lumas_at, pictures_at, readable
+from calibration.int8.pictures import lumas_at, pictures_at, readable
 from calibration.int8.ranges import Feed
 from runtime.capture.preparation import ImagePreparer
 from runtime.drives import Drive, DriveCamera, open_drive
@@ -40,7 +42,7 @@ from runtime.inference.rows import layout_for
 from runtime.messages import NANOSECONDS_PER_SECOND, SignalValue
 from runtime.rig import Rig, load_rig
 
-#: Moments of each span, and images for each row, among which light decides.
+#: Moments of each span among which light decides.
 CANDIDATES = 4
 #: Instants before a sample that a network with states runs on: most of what a leaky memory holds is younger.
 LEAD_IN_INSTANTS = 8
@@ -87,26 +89,30 @@ def sample_sources(
 ) -> list[Sample]:
     """`count` samples at most, shared evenly by the sources. Raises `SamplingError` when any source fails."""
     if not drives and not images:
-        raise SamplingError("nothing to sample: give at least one drive or image")
+        raise SamplingError("nothing to sample: give at least one drive, image or video")
     generator = np.random.default_rng(seed)
     faults: list[str] = []
+    stills, videos = expand(images, faults)
+    sources: list[Callable[[int], list[Sample]]] = [
+        *(partial(_drive_at, manifest, path, generator) for path in drives),
+        *(partial(sample_video, manifest, path, generator) for path in videos),
+    ]
+    if stills:
+        sources.append(partial(sample_images, manifest, stills, generator))
     samples: list[Sample] = []
-    shares = _shares(count, len(drives) + bool(images))
-    for share, path in zip(shares, drives, strict=False):
+    for source, share in zip(sources, _shares(count, len(sources)), strict=True):
         try:
-            samples += sample_drive(manifest, open_drive(path), share, generator)
+            samples += source(share)
         except (DocumentError, SamplingError, OSError) as error:
-            faults.append(str(error))
-        progress(len(samples), count)
-    if images:
-        try:
-            samples += sample_images(manifest, images, shares[-1], generator)
-        except SamplingError as error:
             faults.append(str(error))
         progress(len(samples), count)
     if faults:
         raise SamplingError("\n".join(faults))
     return samples
+
+
+def _drive_at(manifest: Manifest, path: Path, generator: np.random.Generator, count: int) -> list[Sample]:
+    return sample_drive(manifest, open_drive(path), count, generator)
 
 
 def sample_drive(manifest: Manifest, drive: Drive, count: int, generator: np.random.Generator) -> list[Sample]:
@@ -135,32 +141,46 @@ def sample_drive(manifest: Manifest, drive: Drive, count: int, generator: np.ran
 
 
 def sample_images(
-    manifest: Manifest, paths: Sequence[Path], count: int, generator: np.random.Generator
+    manifest: Manifest, paths: Sequence[Path], generator: np.random.Generator, count: int
 ) -> list[Sample]:
     """Image files in random order, as many to a sample as a run of the network sees."""
-    rows = manifest.rows
+    faults: list[str] = []
+    shuffled = [paths[index] for index in generator.permutation(len(paths))]
+    order = images_of_every_light(shuffled, count * manifest.rows, faults)
+    pictures = ((str(path), read_image(path, faults)) for path in order)
+    samples = _fill_rows(manifest, ((name, picture) for name, picture in pictures if picture is not None))
+    if faults:
+        raise SamplingError("\n".join(dict.fromkeys(faults)))
+    return samples
+
+
+def sample_video(manifest: Manifest, path: Path, generator: np.random.Generator, count: int) -> list[Sample]:
+    """Frames of a video that is no drive, spread over its length, as many to a sample as a run of the network sees."""
+    try:
+        frames = frames_of(path, count * manifest.rows, generator)
+        samples = _fill_rows(manifest, ((f"{path}#{number}", picture) for number, picture in frames))
+    except av.error.FFmpegError as error:
+        raise SamplingError(f"{path}: is not a video that can be read ({error}); give MP4 or GIF files") from error
+    if not samples:
+        raise SamplingError(f"{path}: has no frame that can be decoded; give MP4 or GIF files")
+    return samples
+
+
+def _fill_rows(manifest: Manifest, pictures: Iterable[tuple[str, av.VideoFrame]]) -> list[Sample]:
+    """Pictures of one camera or of many, row after row. Nothing came before them: states see a scene that stands."""
     names = stand_in_cameras(manifest)
     try:
         matrices = calibration_values(manifest, layout_for(manifest, names), names, None)
     except ValueError as error:
-        raise SamplingError(
-            f"{paths[0]}: {error}; images tell nothing of a rig: give drives with a rig.yaml"
-        ) from error
-    faults: list[str] = []
-    shuffled = [paths[index] for index in generator.permutation(len(paths))]
-    order = _images_of_every_light(shuffled, count * rows, faults)
-    preparer = ImagePreparer(manifest.images.image_spec)
-    samples = []
-    for start in range(0, len(order), rows):
-        sample = _empty(manifest.images, rows, str(order[start]), matrices)
-        for row, path in enumerate(order[start : start + rows]):
-            if (picture := _read(path, faults)) is not None:
-                _place(sample, row, preparer, picture)
-        if manifest.states:
-            sample.lead_in = (Instant(sample.images, sample.present, sample.signals),) * LEAD_IN_INSTANTS
-        samples.append(sample)
-    if faults:
-        raise SamplingError("\n".join(dict.fromkeys(faults)))
+        raise SamplingError(f"{error}; images tell nothing of a rig: give drives with a rig.yaml") from error
+    rows, preparer = manifest.rows, ImagePreparer(manifest.images.image_spec)
+    samples: list[Sample] = []
+    for index, (origin, picture) in enumerate(pictures):
+        if index % rows == 0:
+            samples.append(_empty(manifest.images, rows, origin, matrices))
+        _place(samples[-1], index % rows, preparer, picture)
+    for sample in samples if manifest.states else ():
+        sample.lead_in = (Instant(sample.images, sample.present, sample.signals),) * LEAD_IN_INSTANTS
     return samples
 
 
@@ -200,25 +220,6 @@ def _moments(drive: Drive, count: int, generator: np.random.Generator) -> list[i
     camera = next(iter(drive.cameras.values()))
     lumas = lumas_at(camera, times.reshape(-1).tolist()).reshape(count, CANDIDATES)
     return [int(times[index, candidate]) for index, candidate in enumerate(choose_by_light(list(lumas)))]
-
-
-def _images_of_every_light(paths: Sequence[Path], wanted: int, faults: list[str]) -> list[Path]:
-    """As many of the paths as are wanted; where there are more, light decides between neighbours."""
-    if len(paths) <= wanted:
-        return list(paths)
-    groups = [paths[index::wanted][:CANDIDATES] for index in range(wanted)]
-    pictures = ([_read(path, faults) for path in group] for group in groups)
-    lumas = [np.array([np.nan if picture is None else luma(picture) for picture in group]) for group in pictures]
-    return [group[index] for group, index in zip(groups, choose_by_light(lumas), strict=True)]
-
-
-def _read(path: Path, faults: list[str]) -> av.VideoFrame | None:
-    """The image in a file; None, with a fault noted, when there is none."""
-    try:
-        return first_picture(path)
-    except (OSError, av.error.FFmpegError, StopIteration) as error:
-        faults.append(f"{path}: is not an image that can be read ({error}); give JPEG or PNG files")
-        return None
 
 
 def _lead_ins(

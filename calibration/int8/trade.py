@@ -34,7 +34,7 @@ class TradePoint:
     layers_float: int
     fidelity: float  # likeness to FP32 of the head that suffers most, 1 is the same
     headroom: float  # of the gate: 1 perfect, 0 at a limit, negative when it fails
-    passes: bool
+    meets_aim: bool  # passes with headroom on the samples that the search looked at
     latency_ms: float  # median of one run on one thread
     speed_up: float  # over FP32, of medians
     is_fp32: bool = False
@@ -47,10 +47,11 @@ def measure_trade(
     heads: Sequence[Head],
     rounds: int = ROUNDS,
     clock: Callable[[], float] = time.perf_counter,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[TradePoint]:
     """FP32 first, then the candidates as they come."""
     networks = [NetworkFile(fp32), *(NetworkFile(candidate.model) for candidate in candidates)]
-    medians = time_in_turns(networks, feeds, rounds, clock)
+    medians = time_in_turns(networks, feeds, rounds, clock, progress)
     layers = len(candidates[0].plan.layers) + len(candidates[0].plan.kept_float)
     points = [TradePoint("FP32", 0, layers, 1.0, 1.0, True, medians[0], 1.0, is_fp32=True)]
     for candidate, latency_ms in zip(candidates, medians[1:], strict=True):
@@ -58,13 +59,17 @@ def measure_trade(
         likeness, speed_up = fidelity(result, heads), medians[0] / latency_ms
         counts = (len(plan.layers), len(plan.kept_float))
         points.append(
-            TradePoint(candidate.name, *counts, likeness, result.headroom, result.passes, latency_ms, speed_up)
+            TradePoint(candidate.name, *counts, likeness, result.headroom, candidate.meets_aim, latency_ms, speed_up)
         )
     return points
 
 
 def time_in_turns(
-    networks: Sequence[NetworkFile], feeds: Sequence[Feed], rounds: int, clock: Callable[[], float]
+    networks: Sequence[NetworkFile],
+    feeds: Sequence[Feed],
+    rounds: int,
+    clock: Callable[[], float],
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[float]:
     """Median milliseconds of each."""
     for network in networks:
@@ -77,16 +82,17 @@ def time_in_turns(
             started = clock()
             networks[index].run(feeds[turn % len(feeds)])
             spent[index].append((clock() - started) * 1e3)
+        progress(turn + 1, rounds)
     return [statistics.median(times) for times in spent]
 
 
 def choose(points: Sequence[TradePoint]) -> int:
-    """Index of the point to use among the INT8 ones: the first that passes, or a later one that is clearly faster.
+    """Index of the INT8 point to use: the first that meets the aim, or a later one that is clearly faster.
 
-    When none passes, the one that comes nearest; then it is for the report only.
+    When none does, the one that comes nearest; the gate on other samples says what becomes of it.
     """
     candidates = [index for index, point in enumerate(points) if not point.is_fp32]
-    passing = [index for index in candidates if points[index].passes]
+    passing = [index for index in candidates if points[index].meets_aim]
     if not passing:
         return max(candidates, key=lambda index: points[index].headroom)
     best = passing[0]
@@ -102,10 +108,10 @@ def trade_table(points: Sequence[TradePoint], chosen: int) -> Table:
     table.add_column("network", no_wrap=True)
     for heading in ("INT8", "float", "worst head", "headroom", "ms", "x FP32"):
         table.add_column(heading, justify="right")
-    table.add_column("gate")
+    table.add_column("aim")
     for index, point in enumerate(points):
-        verdict = "reference" if point.is_fp32 else "passes" if point.passes else "fails"
-        style = "bold" if index == chosen else "" if point.passes else "dim"
+        verdict = "reference" if point.is_fp32 else "met" if point.meets_aim else "missed"
+        style = "bold" if index == chosen else "" if point.meets_aim else "dim"
         table.add_row(
             f"{point.name}{' *' if index == chosen else ''}",
             str(point.layers_int8),

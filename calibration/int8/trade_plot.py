@@ -1,8 +1,8 @@
 """Draws the trade of accuracy against latency: one dot a mixture, FP32 as a diamond, the chosen one ringed.
 
 Left is faster, up is more like FP32; the vertical axis is the share that INT8 changes, logarithmic, because all that
-matters lies between nothing and a tenth; FP32 itself, which changes nothing, stands at the upper edge. Filled dots pass
-the accuracy gate, hollow ones fail. The vertical line is FP32's latency: what lies right of it is slower than doing
+matters lies between nothing and a tenth; FP32 itself, which changes nothing, stands at the upper edge. Filled dots meet
+the search's aim, hollow ones miss it. The vertical line is FP32's latency: what lies right of it is slower than doing
 nothing. Drawn at twice the size and scaled down, for clean edges.
 """
 
@@ -93,7 +93,7 @@ class _Canvas:
         self.text("share that INT8 changes, worst head", (LEFT, TOP + 18), 0.44, MUTED)
 
     def legend(self) -> None:
-        entries = ((PASS, True, "passes the gate"), (FAIL, False, "fails"), (REFERENCE, True, "FP32"))
+        entries = ((PASS, True, "meets the aim"), (FAIL, False, "misses it"), (REFERENCE, True, "FP32"))
         x = WIDTH - RIGHT - 300
         for color, filled, name in entries:
             self.dot((x, 31), color, filled, 6, is_diamond=color == REFERENCE)
@@ -102,10 +102,10 @@ class _Canvas:
 
     def point(self, point: TradePoint, is_chosen: bool) -> None:
         spot = self.place(point.latency_ms, loss_of(point))
-        color = REFERENCE if point.is_fp32 else PASS if point.passes else FAIL
+        color = REFERENCE if point.is_fp32 else PASS if point.meets_aim else FAIL
         if is_chosen:
             cv2.circle(self.image, _scaled(spot), 15 * SCALE, INK, 2 * SCALE, cv2.LINE_AA)
-        self.dot(spot, color, point.is_fp32 or point.passes, 8, point.is_fp32)
+        self.dot(spot, color, point.is_fp32 or point.meets_aim, 8, point.is_fp32)
 
     def labels(self, points: Sequence[TradePoint]) -> None:
         """Each point's name beside it, moved down where another stands there already."""
@@ -165,7 +165,7 @@ def label_of(point: TradePoint) -> str:
     """What stands beside a point."""
     if point.is_fp32:
         return "FP32 (0 %)"
-    return f"{point.name}, x{point.speed_up:.2f}" if point.passes or point.name == "all INT8" else point.name
+    return f"{point.name}, x{point.speed_up:.2f}" if point.meets_aim or point.name == "all INT8" else point.name
 
 
 def nice_ticks(low: float, high: float) -> list[float]:

@@ -20,6 +20,7 @@ so that the whole runtime can be run and measured, not to see real traffic. It m
 | `model.fp32.onnx` | the network as trained, batch norm folded, opset 17 |
 | `ranges.json` | activation ranges measured on synthetic seeds that are neither trained nor evaluated on |
 | `model.cpu.qdq.onnx` | INT8 for ONNX Runtime on CPUs, emitted from the two above |
+| for TensorRT | 6 MB, not shipped: `shadowrig model build` (or `calibrate emit`) emits them from the same two |
 | `model.yaml` | inputs, heads, hashes, and the numbers below |
 
 Inputs: `images` uint8 `[8, 3, 192, 320]` RGB, stretched, rows in the order of `cameras` in `model.yaml`, 114 where a
@@ -37,6 +38,7 @@ least 40 % visible. Acceleration is the weakest of the control outputs: one mome
 
     pip install shadowrig[train]
     python -m calibration.training.train --out OUT --minutes 55 --seed 1    # bundle in OUT/bundle
+    python -m calibration.training.calibrate OUT/bundle                     # ranges, INT8, scores and card alone
     python -m calibration.training.evaluate OUT/bundle                      # the table above
     python tests/benchmarks/int8_speedup.py OUT/bundle
     shadowrig calibrate int8 OUT/bundle --drives DRIVE ...                  # ranges from other drives
@@ -65,4 +67,8 @@ def _score_table(metrics: Mapping[str, object]) -> str:
     assert isinstance(agreement, Mapping)
     lines += ["", "| output | cosine of INT8 with FP32 |", "|---|---|"]
     lines += [f"| {name} | {value:.5f} |" for name, value in agreement.items()]
+    emulated = metrics["trt_int8_cosine"]
+    assert isinstance(emulated, Mapping)
+    lines += ["", "| output | cosine of the TensorRT file, emulated, with INT8 on the CPU |", "|---|---|"]
+    lines += [f"| {name} | {value:.5f} |" for name, value in emulated.items()]
     return "\n".join(lines) + "\n"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.cli.common import CommandError, Subcommands, add_command, add_group, add_json_option, write_json
+from runtime.cli.stage_progress import stage_progress
 
 if TYPE_CHECKING:
     from calibration.int8.report import Report
@@ -46,10 +47,15 @@ def _add_int8(group: Subcommands) -> None:
     add = parser.add_argument
     add("bundle", type=Path, help="model bundle folder; its INT8 files and ranges are replaced")
     add("--drives", nargs="*", default=[], type=Path, help="recorded drives to sample frames from")
-    add("--images", nargs="*", default=[], type=Path, help="images to sample frames from")
+    add("--images", nargs="*", default=[], type=Path, help="images, videos, or folders that hold them")
     add("--method", choices=METHODS, default="percentile", help="where ranges are cut (default percentile)")
     add("--percentile", type=float, default=99.999, help="of `--method percentile` (default 99.999)")
-    add("--samples", type=int, default=64, help="framesets to sample, every fourth for the gate (default 64)")
+    add(
+        "--samples",
+        type=int,
+        default=64,
+        help="framesets to sample: half for ranges, a quarter to choose on, a quarter to judge (default 64)",
+    )
     add("--seed", type=int, default=0)
     add("--limit", action="append", default=[], metavar="HEAD[.METRIC]=VALUE", help="set a limit of the accuracy gate")
     add("--truth-drives", nargs="*", default=[], type=Path, help="drives with ground truth to judge both files on")
@@ -115,7 +121,10 @@ def _calibrate(options: argparse.Namespace) -> Report:
         drafts_dir=options.keep_drafts,
     )
     try:
-        return calibrate_int8(options.bundle, drives=options.drives, images=options.images, settings=settings)
+        with stage_progress() as progress:
+            return calibrate_int8(
+                options.bundle, drives=options.drives, images=options.images, settings=settings, progress=progress
+            )
     except (GraphError, LimitError, RangesError, SamplingError) as error:
         raise CommandError(str(error)) from error
     except OSError as error:

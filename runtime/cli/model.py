@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runtime.cli.common import CommandError, Subcommands, add_command, add_group
+
+if TYPE_CHECKING:
+    from runtime.inference.bundle import ModelBundle
 
 
 def add(commands: Subcommands) -> None:
@@ -70,6 +74,8 @@ def run_build(options: argparse.Namespace) -> int:
     bundle = load_bundle(where)
     try:
         platform = probe_tensorrt()
+        if precision in ("auto", "int8"):
+            bundle = with_tensorrt_files(bundle)
         print(platform)
         made = make_engine(bundle, precision, platform, EngineCache(folder), options.anew, print)
     except TensorrtUnavailableError as error:
@@ -87,6 +93,29 @@ def run_build(options: argparse.Namespace) -> int:
     recipe = made.recipe
     print(f"{recipe.network}, {recipe.role} ({recipe.precision}): {how}, {made.size_bytes / 1e6:.1f} MB in {folder}")
     return 0
+
+
+def with_tensorrt_files(bundle: ModelBundle) -> ModelBundle:
+    """The bundle, its files for TensorRT emitted from its `ranges.json` where it has that and not them."""
+    if "ranges" not in bundle.manifest.files or {"trt_int8", "trt_int8_fp16"} & set(bundle.graphs):
+        return bundle
+    from calibration.int8.command import emit_bundle
+    from calibration.int8.graph import GraphError
+    from calibration.int8.ranges import RangesError
+    from runtime.inference.bundle import load_bundle
+
+    command = f"shadowrig calibrate emit {bundle.directory}"
+    try:
+        files, notes = emit_bundle(bundle.directory)
+    except OSError as error:
+        fix = f"run '{command}' as somebody who may write there, or on a copy of the bundle"
+        raise CommandError(f"cannot write files for TensorRT: {error} (fix: {fix})", exit_code=1) from error
+    except (GraphError, RangesError) as error:
+        raise CommandError(str(error)) from error
+    print(f"emitted {', '.join(files.values())} from ranges.json, as '{command}' does")
+    for note in notes:
+        print(f"note: {note}")
+    return load_bundle(bundle.directory)
 
 
 def _build_plan(options: argparse.Namespace) -> tuple[Path, str, Path]:

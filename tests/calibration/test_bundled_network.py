@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
-from calibration.int8.graph import Graph, load_prepared
-from calibration.int8.plan import make_plan
+from calibration.int8.bundle_files import emit_from_ranges, needed_tensors, open_graph
 from calibration.int8.ranges import RangesFile
+from calibration.int8.trt_agreement import trt_agreement
 from calibration.training import dataset
 from calibration.training.dataset import TrainingSet, pack
 from calibration.training.evaluate import Outputs, cosine_agreement, run_file, score
@@ -21,6 +22,7 @@ BUNDLE = Path(__file__).resolve().parents[2] / "runtime" / "models" / "hydra_min
 MOST_POINTS_LOST = 2.0
 #: Seeds that no other set uses.
 UNSEEN_SEED, INSTANTS = 9900, 6
+LEAST_TRT_COSINE = 0.999
 LARGEST_BUNDLE_BYTES = 8_000_000
 
 
@@ -79,8 +81,19 @@ def test_int8_says_what_fp32_says(outputs: dict[str, list[Outputs]]) -> None:
 def test_the_ranges_belong_to_the_shipped_network(bundle: ModelBundle) -> None:
     ranges = RangesFile.load(bundle.file("ranges"))
     assert ranges.model_sha256 == bundle.sha256("fp32")
-    plan = make_plan(Graph(load_prepared(bundle.file("fp32"))))
-    assert set(ranges.tensors) == set(plan.measured)
+    graph, plan = open_graph(bundle.file("fp32"))
+    assert set(ranges.tensors) == set(needed_tensors(graph, plan))
+
+
+def test_the_tensorrt_files_that_the_ranges_make_say_what_the_cpu_file_says(
+    bundle: ModelBundle, unseen: TrainingSet, tmp_path: Path
+) -> None:
+    emit_from_ranges(bundle, tmp_path)
+    speed = np.asarray(unseen.scalars["speed_mps"], np.float32)
+    feeds = [{"images": np.array(unseen.images[i]), "speed_mps": speed[i : i + 1, None]} for i in range(3)]
+    cpu = onnx.load(str(bundle.file("cpu_int8")))
+    agreement = trt_agreement(cpu, onnx.load(str(tmp_path / "model.trt.qdq.onnx")), feeds)
+    assert {name: value for name, value in agreement.items() if value < LEAST_TRT_COSINE} == {}
 
 
 def test_the_bundle_names_its_cameras_in_the_order_it_was_trained_with(bundle: ModelBundle) -> None:

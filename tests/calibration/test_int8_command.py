@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from small_networks import residual_network, write_bundle
-from test_int8_sampling import write_images
+from test_int8_sampling import write_images, write_video
 
 from calibration.int8 import command
 from calibration.int8.agreement import SpeedComparison
@@ -17,7 +18,9 @@ from calibration.int8.command import Settings, calibrate_int8, doubts_of, emit_b
 from calibration.int8.gate import GateResult, HeadScore
 from calibration.int8.manifest_edit import set_files
 from calibration.int8.ranges import RangesError, RangesFile
+from calibration.int8.trt_judgement import TrtJudgement
 from runtime.cli import main
+from runtime.cli.model import with_tensorrt_files
 from runtime.inference.bundle import load_bundle
 
 FORCED = Settings(samples=6, list_anyway=True)
@@ -41,7 +44,7 @@ def images(tmp_path: Path) -> list[Path]:
 @pytest.fixture
 def faster(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which INT8 is faster: small networks are too quick to tell."""
-    monkeypatch.setattr(command, "compare_speed", lambda *_: FASTER)
+    monkeypatch.setattr(command, "compare_speed", lambda *_, **__: FASTER)
 
 
 def score(value: float) -> HeadScore:
@@ -83,7 +86,7 @@ def test_the_same_sources_and_seed_give_the_same_bytes(bundle: Path, images: lis
 def test_where_int8_is_not_faster_the_cpu_file_is_left_out_and_fp32_recommended(
     bundle: Path, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "compare_speed", lambda *_: SLOWER)
+    monkeypatch.setattr(command, "compare_speed", lambda *_, **__: SLOWER)
     settings = Settings(samples=6, drafts_dir=tmp_path / "drafts")
     report = calibrate_int8(bundle, images=images, settings=settings)
     assert (report.recommendation, report.listed, report.refused) == ("fp32", False, False)
@@ -91,6 +94,52 @@ def test_where_int8_is_not_faster_the_cpu_file_is_left_out_and_fp32_recommended(
     assert not (bundle / CPU_INT8_FILE).exists()
     assert set(load_bundle(bundle).manifest.files) == {"fp32", "ranges", "trt_int8", "trt_int8_fp16"}
     assert (tmp_path / "drafts" / CPU_INT8_FILE).exists()
+    assert report.removed == ()
+    assert "INT8 cannot win" in report.verdict
+
+
+def test_a_cpu_file_of_an_earlier_calibration_is_removed_only_with_a_word(
+    bundle: Path, images: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calibrate_int8(bundle, images=images, settings=FORCED)
+    monkeypatch.setattr(command, "compare_speed", lambda *_, **__: SLOWER)
+    code = main(["calibrate", "int8", str(bundle), "--samples", "6", "--images", *map(str, images)])
+    assert code == 0
+    assert not (bundle / CPU_INT8_FILE).exists()
+    told = capsys.readouterr()
+    assert f"{CPU_INT8_FILE}: of an earlier calibration" in " ".join(told.out.split())
+    assert "ranges: 6 of 6" in told.err
+
+
+def test_a_folder_of_images_and_videos_is_sampled_into_three_sets(bundle: Path, images: list[Path]) -> None:
+    write_video(images[0].parent / "drive.mp4")
+    report = calibrate_int8(bundle, images=[images[0].parent], settings=replace(FORCED, samples=8))
+    assert report.sets == (4, 2, 2)
+
+
+def test_the_report_says_what_the_tensorrt_files_answer(bundle: Path, images: list[Path], faster: None) -> None:
+    report = calibrate_int8(bundle, images=images, settings=Settings(samples=6))
+    assert [entry.role for entry in report.tensorrt] == ["trt_int8", "trt_int8_fp16"]
+    for entry in report.tensorrt:
+        assert entry.gate.passes
+        assert entry.agreement["mask"] > 0.999
+        assert "emulated: passes the gate" in entry.statement
+
+
+def test_a_tensorrt_file_that_fails_the_gate_is_left_out_and_not_emitted_again(
+    bundle: Path, images: list[Path], faster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judged(*given: object) -> list[TrtJudgement]:
+        scores = {"trt_int8": score(0.95), "trt_int8_fp16": score(0.2)}
+        results = {role: GateResult(4, (entry,), {"mask": 0.99}, (), ()) for role, entry in scores.items()}
+        return [TrtJudgement(role, {"mask": 0.99}, result) for role, result in results.items()]
+
+    monkeypatch.setattr(command, "judge_trt_drafts", judged)
+    report = calibrate_int8(bundle, images=images, settings=Settings(samples=6))
+    assert set(report.files) == {"ranges", "cpu_int8", "trt_int8"}
+    files, notes = emit_bundle(bundle)
+    assert set(files) == {"ranges", "cpu_int8", "trt_int8"}
+    assert any("failed the accuracy gate" in note for note in notes)
 
 
 def test_what_fails_the_gate_is_refused_and_the_bundle_stays_as_it_was(
@@ -144,6 +193,21 @@ def test_files_are_emitted_again_from_the_ranges_alone(bundle: Path, images: lis
         (bundle / name).write_bytes(before[name])  # as if fetched; emission replaces them
     files, _ = emit_bundle(bundle)
     assert set(files) == set(FILE_OF_ROLE)
+    assert contents(bundle) == before
+
+
+def test_an_engine_build_emits_files_for_tensorrt_that_are_missing(
+    bundle: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    calibrate_int8(bundle, images=images, settings=FORCED)
+    before = contents(bundle)
+    files = load_bundle(bundle).manifest.files
+    kept = {role: files[role].model_dump() for role in ("fp32", "cpu_int8", "ranges")}
+    set_files(bundle / "model.yaml", kept)
+    for role in ("trt_int8", "trt_int8_fp16"):
+        (bundle / FILE_OF_ROLE[role]).unlink()
+    assert {"trt_int8", "trt_int8_fp16"} <= set(with_tensorrt_files(load_bundle(bundle)).graphs)
+    assert f"shadowrig calibrate emit {bundle}" in capsys.readouterr().out
     assert contents(bundle) == before
 
 

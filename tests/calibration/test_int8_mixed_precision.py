@@ -17,7 +17,7 @@ from calibration.int8.bundle_files import needed_tensors
 from calibration.int8.emit import emit_cpu_qdq
 from calibration.int8.gate import GateResult, HeadScore
 from calibration.int8.graph import Graph, prepare
-from calibration.int8.mixed_precision import MOST_RUNS, fidelity, search
+from calibration.int8.mixed_precision import AIM_HEADROOM, MOST_RUNS, Candidate, fidelity, search, search_both
 from calibration.int8.plan import QuantizationPlan, make_plan
 from calibration.int8.player import NetworkFile
 from calibration.int8.ranges import Range, collect_ranges, saturate
@@ -38,6 +38,10 @@ def ranges_of(graph: Graph) -> dict[str, Range]:
 def result(passes: bool, value: float = 0.99) -> GateResult:
     score = HeadScore("lanes", "iou_mean", "fp32", value, 0.9, passes)
     return GateResult(4, (score,), {"mask": value}, (), ())
+
+
+def mixture(kept: list[str], passes: bool, value: float = 0.99) -> Candidate:
+    return Candidate(tuple(kept), QuantizationPlan(), b"", result(passes, value))
 
 
 def point(name: str, passes: bool, latency_ms: float, headroom: float = 0.5, is_fp32: bool = False) -> TradePoint:
@@ -63,7 +67,7 @@ def test_samples_are_spread_over_all() -> None:
 @pytest.mark.parametrize("needed", [0, 1, 5, 37, 99])
 def test_the_search_finds_the_smallest_number_of_layers_in_float(monkeypatch: pytest.MonkeyPatch, needed: int) -> None:
     def fake(graph: object, ranges: object, gate: object, kept: list[str]) -> SimpleNamespace:
-        return SimpleNamespace(kept_float=tuple(kept), result=result(len(kept) >= needed))
+        return mixture(kept, len(kept) >= needed)
 
     monkeypatch.setattr(mixed_precision, "try_mixture", fake)
     tried = search(None, {}, None, [f"layer{index}" for index in range(100)])  # type: ignore[arg-type]
@@ -74,11 +78,47 @@ def test_the_search_finds_the_smallest_number_of_layers_in_float(monkeypatch: py
 
 def test_a_search_that_finds_nothing_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     def fake(graph: object, ranges: object, gate: object, kept: list[str]) -> SimpleNamespace:
-        return SimpleNamespace(kept_float=tuple(kept), result=result(False))
+        return mixture(kept, False)
 
     monkeypatch.setattr(mixed_precision, "try_mixture", fake)
     tried = search(None, {}, None, [f"layer{index}" for index in range(3000)])  # type: ignore[arg-type]
     assert len(tried) == MOST_RUNS
+
+
+def test_the_search_wants_headroom_and_not_just_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What passes by a hair where it was chosen fails half the time elsewhere."""
+
+    def fake(graph: object, ranges: object, gate: object, kept: list[str]) -> Candidate:
+        return mixture(kept, True, min(1.0, 0.901 + 0.01 * len(kept)))
+
+    monkeypatch.setattr(mixed_precision, "try_mixture", fake)
+    tried = search(None, {}, None, [f"layer{index}" for index in range(30)])  # type: ignore[arg-type]
+    first = next(candidate for candidate in tried if candidate.meets_aim)
+    assert tried[0].result.passes
+    assert not tried[0].meets_aim
+    assert len(first.kept_float) == 4  # 0.941: headroom 0.41 of a limit of 0.9
+    assert first.result.headroom >= AIM_HEADROOM
+
+
+def test_mixtures_without_the_worst_and_without_the_first_layers_are_both_tried(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fake(graph: object, ranges: object, gate: object, kept: list[str]) -> Candidate:
+        return mixture(kept, "a" in kept)
+
+    monkeypatch.setattr(mixed_precision, "try_mixture", fake)
+    tried = search_both(graph, {}, None, ["b", "a"])  # type: ignore[arg-type]
+    assert [(entry.kept_float, entry.from_input, entry.meets_aim) for entry in tried] == [
+        ((), False, False),
+        (("b",), False, False),
+        (("a",), True, True),
+    ]
+    assert [entry.name for entry in tried] == ["all INT8", "1 in float", "first 1 in float"]
+
+
+def test_where_all_in_int8_meets_the_aim_nothing_else_is_tried(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mixed_precision, "try_mixture", lambda *given: mixture(given[3], True))
+    assert len(search_both(graph, {}, None, ["b", "a"])) == 1  # type: ignore[arg-type]
 
 
 def test_fidelity_is_that_of_the_worst_head() -> None:

@@ -17,6 +17,7 @@ from calibration.int8.findings import Instant
 from calibration.int8.gate import AccuracyGate, GateResult
 from calibration.int8.sampling import from_arrays
 from calibration.int8.truth import TrueMoment, TrueObjects, TruthScore, losses, read_truth, time_of
+from runtime.cli import main
 from runtime.formats.mcap_files import McapTopicWriter
 from runtime.formats.topics import ChannelSpec
 from runtime.inference.bundle import ModelBundle, load_bundle
@@ -176,3 +177,52 @@ def test_a_control_head_of_one_camera_speaks_from_its_row() -> None:
     moment = TrueMoment({}, {"target_accel_mps2": 3.5}, None, {"front": 0, "rear": 1})
     score.add(Instant({"t": values}, np.ones(2, np.bool_)), moment)
     assert score.errors["accel"].value() == pytest.approx(0.5)
+
+
+def test_the_command_judges_both_files_on_drives_with_truth(
+    tmp_path: Path, drive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A network with a layer for INT8 and a control head, calibrated and judged on a drive that carries truth."""
+    folder = write_control_bundle(tmp_path / "bundle")
+    given = ["--drives", str(drive), "--truth-drives", str(drive), "--samples", "8", "--list-anyway", "--json"]
+    assert main(["calibrate", "int8", str(folder), *given]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    against_truth = {entry["metric"] for entry in facts["gate"]["scores"] if entry["against"] == "truth"}
+    assert against_truth == {"accel_loss", "curvature_loss", "lead_distance_loss"}
+    assert all(entry["against"] == "fp32" for entry in facts["choice"]["scores"])
+
+
+def write_control_bundle(folder: Path) -> Path:
+    """uint8 images -> Cast, Mul -> convolution, ReLU -> convolution -> mean over each image: `[3, 3]` for `control`."""
+    generator = np.random.default_rng(4)
+    shapes = {"a.weight": (8, 3, 3, 3), "b.weight": (3, 8, 3, 3)}
+    constants = [
+        numpy_helper.from_array(generator.normal(0, 0.3, shape).astype(np.float32), name)
+        for name, shape in shapes.items()
+    ]
+    constants.append(numpy_helper.from_array(np.array(1 / 255, np.float32), "factor"))
+    nodes = [
+        helper.make_node("Cast", ["images"], ["cast"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["cast", "factor"], ["pixels"]),
+        helper.make_node("Conv", ["pixels", "a.weight"], ["a"], pads=[1] * 4),
+        helper.make_node("Relu", ["a"], ["a_relu"]),
+        helper.make_node("Conv", ["a_relu", "b.weight"], ["b"], pads=[1] * 4),
+        helper.make_node("ReduceMean", ["b"], ["control"], axes=[2, 3], keepdims=0),
+    ]
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, [ROWS, 3, HEIGHT, WIDTH])
+    control = helper.make_tensor_value_info("control", TensorProto.FLOAT, [ROWS, 3])
+    graph = helper.make_graph(nodes, "control", [images], [control], constants)
+    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(content)
+    manifest = {
+        "name": "control",
+        "version": "1",
+        "licence": "Apache-2.0",
+        "source": "made by a test",
+        "inputs": [{"name": "images", "kind": "images", "shape": [ROWS, 3, HEIGHT, WIDTH], "dtype": "uint8"}],
+        "heads": [HEADS[1]],
+        "files": {"fp32": {"path": "model.onnx", "sha256": hashlib.sha256(content).hexdigest()}},
+    }
+    (folder / "model.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
+    return folder
