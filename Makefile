@@ -23,7 +23,7 @@ demo: $(STAMP)
 	$(BIN)/shadowrig demo $(DEMO_OPTIONS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

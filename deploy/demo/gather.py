@@ -41,7 +41,7 @@ def gather_facts(paths: DemoPaths, drive_path: Path, seconds: float, problems: S
         framesets_dropped=int(runtime.get("framesets_dropped", 0)),
         frames_missing={name: int(camera["missing"]) for name, camera in cameras.items()},
         frames_received={name: int(camera["received"]) for name, camera in cameras.items()},
-        latency_ms=_latency(runtime.get("latency_ms", {})),
+        latency_ms=_latency(runtime),
         firings=dict(sorted(Counter(firing["rule"] for firing in firings).items())),
         grades=_grade(drive_path, runtime, firings, seconds),
         clips_sealed=int(recorder.get("spool", {}).get("sealed", 0)),
@@ -64,8 +64,11 @@ def _verify(clips: Sequence[Path]) -> tuple[list[Path], list[str]]:
     return [clip for clip, report in reports if report.ok], broken
 
 
-def _latency(latency_ms: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(latency_ms.get(name) or 0.0) for name in ("p50", "p99", "p99_9", "max")}
+def _latency(runtime: Mapping[str, Any]) -> dict[str, float]:
+    """Of the ticks at the phase that was chosen; a run too short for a choice has only those before it."""
+    chosen, measuring = runtime.get("latency_ms", {}), runtime.get("latency_while_measuring_ms", {})
+    figures = chosen if chosen.get("count") else measuring
+    return {name: float(figures.get(name) or 0.0) for name in ("count", "p50", "p99", "p99_9", "max")}
 
 
 def _grade(

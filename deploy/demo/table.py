@@ -29,7 +29,8 @@ def _run_table(facts: DemoFacts) -> Table:
     table.add_row(
         "capture → result",
         f"p50 {latency['p50']:.1f} ms   p99 {latency['p99']:.1f} ms   "
-        f"p99.9 {latency['p99_9']:.1f} ms   max {latency['max']:.1f} ms",
+        f"p99.9 {latency['p99_9']:.1f} ms   max {latency['max']:.1f} ms\n"
+        f"of {latency['count']:.0f} ticks: those since the phase was chosen, which takes some 12 s",
     )
     table.add_row("model", f"{facts.model['name']} ({facts.model['precision']}, {facts.model['backend']})")
     table.add_row(

@@ -30,6 +30,11 @@ class TickPhase:
         self.metronome = Metronome(parts.grid, phase_ns, clock)
         self._asked_again = False
 
+    @property
+    def is_measuring(self) -> bool:
+        """True until the phase stands; ticks before that are not what latency is judged by."""
+        return self._search is not None and self._search.is_measuring
+
     def listener(self, camera: str) -> Callable[[int], None] | None:
         """What a camera's path tells of each frame's capture time; None where nothing is measured."""
         search, grid, clock = self._search, self._grid, self._clock

@@ -193,7 +193,7 @@ class LiveRuntime:
         had_frames = report.frameset is not None and not report.frameset.is_empty
         captured_ns = report.time_ns if had_frames else None
         self.parts.tick_health.note(began_ns, result_ns, captured_ns, self._metronome.skipped)
-        self.figures.add(report, result_ns)
+        self.figures.add(report, result_ns, self._phase.is_measuring)
         if self._telemetry is not None:
             self._telemetry.publish(report, began_ns, result_ns)
         self._sink.tick(report)
@@ -249,6 +249,7 @@ class LiveRuntime:
             "framesets": figures.framesets,
             "framesets_dropped": self._metronome.skipped,
             "latency_ms": figures.latency.to_dict(),
+            "latency_while_measuring_ms": figures.latency_while_measuring.to_dict(),
             "stages_ms": {stage: histogram.to_dict() for stage, histogram in list(figures.stages.items())},
             "phase_ms": self._metronome.phase_ns / NANOSECONDS_PER_MILLISECOND,
             "phase": self._phase.status(),

@@ -22,18 +22,23 @@ class TickFigures:
     def __init__(self) -> None:
         self.ticks = 0
         self.framesets = 0
+        #: Of ticks at the phase that stands, and of those before it was chosen: their wait is a provisional one.
         self.latency = LatencyHistogram()
+        self.latency_while_measuring = LatencyHistogram()
         self.stages: dict[str, LatencyHistogram] = {}
         self.scoreboard = Scoreboard()
         self.firings: deque[Firing] = deque(maxlen=LISTED_FIRINGS)
         self.firing_count = 0
 
-    def add(self, report: TickReport, result_ns: int) -> None:
-        """Count one tick whose result was there at `result_ns`."""
+    def add(self, report: TickReport, result_ns: int, is_measuring: bool) -> None:
+        """Count one tick whose result was there at `result_ns`; `is_measuring` while its phase is being chosen."""
         self.ticks += 1
         if report.frameset is not None and not report.frameset.is_empty:
             self.framesets += 1
-            self.latency.record_ns(max(0, result_ns - report.time_ns))
+            if is_measuring and self.latency.count:
+                self.latency.clear()  # measured again on command: what was is no more
+            histogram = self.latency_while_measuring if is_measuring else self.latency
+            histogram.record_ns(max(0, result_ns - report.time_ns))
         for stage, milliseconds in report.timings_ms.items():
             histogram = self.stages.setdefault(stage, LatencyHistogram())
             histogram.record_ns(round(milliseconds * NANOSECONDS_PER_MILLISECOND))
