@@ -51,7 +51,9 @@ class RuleEngine:
         self.changes = 0
         #: Settled or lost firings that were not known: of a run whose last seconds were not saved, or told twice.
         self.unknown_answers = 0
-        program = Program(_conditions(rules), seed, image_sizes or {}, _on_demand(rules))
+        # Sizes may be known only later: an empty mapping is kept, because whoever gave it fills it in.
+        sizes = {} if image_sizes is None else image_sizes
+        program = Program(_conditions(rules), seed, sizes, _on_demand(rules))
         self._now = self._memory.line_up(rules, program, None)
         self._running = tuple(self._now.by_name.values())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtime.formats.documents import DocumentError
-from runtime.messages import Firing, SignalSample, SignalValue
+from runtime.messages import Firing, SignalSample, SignalValue, Track
 from triggers import Capabilities, RuleEngine, library_path, load_rules, run_rule_tests
 
 SECOND = 1_000_000_000
@@ -143,3 +143,19 @@ def test_rules_that_a_model_cannot_serve_are_named(tmp_path: Path) -> None:
     rules = load_rules([tmp_path / "rules.yaml"])
     assert set(rules.not_applicable(Capabilities())) == {"rain", "crowd"}
     assert rules.not_applicable(Capabilities(frozenset({"rain_probability"}), cameras=8, has_images=True)) == {}
+
+
+def test_image_sizes_that_become_known_while_driving_are_used(tmp_path: Path) -> None:
+    """The runtime learns a camera's size from its first frame, after the engine was made."""
+    path = tmp_path / "rules.yaml"
+    path.write_text(
+        "rules:\n  - {name: at_the_border, description: d., when: any_track(border_px < 20), cooldown_s: 0.1}\n"
+    )
+    sizes: dict[str, tuple[int, int]] = {}
+    engine = RuleEngine(load_rules([path]), seed=0, image_sizes=sizes)
+    track = Track(1, "front", "car", 0.9, (5.0, 40.0, 60.0, 80.0), 0, 0, True)
+    assert engine.evaluate([track], Signals({}), TICK, TICK) == []
+    sizes["front"] = (160, 120)
+    moved = Track(1, "front", "car", 0.9, (6.0, 40.0, 61.0, 80.0), 0, 0, True)
+    fired = [firing for tick in (2, 3) for firing in engine.evaluate([moved], Signals({}), tick * TICK, tick * TICK)]
+    assert [firing.rule for firing in fired] == ["at_the_border"]

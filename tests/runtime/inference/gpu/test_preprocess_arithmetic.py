@@ -36,7 +36,7 @@ def _random_picture(random: np.random.Generator, pixel_format: str) -> tuple[Pic
     pitches = [int(width * 4 + random.integers(0, 70)) for _ in range(3)]
     standard = str(random.choice(sorted(STANDARDS)))
     site = str(random.choice(["center", "left"]))
-    planes = {"nv12": 2, "nv21": 2, "yuv420p": 3, "yuv422p": 3, "yuv444p": 3}.get(pixel_format, 1)
+    planes = {"nv12": 2, "nv21": 2, "yuv420p": 3, "yuv422p": 3, "yuv444p": 3, "gbrp": 3}.get(pixel_format, 1)
     picture = PictureFormat(
         pixel_format, width, height, tuple(pitches[:planes]), standard, bool(random.integers(2)), site
     )
