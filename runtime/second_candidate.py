@@ -18,12 +18,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from runtime.camera_views import Sight
 from runtime.capture.assembler import Assembler
 from runtime.inference.ground import EgoMotion
 from runtime.inference.network import Network
+from runtime.inference.padding import padding_frameset
 from runtime.inference.tracking import Tracker
 from runtime.messages import (
     NANOSECONDS_PER_MILLISECOND,
@@ -138,14 +137,5 @@ def run_ms(network: Network) -> float:
 
 
 def padding(network: Network) -> Frameset:
-    """A frameset in which every camera shows nothing but padding."""
-    spec, count = network.image_spec, len(network.cameras)
-    return Frameset(
-        sequence=0,
-        time_ns=0,
-        cameras=network.cameras,
-        present=np.ones(count, np.bool_),
-        frame_time_ns=np.zeros(count, np.int64),
-        frame_sequence=np.zeros(count, np.int64),
-        images=np.full((count, *spec.plane_shape), spec.pad_value, np.uint8),
-    )
+    """A frameset for `network` in which every camera shows nothing but padding."""
+    return padding_frameset(network.cameras, network.image_spec, present=True)

@@ -33,6 +33,7 @@ from runtime.inference.heads.grouping import HeadDecoders
 from runtime.inference.heads.specification import DepthHead, DetectionHead, Head, HydraDetectionsHead
 from runtime.inference.heads.uncertainty import DETECTION_ENTROPY, detection_entropy
 from runtime.inference.onnx_backend import OnnxSettings
+from runtime.inference.padding import padding_frameset
 from runtime.inference.rows import layout_for
 from runtime.inference.source_boxes import SourceBoxes
 from runtime.messages import Action, Detections, Frameset, Prediction, SignalReader, SignalValue
@@ -58,7 +59,7 @@ class Network:
         self.rows = tuple(layout.row_of_camera[camera] for camera in cameras)
         self.image_spec: ImageSpec = bundle.manifest.images.image_spec
         self._backend = backend
-        tensors = backend.infer(_nothing(self.cameras, self.image_spec), None).tensors
+        tensors = backend.infer(padding_frameset(self.cameras, self.image_spec, present=False), None).tensors
         backend.reset()
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         self._decoders = HeadDecoders([build_decoder(head, shapes, layout) for head in bundle.manifest.heads])
@@ -145,8 +146,7 @@ class Network:
 
     def silent_outputs(self) -> list[str]:
         """Names of outputs that are not finite on an image of padding: a sign of a broken export."""
-        frameset = _nothing(self.cameras, self.image_spec)
-        frameset.present.fill(True)
+        frameset = padding_frameset(self.cameras, self.image_spec, present=True)
         tensors = self._backend.infer(frameset, None).tensors
         self._backend.reset()
         return [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]
@@ -264,17 +264,3 @@ def _filled(parts: Sequence[tuple[NDArray[np.float32] | None, int]]) -> NDArray[
     if all(column is None for column, _ in parts):
         return None
     return np.concatenate([np.full(size, np.nan, np.float32) if column is None else column for column, size in parts])
-
-
-def _nothing(cameras: tuple[str, ...], spec: ImageSpec) -> Frameset:
-    """A frameset in which every camera is missing."""
-    count = len(cameras)
-    return Frameset(
-        sequence=0,
-        time_ns=0,
-        cameras=cameras,
-        present=np.zeros(count, np.bool_),
-        frame_time_ns=np.zeros(count, np.int64),
-        frame_sequence=np.full(count, -1, np.int64),
-        images=np.full((count, *spec.plane_shape), spec.pad_value, np.uint8),
-    )

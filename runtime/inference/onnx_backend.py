@@ -35,6 +35,7 @@ from runtime.inference.onnx_session import (
     padding_feeds,
 )
 from runtime.inference.onnx_threads import choose_threads
+from runtime.inference.padding import padding_frameset
 from runtime.inference.states import StateMemory
 from runtime.messages import Frameset, SignalReader
 from runtime.rig import Rig
@@ -80,7 +81,7 @@ class OnnxBackend:
 
     def warmup(self) -> None:
         """Run on padding through the whole ring, so that arenas and caches have what a run needs."""
-        frameset = self._padding()
+        frameset = padding_frameset(self._cameras, self._manifest.images.image_spec, present=True)
         for _ in range(WARMUP_RUNS_PER_SLOT * self.ring_length):
             self.infer(frameset, None)
         self.reset()
@@ -178,19 +179,6 @@ class OnnxBackend:
         """States that heads read as well: an output has one address, so these are copied after the run."""
         written = zip(self._manifest.states, self._states.writes(stream, turn), strict=True)
         return [(array, outputs[state.output]) for state, array in written if state.output in outputs]
-
-    def _padding(self) -> Frameset:
-        count = len(self._cameras)
-        images = self._manifest.images
-        return Frameset(
-            sequence=0,
-            time_ns=0,
-            cameras=self._cameras,
-            present=np.ones(count, np.bool_),
-            frame_time_ns=np.zeros(count, np.int64),
-            frame_sequence=np.zeros(count, np.int64),
-            images=np.full((count, *images.shape[1:]), images.pad_value, np.uint8),
-        )
 
 
 #: From where to where.

@@ -31,6 +31,7 @@ from runtime.inference.calibration_feed import calibration_values
 from runtime.inference.heads.decoder import BatchLayout
 from runtime.inference.heads.specification import tensors_of
 from runtime.inference.image_feed import ImageFeed
+from runtime.inference.padding import padding_frameset
 from runtime.inference.states import ResetRule
 from runtime.inference.tensorrt.device_feed import DeviceFeed, PinnedSources
 from runtime.inference.tensorrt.driver import CudaError
@@ -105,7 +106,7 @@ class TensorrtBackend:
 
     def warmup(self) -> None:
         """Run on padding through the whole ring and every turn: clocks rise and caches fill."""
-        frameset = self._padding()
+        frameset = padding_frameset(self._cameras, self._manifest.images.image_spec, present=True)
         for _ in range(WARMUP_RUNS_PER_SLOT * self.ring_length):
             self.infer(frameset, None)
         self.reset()
@@ -250,19 +251,6 @@ class TensorrtBackend:
 
     def _make_slot(self, index: int) -> RawOutputs:
         return RawOutputs(index, self._memory.slot_tensors(index), np.zeros(self._layout.rows, np.bool_))
-
-    def _padding(self) -> Frameset:
-        count = len(self._cameras)
-        images = self._manifest.images
-        return Frameset(
-            sequence=0,
-            time_ns=0,
-            cameras=self._cameras,
-            present=np.ones(count, np.bool_),
-            frame_time_ns=np.zeros(count, np.int64),
-            frame_sequence=np.zeros(count, np.int64),
-            images=np.full((count, *images.shape[1:]), images.pad_value, np.uint8),
-        )
 
 
 def _describe(bundle: ModelBundle, recipe: EngineRecipe, platform: Platform) -> NetworkDescription:
