@@ -12,7 +12,6 @@ from replay.playing import DrivePlayer, ReplayError, check_rate, network_for, ri
 from replay.report import ReplayResult
 from replay.truth import grade
 from runtime.composition import (
-    Openings,
     describe_provenance,
     find_bundle,
     model_facts,
@@ -22,6 +21,7 @@ from runtime.composition import (
 from runtime.drives import open_drive
 from runtime.health.histogram import LatencyHistogram
 from runtime.messages import NANOSECONDS_PER_MILLISECOND, Firing
+from runtime.openings import Openings
 from runtime.recording.provenance import CameraProvenance
 from runtime.shadow.scoreboard import Scoreboard
 

@@ -1,11 +1,11 @@
 """Each camera as rules see it on one tick: its health, how old its frame was, what the image is like, where it looks.
 
-Statistics of an image are made by its camera's thread, ahead of the tick that takes it; what was not measured ahead the
-tick measures itself, with the same result. They are made only while `measures_images` is set (a rule asks for them, or
-a replay records them), and told only of an image that is new on this tick: a missing or held one says nothing about
-now. `latency_ms` needs the monotonic time at which the frameset was taken; a replay has none and leaves it unknown,
-because it would be the machine's and not the drive's. Where no network runs nobody assembles framesets; then a camera
-is missing when its stream delivers nothing.
+Statistics of an image are made by its camera's thread, ahead of the tick that takes it (`measured_ahead`); what was not
+measured ahead the tick measures itself, with the same result. They are made only while `measures_images` is set (a rule
+asks for them, or a replay records them), and told only of an image that is new on this tick: a missing or held one says
+nothing about now. `latency_ms` needs the monotonic time at which the frameset was taken; a replay has none and leaves
+it unknown, because it would be the machine's and not the drive's. Where no network runs nobody assembles framesets;
+then a camera is missing when its stream delivers nothing.
 
 `misalignment_deg` is the slow mean (time constant `MISALIGNMENT_S`) of the median `confirming_gap_deg` of a camera's
 tracks: of two calibrated cameras that see the same objects, a turned one sees all of them shifted. Near objects are
@@ -18,7 +18,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +26,12 @@ from numpy.typing import NDArray
 from runtime.capture.monitor import CameraHealth
 from runtime.formats.image_spec import Geometry
 from runtime.image_statistics import ImageMeter, ImageStatistics
+from runtime.measured_ahead import MeasuredAhead
 from runtime.messages import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, CameraView, Frameset, Track
 
 MISALIGNMENT_S = 60.0
 MISALIGNMENT_TICKS = 40
 MISALIGNMENT_FROM_M = 10.0
-#: Frames of a camera between being measured and being taken: more than the assembler's ring has slots.
-AHEAD_FRAMES = 8
-#: Frame sequence, and what its image is like.
-_Measured: TypeAlias = tuple[int, "ImageStatistics | None"]
 #: States in which a stream brings no frames.
 _SILENT_STATES = frozenset({"connecting", "ended", "failed", "dropping"})
 #: View fields that are made of the image.
@@ -62,12 +59,31 @@ class Sight:
 class CameraViews:
     """Makes the views of a tick; asked once a tick, after health."""
 
-    def __init__(self, health: LatestHealth, color: str = "rgb", measures_images: bool = False) -> None:
-        self.measures_images = measures_images
+    def __init__(
+        self,
+        health: LatestHealth,
+        color: str = "rgb",
+        measures_images: bool = False,
+        ahead: MeasuredAhead | None = None,
+    ) -> None:
+        """`ahead` has what was measured before the tick; without it the tick measures everything itself."""
         self._health = health
         self._meter = ImageMeter(color)
-        self._ahead: dict[int, list[_Measured | None]] = {}  # by camera's row; each written by its thread only
+        self._ahead = ahead
+        self._measures_images = False
+        self.measures_images = measures_images
         self._misalignment = _Misalignment()
+
+    @property
+    def measures_images(self) -> bool:
+        """Whether anyone asks what images are like."""
+        return self._measures_images
+
+    @measures_images.setter
+    def measures_images(self, wanted: bool) -> None:
+        self._measures_images = wanted
+        if self._ahead is not None:
+            self._ahead.want(wanted)
 
     def look(self, sight: Sight | None, tracks: Sequence[Track] | None, time_ns: int) -> list[CameraView] | None:
         """One view for each camera; None without any camera."""
@@ -95,12 +111,6 @@ class CameraViews:
             for view, value in zip(views, degrees, strict=True)
         ]
 
-    def measure_ahead(self, row: int, sequence: int, image: NDArray[np.uint8], geometry: Geometry) -> None:
-        """Measure an image before its tick comes, on its camera's thread; the tick finds the result."""
-        if self.measures_images:
-            kept = self._ahead.setdefault(row, [None] * AHEAD_FRAMES)
-            kept[sequence % AHEAD_FRAMES] = (sequence, self._meter.measure_one(image, geometry))
-
     def _images(self, sight: Sight | None) -> Mapping[str, ImageStatistics | None]:
         if sight is None or not self.measures_images:
             return {}
@@ -108,20 +118,13 @@ class CameraViews:
         left = sight.fresh.copy()
         sequences = frameset.frame_sequence.tolist()
         for row in np.flatnonzero(left).tolist():
-            measured = self._measured(row, sequences[row])
-            if measured is not None:
-                found[frameset.cameras[row]] = measured[1]
+            if self._ahead is not None and self._ahead.has(row, sequences[row]):
+                found[frameset.cameras[row]] = self._ahead.get(row, sequences[row])
                 left[row] = False
         if left.any():  # nobody measured ahead, or images are measured only from now on
             here = self._meter.measure(frameset.images, left, sight.geometries)
             found.update((frameset.cameras[row], here[row]) for row in np.flatnonzero(left).tolist())
         return found
-
-    def _measured(self, row: int, sequence: int) -> _Measured | None:
-        """What was measured ahead of that frame."""
-        kept = self._ahead.get(row)
-        measured = None if kept is None else kept[sequence % AHEAD_FRAMES]
-        return measured if measured is not None and measured[0] == sequence else None
 
 
 def _view(

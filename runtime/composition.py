@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from runtime.beside import beside_the_network
 from runtime.camera_health import CameraHealthSignals
+from runtime.camera_memory import CameraMemory
 from runtime.camera_views import CameraViews
 from runtime.capabilities import SourceFacts, capabilities_of, reads_images
 from runtime.capture.assembler import Assembler
@@ -30,6 +31,7 @@ from runtime.inference.heads.decoder import BundleFitError
 from runtime.inference.learned import NOVELTY, LearnedStage, LearnedTriggers
 from runtime.inference.network import Network
 from runtime.inference.tracking import Tracker
+from runtime.measured_ahead import AheadMeter, MeasuredAhead
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.pipeline import Pipeline, RuleEvaluation, Stages
 from runtime.recording.provenance import CameraProvenance, ModelProvenance, Provenance
@@ -41,31 +43,9 @@ from runtime.tick_health import TickHealth
 from runtime.version import package_version
 from triggers import Capabilities, RuleEngine, RuleSet, library_path, load_rules
 
-Opened = TypeVar("Opened")
-
 
 class CompositionError(ValueError):
     """Parts that are good in themselves do not fit together; the text says which and what to do."""
-
-
-class Openings:
-    """Opens one file after another and tells the problems of all of them at once, instead of those of the first."""
-
-    def __init__(self) -> None:
-        self._problems: list[Problem] = []
-
-    def open(self, action: Callable[[], Opened]) -> Opened | None:
-        """What `action` gives; None, with its problems noted, when it raises DocumentError."""
-        try:
-            return action()
-        except DocumentError as error:
-            self._problems += error.problems
-            return None
-
-    def settle(self) -> None:
-        """Raises DocumentError with every problem noted so far."""
-        if self._problems:
-            raise DocumentError({str(problem): problem for problem in self._problems}.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,34 +154,39 @@ def compose_tick(
     measures_images: bool = False,
     wrap_rules: Callable[[RuleEngine], RuleEvaluation] | None = None,
     second: Network | None = None,
+    memory: CameraMemory | None = None,
 ) -> TickParts:
     """The tick for these cameras. Without a network nothing is decoded and no framesets are made.
 
     `sources` says what is known of the signal sources. Images are measured when a rule asks for that, or always.
     `wrap_rules` puts something between the tick and its rules, such as a recorder of what the rules read. `second` is
-    another candidate to shadow beside `network`, which must be there too.
+    another candidate to shadow beside `network`, which must be there too. `memory` is where the process of the cameras
+    leaves their pictures; without it cameras are threads of this one.
 
     Raises:
         DocumentError: a query or classifier of the rules does not do for this network.
     """
     cameras = tuple(watch.name for watch in watches)
     grid = InstantGrid(round(NANOSECONDS_PER_SECOND / rate_hz), reference_camera)
-    assembler = Assembler(cameras, network.image_spec, grid) if network is not None and cameras else None
+    assembler = None
+    if network is not None and cameras:
+        assembler = Assembler(cameras, network.image_spec, grid, None if memory is None else memory.rings[0])
     tracker = Tracker(cameras, rig) if assembler is not None else None
     health = CameraHealthSignals(HealthMonitor(watches))
     image_sizes: dict[str, tuple[int, int]] = {}  # the engine reads it; it fills in as first frames come
     looking = network if assembler else None
     published = published_scalars(looking) if looking else ()
-    other = _second_candidate(second, looking, cameras, rig, grid)
+    other = _second_candidate(second, looking, cameras, rig, grid, memory)
     second_published = None if other is None else published_scalars(other.network)
     capabilities = capabilities_of(looking, published, cameras, rig, sources or SourceFacts(), second_published)
     lacking = rules.not_applicable(capabilities)
     able = rules.without(lacking)  # what can never fire here costs nothing
     engine = RuleEngine(able, seed=seed, image_sizes=image_sizes)
     color = "rgb" if network is None else network.image_spec.color
-    views = CameraViews(health, color, measures_images or reads_images(able))
+    ahead = MeasuredAhead.of(len(cameras)) if memory is None else memory.ahead
+    views = CameraViews(health, color, measures_images or reads_images(able), ahead)
     if assembler is not None:
-        assembler.on_image, assembler.sources = views.measure_ahead, network.sources if network else None
+        assembler.on_image, assembler.sources = AheadMeter(color, ahead), network.sources if network else None
         assembler.on_prepared = lambda row, image, time_ns: watches[row].picture(image, time_ns)
     objects, tick_health = ControllerObjects(), TickHealth()
     evaluation = engine if wrap_rules is None else wrap_rules(engine)
@@ -229,12 +214,19 @@ def compose_tick(
 
 
 def _second_candidate(
-    second: Network | None, first: Network | None, cameras: Sequence[str], rig: Rig | None, grid: InstantGrid
+    second: Network | None,
+    first: Network | None,
+    cameras: Sequence[str],
+    rig: Rig | None,
+    grid: InstantGrid,
+    memory: CameraMemory | None,
 ) -> SecondCandidate | None:
     """It shares the first's images where it takes them alike."""
     if second is None or first is None:
         return None
-    images = None if second.image_spec == first.image_spec else Assembler(cameras, second.image_spec, grid)
+    images = None
+    if second.image_spec != first.image_spec:
+        images = Assembler(cameras, second.image_spec, grid, None if memory is None else memory.rings[1])
     return SecondCandidate(second, Tracker(cameras, rig), grid.period_ns, images)
 
 

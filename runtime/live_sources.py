@@ -17,13 +17,13 @@ from runtime.capture.sources import CameraSource
 from runtime.capture.v4l2 import V4l2Source
 from runtime.capture.zeromq import ZeromqCameraSource
 from runtime.clock import Clock
-from runtime.composition import Openings
 from runtime.config import sources as configured
 from runtime.config.rig_config import RigConfig
 from runtime.drives import Drive, DriveEpoch, open_drive
 from runtime.formats.documents import DocumentError, Problem, suggest
 from runtime.formats.signal_names import SignalKind
 from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.openings import Openings
 from runtime.signals.can_bus import CanBusSource
 from runtime.signals.recorded import RecordedSignalSource
 from runtime.signals.sources import SignalSource
@@ -66,9 +66,12 @@ class SourceBuilder:
         played = () if config.drive is None else tuple(self._drive(config.drive).cameras)
         return (*played, *config.cameras)
 
-    def build(self, config: RigConfig) -> LiveSources:
-        """All cameras and signal sources of a configuration; recorded ones begin to play `LEAD_IN_NS` from now."""
-        self._start_ns = self._clock.now_ns() + LEAD_IN_NS
+    def build(self, config: RigConfig, start_ns: int | None = None) -> LiveSources:
+        """All cameras and signal sources of a configuration; recorded ones play from `start_ns` on (soon, without it).
+
+        None of them is opened by this, so that two processes may build them and open some each.
+        """
+        self._start_ns = self._clock.now_ns() + LEAD_IN_NS if start_ns is None else start_ns
         openings = Openings()
         played = openings.open(lambda: self._played(config)) or LiveSources()
         cameras = [openings.open(partial(self._camera, *named)) for named in config.cameras.items()]

@@ -7,7 +7,7 @@ running system can know (a camera that does not answer, a backend that refuses t
 from __future__ import annotations
 
 from runtime.clock import Clock
-from runtime.composition import Openings, open_rig, open_rules
+from runtime.composition import open_rig, open_rules
 from runtime.config.rig_config import ModelConfig, RigConfig
 from runtime.formats.documents import Document, DocumentError
 from runtime.inference.backends import check_request
@@ -16,6 +16,7 @@ from runtime.inference.calibration_feed import calibration_values
 from runtime.inference.heads.decoder import BundleFitError
 from runtime.inference.rows import layout_for
 from runtime.live_sources import SourceBuilder
+from runtime.openings import Openings
 from runtime.rig import Rig
 
 

@@ -76,9 +76,9 @@ class Child:
             return self.process.wait()
 
 
-def leave_with_parent() -> None:
-    """Runs in the child before its program does: SIGTERM when its parent dies, however it dies."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def leave_with_parent(number: int = signal.SIGTERM) -> None:
+    """Runs in the child before its program does: this signal when its parent dies, however it dies."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, number)
 
 
 def shadowrig_command(*arguments: str) -> list[str]:

@@ -17,11 +17,12 @@ from replay.backtest.recorded_predictions import has_recorded_ticks, record_reco
 from replay.backtest.recorded_ticks import Block, TickRecorder, fields_fingerprint
 from replay.backtest.tick_file import MAX_TICKS, CameraRate, DriveFacts, TickFile, TickFileError, TickFileWriter
 from replay.playing import DrivePlayer, ReplayError, check_rate, network_for, rig_beside
-from runtime.composition import Openings, find_bundle, model_facts, open_rig
+from runtime.composition import find_bundle, model_facts, open_rig
 from runtime.drives import Drive, open_drive
 from runtime.formats.durable_files import sha256_of
 from runtime.inference.manifest import MANIFEST_FILE
 from runtime.messages import PASS_THROUGH_CODECS, CameraView, ControllerObject, Firing, SignalReader, Track
+from runtime.openings import Openings
 from runtime.version import package_version
 from triggers import RuleEngine, RuleSet
 

@@ -24,11 +24,12 @@ from replay.backtest.recording import RecordingRequest, drive_ticks
 from replay.backtest.summary import DEFAULT_HOURS_PER_DAY, BacktestResult, DriveFailure, summarise
 from replay.backtest.tick_file import TickFileError
 from replay.playing import ReplayError, check_rate
-from runtime.composition import Openings, find_bundle, open_rig
+from runtime.composition import find_bundle, open_rig
 from runtime.drives import DriveVideoError, open_drive
 from runtime.formats.documents import DocumentError
 from runtime.formats.mcap_files import McapFileError
 from runtime.formats.signal_names import RecordedKind
+from runtime.openings import Openings
 from triggers import RuleSet
 
 DRIVE_ERRORS = (DocumentError, ReplayError, TickFileError, DriveVideoError, McapFileError, OSError)

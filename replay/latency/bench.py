@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from replay.latency.figures import Spell
+from replay.latency.figures import RUNTIME_PROCESSES, Spell
 from replay.latency.film import ReferenceLoad, make_film
 from replay.latency.loads import LOADS
 from replay.latency.stage import Helper, InterruptedBenchError, Stage, StageError
@@ -133,7 +133,7 @@ class _Run:
         ticks, after = self._listener.take(), self._clips()
         return Spell(
             ticks=ticks, cameras=self._options.load.cameras, seconds=time.monotonic() - began_s, cores=meter.cores(),
-            rss_mb=meter.rss_mb(), rss_slope_mb_per_h=meter.rss_slope_mb_per_h("runtime"),
+            rss_mb=meter.rss_mb(), rss_slope_mb_per_h=meter.rss_slope_mb_per_h(*RUNTIME_PROCESSES),
             stolen_share=meter.stolen_share, clips={name: after[name] - before[name] for name in after},
         )  # fmt: skip
 

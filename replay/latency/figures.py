@@ -27,6 +27,10 @@ from runtime.messages import NANOSECONDS_PER_MILLISECOND
 PER_MILLE = {"p50": 500, "p90": 900, "p99": 990, "p99_9": 999}
 
 
+#: What the budgets of processor time and memory are about: the runtime, and its cameras where they are a process.
+RUNTIME_PROCESSES = ("runtime", "cameras")
+
+
 @dataclass(slots=True)
 class Spell:
     """What was seen of one spell."""
@@ -60,7 +64,7 @@ def figures_of(spell: Spell) -> dict[str, Any]:
         "latency_ms": latency,
         "framesets": len(with_frames),
         "framesets_dropped": dropped(spell.ticks),
-        "cpu_cores": round(spell.cores.get("runtime", 0.0), 4),
+        "cpu_cores": round(sum(spell.cores.get(name, 0.0) for name in RUNTIME_PROCESSES), 4),
         "tick_over_bare_model": None if not bare_ms else round(stages["tick"]["p50"] / bare_ms, 4),
         "rss_slope_mb_per_h": round(spell.rss_slope_mb_per_h, 3),
         "seconds": round(spell.seconds, 3),

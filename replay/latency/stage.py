@@ -185,12 +185,14 @@ class Stage:
             raise StageError(str(error)) from error
 
     def pids(self) -> dict[str, int]:
-        """Process ids of the vehicle's running processes and the receiver."""
-        return {
+        """Process ids of the running vehicle processes, the runtime's own process for cameras, and the receiver."""
+        running = {
             name: child.process.pid
             for name, child in self.children.items()
             if child.process is not None and child.is_running
         }
+        cameras = self.status("runtime").get("cameras_process") if "runtime" in running else None
+        return running if cameras is None else {**running, "cameras": int(cameras["pid"])}
 
     def stop(self, *names: str) -> None:
         """Stop processes in this order. StageError when one ended badly."""

@@ -71,10 +71,10 @@ class UsageMeter:
             if samples.last is not None
         }
 
-    def rss_slope_mb_per_h(self, name: str) -> float:
-        """Growth of a process's resident memory: the least-squares line through its samples; 0 for fewer than three."""
-        samples = self._samples[name]
-        return slope_mb_per_h(samples.seconds, samples.rss_bytes)
+    def rss_slope_mb_per_h(self, *names: str) -> float:
+        """Growth of these processes' resident memory by least squares; 0 for fewer than three samples."""
+        samples = [self._samples[name] for name in names if name in self._samples]
+        return sum(slope_mb_per_h(each.seconds, each.rss_bytes) for each in samples)
 
     @property
     def stolen_share(self) -> float:

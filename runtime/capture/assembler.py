@@ -86,7 +86,6 @@ class Assembler:
             _CameraRow(np.full(spec.plane_shape, spec.pad_value, np.uint8), FrameCounters()) for _ in self.cameras
         ]
         self._geometries: tuple[Geometry | None, ...] = (None,) * len(self.cameras)
-        self._has_begun = False  # before any camera has delivered, nobody is missing
         #: Told of every prepared image, by its camera's thread and before the tick can see it.
         self.on_image: OnImage | None = None
         #: Where frames are left for a network that prepares images itself; None: camera threads prepare them.
@@ -120,7 +119,7 @@ class Assembler:
         index = self._row_of[camera]
         row = self._rows[index]
         row.counters.received += 1
-        self._has_begun = True
+        self._ring.begin()  # before any camera has delivered, nobody is missing
         instant = self.grid.observe(camera, frame_time_ns)
         outcome = self._ring.refusal(instant)
         if outcome is None and picture is not None:
@@ -169,9 +168,10 @@ class Assembler:
         new = [index for index, source in enumerate(slot.sources) if source is not None]
         self._unseen = (slot, new) if new else None
         time_ns = self.grid.time_of(instant)
+        has_begun = self._ring.has_begun
         for index, row in enumerate(self._rows):
             self._hold(slot, index, row, time_ns)
-            row.counters.missing += self._has_begun and not slot.present[index]
+            row.counters.missing += has_begun and not slot.present[index]
         slot.pad_missing(self.spec.pad_value)
         self._geometries = tuple(slot.geometries)
         return Frameset(
@@ -206,7 +206,7 @@ class Assembler:
                 slot.memories[index], row.slots.held = row.slots.held, slot.memories[index]
             row.held_time_ns = int(slot.frame_time_ns[index])
             row.held_sequence = int(slot.frame_sequence[index])
-            row.held_geometry = slot.geometries[index]
+            row.held_geometry = slot.geometry_of(index)
         elif row.held_geometry is not None and time_ns - row.held_time_ns <= row.hold_ns:
             if row.held_source is not None and self.sources is None:
                 return
@@ -218,6 +218,18 @@ class Assembler:
     def geometries(self) -> tuple[Geometry | None, ...]:
         """Where each camera's picture lies within the frameset that was taken last; None where it is missing."""
         return self._geometries
+
+    def adopt(self, camera: str, offered: FrameCounters) -> None:
+        """What the process that offers a camera's frames to the same ring has counted of them."""
+        mine = self._rows[self._row_of[camera]].counters
+        mine.received, mine.late, mine.ahead, mine.superseded = (
+            offered.received, offered.late, offered.ahead, offered.superseded
+        )  # fmt: skip
+
+    @property
+    def blocked(self) -> int:
+        """Framesets that are empty because the process of the cameras stood still with the ring's lock."""
+        return self._ring.blocked
 
     def counters(self) -> Mapping[str, FrameCounters]:
         """A copy of every camera's counters."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -50,6 +50,22 @@ class RecentShares:
     torn: float
     lost: float
     late: float
+
+
+@dataclass(frozen=True, slots=True)
+class WatchReport:
+    """A camera's record at one moment, for another process."""
+
+    counters: CameraCounters
+    connection: Connection
+    error: str
+    info: StreamInfo | None
+    since_ns: int
+    last_packet_ns: int | None
+    last_size: tuple[int, int] | None
+    expected_size: tuple[int, int] | None
+    unchanged_for_ns: int
+    recent: RecentShares
 
 
 class CameraWatch:
@@ -142,6 +158,13 @@ class CameraWatch:
         """A prepared image of the camera."""
         self._stillness.see(image, time_ns)
 
+    def report(self) -> WatchReport:
+        """All of it at this moment."""
+        return WatchReport(
+            replace(self.counters), self.connection, self.error, self.info, self.since_ns, self.last_packet_ns,
+            self.last_size, self._expected_size, self.unchanged_for_ns, self.recent(),
+        )  # fmt: skip
+
     @property
     def unchanged_for_ns(self) -> int:
         """How long the camera has shown one picture."""
@@ -166,6 +189,30 @@ class CameraWatch:
                 lost=_share(lost, lost + len(self._lost)),
                 late=_share(sum(self._late), len(self._late)),
             )
+
+
+class MirroredWatch(CameraWatch):
+    """The record of a camera that another process runs, as of its last report."""
+
+    def __init__(self, name: str, expected_size: tuple[int, int] | None = None, opened_ns: int = 0) -> None:
+        super().__init__(name, expected_size, opened_ns)
+        self._reported = RecentShares(0.0, 0.0, 0.0)
+        self._unchanged_for_ns = 0
+
+    def adopt(self, report: WatchReport) -> None:
+        """What the camera's process knows now."""
+        self.counters = report.counters
+        self.connection, self.error, self.info = report.connection, report.error, report.info
+        self.since_ns, self.last_packet_ns = report.since_ns, report.last_packet_ns
+        self.last_size, self._expected_size = report.last_size, report.expected_size
+        self._unchanged_for_ns, self._reported = report.unchanged_for_ns, report.recent
+
+    @property
+    def unchanged_for_ns(self) -> int:
+        return self._unchanged_for_ns
+
+    def recent(self) -> RecentShares:
+        return self._reported
 
 
 def _share(part: int, whole: int) -> float:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 #: Instants between learning a correction and using it: more than any camera lags behind another without being late.
@@ -30,7 +31,7 @@ KEPT_SEGMENTS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class _Segment:
+class GridSegment:
     """From instant `first` on, T(k) = time_ns + (k - first) * period_ns."""
 
     first: int
@@ -58,7 +59,7 @@ class InstantGrid:
         if not 0 <= self._skew_ns < period_ns:
             raise ValueError(f"skew_ns is {self._skew_ns}; it must be at least 0 and below the period {period_ns}")
         self._lock = threading.RLock()
-        self._segments: deque[_Segment] = deque(maxlen=KEPT_SEGMENTS)
+        self._segments: deque[GridSegment] = deque(maxlen=KEPT_SEGMENTS)
         self._last_reference_ns: int | None = None
         self._last_locked: int | None = None
         self._blind_until: int | None = None
@@ -80,7 +81,19 @@ class InstantGrid:
         """Put instant 0 at `time_ns`, unless the grid runs already."""
         with self._lock:
             if not self._segments:
-                self._segments.append(_Segment(0, time_ns, self._nominal_ns))
+                self._segments.append(GridSegment(0, time_ns, self._nominal_ns))
+
+    def segments(self, after: int | None = None) -> tuple[GridSegment, ...]:
+        """The pieces of the grid that begin after instant `after`, oldest first: all that are kept, without it."""
+        with self._lock:
+            return tuple(segment for segment in self._segments if after is None or segment.first > after)
+
+    def follow(self, segments: Iterable[GridSegment]) -> None:
+        """Take over what a grid in another process has learned: it sees the frames, this one the ticks."""
+        with self._lock:
+            for segment in segments:
+                if not self._segments or segment.first > self._segments[-1].first:
+                    self._segments.append(segment)
 
     def observe(self, camera: str, time_ns: int) -> int:
         """The instant of a frame; a frame of the reference camera also disciplines the grid."""
@@ -105,7 +118,7 @@ class InstantGrid:
         with self._lock:
             return self._first_instant_from(time_ns - self._skew_ns)
 
-    def _first_segment(self) -> _Segment:
+    def _first_segment(self) -> GridSegment:
         if not self._segments:
             raise ValueError("the grid has not started: call start(), or observe() a frame")
         return self._segments[0]
@@ -143,7 +156,7 @@ class InstantGrid:
         first = max(instant + CORRECTION_DELAY, newest.first + 1)
         limit = self._nominal_ns // MAX_RATE_ERROR_DIVISOR
         period_ns = max(self._nominal_ns - limit, min(self._nominal_ns + limit, newest.period_ns + rate_ns))
-        self._segments.append(_Segment(first, self.time_of(first) + phase_ns, period_ns))
+        self._segments.append(GridSegment(first, self.time_of(first) + phase_ns, period_ns))
         return first
 
 

@@ -160,6 +160,10 @@ class RealtimeConfig(Section):
     helper_priority: int = Field(
         default=10, ge=0, le=99, description="the runtime's other threads, which share the interpreter's lock with both"
     )
+    cameras: Literal["process", "threads"] = Field(
+        default="process",
+        description="where cameras are read and decoded: in a process of their own, or in threads beside the tick",
+    )
     lock_memory: bool = True
     tick_cpus: tuple[Annotated[int, Field(ge=0, le=1023)], ...] = ()
     capture_cpus: tuple[Annotated[int, Field(ge=0, le=1023)], ...] = ()

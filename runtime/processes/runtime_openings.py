@@ -8,6 +8,7 @@ from pathlib import Path
 
 import zmq
 
+from runtime.camera_memory import CameraMemory
 from runtime.clock import Clock
 from runtime.composition import CompositionError, ModelChoice, TickParts, describe_provenance, open_network, open_rig
 from runtime.config.rig_config import RigConfig
@@ -15,6 +16,8 @@ from runtime.health.telemetry import TelemetryPublisher
 from runtime.inference.network import Network
 from runtime.live_sources import LiveCamera
 from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.processes.camera_link import CameraLink
+from runtime.processes.camera_messages import Assignment
 from runtime.processes.shell import StartError, log
 from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.provenance import CameraProvenance
@@ -59,6 +62,22 @@ def open_second_network(
         second.close()
         return None, refusal
     return second, ""
+
+
+def launch_cameras(
+    config: RigConfig, cameras: tuple[str, ...], first: Network | None, second: Network | None
+) -> tuple[CameraLink, CameraMemory] | None:
+    """The cameras' process, on its way up; None where they are threads of this one: so configured, or none there.
+
+    A network that prepares images itself needs them in this process too: its memory is the device's.
+    """
+    if not cameras or config.realtime.cameras == "threads" or (first is not None and first.sources is not None):
+        return None
+    specs = tuple(dict.fromkeys(network.image_spec for network in (first, second) if network is not None))
+    memory = CameraMemory(cameras, specs)
+    period_ns = round(NANOSECONDS_PER_SECOND / config.tick.rate_hz)
+    reference = config.tick.reference_camera or cameras[0]
+    return CameraLink(Assignment(config, cameras, specs, memory.descriptors, period_ns, reference), memory), memory
 
 
 def open_history(

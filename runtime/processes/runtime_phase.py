@@ -35,6 +35,11 @@ class TickPhase:
         """True until the phase stands; ticks before that are not what latency is judged by."""
         return self._search is not None and self._search.is_measuring
 
+    @property
+    def ready(self) -> Callable[[str, int], None] | None:
+        """Told of a camera and how long after its instant (ns) a frame stood ready; None where nothing is measured."""
+        return None if self._search is None else self._search.ready
+
     def listener(self, camera: str) -> Callable[[int], None] | None:
         """What a camera's path tells of each frame's capture time; None where nothing is measured."""
         search, grid, clock = self._search, self._grid, self._clock

@@ -1,7 +1,9 @@
 """The runtime: cameras and signals in, ticks on the beat, everything into history. It writes to tmpfs only.
 Its only connections are its configured sources and, for a bench, telemetry.
 
-Threads: one for each camera, one for each signal source, one encoder, one that writes history, and the tick itself.
+Cameras are read in a process of their own (`camera_process`), whose pictures lie in memory shared with the tick; where
+the network prepares images itself they are threads of this process. Threads: one for each signal source, one that hears
+the cameras' process, one that writes history, and the tick itself.
 The tick hands its report to bounded queues and counts what they refuse. Status is written by a thread of its own.
 """
 
@@ -14,11 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from runtime.capabilities import SourceFacts
-from runtime.capture.camera_path import CameraPath
-from runtime.capture.camera_thread import CameraThread, PacketSink
-from runtime.capture.camera_watch import CameraWatch
-from runtime.capture.conditioning import EncodingWorker
-from runtime.capture.turnstile import Turnstile, places_here
+from runtime.capture.camera_watch import CameraWatch, MirroredWatch
 from runtime.clock import Clock, SystemClock
 from runtime.composition import (
     compose_tick,
@@ -40,10 +38,18 @@ from runtime.health.realtime import (
     apply_to_thread,
     inherited,
 )
-from runtime.live_sources import LiveCamera, SourceBuilder
+from runtime.live_sources import LEAD_IN_NS, SourceBuilder
 from runtime.messages import NANOSECONDS_PER_MILLISECOND, Packet, SignalSample
+from runtime.processes.camera_link import CameraLink, ReportListeners
+from runtime.processes.camera_threads import CameraListeners, CameraThreads
 from runtime.processes.runtime_campaigns import RuntimeCampaigns
-from runtime.processes.runtime_openings import open_history, open_live_network, open_second_network, open_telemetry
+from runtime.processes.runtime_openings import (
+    launch_cameras,
+    open_history,
+    open_live_network,
+    open_second_network,
+    open_telemetry,
+)
 from runtime.processes.runtime_phase import TickPhase
 from runtime.processes.runtime_status import TickFigures, camera_status, second_status
 from runtime.processes.selection_copy import disk_copy_path
@@ -90,13 +96,19 @@ class LiveRuntime:
         )
         rules = self._campaigns.rules
         rig = open_rig(config.rig)
-        self._sources = builder.build(config)  # last: a recorded drive begins to play from here on
-        self._watches = [CameraWatch(camera.name, camera.size, clock.now_ns()) for camera in self._sources.cameras]
+        launched = launch_cameras(config, names, self._network, self._second_network)
+        if launched is not None:
+            launched[0].wait_until_built()
+        self._begin_ns = clock.now_ns() + LEAD_IN_NS
+        self._sources = builder.build(config, self._begin_ns)  # last: a recorded drive begins to play from here on
+        kind = CameraWatch if launched is None else MirroredWatch
+        self._watches = [kind(camera.name, camera.size, clock.now_ns()) for camera in self._sources.cameras]
         self._table = open_signals(config.signals.timeouts_s, config.signals.default_timeout_s)
         reference = config.tick.reference_camera or (self._watches[0].name if self._watches else None)
         self.parts = compose_tick(
             self._watches, self._network, rig, self._table, rules, config.rules.seed, config.tick.rate_hz, reference,
             SourceFacts(self._sources.signal_names), second=self._second_network,
+            memory=None if launched is None else launched[1],
         )  # fmt: skip
         self._campaigns.attach(self.parts)
         self._lock = InterpreterLock()
@@ -108,16 +120,13 @@ class LiveRuntime:
         layout, disk_copy = HistoryLayout(self._directories.history), disk_copy_path(self._directories.spool)
         self._selection = SelectionKeeper(self.parts.engine, layout, disk_copy, clock)
         self._selection.restore()
-        self._encoder = EncodingWorker(self._keep_packet)
         self._phase = TickPhase(config.tick, self.parts, clock)
         self._metronome = self._phase.metronome
-        self._turns = Turnstile(places_here())
-        pairs = zip(self._sources.cameras, self._watches, strict=True)
-        self._cameras = [self._camera_thread(camera, watch) for camera, watch in pairs]
-        self._telemetry = open_telemetry(config.health.telemetry)
-        self._collector = SlackCollector()
         self._realtime = limits or RealtimeReport()
         self._realtime_lock = threading.Lock()
+        self._cameras = self._camera_threads() if launched is None else self._attached(launched[0])
+        self._telemetry = open_telemetry(config.health.telemetry)
+        self._collector = SlackCollector()
         self._leave = threading.Event()
         self._status_thread = threading.Thread(target=self._publish_regularly, name="status", daemon=True)
         self.figures = TickFigures()
@@ -128,10 +137,12 @@ class LiveRuntime:
         """Start every thread; the grid starts now, so that ticks come even when no camera ever does."""
         realtime = self._config.realtime
         self._note(apply_to_library_threads(realtime.tick_priority))
+        self.parts.grid.start(self._clock.now_ns())
         # Two threads may compute for seconds (an encoder, a campaign's rules). In real time they would fill a processor
         # and the kernel would stop every real-time thread on it, the tick too: they stay at normal priority.
-        self._encoder.start()
         self._campaigns.start()
+        if isinstance(self._cameras, CameraThreads):
+            self._cameras.start()
         with inherited("helpers", realtime.helper_priority) as report:
             self._note(report)
             self._sink.start()
@@ -139,24 +150,19 @@ class LiveRuntime:
             for source in self._sources.signals:
                 source.start(self._take_sample)
             self._status_thread.start()
-        for camera in self._cameras:
-            camera.start()  # it asks for rights of its own
+            if isinstance(self._cameras, CameraLink):
+                self._cameras.start(self._begin_ns)
         self._note(apply_to_process(realtime.lock_memory))
-        self._shell.ready(f"ticking at {self._config.tick.rate_hz:g} Hz over {len(self._cameras)} cameras")
+        self._shell.ready(f"ticking at {self._config.tick.rate_hz:g} Hz over {len(self._watches)} cameras")
 
     def stop(self) -> None:
         """Stop sources, write what is queued, and leave history cleanly closed."""
         self._shell.stopping("closing history")
         self._leave.set()
         self._campaigns.stop()
-        for camera in self._cameras:
-            camera.stop()
         for source in self._sources.signals:
             source.stop()
-        for camera in self._cameras:
-            if not camera.join(2.0):
-                log.warning("camera %s did not end in time", camera.watch.name)
-        self._encoder.stop()
+        self._cameras.stop()
         if not self._sink.stop(self._config.health.shutdown_timeout_s or 1.0):
             log.error("history was not closed in time: the recorder will call this run crashed")
         self._selection.stop()
@@ -173,7 +179,6 @@ class LiveRuntime:
         realtime = self._config.realtime
         self._note(apply_to_thread("tick", realtime.tick_priority, realtime.tick_cpus))
         self._lock.share()
-        self.parts.grid.start(self._clock.now_ns())
         self._collector.start()
         try:
             while (instant := self._metronome.wait_for_next(stop)) is not None:
@@ -218,19 +223,23 @@ class LiveRuntime:
 
     # Composition
 
-    def _camera_thread(self, camera: LiveCamera, watch: CameraWatch) -> CameraThread:
-        realtime = self._config.realtime
-
-        def ask_for_rights() -> None:
-            self._note(apply_to_thread(f"camera {watch.name}", realtime.capture_priority, realtime.capture_cpus))
-
+    def _camera_threads(self) -> CameraThreads:
+        """The cameras beside the tick."""
         second = None if self.parts.second is None else self.parts.second.images
-        path = CameraPath(
-            watch, self.parts.assembler, second,
-            on_offered=self._phase.listener(watch.name), give_way=self._lock.give_way,
-        )  # fmt: skip
-        sink = PacketSink(self._keep_packet, self._encoder)
-        return CameraThread(camera.source, path, self._clock, sink, on_start=ask_for_rights, turn=self._turns)
+        assemblers = [each for each in (self.parts.assembler, second) if each is not None]
+        listeners = CameraListeners(self._keep_packet, self._note, self._phase.listener, self._lock.give_way)
+        return CameraThreads(
+            self._sources.cameras, self._watches, assemblers, self._clock, self._config.realtime, listeners
+        )
+
+    def _attached(self, link: CameraLink) -> CameraLink:
+        """The cameras in their process."""
+        mirrored = [watch for watch in self._watches if isinstance(watch, MirroredWatch)]
+        listeners = ReportListeners(
+            self._keep_packet, self._note, self._phase.ready, self._lock.give_way, self._clock.now_ns
+        )
+        link.attach(mirrored, self.parts.assembler, self.parts.grid, listeners)
+        return link
 
     # Status
 
@@ -272,11 +281,8 @@ class LiveRuntime:
             "epoch": None if epoch is None else asdict(epoch),
             "signals": self._signal_status(),
             "history": {"refused": self._sink.refused(), "errors": self._sink.errors()},
-            "encoder": {
-                "refused": self._encoder.refused,
-                "errors": self._encoder.errors,
-                "last_error": self._encoder.last_error,
-            },
+            "encoder": self._cameras.encoder_status(),
+            "cameras_process": self._cameras.process_status(),
             "realtime": self._realtime.to_list(),
         }
 

@@ -14,7 +14,6 @@ from runtime.composition import (
     RULE_LIBRARY,
     CompositionError,
     ModelChoice,
-    Openings,
     compose_tick,
     describe_provenance,
     find_bundle,
@@ -26,6 +25,7 @@ from runtime.composition import (
 )
 from runtime.formats.documents import DocumentError, Problem
 from runtime.messages import SignalSample
+from runtime.openings import Openings
 
 SECOND = 1_000_000_000
 
