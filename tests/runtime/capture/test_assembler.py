@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from runtime.capture.assembler import Assembler
 from runtime.capture.batch_ring import BatchRing, Stored
 from runtime.capture.phase import InstantGrid
+from runtime.capture.ring_memory import SharedRingMemory
 from runtime.formats.image_spec import Geometry, ImageSpec
 
 PERIOD = 50_000_000
@@ -31,8 +32,23 @@ def must_not_be_prepared(view: NDArray[np.uint8]) -> Geometry:
     raise AssertionError("a frame that is of no use was scaled")
 
 
+@pytest.fixture(autouse=True, params=["own memory", "shared memory"])
+def memory_kind(request: pytest.FixtureRequest) -> str:
+    """Everything here holds wherever the ring lies."""
+    global _memory_kind
+    _memory_kind = str(request.param)
+    return _memory_kind
+
+
+_memory_kind = "own memory"
+
+
 def assembler(slots: int = 4) -> Assembler:
-    return Assembler(CAMERAS, SPEC, InstantGrid(PERIOD, "front", start_ns=0), BatchRing(CAMERAS, SPEC, slots))
+    memory = None
+    if _memory_kind == "shared memory":
+        memory = SharedRingMemory(len(CAMERAS), SPEC, slots).memory
+    ring = BatchRing(CAMERAS, SPEC, slots, memory)
+    return Assembler(CAMERAS, SPEC, InstantGrid(PERIOD, "front", start_ns=0), ring)
 
 
 def test_a_frameset_has_every_cameras_frame_and_the_mask_of_the_missing() -> None:
