@@ -171,6 +171,9 @@ class LiveRuntime:
         if self._telemetry is not None:
             self._telemetry.close()
         self._shell.close(self._status)
+        for network in (self.parts.network, self._second_network):
+            if network is not None:
+                network.close()
 
     # The tick
 

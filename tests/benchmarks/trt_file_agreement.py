@@ -1,11 +1,11 @@
-"""How far the file for TensorRT says what the CPU file says, head by head, from one calibration of a bundle.
+"""How far the file for TensorRT says what the CPU file says, head by head, from the one calibration of a bundle.
 
-    python tests/benchmarks/trt_file_agreement.py [--samples 24] [--held-out 6] [--json FILE]
+    python tests/benchmarks/trt_file_agreement.py [--held-out 6] [--json FILE]
 
-Calibrates the bundled network on synthetic instants with the command's default method, emits the CPU file and both
-files for TensorRT, and runs all on instants that were not calibrated on: the CPU file as it is run on a vehicle, the
-others emulated (calibration/int8/emulation.py). Prints the cosine of every output and exits with 1 when one lies below
-0.999. Where `tensorrt_rtx` is installed it also builds both files and counts the convolutions in INT8.
+Emits both files for TensorRT from the bundled network's own ranges, with the layers in floating point that those name,
+and runs them emulated (calibration/int8/emulation.py) beside the bundle's CPU file, on instants that it was not
+calibrated on. Prints the cosine of every output and exits with 1 when one lies below 0.999. Where `tensorrt_rtx` is
+installed it also builds both files and counts the convolutions in INT8.
 """
 
 from __future__ import annotations
@@ -20,23 +20,21 @@ import numpy as np
 import onnx
 from onnx import ModelProto
 
-from calibration.int8.command import DEFAULT_PERCENTILE
-from calibration.int8.emit import emit_cpu_qdq
+from calibration.int8.bundle_files import CPU_INT8_FILE, RANGES_FILE, open_graph
 from calibration.int8.emit_trt import emit_trt_qdq
-from calibration.int8.graph import Graph, load_prepared
 from calibration.int8.lint_command import describe
 from calibration.int8.plan import make_plan
-from calibration.int8.ranges import Feed, collect_ranges
+from calibration.int8.ranges import Feed, RangesFile
 from calibration.int8.rtx_check import RtxNotInstalledError, build_with_rtx
 from calibration.int8.trt_agreement import trt_agreement
-from calibration.int8.trt_plan import trt_tensors
 from calibration.training import dataset
+from calibration.training.bundle import FP32_FILE
 from replay.synthetic import labelled_instants
 
-NETWORK = Path(__file__).resolve().parents[2] / "runtime" / "models" / "hydra_mini" / "model.fp32.onnx"
+BUNDLE = Path(__file__).resolve().parents[2] / "runtime" / "models" / "hydra_mini"
 LOWEST_COSINE = 0.999
-#: Seeds of synthetic instants that no other set uses.
-CALIBRATED_SEED, HELD_OUT_SEED = 9910, 9911
+#: A seed of synthetic instants that no other set uses.
+HELD_OUT_SEED = 9911
 
 
 def synthetic_feeds(seed: int, count: int) -> list[Feed]:
@@ -46,27 +44,24 @@ def synthetic_feeds(seed: int, count: int) -> list[Feed]:
     return [{"images": np.asarray(data.images[i]), "speed_mps": speed} for i, speed in enumerate(speeds)]
 
 
-def emit_all(network: Path, feeds: list[Feed]) -> dict[str, ModelProto]:
-    """The CPU file and both files for TensorRT, from one set of ranges."""
-    prepared = load_prepared(network)
-    graph = Graph(prepared)
-    plan = make_plan(graph)
-    tensors = [*plan.measured, *trt_tensors(graph, plan)]
-    ranges = collect_ranges(prepared, tensors, feeds, "percentile", DEFAULT_PERCENTILE)
+def files_of(bundle: Path) -> dict[str, ModelProto]:
+    """The CPU file as it lies in the bundle, and both files for TensorRT, all from the same ranges."""
+    graph, _ = open_graph(bundle / FP32_FILE)
+    ranges = RangesFile.load(bundle / RANGES_FILE)
+    plan = make_plan(graph, frozenset((*ranges.kept_float, *ranges.trt_float)))
     return {
-        "cpu": emit_cpu_qdq(graph, plan, ranges),
-        "trt_fp32": emit_trt_qdq(graph, plan, ranges, "fp32"),
-        "trt_fp16": emit_trt_qdq(graph, plan, ranges, "fp16"),
+        "cpu": onnx.load(str(bundle / CPU_INT8_FILE)),
+        "trt_fp32": emit_trt_qdq(graph, plan, ranges.tensors, "fp32"),
+        "trt_fp16": emit_trt_qdq(graph, plan, ranges.tensors, "fp16"),
     }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Agreement of the TensorRT files with the CPU file.")
-    parser.add_argument("--samples", type=int, default=24)
     parser.add_argument("--held-out", type=int, default=6)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    files = emit_all(NETWORK, synthetic_feeds(CALIBRATED_SEED, options.samples))
+    files = files_of(BUNDLE)
     held_out = synthetic_feeds(HELD_OUT_SEED, options.held_out)
     found = {role: trt_agreement(files["cpu"], files[role], held_out) for role in ("trt_fp32", "trt_fp16")}
     for role, values in found.items():
