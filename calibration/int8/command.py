@@ -60,6 +60,7 @@ from calibration.int8.sensitivity import measure_effects, spread
 from calibration.int8.trade import choose, measure_trade
 from calibration.int8.trt_judgement import AGREEMENT_FEEDS, judge_trt_drafts
 from calibration.int8.trt_mixture import first_layers_in_float
+from runtime.drives import open_drive
 from runtime.inference.bundle import ModelBundle, load_bundle
 
 DEFAULT_SAMPLES = 64
@@ -113,7 +114,7 @@ def calibrate_int8(
     """Calibrate the bundle in `bundle_dir`.
 
     Raises:
-        DocumentError: the bundle is not whole.
+        DocumentError: the bundle is not whole, or a drive with ground truth cannot be opened.
         SamplingError: sources that give nothing, all of them.
         LimitError: limits for heads or metrics that are not there, all of them.
         RangesError, GraphError: wrong settings, a bundle that cannot take the files, or a graph that cannot be
@@ -124,6 +125,8 @@ def calibrate_int8(
     bundle = load_bundle(bundle_dir)
     check_bundle(bundle, FILE_OF_ROLE)
     limits = GateLimits.parse(settings.limits, bundle.manifest.heads)
+    for path in settings.truth_drives:
+        open_drive(path)  # a search of many minutes must not end at a drive that cannot be opened
     taken = sample_sources(
         bundle.manifest,
         [Path(path) for path in drives],

@@ -134,10 +134,11 @@ def sample_drive(manifest: Manifest, drive: Drive, count: int, generator: np.ran
         for index, picture in pictures_at(camera, times):
             _place(wanted[index][1], row, preparer, picture)
     _fill_signals(wanted, drive, {entry.signal for entry in manifest.signals})
-    seen = [sample for sample in samples if sample.present.any()]
-    if not seen:
-        raise SamplingError(f"{drive.path}: no camera gave a picture that can be decoded")
-    return seen
+    blind = [name for name in cameras if not any(sample.present[layout.row_of_camera[name]] for sample in samples)]
+    if blind:
+        fix = "mend or leave out the recording: INT8 ranges of what those cameras see would be missing"
+        raise SamplingError(f"{drive.path}: no picture of {', '.join(blind)} can be decoded at any sample ({fix})")
+    return [sample for sample in samples if sample.present.any()]
 
 
 def sample_images(

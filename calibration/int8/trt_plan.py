@@ -28,6 +28,8 @@ from calibration.int8.plan import MOVERS, QuantizationPlan
 POOLING = frozenset({"AveragePool", "GlobalAveragePool"})
 #: What TensorRT fuses into the convolution before it; these read its result as it is.
 ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Elu", "Mul"})
+#: Layers that run in floating point from end to end when their weights do.
+FLOAT_LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm"})
 #: Nodes between an addition and a quantised tensor that end up inside a kernel, or that pairs are moved across.
 PASSED = ACTIVATIONS | {"BatchNormalization", "Concat"}
 
@@ -38,9 +40,16 @@ class TrtPlan:
 
     weighted: frozenset[str]  # INT8 convolutions, by their first output
     pairs: tuple[str, ...]  # activations that get a pair, in graph order
+    fused: tuple[str, ...] = ()  # results that go bare into an addition, for as long as their convolution is INT8
 
     def reads_quantized(self, graph: Graph, tensor: str, reader: NodeProto) -> bool:
-        """Whether `reader` gets the dequantised value of `tensor` and not the float one."""
+        """Whether `reader` gets the dequantised value of `tensor` and not the float one.
+
+        A layer that was left in floating point gets the latter, although another reader has given the tensor a pair:
+        what it was left out for is the loss of that very rounding.
+        """
+        if reader.op_type in FLOAT_LAYERS and reader.output[0] not in self.weighted:
+            return False
         producer = graph.producer.get(tensor)
         behind_weighted = producer is not None and producer.output[0] in self.weighted
         return tensor in self.pairs and not (behind_weighted and reader.op_type in ACTIVATIONS)
@@ -51,6 +60,7 @@ def make_trt_plan(graph: Graph, plan: QuantizationPlan) -> TrtPlan:
     weighted = frozenset(plan.convolutions)
     wanted: set[str] = set()  # get a pair
     leading: set[str] = set()  # become one of `wanted` through nodes that are fused or moved across
+    fused: list[str] = []
     # Nodes are in topological order, so one pass backwards sees every reader before its producer.
     for node in reversed(graph.nodes):
         outputs = set(node.output)
@@ -62,15 +72,17 @@ def make_trt_plan(graph: Graph, plan: QuantizationPlan) -> TrtPlan:
         elif node.op_type == "Add" and outputs & (wanted | leading) and len(data) == 2:
             bare = _fused_input(graph, weighted, data)
             wanted.update(name for name in data if name != bare)
+            fused += [] if bare is None else [bare]
         elif node.op_type in MOVERS | POOLING and outputs & wanted:
             wanted.update(_inputs_to_quantize(plan, data))
-    return TrtPlan(weighted, tuple(name for name in _tensors_in_order(graph) if name in wanted))
+    return TrtPlan(weighted, tuple(name for name in _tensors_in_order(graph) if name in wanted), tuple(fused))
 
 
 def trt_tensors(graph: Graph, plan: QuantizationPlan) -> list[str]:
-    """Tensors whose range the TensorRT file needs beside `plan.measured`."""
+    """Tensors whose range the TensorRT file needs beside `plan.measured`, whatever the search leaves in float."""
     known = {*plan.measured, *plan.shared, *(item.tensor for item in plan.inputs)}
-    return [name for name in make_trt_plan(graph, plan).pairs if name not in known]
+    trt = make_trt_plan(graph, plan)
+    return [name for name in dict.fromkeys((*trt.pairs, *trt.fused)) if name not in known]
 
 
 def _fused_input(graph: Graph, weighted: frozenset[str], data: list[str]) -> str | None:

@@ -33,18 +33,22 @@ def to_json(options: BenchOptions, result: BenchResult) -> dict[str, Any]:
 def print_report(facts: Mapping[str, Any], console: Console) -> None:
     """The table for people."""
     spells = {name: facts[name] for name in ("alone", "loaded") if facts[name] is not None}
-    table = Table(title=_title(facts), title_justify="left", padding=(0, 0))
-    table.add_column("milliseconds", no_wrap=True)
-    for name in spells:
-        for quantile in _QUANTILES:
-            table.add_column(f"{name}\n{quantile.replace('_', '.')}", justify="right", no_wrap=True)
-    rows = {"capture→result": "latency_ms", **{stage: stage for stage in spells["alone"]["stages_ms"]}}
-    for label, key in rows.items():
-        cells = [spell["latency_ms"] if key == "latency_ms" else spell["stages_ms"][key] for spell in spells.values()]
-        table.add_row(label, *(_number(cell.get(quantile)) for cell in cells for quantile in _QUANTILES))
-    console.print(table)
+    console.print(_title(facts), highlight=False, soft_wrap=True)
+    for name, spell in spells.items():
+        console.print(_table(name, spell))
     for line in _lines(facts, spells):
         console.print(line, highlight=False)
+
+
+def _table(name: str, spell: Mapping[str, Any]) -> Table:
+    """One spell: narrow enough for 80 columns, which is what a pipe is given."""
+    table = Table(title=name, title_justify="left")
+    table.add_column("milliseconds", no_wrap=True)
+    for quantile in _QUANTILES:
+        table.add_column(quantile.replace("_", "."), justify="right", no_wrap=True)
+    for label, cells in {"capture→result": spell["latency_ms"], **spell["stages_ms"]}.items():
+        table.add_row(label, *(_number(cells.get(quantile)) for quantile in _QUANTILES))
+    return table
 
 
 def _title(facts: Mapping[str, Any]) -> str:

@@ -74,11 +74,14 @@ def open_backend(
             raise BackendError(f"preprocess: device was asked for and cannot be: {error} (fix: {fix})") from error
         except (TensorrtUnavailableError, BackendError) as error:
             if request.backend == "tensorrt":
-                raise BackendError(f"backend tensorrt was asked for and cannot run: {error}") from error
+                fix = "" if "(fix:" in str(error) else " (fix: backend: auto runs on the CPU; see deploy/TENSORRT.md)"
+                raise BackendError(f"backend tensorrt was asked for and cannot run: {error}{fix}") from error
             reasons = (f"not tensorrt: {error}",)
     if request.preprocess == "device":
         why = "; ".join(reasons) or f"backend {request.backend} was asked for"
-        raise BackendError(f"preprocess: device was asked for, and only backend tensorrt can do that: {why}")
+        fix = "preprocess: auto, or backend: tensorrt where it runs"
+        asked = "preprocess: device was asked for, and only backend tensorrt can do that"
+        raise BackendError(f"{asked}: {why} (fix: {fix})")
     role = choose_role(bundle, request.precision)
     return OnnxBackend(bundle, role, layout, cameras, request.onnx, rig=rig), reasons
 

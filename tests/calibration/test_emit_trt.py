@@ -13,6 +13,7 @@ from trt_networks import measured, shortcut_network, transposed_network, trt_fil
 from calibration.int8.emit_trt import emit_trt_qdq, symmetric_scale
 from calibration.int8.emulation import emulate
 from calibration.int8.graph import Graph, attribute
+from calibration.int8.plan import make_plan
 from calibration.int8.ranges import Range, RangesError
 from calibration.int8.trt_lint import lint_trt
 from calibration.int8.trt_plan import make_trt_plan, trt_tensors
@@ -76,6 +77,16 @@ def test_the_shortcut_of_a_residual_addition_is_quantised_and_the_convolution_st
     emitted = Graph(trt_file(shortcut_network()))
     assert list(emitted.producer["sum"].input) == ["b", "a_relu_dequantized"]
     assert list(emitted.producer["sum_relu"].input) == ["sum"]  # no pair between addition and ReLU
+
+
+def test_a_convolution_left_in_float_reads_the_float_value_of_a_tensor_that_others_read_quantised() -> None:
+    graph, _plan, ranges = measured(shortcut_network())
+    plan = make_plan(graph, frozenset({"b"}))
+    model = emit_trt_qdq(graph, plan, ranges)
+    emitted = Graph(model)
+    assert emitted.producer["b"].input[0] == "a_relu"
+    assert list(emitted.producer["sum"].input) == ["b_dequantized", "a_relu_dequantized"]
+    assert lint_trt(model) == []
 
 
 def test_no_pair_stands_between_a_convolution_and_its_relu() -> None:

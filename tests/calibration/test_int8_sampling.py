@@ -96,3 +96,19 @@ def test_a_network_of_batch_one_is_fed_camera_by_camera(tmp_path: Path) -> None:
     assert [feed["images"].shape for feed in build_feeds(bundle.manifest, [sample], bundle.file("fp32"))] == [
         (1, 3, 32, 32)
     ] * 2
+
+
+def test_a_camera_without_a_picture_that_can_be_decoded_is_named_and_not_left_out(
+    tmp_path: Path, manifest: Manifest
+) -> None:
+    drive = write_drive(tmp_path / "drive")
+    video = bytearray((drive / "front.mp4").read_bytes())
+    media = video.index(b"mdat") + 4
+    length = int.from_bytes(video[media - 8 : media - 4], "big") - 8
+    video[media : media + length] = bytes(length)
+    (drive / "rear.mp4").write_bytes(video)
+    (drive / "drive.yaml").write_text(
+        "name: grey\ncameras:\n  front: {video: [front.mp4]}\n  rear: {video: [rear.mp4]}\n"
+    )
+    with pytest.raises(SamplingError, match=r"no picture of rear can be decoded"):
+        sample_sources(manifest, [drive], [], 2, seed=0)

@@ -192,6 +192,17 @@ def test_the_command_judges_both_files_on_drives_with_truth(
     assert all(entry["against"] == "fp32" for entry in facts["choice"]["scores"])
 
 
+def test_a_truth_drive_that_cannot_be_opened_is_told_before_anything_is_measured(
+    tmp_path: Path, drive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_control_bundle(tmp_path / "bundle")
+    given = ["--drives", str(drive), "--truth-drives", str(tmp_path / "nowhere"), "--samples", "8"]
+    assert main(["calibrate", "int8", str(folder), *given]) == 2
+    told = capsys.readouterr().err
+    assert "nowhere" in told
+    assert "sampling" not in told
+
+
 def write_control_bundle(folder: Path) -> Path:
     """uint8 images -> Cast, Mul -> convolution, ReLU -> convolution -> mean over each image: `[3, 3]` for `control`."""
     generator = np.random.default_rng(4)

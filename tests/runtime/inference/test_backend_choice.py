@@ -84,7 +84,7 @@ def test_the_status_says_why_it_runs_on_the_cpu(
 
 
 def test_tensorrt_asked_for_and_not_there_is_an_error(bundle: ModelBundle) -> None:
-    with pytest.raises(BackendError, match=r"asked for and cannot run: driver: .*libcuda"):
+    with pytest.raises(BackendError, match=r"asked for and cannot run: driver: .*libcuda.*\(fix: "):
         _open(bundle, BackendRequest("tensorrt"), _no_driver)
 
 
