@@ -289,6 +289,8 @@ def model_facts(network: Network | None) -> dict[str, str] | None:
         facts |= {"threads": str(said.threads), "threads_because": said.threads_because}
     if said.backend == "tensorrt":
         facts["preprocess"] = "host" if network.sources is None else "device"
+    if network.states_forgotten is not None:
+        facts["states_forgotten"] = str(network.states_forgotten)
     if network.backend_reasons:
         facts["backend_because"] = "; ".join(network.backend_reasons)
     return facts

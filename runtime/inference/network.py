@@ -13,7 +13,7 @@ into the backend's ring with one row per batch row: camera `i` of the frameset h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -27,8 +27,8 @@ from runtime.inference.backend import Backend, NetworkDescription, RawOutputs
 from runtime.inference.backends import BackendRequest, open_backend
 from runtime.inference.bundle import ModelBundle, load_bundle
 from runtime.inference.embedding import find_embedding
-from runtime.inference.heads import build_decoder
-from runtime.inference.heads.decoder import BatchLayout, HeadResult, ObjectDepth, RowDetections
+from runtime.inference.heads import build_decoder, misreading
+from runtime.inference.heads.decoder import BatchLayout, BundleFitError, HeadResult, ObjectDepth, RowDetections
 from runtime.inference.heads.grouping import HeadDecoders
 from runtime.inference.heads.specification import DepthHead, DetectionHead, Head, HydraDetectionsHead
 from runtime.inference.heads.uncertainty import DETECTION_ENTROPY, detection_entropy
@@ -59,9 +59,15 @@ class Network:
         self.rows = tuple(layout.row_of_camera[camera] for camera in cameras)
         self.image_spec: ImageSpec = bundle.manifest.images.image_spec
         self._backend = backend
-        tensors = backend.infer(padding_frameset(self.cameras, self.image_spec, present=False), None).tensors
+        tensors = backend.infer(padding_frameset(self.cameras, self.image_spec, present=True), None).tensors
         backend.reset()
+        for head in bundle.manifest.heads:
+            wrong = misreading(head, tensors)
+            if wrong is not None:
+                raise BundleFitError(f"{bundle.directory}: head {head.name!r}: {wrong}")
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        #: How often states were forgotten because they had led to outputs that are not finite; None without states.
+        self.states_forgotten: int | None = 0 if bundle.manifest.states else None
         self._decoders = HeadDecoders([build_decoder(head, shapes, layout) for head in bundle.manifest.heads])
         #: Where this network's embedding of a scene is; None when it has none.
         self.embedding = find_embedding(bundle.manifest.name, bundle.manifest.heads, shapes, self._rig_layout(layout))
@@ -137,6 +143,10 @@ class Network:
         outputs = self._backend.infer(frameset, signals)
         if self.on_ran is not None:
             self.on_ran()
+        if self.states_forgotten is not None and not _are_finite(outputs.tensors.values()):
+            # What is not a number stays in the memory for good: better begin anew than see nothing ever after.
+            self._backend.reset()
+            self.states_forgotten += 1
         results = self._decoders.decode(outputs.tensors, outputs.row_present)
         return self._joined(frameset.time_ns, outputs, results, geometries)
 
@@ -207,6 +217,15 @@ class Network:
             own = joined.distance_m
             joined.distance_m = measured if own is None else np.where(np.isnan(own), measured, own)
         return self._source_boxes.map(joined, geometries)
+
+
+def _are_finite(tensors: Iterable[NDArray[np.generic]]) -> bool:
+    """Without an array of truths for each: the least and the greatest are finite when all are."""
+    return all(
+        np.isfinite(tensor.min()) and np.isfinite(tensor.max())
+        for tensor in tensors
+        if tensor.dtype.kind == "f" and tensor.size
+    )
 
 
 def _joined_classes(bundle: ModelBundle) -> tuple[tuple[str, ...], list[int]]:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
 from runtime.inference.heads import classification, control, depth, hydra_detections, raw, segmentation, yolov8, yolox
 from runtime.inference.heads.decoder import BatchLayout, HeadDecoder, HeadFault, TensorShape
 from runtime.inference.heads.specification import (
@@ -51,6 +54,11 @@ def build_decoder(head: Head, shapes: Mapping[str, tuple[int, ...]], layout: Bat
     if isinstance(head, DepthHead):
         return depth.DepthDecoder(head, shapes, layout)
     return raw.RawDecoder(head, shapes, layout)
+
+
+def misreading(head: Head, tensors: Mapping[str, NDArray[np.generic]]) -> str | None:
+    """What is wrong when the outputs for an image of padding are read as `head` says; None where nothing is seen."""
+    return yolov8.misreading(head, tensors) if isinstance(head, Yolov8Head) else None
 
 
 def check_head(head: Head, shapes: Mapping[str, TensorShape], layout: BatchLayout) -> list[HeadFault]:

@@ -32,6 +32,8 @@ from runtime.inference.heads.specification import MAX_DETECTIONS_PER_CAMERA, Yol
 
 FIRST_CLASS = 4
 SUPPRESSED_VALUES = 6
+#: Half precision may round a probability beyond its bounds by as much.
+PROBABILITY_SLACK = 0.01
 
 
 class Yolov8Decoder:
@@ -115,6 +117,21 @@ def check(head: Yolov8Head, shapes: Mapping[str, TensorShape], layout: BatchLayo
         fix = "one value more is an objectness: YOLOX has it (decoder: yolox); of others export the boxes without it"
         return [HeadFault("predictions", message, fix)]
     return [HeadFault("predictions", message, "list as many classes as the head has scores, or name another output")]
+
+
+def misreading(head: Yolov8Head, tensors: Mapping[str, NDArray[np.generic]]) -> str | None:
+    """What is wrong when the outputs for an image of padding are read as this head says; None: nothing is."""
+    if head.activation == "sigmoid":
+        return None
+    predictions = np.asarray(tensors[head.outputs.predictions], np.float32)
+    if head.form == "suppressed":
+        score = predictions[:, :, 4]
+    else:
+        score = predictions[:, FIRST_CLASS:] if head.form == "channels_first" else predictions[:, :, FIRST_CLASS:]
+    low, high = float(score.min(initial=0.0)), float(score.max(initial=0.0))
+    if low >= -PROBABILITY_SLACK and high <= 1.0 + PROBABILITY_SLACK:
+        return None
+    return f"scores are {low:.3g} to {high:.3g} on an image of padding, and no probabilities (fix: activation: sigmoid)"
 
 
 def form_of(shape: TensorShape) -> Yolov8Form | None:

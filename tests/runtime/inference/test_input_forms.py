@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.composition import ModelChoice, open_network, published_scalars
+from runtime.composition import ModelChoice, model_facts, open_network, published_scalars
 from runtime.formats.documents import DocumentError
 from runtime.formats.image_spec import ImageSpec
 from runtime.inference.bundle import NETWORK_ROLES, load_bundle
@@ -183,6 +183,22 @@ def test_opening_and_asking_leave_no_trace_in_a_state(tmp_path: Path) -> None:
     asked.predict(frameset, None, None)
     asked.reset()
     np.testing.assert_array_equal(asked.predict(frameset, None, None).heads["twice"], expected)
+
+
+def test_a_state_that_is_no_number_any_more_is_forgotten_and_counted(tmp_path: Path) -> None:
+    directory = write_bundle(tmp_path / "b", leaky_manifest(2), {"fp32": leaky_network(2)})
+    network = open_network(ModelChoice(directory), ("camera_0", "camera_1"))
+    frameset = frameset_of(noise(2))
+    expected = network.predict(frameset, None, None).heads["twice"].copy()
+    memory = network._backend._states  # type: ignore[attr-defined]
+    for turn in range(memory.turns):
+        memory.reads(0, turn)[0].fill(np.nan)
+    assert not np.isfinite(network.predict(frameset, None, None).heads["twice"]).all()
+    np.testing.assert_array_equal(network.predict(frameset, None, None).heads["twice"], expected)
+    assert network.states_forgotten == 1
+    facts = model_facts(network)
+    assert facts is not None
+    assert facts["states_forgotten"] == "1"
 
 
 def test_a_stand_in_rig_knows_the_cameras_of_a_bundle(tmp_path: Path) -> None:

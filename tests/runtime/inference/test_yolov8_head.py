@@ -9,7 +9,7 @@ import pytest
 from runtime.formats.documents import DocumentError
 from runtime.inference.bundle import load_bundle
 from runtime.inference.heads import build_decoder, check_head
-from runtime.inference.heads.decoder import BatchLayout, RowDetections
+from runtime.inference.heads.decoder import BatchLayout, BundleFitError, RowDetections
 from runtime.inference.heads.specification import Yolov8Head
 from runtime.inference.heads.yolov8 import form_of
 from runtime.inference.model_import import import_model
@@ -159,6 +159,15 @@ def test_an_export_is_recognised_and_runs(tmp_path: Path) -> None:
     prediction = Network.open(directory, ["camera_0"]).predict(frameset_of(noise(1, 0, 64, 96)), None, None)
     assert [prediction.class_names[index] for index in prediction.detections.class_id] == ["car"]
     assert prediction.scalars["detection_entropy"] == pytest.approx(0.469, abs=1e-3)  # of 0.9, in bits
+
+
+def test_logits_that_are_read_as_probabilities_are_refused_with_the_fix(tmp_path: Path) -> None:
+    out = np.full((1, 84, 126), -7.0, np.float32)
+    out[0, :4] = 10.0
+    with pytest.raises(
+        (DocumentError, BundleFitError), match=r"head 'detections': scores are -7 to 0 .*activation: sigm"
+    ):
+        Network.open(imported(tmp_path, out), ["camera_0"])
 
 
 def test_an_export_with_suppression_inside_needs_its_labels(tmp_path: Path) -> None:
