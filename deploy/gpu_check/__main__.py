@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from deploy.gpu_check import contention, engine, kernel_checks, software
+from deploy.gpu_check import contention, device_images, engine, kernel_checks, software
 from deploy.gpu_check.outcome import Found, NotRunError, Outcome, exit_code, perform, print_table
 from deploy.gpu_check.workload import Subject, load_kernel
 from runtime.inference.tensorrt.driver import CudaDriver, CudaError
@@ -46,6 +46,12 @@ class Check:
         )
         self._add("steadiness", lambda: contention.steadiness(self._loaded(), options.seconds))
         self._add("engine = ONNX", lambda: engine.engine_equals_onnx(self._opened(), options.model, options.seed))
+        self._add(
+            "device = CPU",
+            lambda: device_images.device_prepares_as_the_cpu(
+                self._opened(), options.model, options.seed, options.shrink
+            ),
+        )
         return self.outcomes
 
     def _add(self, name: str, check: Callable[[], Found]) -> None:

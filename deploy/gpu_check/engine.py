@@ -8,7 +8,8 @@ graph, pinned memory and all. Images are smooth random textures from a seed, bec
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from runtime.inference.tensorrt.driver import CudaDriver
 from runtime.inference.tensorrt.engine_builder import EngineError
 from runtime.inference.tensorrt.engine_cache import EngineCache
 from runtime.inference.tensorrt.engine_making import make_engine
-from runtime.inference.tensorrt.probe import TensorrtUnavailableError, probe_tensorrt
+from runtime.inference.tensorrt.kernel_image import KernelImageError
+from runtime.inference.tensorrt.probe import Platform, TensorrtUnavailableError, probe_tensorrt
 from runtime.inference.tensorrt.trt_backend import TensorrtBackend
 from runtime.messages import Frameset
 
@@ -35,32 +37,52 @@ FRAMESETS = 8
 LEAST_COSINE = 0.999
 
 Outputs = Mapping[str, NDArray[Any]]
+#: Opens TensorRT on the device; a test puts a virtual one in its place.
+Probe = Callable[[], Platform]
 
 
-def engine_equals_onnx(driver: CudaDriver, directory: Path | None, seed: int) -> Found:
-    """Cosine of each output over some framesets. Raises NotRunError without a bundle or TensorRT, FailedError."""
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A bundle's engine on the device, and the very same file run by ONNX Runtime."""
+
+    engine: TensorrtBackend
+    peer: OnnxBackend
+    bundle: ModelBundle
+    cameras: tuple[str, ...]
+    what: str
+
+
+def open_pair(driver: CudaDriver, directory: Path | None, preprocess: str, probe: Probe | None = None) -> Pair:
+    """Build the engine (minutes) and open both. Raises NotRunError without bundle or TensorRT, FailedError."""
     if directory is None:
         raise NotRunError("no bundle was given: add --model FOLDER")
     try:
-        platform = probe_tensorrt(opener=lambda: driver)
+        platform = probe_tensorrt(opener=lambda: driver) if probe is None else probe()
     except TensorrtUnavailableError as error:
         raise NotRunError(str(error)) from error
     try:
         bundle = load_bundle(directory)
-        cameras = [f"camera_{row}" for row in range(max(1, bundle.manifest.rows))]
+        cameras = tuple(f"camera_{row}" for row in range(max(1, bundle.manifest.rows)))
         layout = layout_for(bundle.manifest, cameras)
         with tempfile.TemporaryDirectory() as folder:
             cache = EngineCache(Path(folder))
             recipe = make_engine(bundle, "auto", platform, cache).recipe
-            engine = TensorrtBackend(platform, cache.load(recipe), recipe, bundle, layout, cameras)
+            data = cache.load(recipe)
+        engine = TensorrtBackend(platform, data, recipe, bundle, layout, cameras, preprocess=preprocess)
         peer = OnnxBackend(bundle, recipe.role, layout, cameras)
     except (DocumentError, BundleFitError) as error:
         raise NotRunError(str(error)) from error
-    except (BackendError, EngineError) as error:
+    except (BackendError, EngineError, KernelImageError) as error:
         raise FailedError(str(error)) from error
-    framesets = _framesets(bundle, cameras, np.random.default_rng(seed))
-    cosines = least_cosines([(_run(engine, each), _run(peer, each)) for each in framesets])
-    return judge(cosines, f"{recipe.role} ({recipe.precision}) of {bundle.manifest.name}")
+    return Pair(engine, peer, bundle, cameras, f"{recipe.role} ({recipe.precision}) of {bundle.manifest.name}")
+
+
+def engine_equals_onnx(driver: CudaDriver, directory: Path | None, seed: int, probe: Probe | None = None) -> Found:
+    """Cosine of each output over some framesets. Raises NotRunError without a bundle or TensorRT, FailedError."""
+    pair = open_pair(driver, directory, "host", probe)
+    framesets = _framesets(pair.bundle, pair.cameras, np.random.default_rng(seed))
+    cosines = least_cosines([(run(pair.engine, each), run(pair.peer, each)) for each in framesets])
+    return judge(cosines, pair.what)
 
 
 def judge(cosines: Mapping[str, float], what: str) -> Found:
@@ -84,7 +106,8 @@ def least_cosines(pairs: Sequence[tuple[Outputs, Outputs]]) -> dict[str, float]:
     return least
 
 
-def _run(backend: TensorrtBackend | OnnxBackend, frameset: Frameset) -> dict[str, NDArray[Any]]:
+def run(backend: TensorrtBackend | OnnxBackend, frameset: Frameset) -> dict[str, NDArray[Any]]:
+    """One run's outputs, kept."""
     return {name: tensor.copy() for name, tensor in backend.infer(frameset, None).tensors.items()}
 
 

@@ -13,13 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 from host_kernel import SOURCE, host_libcuda
+from tiny_bundle import write_tiny_bundle
 
-from deploy.gpu_check import engine
+from deploy.gpu_check import device_images, engine
+from deploy.gpu_check.device_images import device_prepares_as_the_cpu
 from deploy.gpu_check.engine import judge, least_cosines
 from deploy.gpu_check.outcome import FailedError, NotRunError, Outcome, exit_code, perform
+from runtime.capture.source_frames import SourcePicture
+from runtime.formats.source_image import SourceImage, SourceMemory
 from runtime.inference.bundle import load_bundle
 from runtime.inference.onnx_backend import OnnxBackend
 from runtime.inference.rows import layout_for
+from tests.runtime.inference.gpu.fake_cuda import NO_COMPILER, has_compiler
+from tests.runtime.inference.gpu.fake_platform import fake_platform, fresh_cuda, with_kernel
 
 ROOT = Path(__file__).parents[2]
 
@@ -116,6 +122,37 @@ def test_the_bundled_network_can_be_given_to_an_engine() -> None:
     cameras = [f"camera_{row}" for row in range(bundle.manifest.rows)]
     framesets = engine._framesets(bundle, cameras, np.random.default_rng(1))
     peer = OnnxBackend(bundle, "fp32", layout_for(bundle.manifest, cameras), cameras)
-    outputs = [engine._run(peer, frameset) for frameset in framesets[:2]]
+    outputs = [engine.run(peer, frameset) for frameset in framesets[:2]]
     assert min(least_cosines([(outputs[0], outputs[0])]).values()) == pytest.approx(1.0)
     assert any(not np.array_equal(outputs[0][name], outputs[1][name]) for name in outputs[0])
+
+
+def _probe(folder: Path) -> Any:
+    cuda = with_kernel(fresh_cuda(folder))
+    return lambda: fake_platform(cuda)
+
+
+@pytest.mark.skipif(not has_compiler(), reason=NO_COMPILER)
+def test_images_and_outputs_of_the_device_are_judged_against_the_cpu(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle", cameras=3)
+    driver: Any = None  # the probe brings its own
+    detail, figures = device_prepares_as_the_cpu(driver, bundle, 1, 8, _probe(tmp_path))
+    assert "of the CPU's" in detail
+    assert figures["largest_step"] <= 1
+    assert set(figures["cosine"]) == {"control"}
+
+
+@pytest.mark.skipif(not has_compiler(), reason=NO_COMPILER)
+def test_a_device_that_prepares_other_images_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle", cameras=3)
+    monkeypatch.setattr(device_images, "_left", lambda picture, memory: _darkened(picture, memory))
+    driver: Any = None
+    with pytest.raises(FailedError, match=r"differs from the CPU's by \d+ steps"):
+        device_prepares_as_the_cpu(driver, bundle, 1, 8, _probe(tmp_path))
+
+
+def _darkened(picture: SourcePicture, memory: SourceMemory) -> SourceImage:
+    slot = memory.take(picture.size_bytes)
+    picture.copy(slot)
+    slot //= 2
+    return SourceImage(slot, picture.format)
