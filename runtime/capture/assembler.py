@@ -55,6 +55,16 @@ class FrameCounters:
     prepared_here: int = 0  # frames that were to go to the device as they are, and could not
     prepared_here_because: str = ""  # the newest reason
 
+    def offered_since(self, before: FrameCounters) -> FrameCounters:
+        """With what another process had counted of offers before this one."""
+        return replace(
+            self,
+            received=self.received + before.received,
+            late=self.late + before.late,
+            ahead=self.ahead + before.ahead,
+            superseded=self.superseded + before.superseded,
+        )
+
 
 @dataclass(slots=True)
 class _CameraRow:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -41,6 +41,11 @@ class CameraCounters:
     lost: int = 0  # frames that never came, judged by the gaps between capture times
     bad_time: int = 0  # packets whose capture time cannot be
     reconnects: int = 0
+
+    def __add__(self, other: CameraCounters) -> CameraCounters:
+        return CameraCounters(
+            *(getattr(self, each.name) + getattr(other, each.name) for each in fields(CameraCounters))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,14 +203,21 @@ class MirroredWatch(CameraWatch):
         super().__init__(name, expected_size, opened_ns)
         self._reported = RecentShares(0.0, 0.0, 0.0)
         self._unchanged_for_ns = 0
+        self._before = CameraCounters()
 
     def adopt(self, report: WatchReport) -> None:
         """What the camera's process knows now."""
-        self.counters = report.counters
+        self.counters = self._before + report.counters
         self.connection, self.error, self.info = report.connection, report.error, report.info
         self.since_ns, self.last_packet_ns = report.since_ns, report.last_packet_ns
         self.last_size, self._expected_size = report.last_size, report.expected_size
         self._unchanged_for_ns, self._reported = report.unchanged_for_ns, report.recent
+
+    def orphaned(self, error: str, now_ns: int) -> None:
+        """Its process is gone: another one will count on from here."""
+        self.disconnected(error, now_ns)
+        self._before = replace(self.counters)
+        self._unchanged_for_ns, self._reported = 0, RecentShares(0.0, 0.0, 0.0)
 
     @property
     def unchanged_for_ns(self) -> int:

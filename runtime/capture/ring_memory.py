@@ -35,8 +35,9 @@ from runtime.formats.image_spec import ImageSpec
 
 #: No instant: far below any that a clock could give.
 NO_INSTANT = -(1 << 62)
-#: The tick waits no longer than this for a lock whose holder was stopped in the middle of a copy of microseconds.
-LONGEST_LOCK_WAIT_S = 0.002
+#: The tick waits no longer than this for a lock whose holder was put aside in the middle of a copy of microseconds:
+#: about a turn of the scheduler, for machines that grant no real-time priorities.
+LONGEST_LOCK_WAIT_S = 0.005
 _LOCK_PAUSE_S = 20e-6
 _PAGE_BYTES = 4096
 

@@ -18,13 +18,13 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 from runtime.camera_memory import CameraMemory
-from runtime.capture.assembler import Assembler
+from runtime.capture.assembler import Assembler, FrameCounters
 from runtime.capture.camera_watch import MirroredWatch
 from runtime.capture.phase import InstantGrid
 from runtime.health.realtime import RealtimeReport
@@ -61,7 +61,8 @@ class CameraLink:
         self._memory = memory
         self._stopping = threading.Event()
         self._restarts = 0
-        self._refused = 0
+        self._refused = self._refused_before = 0
+        self._frames_before: Mapping[str, FrameCounters] = {}
         self._encoder: dict[str, Any] = {"refused": 0, "errors": 0, "last_error": ""}
         self._thread = threading.Thread(target=self._run, name="cameras", daemon=True)
         self._start_ns = 0
@@ -113,7 +114,7 @@ class CameraLink:
         return {
             "pid": self._process.pid,
             "restarts": self._restarts,
-            "packets_refused": self._refused,
+            "packets_refused": self._refused_before + self._refused,
             "framesets_blocked": blocked,
         }
 
@@ -154,7 +155,7 @@ class CameraLink:
             watch.adopt(said)
         if self._assembler is not None:
             for camera, frames in report.frames.items():
-                self._assembler.adopt(camera, frames)
+                self._assembler.adopt(camera, frames.offered_since(self._frames_before.get(camera, FrameCounters())))
         if listeners.ready is not None:
             for camera, after_ns in report.ready:
                 listeners.ready(camera, after_ns)
@@ -168,7 +169,10 @@ class CameraLink:
     def _mourn(self, what: str) -> None:
         log.error("runtime: %s", what)
         for watch in self._watches:
-            watch.disconnected(what, self._listeners.now_ns())
+            watch.orphaned(what, self._listeners.now_ns())
+        if self._assembler is not None:
+            self._frames_before = self._assembler.counters()
+        self._refused_before, self._refused = self._refused_before + self._refused, 0
 
     # The process
 

@@ -15,6 +15,7 @@ Threads: `CameraThreads`, and the main one, which reports.
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import signal
 import socket
@@ -139,6 +140,8 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     leave_with_parent(signal.SIGKILL)
+    # Started again, it comes from a real-time thread: only who asks for that below shall have it.
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     small_stacks()
     keep_memory()
     connection = Connection(socket.socket(fileno=int(sys.argv[1])).detach())

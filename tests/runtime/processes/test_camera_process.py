@@ -61,12 +61,17 @@ def test_frames_come_from_a_process_of_their_own_that_leaves_with_the_runtime(
 
 
 def test_killed_cameras_process_is_started_again_and_frames_come_back(vehicle: Daemon, runtime: Command) -> None:
-    pid = cameras_pid(vehicle.wait_for("runtime", has_frames, "framesets"))
+    before = vehicle.wait_for("runtime", has_frames, "framesets")
+    pid = cameras_pid(before)
     os.kill(pid, signal.SIGKILL)
     again = vehicle.wait_for("runtime", lambda status: status["cameras_process"]["restarts"] == 1, "the next process")
     assert cameras_pid(again) != pid
     more = again["framesets"] + 5
-    vehicle.wait_for("runtime", lambda status: has_frames(status, more), "frames of the next process")
+    after = vehicle.wait_for("runtime", lambda status: has_frames(status, more), "frames of the next process")
+    for name, camera in after["cameras"].items():  # the next one counts on
+        assert camera["received"] > before["cameras"][name]["received"]
+        assert camera["packets"] > before["cameras"][name]["packets"]
+        assert camera["reconnects"] == 1
     assert "killed by SIGKILL" in runtime.output
     assert runtime.stop() == 0
 
