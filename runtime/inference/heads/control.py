@@ -42,7 +42,7 @@ class ControlDecoder:
     def decode(self, tensors: Mapping[str, NDArray[np.generic]], row_present: NDArray[np.bool_]) -> HeadResult:
         if not (row_present[self._row] if self._needs_row else row_present.any()):
             return HeadResult()
-        values = [float(value) for value in tensors[self._head.outputs.control][self._row]]
+        values: list[float] = tensors[self._head.outputs.control][self._row].tolist()
         known = [value if math.isfinite(value) else None for value in values]
         distance_m = known[2] if len(known) > 2 else None
         probability = known[3] if len(known) > 3 else 1.0

@@ -38,9 +38,14 @@ def entropy_and_margin(probabilities: NDArray[np.float64]) -> tuple[float, float
 
 def detection_entropy(score: NDArray[np.float32]) -> float | None:
     """Mean binary entropy of scores, 0..1; None without detections."""
-    yes = np.asarray(score, np.float64)
-    yes = np.clip(yes[np.isfinite(yes)], 1e-12, 1.0 - 1e-12)
-    if yes.size == 0:
+    finite = np.isfinite(score)
+    if not finite.all():
+        score = score[finite]
+    if score.size == 0:
         return None
-    entropy = -(yes * np.log2(yes) + (1.0 - yes) * np.log2(1.0 - yes))
-    return round(float(entropy.mean()), DIGITS)
+    answers = np.empty((2, score.size))
+    yes, no = answers
+    np.minimum(np.maximum(score, 1e-12, dtype=np.float64), 1.0 - 1e-12, out=yes)
+    np.subtract(1.0, yes, out=no)
+    answers *= np.log2(answers)
+    return round(float(-(yes + no).mean()), DIGITS)
