@@ -70,8 +70,14 @@ def areas(corners: FloatArray, enlarged_by: float = 0.0) -> FloatArray:
 
 def pairs(track_key: NDArray[np.int64], key: NDArray[np.int64]) -> tuple[IndexArray, IndexArray]:
     """Every track and detection that may go together, in order of track and then detection."""
-    rows, columns = (track_key[:, None] == key).nonzero()
-    return rows, columns
+    return places_of(track_key[:, None] == key)
+
+
+def places_of(table: NDArray[np.bool_]) -> tuple[IndexArray, IndexArray]:
+    """Rows and columns where a table is true: `nonzero`, which takes three times as long in two dimensions as in one."""
+    places = table.reshape(-1).nonzero()[0]
+    rows = places // max(table.shape[1], 1)
+    return rows, places - rows * table.shape[1]
 
 
 def overlap(boxes: FloatArray, others: FloatArray) -> FloatArray:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.inference.association import places_of
 from runtime.inference.ground import GroundPlane
 
 NEAR_M = 2.0
@@ -76,7 +77,7 @@ def _near_pairs(
     match = square_m2 <= np.square(near_m)[:, None]
     match &= camera[:, None] != camera
     match &= group[:, None] == group
-    first, second = match.nonzero()
+    first, second = places_of(match)
     return first, second, square_m2[first, second]
 
 

@@ -13,6 +13,8 @@ there is nothing to be unsure of, and it is unknown.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from operator import mul
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,18 +24,17 @@ DETECTION_ENTROPY = "detection_entropy"
 DIGITS = 4
 
 
-def entropy_and_margin(probabilities: NDArray[np.float64]) -> tuple[float, float] | None:
+def entropy_and_margin(probabilities: Sequence[float]) -> tuple[float, float] | None:
     """Of one head's classes, which need not add up to 1 (sigmoids); None where they are no probabilities."""
-    if probabilities.size == 1:
-        yes = float(probabilities[0])
-        probabilities = np.array([yes, 1.0 - yes])
-    total = float(probabilities.sum())
-    if not (total > 0.0 and float(probabilities.min()) >= 0.0):
+    if len(probabilities) == 1:
+        probabilities = (probabilities[0], 1.0 - probabilities[0])
+    total = sum(probabilities)
+    if not (total > 0.0 and min(probabilities) >= 0.0):
         return None
-    shares = np.sort(probabilities / total)
-    positive = shares[shares > 0.0]
-    entropy = -float(positive @ np.log(positive)) / math.log(shares.size)
-    return round(min(max(entropy, 0.0), 1.0), DIGITS), round(float(shares[-1] - shares[-2]), DIGITS)
+    shares = sorted([probability / total for probability in probabilities])
+    positive = [share for share in shares if share > 0.0]
+    entropy = -sum(map(mul, positive, map(math.log, positive))) / math.log(len(shares))
+    return round(min(max(entropy, 0.0), 1.0), DIGITS), round(shares[-1] - shares[-2], DIGITS)
 
 
 def detection_entropy(score: NDArray[np.float32]) -> float | None:
