@@ -101,17 +101,6 @@ def overlaps_of(
     return rows, columns, overlap(boxes.take(rows, axis=1), others.take(columns, axis=1))
 
 
-def weaker_sights(boxes: FloatArray, key: NDArray[np.int64], score: NDArray[np.float32]) -> list[int]:
-    """Detections that a stronger one of the same key covers by more than `SAME_OBJECT_OVERLAP`; of equals, the later.
-
-    Suppression by class leaves an object that looks like a car and like a truck with two boxes; it is one object.
-    """
-    first, second, shared = overlaps_of(boxes, key, boxes, key)
-    same = ((shared > SAME_OBJECT_OVERLAP) & (first < second)).nonzero()[0]
-    couples = zip(first.take(same).tolist(), second.take(same).tolist(), strict=True)
-    return [later if score[earlier] >= score[later] else earlier for earlier, later in couples]
-
-
 def choose(
     rows: IndexArray, columns: IndexArray, turn: NDArray[np.int64], value: FloatArray
 ) -> tuple[list[int], list[int]]:

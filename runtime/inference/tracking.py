@@ -27,7 +27,7 @@ from runtime.formats.image_spec import Geometry
 from runtime.inference import motion
 from runtime.inference.association import SAME_OBJECT_OVERLAP, areas, class_groups, overlaps_of
 from runtime.inference.ground import EgoMotion, GroundPlane
-from runtime.inference.matching import Matcher, SeenDetections
+from runtime.inference.matching import AwaitedTracks, Matcher, SeenDetections
 from runtime.inference.track_report import GroundSettings, TrackReporter, follow_places
 from runtime.inference.track_table import (
     BOX,
@@ -82,7 +82,9 @@ class Tracker:
         self._delivered_ns = np.full(len(self._cameras), _NEVER_NS)
         self._class_names: tuple[str, ...] = ()
         self._matcher = Matcher(class_groups(()), self._settings)
-        self._time_ns: int | None = None
+        self._time_ns: int | None = None  # at which the table stands
+        self._updated_ns: int | None = None
+        self._awaited: AwaitedTracks | None = None  # None: nobody has looked ahead
         self._next_id = 1
         self.refused_detections = 0
 
@@ -108,11 +110,12 @@ class Tracker:
             raise ValueError(
                 f"present has shape {seen.shape}; it needs one entry for each of {len(self._cameras)} cameras"
             )
-        dt_ns = self._advance(time_ns)
+        self.look_ahead(time_ns)
         if prediction is not None:
             self._delivered_ns[seen] = time_ns
             self._adopt_classes(prediction.class_names)
-            self._observe(prediction.detections, seen, time_ns, dt_ns)
+            self._observe(prediction.detections, seen, time_ns)
+        self._updated_ns, self._awaited = time_ns, None
         corners = self._table.corners()
         if prediction is not None:
             follow_places(self._table, corners, self._plane, self._ground, time_ns, geometries)
@@ -121,22 +124,30 @@ class Tracker:
         names, ego = self._class_names, ego or EgoMotion()
         return self._reporter.report(self._table, corners, names, time_ns, ego, is_looking, geometries)
 
-    def _advance(self, time_ns: int) -> int:
-        """Move every track to `time_ns`; returns the time since the last update."""
+    def look_ahead(self, time_ns: int) -> None:
+        """Move every track to `time_ns`: what an update at that time needs no prediction for. May be called before it.
+
+        Raises:
+            ValueError: time went back.
+        """
+        if self._awaited is not None and self._time_ns == time_ns:
+            return
         dt_ns = 0 if self._time_ns is None else time_ns - self._time_ns
         if dt_ns < 0:
             raise ValueError(
                 f"time went back from {self._time_ns} to {time_ns}; make a new Tracker for a new recording"
             )
         self._time_ns = time_ns
-        dt_s = min(dt_ns / NANOSECONDS_PER_SECOND, self._settings.forget_s)
+        self._advance(min(dt_ns / NANOSECONDS_PER_SECOND, self._settings.forget_s))
+        self._awaited = self._matcher.awaited(self._table)
+
+    def _advance(self, dt_s: float) -> None:
         table = self._table
         moved, density = table.motion[:, :, : table.count], self._density[:, : table.count]
         size_px = moved[motion.POSITION, 2:4]
         density[BOX] = np.square(RATE_DENSITY_PER_S * _scale_px(size_px))
         motion.advance(moved, dt_s, density)
         np.maximum(size_px, 1.0, out=size_px)
-        return dt_ns
 
     def _adopt_classes(self, class_names: tuple[str, ...]) -> None:
         if class_names != self._class_names:
@@ -144,14 +155,17 @@ class Tracker:
                 raise ValueError("class names changed; make a new Tracker for another network")
             self._class_names = class_names
             self._matcher = Matcher(class_groups(class_names), self._settings)
+            self._awaited = None
 
-    def _observe(self, detections: Detections, present: NDArray[np.bool_], time_ns: int, dt_ns: int) -> None:
+    def _observe(self, detections: Detections, present: NDArray[np.bool_], time_ns: int) -> None:
         """Match, correct, age and begin tracks of the cameras that delivered."""
+        table, awaited = self._table, self._awaited or self._matcher.awaited(self._table)
         seen = self._matcher.seen(detections, present)
-        rows, columns = self._matcher.match(self._table, seen)
-        missed = present.take(self._table.line(CAMERA))
+        rows, columns = self._matcher.match(table, awaited, seen)
+        missed = present.take(table.line(CAMERA))
         missed[rows] = False
-        self._mark_missed(missed.nonzero()[0], dt_ns)
+        unseen_ns = 0 if self._updated_ns is None else time_ns - self._updated_ns
+        self._mark_missed(missed.nonzero()[0], unseen_ns)
         self._correct(rows, seen, columns, time_ns)
         self._begin(seen, time_ns)
 
@@ -179,19 +193,18 @@ class Tracker:
 
     def _note(self, rows: IndexArray, seen: SeenDetections, columns: IndexArray, time_ns: int) -> None:
         """Write down what a detection says about its track besides the box."""
-        table, detections, indices = self._table, seen.detections, seen.indices.take(columns)
-        class_id = detections.class_id.take(indices)
-        table.whole[CLASS_ID, rows] = class_id
-        table.whole[GROUP, rows] = self._matcher.groups.take(class_id)
+        table = self._table
+        table.whole[CLASS_ID, rows] = seen.class_id.take(columns)
+        table.whole[GROUP, rows] = seen.group.take(columns)
         table.whole[HITS, rows] += 1
         table.whole[LAST_SEEN, rows] = time_ns
         table.whole[UNSEEN, rows] = 0
         table.score[rows] = seen.score.take(columns)
         table.visible[rows] = True
-        for line, told in enumerate((detections.distance_m, detections.speed_mps)):
-            table.told[line, rows] = np.nan if told is None else told.take(indices)
-        for row, index in zip(rows.tolist(), indices.tolist(), strict=True):
-            table.state[row] = detections.state[index] if detections.state else None
+        for line, told in zip(table.told, seen.told, strict=True):
+            line[rows] = np.nan if told is None else told.take(columns)
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+            table.state[row] = seen.state[column] if seen.state else None
 
     def _begin(self, seen: SeenDetections, time_ns: int) -> None:
         """Start tracks of free confident detections, the best first, where none is alive yet."""
@@ -205,7 +218,7 @@ class Tracker:
         started, table = candidates[: rows.size], self._table
         measured = _centre_and_size(seen.corners.take(started, axis=1))
         scale = _scale_px(measured[2:4])
-        table.whole[CAMERA, rows] = seen.detections.camera.take(seen.indices.take(started))
+        table.whole[CAMERA, rows] = seen.camera.take(started)
         table.whole[FIRST_SEEN, rows] = time_ns
         table.motion[:, BOX, rows] = motion.begun(measured, np.square(MEASURED_STD * scale), RATE_STD_PER_S * scale)
         self._note(rows, seen, started, time_ns)
