@@ -14,6 +14,7 @@ boxes whole, because the middle of a box that the image's side cuts off is not t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -99,9 +100,8 @@ def _mutual_nearest(
 def _gaps_deg(place: FloatArray, nearest: Mapping[int, int]) -> FloatArray:
     """Bearing minus that of the nearest match, -180 to 180; NaN without one."""
     gaps_deg = np.full(len(place), np.nan)
-    if nearest:
-        one, other = np.array(tuple(nearest)), np.array(tuple(nearest.values()))
-        bearing = np.arctan2(place[:, 1], place[:, 0])
-        difference = bearing.take(one) - bearing.take(other)
-        gaps_deg[one] = np.degrees(np.arctan2(np.sin(difference), np.cos(difference)))
+    x, y = place.T.tolist()
+    for one, other in nearest.items():  # few: plain numbers are faster than arrays
+        difference = math.atan2(y[one], x[one]) - math.atan2(y[other], x[other])
+        gaps_deg[one] = math.degrees(math.atan2(math.sin(difference), math.cos(difference)))
     return gaps_deg

@@ -85,6 +85,7 @@ class Tracker:
         self._time_ns: int | None = None  # at which the table stands
         self._updated_ns: int | None = None
         self._awaited: AwaitedTracks | None = None  # None: nobody has looked ahead
+        self._limits: tuple[tuple[Geometry | None, ...], FloatArray, FloatArray] | None = None
         self._next_id = 1
         self.refused_detections = 0
 
@@ -262,12 +263,18 @@ class Tracker:
 
     def _are_inside(self, rows: IndexArray, geometries: Sequence[Geometry | None]) -> NDArray[np.bool_]:
         """Which boxes have their centre in their camera's image; True where its size is not known."""
-        size = np.array([_ANY_SIZE if g is None else (g.source_width, g.source_height) for g in geometries]).T
-        low = np.where(np.isinf(size), -np.inf, 0.0)
+        low, high = self._image_limits(tuple(geometries))
         camera = self._table.whole[CAMERA].take(rows)
         centre = self._table.motion[motion.POSITION, :2].take(rows, axis=1)
-        inside = (centre >= low.take(camera, axis=1)) & (centre <= size.take(camera, axis=1))
+        inside = (centre >= low.take(camera, axis=1)) & (centre <= high.take(camera, axis=1))
         return np.asarray(inside[0] & inside[1])
+
+    def _image_limits(self, geometries: tuple[Geometry | None, ...]) -> tuple[FloatArray, FloatArray]:
+        """`[2, N]` the lowest and the highest pixels of the source images, which change when a camera starts."""
+        if self._limits is None or self._limits[0] != geometries:
+            high = np.array([_ANY_SIZE if g is None else (g.source_width, g.source_height) for g in geometries]).T
+            self._limits = geometries, np.where(np.isinf(high), -np.inf, 0.0), high
+        return self._limits[1:]
 
 
 def _centre_and_size(corners: FloatArray) -> FloatArray:

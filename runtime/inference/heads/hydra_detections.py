@@ -33,7 +33,7 @@ class HydraDetectionsDecoder:
         _, self._classes, self._grid_height, self._grid_width = shapes[head.outputs.heatmap]
         self._cells = self._grid_height * self._grid_width
         self._cell_px = np.array([layout.width / self._grid_width, layout.height / self._grid_height], np.float32)
-        #: `[cells, 2]` x and y of each cell of a plane, and `[cells, 8]` how far away its neighbours are.
+        #: `[cells, 2]` x and y of each cell of a plane, and `[8, cells]` how far away its neighbours are.
         y, x = np.divmod(np.arange(self._cells), self._grid_width)
         self._place = np.stack((x, y), axis=1).astype(np.float64)
         self._around = _neighbours(self._grid_height, self._grid_width)
@@ -60,8 +60,8 @@ class HydraDetectionsDecoder:
         heat = np.asarray(tensors[self._outputs.heatmap], np.float32).reshape(-1)
         at = (heat >= self._threshold).nonzero()[0]
         score = heat.take(at)
-        neighbours = heat.take(at[:, None] + self._around.take(at % self._cells, axis=0))
-        peak = score >= neighbours.max(axis=1)  # false where one is NaN
+        neighbours = heat.take(at + self._around.take(at % self._cells, axis=1))
+        peak = score >= np.maximum.reduce(neighbours)  # false where one is NaN
         plane = at // self._cells
         row = plane // self._classes
         if not row_present.all():
@@ -192,7 +192,7 @@ def _stateful_class(head: HydraDetectionsHead) -> tuple[int, tuple[str, ...]]:
 
 
 def _neighbours(height: int, width: int) -> NDArray[np.intp]:
-    """`[cells, 8]` steps from each cell of a plane to the eight around it.
+    """`[8, cells]` steps from each cell of a plane to the eight around it.
 
     At the border a step stays where it is, and meets the cell itself or another true neighbour.
     """
@@ -201,4 +201,4 @@ def _neighbours(height: int, width: int) -> NDArray[np.intp]:
     left, right = np.where(x > 0, -1, 0), np.where(x < width - 1, 1, 0)
     here = np.zeros_like(x)
     steps = [vertical + horizontal for vertical in (up, here, down) for horizontal in (left, here, right)]
-    return np.stack(steps[:4] + steps[5:], axis=1).astype(np.intp)
+    return np.stack(steps[:4] + steps[5:]).astype(np.intp)

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 DETECTION_ENTROPY = "detection_entropy"
 #: Recorded with every prediction: more digits than this say nothing.
 DIGITS = 4
+#: A score as certain as this has no entropy that could be told; nearer to 0 or 1 its logarithm would be infinite.
+_SMALLEST = 1e-12
 
 
 def entropy_and_margin(probabilities: Sequence[float]) -> tuple[float, float] | None:
@@ -39,14 +41,10 @@ def entropy_and_margin(probabilities: Sequence[float]) -> tuple[float, float] | 
 
 def detection_entropy(score: NDArray[np.float32]) -> float | None:
     """Mean binary entropy of scores, 0..1; None without detections."""
-    finite = np.isfinite(score)
-    if not finite.all():
-        score = score[finite]
-    if score.size == 0:
+    every: list[float] = score.tolist()
+    yes = [min(max(one, _SMALLEST), 1.0 - _SMALLEST) for one in every if math.isfinite(one)]
+    if not yes:
         return None
-    answers = np.empty((2, score.size))
-    yes, no = answers
-    np.minimum(np.maximum(score, 1e-12, dtype=np.float64), 1.0 - 1e-12, out=yes)
-    np.subtract(1.0, yes, out=no)
-    answers *= np.log2(answers)
-    return round(float(-(yes + no).mean()), DIGITS)
+    no = [1.0 - one for one in yes]
+    bits = sum(map(mul, yes, map(math.log2, yes))) + sum(map(mul, no, map(math.log2, no)))
+    return round(-bits / len(yes), DIGITS)
