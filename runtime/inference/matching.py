@@ -1,8 +1,8 @@
 """The detections of one tick as a tracker sees them, and which tracks they belong to.
 
-Detections take their turns (see `tracking`): confident ones first with confirmed tracks, then weak ones with tracks that
-were seen a moment ago, then confident ones with tracks that are not confirmed yet. All of it is one sort and one walk
-over the few pairs that overlap enough.
+Detections take their turns (see `tracking`): confident ones first with confirmed tracks, then weak ones with tracks
+that were seen a moment ago, then confident ones with tracks that are not confirmed yet. All of it is one sort and one
+walk over the few pairs that overlap enough.
 """
 
 from __future__ import annotations
@@ -87,9 +87,7 @@ class Matcher:
             is_free=np.ones(counted.size, np.bool_),
         )
 
-    def match(
-        self, table: TrackTable, awaited: AwaitedTracks, seen: SeenDetections
-    ) -> tuple[IndexArray, IndexArray]:
+    def match(self, table: TrackTable, awaited: AwaitedTracks, seen: SeenDetections) -> tuple[IndexArray, IndexArray]:
         """Rows of the table and the columns of `seen` that belong to them; these are free no more."""
         settings, score = self._settings, seen.score.astype(np.float64)
         is_confident = score >= settings.confident_score
@@ -149,9 +147,7 @@ def _drop_second_sights(seen: SeenDetections, first: IndexArray, second: IndexAr
 
 def _some_of(detections: Detections, rows: IndexArray) -> Detections:
     """Those in `rows`."""
-    told = [
-        column if column is None else column.take(rows) for column in (detections.distance_m, detections.speed_mps)
-    ]
+    told = [column if column is None else column.take(rows) for column in (detections.distance_m, detections.speed_mps)]
     state = [detections.state[row] for row in rows.tolist()] if detections.state else []
     return Detections(
         detections.camera.take(rows), detections.class_id.take(rows), detections.score.take(rows),

@@ -16,7 +16,7 @@ until then.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -148,13 +148,13 @@ class TrackReporter:
         """Which tracks have a place that is not too old."""
         known = whole[GROUND_SINCE] != 0
         known &= time_ns - whole[GROUND_SEEN] <= self._settings.max_place_age_s * NANOSECONDS_PER_SECOND
-        return known
+        return np.asarray(known)
 
     def _is_settled(self, whole: NDArray[np.int64], moved: FloatArray, time_ns: int) -> NDArray[np.bool_]:
         """Which places have been known for long enough, and move with enough certainty, to have a speed."""
         settled = time_ns - whole[GROUND_SINCE] >= self._settings.settle_s * NANOSECONDS_PER_SECOND
         settled &= np.maximum(*moved[motion.P11]) <= self._settings.max_speed_std_mps**2
-        return settled
+        return np.asarray(settled)
 
     def _places(self, moved: FloatArray, known: NDArray[np.bool_], ego: EgoMotion) -> _Columns:
         """What the ground plane knows about each track."""
@@ -169,7 +169,7 @@ class TrackReporter:
         return columns
 
     def _speeds(self, moved: FloatArray, settled: NDArray[np.bool_], ego: EgoMotion) -> _Columns:
-        """Relative motion as closing speed; with the vehicle's own added, speed over ground and its part to the left."""
+        """Relative motion as closing speed; with the vehicle's own added, speed over ground and that to the left."""
         (x, y), (forward, left) = moved[motion.POSITION], moved[motion.RATE]
         yaw_rate_radps = (ego.speed_mps or 0.0) * (ego.curvature_1pm or 0.0)
         told = np.empty((3, x.size))
@@ -203,7 +203,9 @@ class TrackReporter:
         found = confirm(self._plane, camera, group, place[rows], is_whole.take(rows), is_looking)
         counts = np.full((2, known.size), _NO_COUNT)
         counts[:, rows] = found.overlapping, found.confirming
-        overlapping, confirming = ([None if count == _NO_COUNT else count for count in line] for line in counts.tolist())
+        overlapping, confirming = (
+            [None if count == _NO_COUNT else count for count in line] for line in counts.tolist()
+        )
         gap_deg = np.full((1, known.size), np.nan)
         gap_deg[0, rows] = found.gap_deg.round(3)
         return {

@@ -3,8 +3,8 @@
 The first `count` columns are alive, oldest first. They move up when others die, so a number of a track in this table
 (its *row*, as everywhere a table is spoken of) holds only within one update; `track_id` is what lasts.
 
-Whole numbers, and motion, each stand in one block with a line per field, so that some tracks are taken out of all fields
-in one call, which costs more than the numbers that it moves.
+Whole numbers, and motion, each stand in one block with a line per field, so that some tracks are taken out of all
+fields in one call: calls cost more than the numbers that they move.
 """
 
 from __future__ import annotations

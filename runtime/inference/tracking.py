@@ -235,9 +235,7 @@ class Tracker:
         taken[columns[shared >= TAKEN_OVERLAP]] = True
         return taken
 
-    def _bury(
-        self, corners: FloatArray, time_ns: int, geometries: Sequence[Geometry | None] | None
-    ) -> FloatArray:
+    def _bury(self, corners: FloatArray, time_ns: int, geometries: Sequence[Geometry | None] | None) -> FloatArray:
         """Let tracks die that have gone unseen for too long, or left; returns the corners of those that live on."""
         table, settings = self._table, self._settings
         alive = time_ns - table.line(LAST_SEEN) <= settings.forget_s * NANOSECONDS_PER_SECOND

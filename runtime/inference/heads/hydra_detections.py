@@ -87,11 +87,9 @@ class HydraDetectionsDecoder:
         """`[K, planes]` the values of every plane of a tensor at K places."""
         planes = tensor.shape[1]
         first = row * (planes * self._cells) + cell
-        return tensor.reshape(-1).take(first[:, None] + np.arange(0, planes * self._cells, self._cells))
+        return np.asarray(tensor.reshape(-1).take(first[:, None] + np.arange(0, planes * self._cells, self._cells)))
 
-    def _boxes(
-        self, tensor: NDArray[np.generic], row: NDArray[np.intp], cell: NDArray[np.intp]
-    ) -> NDArray[np.float32]:
+    def _boxes(self, tensor: NDArray[np.generic], row: NDArray[np.intp], cell: NDArray[np.intp]) -> NDArray[np.float32]:
         values = np.asarray(self._at(tensor, row, cell), np.float32)
         centre_px = (self._place.take(cell, axis=0) + values[:, :2]) * self._cell_px
         half_px = np.maximum(values[:, 2:], 0.0)

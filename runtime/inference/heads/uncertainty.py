@@ -46,5 +46,5 @@ def detection_entropy(score: NDArray[np.float32]) -> float | None:
     if not yes:
         return None
     no = [1.0 - one for one in yes]
-    bits = sum(map(mul, yes, map(math.log2, yes))) + sum(map(mul, no, map(math.log2, no)))
+    bits: float = sum(map(mul, yes, map(math.log2, yes))) + sum(map(mul, no, map(math.log2, no)))
     return round(-bits / len(yes), DIGITS)

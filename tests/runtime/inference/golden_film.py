@@ -95,8 +95,8 @@ def _has_box(heat: np.ndarray) -> np.ndarray:
     return np.asarray((heat >= round(0.35 * DETECTION_STEPS)).any(axis=1))
 
 
-def play(film: Mapping[str, np.ndarray]) -> Iterator[PlayedTick]:
-    """Decode and track the whole film."""
+def play(film: Mapping[str, np.ndarray], looks_ahead: bool = False) -> Iterator[PlayedTick]:
+    """Decode and track the whole film; with `looks_ahead` tracks move before the network speaks, as in the tick."""
     bundle = load_bundle(BUNDLED_MODELS / "hydra_mini")
     backend = FilmBackend(film)
     network = Network(bundle, backend, layout_for(bundle.manifest, CAMERAS), CAMERAS)  # type: ignore[arg-type]
@@ -108,6 +108,8 @@ def play(film: Mapping[str, np.ndarray]) -> Iterator[PlayedTick]:
         time_ns = 1000 * NANOSECONDS_PER_SECOND + round(tick * NANOSECONDS_PER_SECOND / RATE_HZ)
         present, fresh, geometries = _came(tick, whole)
         seen = replace(frameset, time_ns=time_ns, present=present)
+        if looks_ahead:
+            tracker.look_ahead(time_ns)
         prediction = None if tick % 23 == 7 else network.predict(seen, geometries, None)
         speed_mps, curvature_1pm = film["ego"][tick].tolist()
         ego = EgoMotion(None if 30 <= tick < 34 else speed_mps, None if tick in (31, 50) else curvature_1pm)

@@ -8,9 +8,10 @@ import pytest
 from golden_film import TRACK_FIELDS, load_film, load_made, play, text_of
 
 
-def test_every_track_scalar_and_detection_of_the_film_is_what_it_was() -> None:
+@pytest.mark.parametrize("looks_ahead", [False, True])
+def test_every_track_scalar_and_detection_of_the_film_is_what_it_was(looks_ahead: bool) -> None:
     made = load_made()
-    for tick, (played, expected) in enumerate(zip(play(load_film()), made, strict=True)):
+    for tick, (played, expected) in enumerate(zip(play(load_film(), looks_ahead), made, strict=True)):
         detections, control, scalars, tracks = text_of(played)
         assert [detections, control, scalars] == expected[:3], f"tick {tick}"
         assert [track[0] for track in tracks] == [track[0] for track in expected[3]], f"ids of tick {tick}"
