@@ -23,7 +23,10 @@ class Beside(Protocol):
     """Whoever does such work."""
 
     def begin(self, work: Callable[[], Result]) -> Callable[[], Result]:
-        """Have `work` done; what is returned gives its result, or raises what it raised. One piece at a time."""
+        """Have `work` done; what is returned gives its result, or raises what it raised, as often as it is asked.
+
+        One piece at a time.
+        """
 
     def close(self) -> None:
         """No more work comes."""

@@ -9,8 +9,9 @@ are not computed at all; images are measured by the camera threads, before the t
 (history, status, telemetry, firings' clips) is made behind it.
 
 While the network runs, another thread does what needs no word of it (`_look_ahead`): camera health and views, the
-controller's objects, and the rules over signals and cameras. Each of them still happens once, with the same values.
-Where the network prepares the images itself they are there only after it, and so this is done beside what follows it.
+controller's objects, the rules over signals and cameras, and bringing the tracks to this tick's time. Each of them
+still happens once, with the same values. Where the network prepares the images itself they are there only after it, and
+so this is done beside what follows it (but for the tracks, which are needed at once).
 
 What nothing looked at is unknown and not empty: without a prediction rules get no tracks (None), without cameras no
 views, without a controller's list no objects.
@@ -83,14 +84,16 @@ class Pipeline:
         outside = stages.signals.at(time_ns)
         comes_prepared = frameset is None or frameset.sources is None
         if comes_prepared:
-            ahead = self._beside.begin(lambda: self._look_ahead(sight, outside, time_ns))
+            ahead = self._beside.begin(lambda: self._look_ahead(sight, outside, time_ns, with_tracks=True))
         laps.lap("take")
         prediction = self._predict(sight, outside)
         self.on_predicted()
         if not comes_prepared:
-            ahead = self._beside.begin(lambda: self._look_ahead(sight, outside, time_ns))
+            ahead = self._beside.begin(lambda: self._look_ahead(sight, outside, time_ns, with_tracks=False))
         laps.lap("infer")
         laps.split("infer", 0 if prediction is None else prediction.infer_ns, "decode")
+        if comes_prepared:
+            ahead()  # the tracks have come to this tick's time
         tracks = self._track(prediction, sight, outside, time_ns)
         laps.lap("track")
         comparison = stages.comparator.compare(tracks or (), prediction, outside, time_ns)
@@ -161,9 +164,11 @@ class Pipeline:
         self._last_sequences[fresh] = frameset.frame_sequence[fresh]
         return fresh
 
-    def _look_ahead(self, sight: Sight | None, outside: SignalReader, time_ns: int) -> _Ahead:
+    def _look_ahead(self, sight: Sight | None, outside: SignalReader, time_ns: int, with_tracks: bool) -> _Ahead:
         """What needs no word of the network; runs once a tick, while it runs (after it, if it prepares the images)."""
         stages = self._stages
+        if with_tracks and stages.tracker is not None and sight is not None:
+            stages.tracker.look_ahead(time_ns)
         frameset = None if sight is None else sight.frameset
         if frameset is not None and frameset.sources is not None and stages.framesets is not None:
             stages.framesets.look_at_prepared()

@@ -52,6 +52,9 @@ class Predictor(Protocol):
 class TrackFollower(Protocol):
     """Follows objects from tick to tick."""
 
+    def look_ahead(self, time_ns: int) -> None:
+        """Before `update` at the same time, on any thread, or not at all: what that needs no prediction for."""
+
     def update(
         self,
         prediction: Prediction | None,

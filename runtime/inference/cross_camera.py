@@ -14,11 +14,14 @@ boxes whole, because the middle of a box that the image's side cuts off is not t
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.inference.association import places_of
 from runtime.inference.ground import GroundPlane
 
 NEAR_M = 2.0
@@ -49,28 +52,56 @@ def confirm(
     `is_whole` says which boxes end inside of their image, `is_looking` (one for each camera) who delivered of late.
     """
     count = camera.size
-    held = plane.images_hold(place) & is_looking
+    held = plane.images_hold(place)
+    held &= is_looking
     held[np.arange(count), camera] = False
-    x, y = np.ascontiguousarray(place.T)
-    square_m2 = (x[:, None] - x) ** 2 + (y[:, None] - y) ** 2
-    near_m = np.maximum(NEAR_M, NEAR_SHARE * np.hypot(x, y))
-    match = held[:, camera] & (group[:, None] == group[None, :]) & (square_m2 <= (near_m**2)[:, None])
-    of_camera = np.zeros((count, is_looking.size), np.float32)
-    of_camera[np.arange(count), camera] = 1.0
-    confirming = np.count_nonzero(match.astype(np.float32) @ of_camera, axis=1)
-    match &= is_whole & is_whole[:, None]
-    gap_deg = _gaps_deg(place, camera, np.where(match, square_m2, np.inf))
-    return Confirmations(np.count_nonzero(held, axis=1), confirming, gap_deg)
+    first, second, square_m2 = _near_pairs(camera, group, place)
+    seen = held[first, camera.take(second)].nonzero()[0]  # of pairs, those in which the second's image holds the first
+    first, second, square_m2 = first.take(seen), second.take(seen), square_m2.take(seen)
+    confirms = np.zeros(held.shape, np.bool_)
+    confirms[first, camera.take(second)] = True
+    whole = (is_whole.take(first) & is_whole.take(second)).nonzero()[0]
+    nearest = _mutual_nearest(camera.tolist(), first.take(whole), second.take(whole), square_m2.take(whole))
+    return Confirmations(held.sum(axis=1), confirms.sum(axis=1), _gaps_deg(place, nearest))
 
 
-def _gaps_deg(place: FloatArray, camera: NDArray[np.integer], square_m2: FloatArray) -> FloatArray:
-    """Bearing minus that of the nearest match, -180 to 180; `square_m2` is infinite for what does not match."""
-    every = np.arange(len(place))
-    nearest = square_m2.argmin(axis=1)
-    least_m2 = square_m2[every, nearest]
-    rivals = square_m2[:, nearest]  # [K, K] of every object to each one's nearest
-    rivals[camera[:, None] != camera[None, :]] = np.inf
-    is_told = np.isfinite(least_m2) & (least_m2 <= rivals.min(axis=0))
-    bearing = np.arctan2(place[:, 1], place[:, 0])
-    difference = bearing - bearing[nearest]
-    return np.where(is_told, np.degrees(np.arctan2(np.sin(difference), np.cos(difference))), np.nan)
+def _near_pairs(
+    camera: NDArray[np.integer], group: NDArray[np.integer], place: FloatArray
+) -> tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]:
+    """Objects and others of their group in another camera near them, in their order, with the squares of distances."""
+    x, y = place.T
+    square_m2 = np.square(x[:, None] - x)
+    square_m2 += np.square(y[:, None] - y)
+    near_m = np.hypot(x, y)
+    near_m *= NEAR_SHARE
+    np.maximum(near_m, NEAR_M, out=near_m)
+    match = square_m2 <= np.square(near_m)[:, None]
+    match &= camera[:, None] != camera
+    match &= group[:, None] == group
+    first, second = places_of(match)
+    return first, second, square_m2[first, second]
+
+
+def _mutual_nearest(
+    camera: list[int], first: NDArray[np.intp], second: NDArray[np.intp], square_m2: FloatArray
+) -> dict[int, int]:
+    """Each object's nearest match, where no object of its camera is nearer to that one; ties go to the earlier one."""
+    nearest: dict[int, tuple[float, int]] = {}
+    least: dict[tuple[int, int], float] = {}
+    for one, other, distance in zip(first.tolist(), second.tolist(), square_m2.tolist(), strict=True):
+        if one not in nearest or distance < nearest[one][0]:
+            nearest[one] = distance, other
+        rival = camera[one], other
+        if rival not in least or distance < least[rival]:
+            least[rival] = distance
+    return {one: other for one, (distance, other) in nearest.items() if distance <= least[camera[one], other]}
+
+
+def _gaps_deg(place: FloatArray, nearest: Mapping[int, int]) -> FloatArray:
+    """Bearing minus that of the nearest match, -180 to 180; NaN without one."""
+    gaps_deg = np.full(len(place), np.nan)
+    x, y = place.T.tolist()
+    for one, other in nearest.items():  # few: plain numbers are faster than arrays
+        difference = math.atan2(y[one], x[one]) - math.atan2(y[other], x[other])
+        gaps_deg[one] = math.degrees(math.atan2(math.sin(difference), math.cos(difference)))
+    return gaps_deg

@@ -36,7 +36,13 @@ MIN_SEEN_SHARE = 0.02
 EDGE_SHARE = 0.05
 
 FloatArray = NDArray[np.float64]
-_ONE_LOWER_PX = np.array([0.0, 1.0])
+_ONE_LOWER_PX = np.array([[0.0], [1.0]])
+#: An image holds nothing that is nearer to its camera's plane than this.
+NEAREST_M = 0.1
+#: A ray that goes down by less is level.
+_LEVEL = 1e-9
+_LANES = ("ego", "left", "right", "other")
+_FOCAL, _CENTRE, _STANDING, _HEIGHT, _LOWEST = slice(0, 2), slice(2, 4), slice(4, 6), 6, 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ class GroundPlane:
         known = {camera.name: camera for camera in rig.cameras} if rig is not None else {}
         found = [known.get(name) for name in cameras]
         self.is_calibrated = np.array([camera is not None for camera in found], np.bool_)
+        self._is_somewhere, self._is_everywhere = bool(self.is_calibrated.any()), bool(self.is_calibrated.all())
         self._size: FloatArray = np.array([_size(camera) for camera in found], np.float64)
         self._focal = np.array([(1.0, 1.0) if c is None else (c.fx, c.fy) for c in found])
         self._centre = np.array([(0.0, 0.0) if c is None else (c.cx, c.cy) for c in found])
@@ -66,8 +73,12 @@ class GroundPlane:
         self._rotation = np.array([np.eye(3) if c is None else c.rotation_matrix for c in found])
         self._place = np.array([(0.0, 0.0, 0.0) if c is None else c.translation_m for c in found])
         self._has_distortion = bool(self._distortion.any())
+        #: Lines of focal lengths, centre, place and the lowest row of a foot that can be trusted; a column per camera.
+        lowest_px = self._size[:, 1:] - CUT_OFF_PX
+        self._lines = np.concatenate((self._focal, self._centre, self._place, lowest_px), axis=1).T.copy()
         self._widest = self._widest_radii()
-        self._last_sizes: tuple[tuple[Geometry | None, ...], FloatArray] | None = None
+        self._holding = _Holding.of(self._size, self._focal, self._centre, self.is_calibrated)
+        self._last_sizes: tuple[tuple[Geometry | None, ...], FloatArray, FloatArray] | None = None
 
     def _widest_radii(self) -> FloatArray:
         """Undistorted radius of each image's furthest corner: beyond it, a distortion polynomial folds back."""
@@ -80,19 +91,23 @@ class GroundPlane:
 
     def images_hold(self, place: FloatArray) -> NDArray[np.bool_]:
         """`[K, N]` which of the N cameras' images hold places `[K, 2]` on the road; False without calibration."""
-        points = np.concatenate((place, np.zeros((len(place), 1))), axis=1)
-        seen = (points[None, :, :] - self._place[:, None, :]) @ self._rotation  # [N, K, 3] in camera frames
-        depth = np.where(seen[..., 2] > 0.1, seen[..., 2], np.nan)
-        x, y = seen[..., 0] / depth, seen[..., 1] / depth
-        with np.errstate(invalid="ignore"):
-            held = np.hypot(x, y) <= self._widest[:, None]
-            if self._has_distortion:
-                x, y = _distort(x, y, self._distortion.T[:, :, None])
-            column = (self._focal[:, :1] * x + self._centre[:, :1]) / self._size[:, :1]
-            row = (self._focal[:, 1:] * y + self._centre[:, 1:]) / self._size[:, 1:]
-            held &= (column >= EDGE_SHARE) & (column <= 1.0 - EDGE_SHARE) & (row >= 0.0) & (row < 1.0)
-            held &= self._focal[:, 1:] * SEEN_HEIGHT_M >= MIN_SEEN_SHARE * self._size[:, 1:] * depth
-        held[~self.is_calibrated] = False
+        points = np.zeros((len(place), 3))
+        points[:, :2] = place
+        seen = self._rotation.transpose(0, 2, 1) @ (points - self._place[:, None, :]).transpose(0, 2, 1)  # [N, 3, K]
+        depth = seen[:, 2]
+        ideal = seen[:, :2] / np.maximum(depth, NEAREST_M)[:, None]
+        limits = self._holding
+        held = (depth > NEAREST_M) & (depth <= limits.furthest_m)
+        if self._has_distortion:
+            x, y = ideal[:, 0], ideal[:, 1]
+            held &= np.hypot(x, y) <= self._widest[:, None]
+            ideal = np.stack(_distort(x, y, self._distortion.T[:, :, None]), axis=1)
+        pixel = ideal * self._focal[:, :, None]
+        pixel += self._centre[:, :, None]
+        inside = pixel >= limits.low_px
+        inside &= pixel <= limits.high_px
+        held &= inside[:, 0]
+        held &= inside[:, 1]
         return np.asarray(held.T)
 
     def standing_places(
@@ -102,18 +117,25 @@ class GroundPlane:
 
         `geometries` tells the true size of the source images where it differs from the rig's.
         """
-        if not self.is_calibrated.any() or camera.size == 0:
+        if not self._is_somewhere or camera.size == 0:
             return np.full((camera.size, 2), np.nan), np.full(camera.size, np.nan)
-        scale = self._size[camera] / self._source_sizes(geometries)[camera]
-        foot_px = np.stack(((box_px[:, 0] + box_px[:, 2]) / 2.0, box_px[:, 3]), axis=1) * scale
-        one_lower_px = foot_px + _ONE_LOWER_PX
-        points = self.ground_points(np.concatenate((camera, camera)), np.concatenate((foot_px, one_lower_px)))
+        _, scales = self._source_sizes(geometries)
+        left, _, right, lower = box_px.T
+        foot_px = np.empty((2, 2 * camera.size))  # the feet, and then the same one pixel lower
+        feet, lower_px = foot_px[:, : camera.size], foot_px[:, camera.size :]
+        np.add(left, right, out=feet[0])
+        feet[0] /= 2.0
+        feet[1] = lower
+        feet *= scales.take(camera, axis=1)
+        np.add(feet, _ONE_LOWER_PX, out=lower_px)
+        points = self.ground_points(np.concatenate((camera, camera)), foot_px.T)
         place = points[: camera.size]
         error_m = np.hypot(*(place - points[camera.size :]).T)
         range_m = np.hypot(place[:, 0], place[:, 1])
-        with np.errstate(invalid="ignore"):
-            trusted = (range_m <= MAX_RANGE_M) & (error_m <= MAX_ERROR_PER_PX * range_m)
-            trusted &= foot_px[:, 1] < self._size[camera, 1] - CUT_OFF_PX
+        trusted = feet[1] < self._lines[_LOWEST].take(camera)
+        trusted &= range_m <= MAX_RANGE_M  # false for NaN
+        range_m *= MAX_ERROR_PER_PX
+        trusted &= error_m <= range_m
         place[~trusted] = np.nan
         error_m[~trusted] = np.nan
         return place, error_m
@@ -122,33 +144,54 @@ class GroundPlane:
         self, camera: NDArray[np.integer], box_px: FloatArray, geometries: Sequence[Geometry | None] | None
     ) -> NDArray[np.bool_]:
         """`[K]` which boxes end inside of the left and right edge of their image."""
-        width = self._source_sizes(geometries)[camera, 0]
+        width = self._source_sizes(geometries)[0][0].take(camera)
         return np.asarray((box_px[:, 0] > CUT_OFF_PX) & (box_px[:, 2] < width - CUT_OFF_PX))
 
     def ground_points(self, camera: NDArray[np.integer], pixel: FloatArray) -> FloatArray:
         """`[K, 2]` metres where the rays of pixels `[K, 2]` (of the rig's image size) meet the ground; NaN for none."""
-        ideal = (pixel - self._centre[camera]) / self._focal[camera]
-        if self._distortion[camera].any():
-            ideal = _undistort(ideal, self._distortion[camera])
-        direction = self._rotation[camera] @ np.concatenate((ideal, np.ones((camera.size, 1))), axis=1)[:, :, None]
-        direction = direction[:, :, 0]
-        place = self._place[camera]
-        down = np.where(direction[:, 2] < -1e-9, -direction[:, 2], np.nan)
-        points = place[:, :2] + direction[:, :2] * (place[:, 2] / down)[:, None]
-        points[~self.is_calibrated[camera]] = np.nan
-        return np.asarray(points, np.float64)
+        lines = self._lines.take(camera, axis=1)
+        ray = np.ones((camera.size, 3))
+        np.divide(pixel.T - lines[_CENTRE], lines[_FOCAL], out=ray.T[:2])
+        if self._has_distortion and self._distortion[camera].any():
+            ray[:, :2] = _undistort(ray[:, :2], self._distortion[camera])
+        direction = (self._rotation.take(camera, axis=0) @ ray[:, :, None])[:, :, 0].T
+        down = -direction[2]
+        down[down <= _LEVEL] = np.nan
+        points = direction[:2] * (lines[_HEIGHT] / down)
+        points += lines[_STANDING]
+        if not self._is_everywhere:
+            points[:, ~self.is_calibrated[camera]] = np.nan
+        return np.asarray(points.T, np.float64)
 
-    def _source_sizes(self, geometries: Sequence[Geometry | None] | None) -> FloatArray:
-        if geometries is None:
-            return self._size
-        known = tuple(geometries)
+    def _source_sizes(self, geometries: Sequence[Geometry | None] | None) -> tuple[FloatArray, FloatArray]:
+        """`[2, N]` width and height of the source images, and by how much the rig's are larger."""
+        known = () if geometries is None else tuple(geometries)
         if self._last_sizes is None or self._last_sizes[0] != known:  # they change when a camera starts
-            sizes: FloatArray = self._size.copy()
-            for index, geometry in enumerate(geometries):
+            sizes = self._size.T.copy()
+            for index, geometry in enumerate(known):
                 if geometry is not None:
-                    sizes[index] = geometry.source_width, geometry.source_height
-            self._last_sizes = (known, sizes)
-        return self._last_sizes[1]
+                    sizes[:, index] = geometry.source_width, geometry.source_height
+            self._last_sizes = (known, sizes, self._size.T / sizes)
+        return self._last_sizes[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class _Holding:
+    """What images hold: pixels from `low_px` to `high_px` `[N, 2, 1]`, no further away than `furthest_m` `[N, 1]`."""
+
+    low_px: FloatArray
+    high_px: FloatArray
+    furthest_m: FloatArray
+
+    @staticmethod
+    def of(size: FloatArray, focal: FloatArray, centre: FloatArray, is_calibrated: NDArray[np.bool_]) -> _Holding:
+        """The limits of N cameras; one that is not calibrated holds nothing."""
+        width, height = size.T
+        low_px = np.stack((EDGE_SHARE * width, np.zeros_like(height)), axis=1)
+        last_row_px = np.nextafter(height, 0.0)  # the row below the image is outside
+        high_px = np.stack(((1.0 - EDGE_SHARE) * width, last_row_px), axis=1)
+        furthest_m = np.where(is_calibrated, focal[:, 1] * SEEN_HEIGHT_M / (MIN_SEEN_SHARE * height), -np.inf)
+        return _Holding(low_px[:, :, None], high_px[:, :, None], furthest_m[:, None])
 
 
 def lane_of(place: tuple[float, float], curvature_1pm: float | None) -> str:
@@ -160,6 +203,16 @@ def lane_of(place: tuple[float, float], curvature_1pm: float | None) -> str:
     if abs(offset_m) <= 3.0 * HALF_LANE_M:
         return "left" if offset_m > 0.0 else "right"
     return "other"
+
+
+def lanes_of(place: FloatArray, curvature_1pm: float | None) -> list[str]:
+    """The lanes of places `[2, K]`, each as `lane_of` tells it."""
+    x, y = place
+    offset_m = y - (curvature_1pm or 0.0) * x * x / 2.0
+    away_m = np.abs(offset_m)
+    is_own, is_beside = away_m <= HALF_LANE_M, away_m <= 3.0 * HALF_LANE_M
+    lane = np.where(is_own, 0, np.where(is_beside, np.where(offset_m > 0.0, 1, 2), 3))
+    return list(map(_LANES.__getitem__, lane.tolist()))
 
 
 def _size(camera: RigCamera | None) -> tuple[float, float]:

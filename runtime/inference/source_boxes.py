@@ -36,12 +36,16 @@ class SourceBoxes:
         self._take_over([self._identity] * self._count if geometries is None else list(geometries))
         if len(found) == 0:
             return Detections.empty()
-        camera = self._camera_of_row[found.row]
-        box_px = (found.box_px - self._offset[camera]) / self._scale[camera]
-        np.clip(box_px, 0.0, self._limit[camera], out=box_px)
-        side_px = box_px[:, 2:] - box_px[:, :2]
+        camera = self._camera_of_row.take(found.row)
+        box_px = found.box_px - self._offset.take(camera, axis=0, mode="wrap")  # camera -1: a row of padding
+        box_px /= self._scale.take(camera, axis=0, mode="wrap")
+        box_px.clip(0.0, self._limit.take(camera, axis=0, mode="wrap"), out=box_px)
         # A comparison with NaN is false: boxes that are not finite go the same way as those without area.
-        good = np.flatnonzero((camera >= 0) & (side_px >= MIN_SIDE_PX).all(axis=1))
+        is_good = box_px[:, 2:] - box_px[:, :2] >= MIN_SIDE_PX
+        good = (is_good[:, 0] & is_good[:, 1] & (camera >= 0)).nonzero()[0]
+        if good.size == camera.size:
+            state = list(found.state)
+            return Detections(camera, found.class_id, found.score, box_px, state, found.distance_m, found.speed_mps)
         return Detections(
             camera=camera[good],
             class_id=found.class_id[good],

@@ -1,84 +1,88 @@
-"""The tracks of a rig as one table of fixed size: one record per track, nothing allocated per object.
+"""The tracks of a rig in columns of a fixed size: nothing is allocated per object, and a step is over all of them.
 
-The first `count` records are alive, oldest first. Records move up when others die, so a row number holds only within
-one update; `track_id` is what lasts.
+The first `count` columns are alive, oldest first. They move up when others die, so a number of a track in this table
+(its *row*, as everywhere a table is spoken of) holds only within one update; `track_id` is what lasts.
+
+Whole numbers, and motion, each stand in one block with a line per field, so that some tracks are taken out of all
+fields in one call: calls cost more than the numbers that they move.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.inference.motion import MotionState
+from runtime.inference import motion
 
 NO_ID = -1
 
-_MOTION_FIELDS = ("position", "rate", "p00", "p01", "p11")
-_RECORD = np.dtype(
-    [
-        ("track_id", np.int64),  # NO_ID until the track is confirmed
-        ("camera", np.int32),
-        ("class_id", np.int32),
-        ("group", np.int32),
-        ("state", object),  # str | None, of the newest detection
-        ("score", np.float64),
-        ("hits", np.int64),
-        ("first_seen_ns", np.int64),
-        ("last_seen_ns", np.int64),
-        ("unseen_ns", np.int64),  # time without a detection while the camera delivered
-        ("visible", np.bool_),
-        ("predicted_distance_m", np.float64),  # what the network said of it in the newest detection; NaN: nothing
-        ("predicted_speed_mps", np.float64),
-        *((f"box_{name}", np.float64, 4) for name in _MOTION_FIELDS),  # centre x, y, width, height in pixels
-        *((f"ground_{name}", np.float64, 2) for name in _MOTION_FIELDS),  # x, y in metres
-        ("ground_since_ns", np.int64),  # of the first trusted place; 0 before
-        ("ground_seen_ns", np.int64),  # of the newest
-    ]
-)
+#: Lines of `whole`: times are nanoseconds.
+TRACK_ID, CAMERA, CLASS_ID, GROUP, HITS, FIRST_SEEN, LAST_SEEN, UNSEEN, GROUND_SINCE, GROUND_SEEN = range(10)
+_LINES = 10
+#: Lines of a plane of `motion`: centre x, y, width and height in pixels; then x and y on the ground in metres, relative
+#: to the vehicle.
+COORDINATES = 6
+BOX, PLACE = slice(0, 4), slice(4, 6)
+
+IndexArray = NDArray[np.intp]
+FloatArray = NDArray[np.float64]
 
 
 class TrackTable:
-    """Records of tracks, at most `capacity`."""
+    """At most `capacity` tracks."""
 
     def __init__(self, capacity: int) -> None:
-        self._records: NDArray[Any] = np.zeros(capacity, _RECORD)
-        self._fields: dict[str, NDArray[Any]] = {name: self._records[name] for name in _RECORD.names or ()}
         self.capacity = capacity
         self.count = 0
+        #: `TRACK_ID` is NO_ID until a track is confirmed; `UNSEEN` is time without a detection while the camera
+        #: delivered; `GROUND_SINCE` and `GROUND_SEEN` are of the first and the newest trusted place, 0 before.
+        self.whole: NDArray[np.int64] = np.zeros((_LINES, capacity), np.int64)
+        #: See `runtime.inference.motion`; of boxes and of places on the ground.
+        self.motion: FloatArray = np.zeros((motion.PLANES, COORDINATES, capacity), np.float64)
+        self.visible: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
+        self.score: FloatArray = np.zeros(capacity, np.float64)
+        #: What the network said of each in its newest detection, metres and metres per second; NaN: nothing.
+        self.told: FloatArray = np.full((2, capacity), np.nan)
+        #: Of the newest detection; as long as `count`.
+        self.state: list[str | None] = []
 
-    def field(self, name: str) -> NDArray[Any]:
-        """A view of one field of the living records."""
-        return self._fields[name][: self.count]
+    def line(self, field: int) -> NDArray[np.int64]:
+        """A view of one whole number of every living track."""
+        return self.whole[field, : self.count]
 
-    def boxes(self) -> MotionState:
-        """Motion of the boxes: centre x, y, width, height, in pixels and pixels per second."""
-        return MotionState(*(self.field(f"box_{name}") for name in _MOTION_FIELDS))
+    def corners(self) -> FloatArray:
+        """`[4, count]` x0, y0, x1, y1 of every living track."""
+        position = self.motion[motion.POSITION, :, : self.count]
+        half = np.maximum(position[2:4], 1.0)
+        half /= 2.0
+        corners = np.empty((4, self.count))
+        np.subtract(position[:2], half, out=corners[:2])
+        np.add(position[:2], half, out=corners[2:])
+        return corners
 
-    def places(self) -> MotionState:
-        """Motion on the ground relative to the vehicle, in metres and metres per second."""
-        return MotionState(*(self.field(f"ground_{name}") for name in _MOTION_FIELDS))
+    def keep(self, wanted: NDArray[np.bool_]) -> IndexArray:
+        """Let every other track die; returns the rows of those that live on."""
+        rows = wanted.nonzero()[0]
+        self.whole[:, : rows.size] = self.whole.take(rows, axis=1)
+        self.motion[:, :, : rows.size] = self.motion.take(rows, axis=2)
+        self.told[:, : rows.size] = self.told.take(rows, axis=1)
+        for column in (self.visible, self.score):
+            column[: rows.size] = column.take(rows)
+        self.state = list(compress(self.state, wanted.tolist()))
+        self.count = int(rows.size)
+        return rows
 
-    def corners(self) -> NDArray[np.float64]:
-        """`[count, 4]` x0, y0, x1, y1 of the living records."""
-        position = self.field("box_position")
-        half = np.maximum(position[:, 2:], 1.0) / 2.0
-        return np.concatenate((position[:, :2] - half, position[:, :2] + half), axis=1)
-
-    def keep(self, wanted: NDArray[np.bool_]) -> None:
-        """Let every other record die."""
-        kept = int(np.count_nonzero(wanted))
-        if kept < self.count:
-            self._records[:kept] = self._records[: self.count][wanted]
-            self._fields["state"][kept : self.count] = None
-            self.count = kept
-
-    def grow(self, rows: int) -> NDArray[np.intp]:
-        """Add up to `rows` blank records; returns their row numbers, fewer where the table is full."""
-        added = min(rows, self.capacity - self.count)
-        first = self.count
-        self.count += added
-        self._records[first : self.count] = np.zeros(added, _RECORD)
-        self._fields["state"][first : self.count] = None
+    def grow(self, rows: int) -> IndexArray:
+        """Add up to `rows` blank tracks without an id; returns their rows, fewer where the table is full."""
+        first, self.count = self.count, min(self.count + rows, self.capacity)
+        added = slice(first, self.count)
+        self.whole[:, added] = 0
+        self.whole[TRACK_ID, added] = NO_ID
+        self.motion[:, :, added] = 0.0
+        self.told[:, added] = np.nan
+        self.visible[added] = False
+        self.score[added] = 0.0
+        self.state += [None] * (self.count - first)
         return np.arange(first, self.count)

@@ -66,10 +66,11 @@ class BareFirst:
 def measure(drive_path: Path, seconds: float, model: str, clock: Callable[[], int]) -> dict[str, Any]:
     """Play the drive; the median of every stage, over the ticks that had no bare run in them."""
     drive = open_drive(drive_path)
-    network = network_for(drive, find_bundle(model), 1)
+    rig = open_rig(rig_beside(drive))
+    network = network_for(drive, find_bundle(model), 1, rig)
     assert network is not None
     rules = open_rules(["library"], drive.declared)
-    player = DrivePlayer(drive, network, open_rig(rig_beside(drive)), rules, RATE_HZ)
+    player = DrivePlayer(drive, network, rig, rules, RATE_HZ)
     parts, bare = player.parts, BareFirst(network, clock)
     assert parts.tracker is not None
     parts.pipeline.exchange(bare, parts.tracker, parts.learned)

@@ -130,6 +130,9 @@ class Followed:
     def __init__(self) -> None:
         self.fresh: list[list[bool]] = []
 
+    def look_ahead(self, time_ns: int) -> None:
+        """It has nothing to move."""
+
     def update(self, prediction: object, present: np.ndarray, time_ns: int, ego: object, geometries: object) -> list:
         self.fresh.append(present.tolist())
         return []

@@ -10,6 +10,7 @@ With `activation: softmax` or `sigmoid` the tensor holds logits. Scores that are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -35,7 +36,8 @@ class ClassificationDecoder:
     """Names the class that one head finds most probable."""
 
     def __init__(self, head: ClassificationHead, shapes: Mapping[str, tuple[int, ...]], layout: BatchLayout) -> None:
-        self._head = head
+        self._name, self._classes, self._activation = head.name, head.classes, head.activation
+        self._tensor = head.outputs.probabilities
         self._stacked = shapes[head.outputs.probabilities][0] == layout.rows and layout.rows > 1
         self._row = scene_row(head.camera, layout, head.name) if self._stacked else 0
         names = head.classes[:MAX_PUBLISHED_CLASSES]
@@ -44,23 +46,25 @@ class ClassificationDecoder:
     def decode(self, tensors: Mapping[str, NDArray[np.generic]], row_present: NDArray[np.bool_]) -> HeadResult:
         if not (row_present[self._row] if self._stacked else row_present.any()):
             return HeadResult()
-        scores = np.asarray(tensors[self._head.outputs.probabilities][self._row], np.float64).reshape(-1)
-        if not np.isfinite(scores).all():
+        scores = np.asarray(tensors[self._tensor][self._row], np.float64).reshape(-1)
+        probabilities: list[float] = scores.tolist()  # few: lists are faster than arrays
+        if not all(map(math.isfinite, probabilities)):
             return HeadResult()
-        return HeadResult(scalars=self._scalars(activate(scores, self._head.activation)))
+        if self._activation != "none":
+            probabilities = activate(scores, self._activation).tolist()
+        return HeadResult(scalars=self._scalars(probabilities))
 
-    def _scalars(self, probabilities: NDArray[np.float64]) -> dict[str, SignalValue]:
-        head = self._head
+    def _scalars(self, probabilities: list[float]) -> dict[str, SignalValue]:
         scalars: dict[str, SignalValue]
-        if len(head.classes) == 1:
-            probability = float(probabilities[0])
-            scalars = {head.name: probability >= 0.5, f"{head.name}_probability": probability}
+        name = self._name
+        if len(self._classes) == 1:
+            scalars = {name: probabilities[0] >= 0.5, f"{name}_probability": probabilities[0]}
         else:
-            scalars = {head.name: head.classes[int(np.argmax(probabilities))]}
-            scalars.update(zip(self._keys, probabilities.tolist(), strict=False))
+            scalars = {name: self._classes[probabilities.index(max(probabilities))]}
+            scalars.update(zip(self._keys, probabilities, strict=False))
         certainty = entropy_and_margin(probabilities)
         if certainty is not None:
-            scalars[f"{head.name}_entropy"], scalars[f"{head.name}_margin"] = certainty
+            scalars[f"{name}_entropy"], scalars[f"{name}_margin"] = certainty
         return scalars
 
 

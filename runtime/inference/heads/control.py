@@ -34,7 +34,7 @@ class ControlDecoder:
     """Reads the action of one head."""
 
     def __init__(self, head: ControlHead, shapes: Mapping[str, tuple[int, ...]], layout: BatchLayout) -> None:
-        self._head = head
+        self._tensor, self._lead_threshold = head.outputs.control, head.lead_threshold
         stacked = shapes[head.outputs.control][0] == layout.rows and layout.rows > 1
         self._row = scene_row(head.camera, layout, head.name) if stacked else 0
         self._needs_row = stacked
@@ -42,11 +42,11 @@ class ControlDecoder:
     def decode(self, tensors: Mapping[str, NDArray[np.generic]], row_present: NDArray[np.bool_]) -> HeadResult:
         if not (row_present[self._row] if self._needs_row else row_present.any()):
             return HeadResult()
-        values = [float(value) for value in tensors[self._head.outputs.control][self._row]]
+        values: list[float] = tensors[self._tensor][self._row].tolist()
         known = [value if math.isfinite(value) else None for value in values]
         distance_m = known[2] if len(known) > 2 else None
         probability = known[3] if len(known) > 3 else 1.0
-        sees_lead = distance_m is not None and probability is not None and probability >= self._head.lead_threshold
+        sees_lead = distance_m is not None and probability is not None and probability >= self._lead_threshold
         return HeadResult(
             control=Action(accel_mps2=known[0], curvature_1pm=known[1]),
             lead_distance_m=distance_m if sees_lead else None,

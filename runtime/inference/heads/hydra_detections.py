@@ -28,9 +28,15 @@ class HydraDetectionsDecoder:
     """Finds the peaks of one head."""
 
     def __init__(self, head: HydraDetectionsHead, shapes: Mapping[str, tuple[int, ...]], layout: BatchLayout) -> None:
-        self._head = head
+        self._head, self._outputs = head, head.outputs
+        self._threshold, self._at_most = head.score_threshold, head.max_per_camera
         _, self._classes, self._grid_height, self._grid_width = shapes[head.outputs.heatmap]
+        self._cells = self._grid_height * self._grid_width
         self._cell_px = np.array([layout.width / self._grid_width, layout.height / self._grid_height], np.float32)
+        #: `[cells, 2]` x and y of each cell of a plane, and `[8, cells]` how far away its neighbours are.
+        y, x = np.divmod(np.arange(self._cells), self._grid_width)
+        self._place = np.stack((x, y), axis=1).astype(np.float64)
+        self._around = _neighbours(self._grid_height, self._grid_width)
         self._state_class, self._state_names = _stateful_class(head)
 
     def decode(self, tensors: Mapping[str, NDArray[np.generic]], row_present: NDArray[np.bool_]) -> HeadResult:
@@ -51,51 +57,80 @@ class HydraDetectionsDecoder:
         return self._head.outputs.heatmap, self._head.outputs.box
 
     def _found(self, tensors: Mapping[str, NDArray[np.generic]], row_present: NDArray[np.bool_]) -> RowDetections:
-        heatmap = np.asarray(tensors[self._head.outputs.heatmap], np.float32)
-        candidates = np.flatnonzero(heatmap.reshape(-1) >= self._head.score_threshold)
-        row, class_id, y, x = np.unravel_index(candidates, heatmap.shape)
-        score = heatmap.reshape(-1)[candidates]
-        peak = row_present[row] & _is_peak(heatmap, candidates, y, x)
-        row, class_id, y, x, score = row[peak], class_id[peak], y[peak], x[peak], score[peak]
-        best = strongest(row, score, self._head.max_per_camera)
-        row, class_id, y, x, score = row[best], class_id[best], y[best], x[best], score[best]
-        if score.size == 0:
+        heat = np.asarray(tensors[self._outputs.heatmap], np.float32).reshape(-1)
+        at = (heat >= self._threshold).nonzero()[0]
+        score = heat.take(at)
+        neighbours = heat.take(at + self._around.take(at % self._cells, axis=1))
+        peak = score >= np.maximum.reduce(neighbours)  # false where one is NaN
+        plane = at // self._cells
+        row = plane // self._classes
+        if not row_present.all():
+            peak &= row_present.take(row)
+        some = peak.nonzero()[0]
+        best = some.take(strongest(row.take(some), score.take(some), self._at_most))
+        if best.size == 0:
             return RowDetections.empty()
-        box_px = self._boxes(np.asarray(tensors[self._head.outputs.box], np.float32), row, y, x)
-        kept = suppress(row, class_id, score, box_px, self._head.iou_threshold, self._head.max_per_camera)
-        state = self._states(tensors, row[kept], class_id[kept], y[kept], x[kept])
-        found = RowDetections(
-            row[kept].astype(np.int32), class_id[kept].astype(np.int32), score[kept], box_px[kept], state
-        )
-        found.distance_m = _plane_at(tensors, self._head.outputs.distance, row[kept], y[kept], x[kept])
-        found.speed_mps = _plane_at(tensors, self._head.outputs.speed, row[kept], y[kept], x[kept])
+        row, plane, score = row.take(best), plane.take(best), score.take(best)
+        class_id, cell = plane - row * self._classes, at.take(best) - plane * self._cells
+        box_px = self._boxes(tensors[self._outputs.box], row, cell)
+        kept = suppress(row, class_id, score, box_px, self._head.iou_threshold, self._at_most)
+        if kept.size < row.size:
+            row, class_id, cell, score = row.take(kept), class_id.take(kept), cell.take(kept), score.take(kept)
+            box_px = box_px.take(kept, axis=0)
+        state = self._states(tensors, row, class_id, cell)
+        found = RowDetections(row.astype(np.int32), class_id.astype(np.int32), score, box_px, state)
+        found.distance_m = self._plane_at(tensors, self._outputs.distance, row, cell)
+        found.speed_mps = self._plane_at(tensors, self._outputs.speed, row, cell)
         return found
 
-    def _boxes(
-        self, box: NDArray[np.float32], row: NDArray[np.intp], y: NDArray[np.intp], x: NDArray[np.intp]
-    ) -> NDArray[np.float32]:
-        values = box[row, :, y, x]
-        centre_px = (np.stack((x, y), axis=1) + values[:, :2]) * self._cell_px
-        half_px = np.maximum(values[:, 2:], 0.0) * self._cell_px / 2.0
-        return np.concatenate((centre_px - half_px, centre_px + half_px), axis=1).astype(np.float32)
+    def _at(self, tensor: NDArray[np.generic], row: NDArray[np.intp], cell: NDArray[np.intp]) -> NDArray[np.generic]:
+        """`[K, planes]` the values of every plane of a tensor at K places."""
+        planes = tensor.shape[1]
+        first = row * (planes * self._cells) + cell
+        return np.asarray(tensor.reshape(-1).take(first[:, None] + np.arange(0, planes * self._cells, self._cells)))
+
+    def _boxes(self, tensor: NDArray[np.generic], row: NDArray[np.intp], cell: NDArray[np.intp]) -> NDArray[np.float32]:
+        values = np.asarray(self._at(tensor, row, cell), np.float32)
+        centre_px = (self._place.take(cell, axis=0) + values[:, :2]) * self._cell_px
+        half_px = np.maximum(values[:, 2:], 0.0)
+        half_px *= self._cell_px
+        half_px /= 2.0
+        corners = np.empty((row.size, 4), np.float32)
+        np.subtract(centre_px, half_px, out=corners[:, :2])
+        np.add(centre_px, half_px, out=corners[:, 2:])
+        return corners
 
     def _states(
         self,
         tensors: Mapping[str, NDArray[np.generic]],
         row: NDArray[np.intp],
         class_id: NDArray[np.intp],
-        y: NDArray[np.intp],
-        x: NDArray[np.intp],
+        cell: NDArray[np.intp],
     ) -> Sequence[str | None]:
         states: list[str | None] = [None] * int(row.size)
-        if self._head.outputs.state is None:
+        if self._outputs.state is None:
             return states
-        tensor = np.asarray(tensors[self._head.outputs.state])
-        for index in np.flatnonzero(class_id == self._state_class).tolist():
-            probabilities = tensor[row[index], :, y[index], x[index]]
-            best = int(np.argmax(probabilities))
-            states[index] = self._state_names[best] if probabilities[best] >= STATE_PROBABILITY else None
+        told = (class_id == self._state_class).nonzero()[0]
+        if told.size:
+            probabilities = self._at(np.asarray(tensors[self._outputs.state]), row.take(told), cell.take(told))
+            best = probabilities.argmax(axis=1)
+            sure = probabilities[np.arange(told.size), best] >= STATE_PROBABILITY
+            for index, state, is_sure in zip(told.tolist(), best.tolist(), sure.tolist(), strict=True):
+                states[index] = self._state_names[state] if is_sure else None
         return states
+
+    def _plane_at(
+        self,
+        tensors: Mapping[str, NDArray[np.generic]],
+        name: str | None,
+        row: NDArray[np.intp],
+        cell: NDArray[np.intp],
+    ) -> NDArray[np.float32] | None:
+        """One value for each object, NaN where it is not finite; None where the head has no such output."""
+        if name is None:
+            return None
+        values = np.asarray(self._at(tensors[name], row, cell)[:, 0], np.float32)
+        return np.where(np.isfinite(values), values, np.float32(np.nan))
 
 
 class HydraDetectionsGroup:
@@ -148,38 +183,20 @@ def check(head: HydraDetectionsHead, shapes: Mapping[str, TensorShape], layout: 
     return faults
 
 
-def _plane_at(
-    tensors: Mapping[str, NDArray[np.generic]],
-    name: str | None,
-    row: NDArray[np.intp],
-    y: NDArray[np.intp],
-    x: NDArray[np.intp],
-) -> NDArray[np.float32] | None:
-    """One value for each object, NaN where it is not finite; None where the head has no such output."""
-    if name is None:
-        return None
-    values = np.asarray(tensors[name][row, 0, y, x], np.float32)
-    return np.where(np.isfinite(values), values, np.float32(np.nan))
-
-
 def _stateful_class(head: HydraDetectionsHead) -> tuple[int, tuple[str, ...]]:
     for class_name, states in head.states.items():
         return head.classes.index(class_name), states
     return -1, ()
 
 
-def _is_peak(
-    heatmap: NDArray[np.float32], cell: NDArray[np.intp], y: NDArray[np.intp], x: NDArray[np.intp]
-) -> NDArray[np.bool_]:
-    """True where no neighbour is higher. Looking at the few candidates beats a 3x3 maximum over every cell."""
-    height, width = heatmap.shape[2:]
-    flat = heatmap.reshape(-1)
-    score = flat[cell]
-    peak = np.ones(cell.size, np.bool_)
-    # At the border a step stays where it is, and meets the cell itself or another true neighbour.
+def _neighbours(height: int, width: int) -> NDArray[np.intp]:
+    """`[8, cells]` steps from each cell of a plane to the eight around it.
+
+    At the border a step stays where it is, and meets the cell itself or another true neighbour.
+    """
+    y, x = np.divmod(np.arange(height * width), width)
     up, down = np.where(y > 0, -width, 0), np.where(y < height - 1, width, 0)
     left, right = np.where(x > 0, -1, 0), np.where(x < width - 1, 1, 0)
-    for vertical in (up, 0, down):
-        for horizontal in (left, 0, right):
-            peak &= score >= flat[cell + vertical + horizontal]
-    return peak
+    here = np.zeros_like(x)
+    steps = [vertical + horizontal for vertical in (up, here, down) for horizontal in (left, here, right)]
+    return np.stack(steps[:4] + steps[5:]).astype(np.intp)

@@ -42,7 +42,8 @@ class SegmentationDecoder:
         arrays = {self._head.name: mask}
         if not row_present.any():
             return HeadResult(arrays=arrays)
-        shares = self._shares(mask[..., :: self._step_y, :: self._step_x][row_present])
+        counted = mask[..., :: self._step_y, :: self._step_x]
+        shares = self._shares(counted if row_present.all() else counted[row_present])
         return HeadResult(arrays=arrays, scalars={name: float(shares[index]) for index, name in self._published})
 
     def _shares(self, counted: NDArray[np.generic]) -> NDArray[np.float64]:
@@ -51,11 +52,11 @@ class SegmentationDecoder:
         scores = np.asarray(counted, np.float32)
         if self._head.exclusive:
             return _shares_of_ids(np.argmax(scores, axis=1).reshape(-1), scores.shape[1])
-        planes = (scores >= self._cut).reshape(*scores.shape[:2], -1)
-        pixels = planes.shape[0] * planes.shape[2]
-        # Counting bits plane by plane is an order of magnitude faster than a mean over three axes.
-        counts = [sum(map(np.count_nonzero, planes[:, index])) for index in range(planes.shape[1])]
-        return np.asarray(np.array(counts, np.float64) / pixels)
+        rows, classes, height, width = scores.shape
+        # Classes first, so that what is counted lies together: an order of magnitude faster than a mean over axes.
+        planes = np.empty((classes, rows, height, width), np.bool_)
+        np.greater_equal(scores.swapaxes(0, 1), self._cut, out=planes)
+        return np.array([np.count_nonzero(plane) / plane.size for plane in planes])
 
 
 def _shares_of_ids(ids: NDArray[np.generic], classes: int) -> NDArray[np.float64]:

@@ -22,6 +22,8 @@ def strongest(row: NDArray[np.integer], score: NDArray[np.float32], keep_per_row
     """Indices of each row's best candidates, in order of row and then falling score; ties keep their order."""
     limit = min(MAX_CANDIDATES_PER_ROW, keep_per_row * CANDIDATES_PER_KEPT)
     order = np.lexsort((-score, row))
+    if order.size <= limit:
+        return order
     sorted_rows = row[order]
     first_of_row = np.searchsorted(sorted_rows, sorted_rows, side="left")
     return order[np.arange(order.size) - first_of_row < limit]
@@ -39,13 +41,14 @@ def suppress(
 
     A box that is not finite (a broken output, an overflow in FP16) is nowhere, and does not survive.
     """
-    finite = np.isfinite(box_px).all(axis=1)
+    finite = np.isfinite(box_px)
     if not finite.all():
-        some = np.flatnonzero(finite)
+        some = np.flatnonzero(finite.all(axis=1))
         return some[suppress(row[some], class_id[some], score[some], box_px[some], iou_threshold, max_per_row)]
     if row.size == 0:
         return np.empty(0, np.intp)
-    corner_and_size = np.concatenate((box_px[:, :2], box_px[:, 2:] - box_px[:, :2]), axis=1).astype(np.float64)
+    corner_and_size = box_px.copy()
+    corner_and_size[:, 2:] -= box_px[:, :2]
     if row.size <= TOGETHER:
         return _suppress_together(row, class_id, score, corner_and_size, iou_threshold, max_per_row)
     edges = np.flatnonzero(np.diff(row)) + 1
@@ -65,14 +68,16 @@ def _suppress_together(
     row: NDArray[np.integer],
     class_id: NDArray[np.integer],
     score: NDArray[np.float32],
-    corner_and_size: NDArray[np.float64],
+    corner_and_size: NDArray[np.float32],
     iou_threshold: float,
     max_per_row: int,
 ) -> NDArray[np.intp]:
-    own_class = row.astype(np.int64) * (int(class_id.max(initial=0)) + 1) + class_id
+    own_class = row * (int(class_id.max(initial=0)) + 1) + class_id
     survivors = cv2.dnn.NMSBoxesBatched(
         corner_and_size.tolist(), score.tolist(), own_class.tolist(), 0.0, iou_threshold
     )
     kept = np.sort(np.asarray(survivors, np.intp).reshape(-1))
+    if kept.size <= max_per_row:
+        return kept
     rows = row[kept]
     return kept[np.arange(kept.size) - np.searchsorted(rows, rows, side="left") < max_per_row]

@@ -13,6 +13,8 @@ there is nothing to be unsure of, and it is unknown.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from operator import mul
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,27 +22,29 @@ from numpy.typing import NDArray
 DETECTION_ENTROPY = "detection_entropy"
 #: Recorded with every prediction: more digits than this say nothing.
 DIGITS = 4
+#: A score as certain as this has no entropy that could be told; nearer to 0 or 1 its logarithm would be infinite.
+_SMALLEST = 1e-12
 
 
-def entropy_and_margin(probabilities: NDArray[np.float64]) -> tuple[float, float] | None:
+def entropy_and_margin(probabilities: Sequence[float]) -> tuple[float, float] | None:
     """Of one head's classes, which need not add up to 1 (sigmoids); None where they are no probabilities."""
-    if probabilities.size == 1:
-        yes = float(probabilities[0])
-        probabilities = np.array([yes, 1.0 - yes])
-    total = float(probabilities.sum())
-    if not (total > 0.0 and float(probabilities.min()) >= 0.0):
+    if len(probabilities) == 1:
+        probabilities = (probabilities[0], 1.0 - probabilities[0])
+    total = sum(probabilities)
+    if not (total > 0.0 and min(probabilities) >= 0.0):
         return None
-    shares = np.sort(probabilities / total)
-    positive = shares[shares > 0.0]
-    entropy = -float(positive @ np.log(positive)) / math.log(shares.size)
-    return round(min(max(entropy, 0.0), 1.0), DIGITS), round(float(shares[-1] - shares[-2]), DIGITS)
+    shares = sorted([probability / total for probability in probabilities])
+    positive = [share for share in shares if share > 0.0]
+    entropy = -sum(map(mul, positive, map(math.log, positive))) / math.log(len(shares))
+    return round(min(max(entropy, 0.0), 1.0), DIGITS), round(shares[-1] - shares[-2], DIGITS)
 
 
 def detection_entropy(score: NDArray[np.float32]) -> float | None:
     """Mean binary entropy of scores, 0..1; None without detections."""
-    yes = np.asarray(score, np.float64)
-    yes = np.clip(yes[np.isfinite(yes)], 1e-12, 1.0 - 1e-12)
-    if yes.size == 0:
+    every: list[float] = score.tolist()
+    yes = [min(max(one, _SMALLEST), 1.0 - _SMALLEST) for one in every if math.isfinite(one)]
+    if not yes:
         return None
-    entropy = -(yes * np.log2(yes) + (1.0 - yes) * np.log2(1.0 - yes))
-    return round(float(entropy.mean()), DIGITS)
+    no = [1.0 - one for one in yes]
+    bits: float = sum(map(mul, yes, map(math.log2, yes))) + sum(map(mul, no, map(math.log2, no)))
+    return round(-bits / len(yes), DIGITS)

@@ -67,6 +67,20 @@ def test_a_track_knows_when_it_was_first_and_last_seen() -> None:
     assert (track.first_seen_ns, track.last_seen_ns) == (first_ns, drive.time_ns - PERIOD_NS)
 
 
+def test_a_tracker_that_looked_ahead_of_a_tick_that_failed_goes_on_as_if_the_tick_had_not_been() -> None:
+    drive, other = _Drive(coast_s=0.3), _Drive(coast_s=0.3)
+    for step in range(20):
+        drive.tick(_car(100 + 5 * step))
+        other.tick(_car(100 + 5 * step))
+    for _ in range(6):  # 0.3 s unseen, half of it on ticks that failed
+        drive.tracker.look_ahead(drive.time_ns + PERIOD_NS)
+        drive.time_ns += PERIOD_NS
+        other.time_ns += PERIOD_NS
+        ended = drive.tick(), other.tick()
+        assert [[track.track_id for track in tracks] for tracks in ended] in ([[1], [1]], [[], []])
+    assert ended == ([], [])
+
+
 def test_a_single_false_detection_never_becomes_a_track() -> None:
     drive = _Drive()
     drive.tick(_car(100))
