@@ -11,24 +11,25 @@ from collections.abc import Callable, Iterable, Mapping
 
 from runtime.messages import NANOSECONDS_PER_SECOND
 from triggers.evaluation.edges import EDGE_TESTS, LatchedSignal, Replay, added_step, edge_step, watch_step
+from triggers.evaluation.item_decisive import DECISIVE, Decisive
 from triggers.evaluation.item_history import ITEM_HISTORIES, ItemHistory
 from triggers.evaluation.item_steps import (
-    MAX_TABLE_CODE,
-    TRUTH_STEPS,
     VALUE_STEPS,
     column_step,
     membership_column_step,
+    membership_truth_step,
     pair,
     scalar_step,
-    text_membership_step,
 )
-from triggers.evaluation.item_table import FALSE, TRUE, ItemTable
+from triggers.evaluation.item_table import ItemTable
 from triggers.evaluation.item_temporal import ITEM_OPERATORS, ItemOperator
 from triggers.evaluation.parts import Part, PartKey, Storage, Turn
 from triggers.evaluation.quantifier_steps import aggregate_step, quantifier_step
 from triggers.evaluation.scalar_steps import SCALAR_STEPS, Slots, Step, inside_step, membership_step
 from triggers.evaluation.signal_values import CONVERTERS
 from triggers.evaluation.temporal_steps import TEMPORAL_STEPS, Temporal, Tick
+from triggers.evaluation.truth_steps import TRUTH_STEPS
+from triggers.evaluation.truths import FALSE, TRUE, rows_of, truth_of
 from triggers.language import populations
 from triggers.language.expressions import (
     QUANTIFIERS,
@@ -200,18 +201,24 @@ class Builder:
         for operand in node.operands:
             self._column(operand, kind, population)
         operands = tuple(self.column_slot(operand, population) for operand in node.operands)
-        self._part(key, population, lambda part: self._item_step(node, part.out, operands, table))
+
+        def make(part: Part) -> Step | None:
+            if isinstance(node, Operation) and node.name in DECISIVE:
+                part.decisive = Decisive(_length_ns(node), table.capacity, DECISIVE[node.name])
+                return None
+            return self._item_step(node, part.out, operands, table)
+
+        self._part(key, population, make)
 
     def _item_step(self, node: Expression, out: int, operands: tuple[int, ...], table: ItemTable) -> Step:
         if isinstance(node, ItemField):
             return column_step(self._slots, out, table, node.name)
         if isinstance(node, Membership):
             choices = [_in_column(choice, table) for choice in node.choices]
-            is_text = all(isinstance(choice, str) for choice in node.choices)
-            make = text_membership_step if is_text and max(choices) <= MAX_TABLE_CODE else membership_column_step
-            return make(self._slots, out, operands[0], choices)
+            make = membership_truth_step if _kind(node) is Type.BOOLEAN else membership_column_step
+            return make(self._slots, out, operands[0], choices, table)
         assert isinstance(node, Operation)
-        length_ns = round((node.parameter or 0.0) * NANOSECONDS_PER_SECOND)
+        length_ns = _length_ns(node)
         if node.name in ITEM_HISTORIES:
             return _history_step(self._slots, out, ITEM_HISTORIES[node.name](length_ns, table.capacity), table)
         kind = _kind(node)
@@ -219,7 +226,7 @@ class Builder:
             operator = ITEM_OPERATORS[node.name](length_ns, table.capacity, kind)
             return _operator_step(self._slots, out, operands[0], operator, table)
         steps = TRUTH_STEPS if kind is Type.BOOLEAN else VALUE_STEPS
-        return steps[node.name](self._slots, out, operands)
+        return steps[node.name](self._slots, out, operands, table)
 
     def _column(self, operand: Expression, kind: Type, population: Population) -> None:
         """The part that has `operand` as a column, unless it is one."""
@@ -233,8 +240,8 @@ class Builder:
             if isinstance(operand, Constant) and isinstance(operand.value, str):
                 table.codes.literal(operand.value)
             step = scalar_step(self._slots, part.out, slot, table, kind)
-            if not isinstance(operand, Constant):
-                return step
+            if not isinstance(operand, Constant) or kind is Type.BOOLEAN:
+                return step  # truth for all items depends on how many there are
             step()  # once and for all
             return None
 
@@ -264,6 +271,10 @@ def _kind(node: Expression) -> Type:
     return next((each for each in types if each is not Type.ANY), Type.NUMBER)
 
 
+def _length_ns(node: Operation) -> int:
+    return round((node.parameter or 0.0) * NANOSECONDS_PER_SECOND)
+
+
 def _in_column(value: bool | float | str, table: ItemTable) -> float | int:
     if isinstance(value, bool):
         return TRUE if value else FALSE
@@ -279,6 +290,8 @@ def _history_step(slots: Slots, out: int, history: ItemHistory, table: ItemTable
 
 def _operator_step(slots: Slots, out: int, operand: int, operator: ItemOperator, table: ItemTable) -> Step:
     def step() -> None:
-        slots[out] = operator.update(table, slots[operand])
+        column = slots[operand]
+        found = operator.update(table, rows_of(column, len(table.items)) if isinstance(column, int) else column)
+        slots[out] = found if isinstance(found, tuple) else truth_of(found)
 
     return step

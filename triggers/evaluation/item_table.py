@@ -1,9 +1,9 @@
 """The items (tracks, controller objects, cameras) of one tick as columns, and a numbered place for each of them.
 
 Columns have one row per item: numbers as float64 with NaN for unknown, text as codes with `UNKNOWN_CODE`, truth as
-int8 with 0 false, 1 unknown, 2 true (so that Kleene's and, or, not are minimum, maximum and 2 - x). The history of an
-item is kept by its place: it keeps its place for as long as it is listed, and a place that is given to a new item is
-wiped first by every window. At most `CAPACITY` items are followed; those beyond are left out of the tick and counted.
+the bytes of `truths`. The history of an item is kept by its place: it keeps its place for as long as it is listed, and
+a place that is given to a new item is wiped first by every window. At most `CAPACITY` items are followed; those beyond
+are left out of the tick and counted.
 
 A column is read once a tick however many rules use it, O(items). What follows from which items are listed alone
 (`lasting`) is kept for as long as these are the same, in the same order.
@@ -12,6 +12,7 @@ A column is read once a tick however many rules use it, O(items). What follows f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -20,10 +21,10 @@ from numpy.typing import NDArray
 
 from triggers.evaluation.sizes import CAPACITY
 from triggers.evaluation.text_codes import UNKNOWN_CODE, TextCodes
+from triggers.evaluation.truths import FALSE, TRUE, UNKNOWN, Truth, ones_of
 from triggers.language.populations import FIELDS, Population
 from triggers.language.types import Type, Value
 
-FALSE, UNKNOWN, TRUE = 0, 1, 2
 _TRUTH: Mapping[bool | None, int] = {False: FALSE, None: UNKNOWN, True: TRUE}
 #: What makes an item the same as at the tick before.
 _IDENTITIES: Mapping[Population, Callable[[Any], object]] = {
@@ -51,6 +52,7 @@ class ItemTable:
         self.keeps_places = False
         self.refused = 0
         self.items: Sequence[Any] = ()
+        self.ones: Truth = 0  # see `truths`
         self.time_ns = 0
         self.forget()
 
@@ -71,6 +73,7 @@ class ItemTable:
         """Take in the items of this tick."""
         self.refused += max(len(items) - self.capacity, 0)
         self.items = items if len(items) <= self.capacity else items[: self.capacity]
+        self.ones = ones_of(len(self.items))
         self.time_ns = time_ns
         self._updates += 1
         self._columns.clear()
@@ -126,6 +129,18 @@ class ItemTable:
                 self.lasting(name, lambda: self._read_column(name)) if is_lasting else (self._read_column(name))
             )
         return self._columns[name]
+
+    def is_plain_number(self, name: str) -> bool:
+        """Whether a field is a number that the items have as it is."""
+        return name not in self._derived and FIELDS[self.population][name] is Type.NUMBER
+
+    def read_numbers(self, names: Sequence[str]) -> FloatColumn:
+        """`[names, items]` of plain numbers, two names or more; they are columns of this tick from now on."""
+        rows = chain.from_iterable(map(attrgetter(*names), self.items))
+        flat = np.fromiter(rows, np.float64, len(names) * len(self.items))  # None becomes NaN
+        columns = np.ascontiguousarray(flat.reshape(-1, len(names)).T)
+        self._columns.update(zip(names, columns, strict=True))
+        return columns
 
     def _read_column(self, name: str) -> NDArray[Any]:
         derived = self._derived.get(name)

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
 from triggers.evaluation.item_columns import make_tables
+from triggers.evaluation.item_decisive import Decisive
 from triggers.evaluation.item_table import ItemTable
 from triggers.evaluation.scalar_steps import Slots, Step
 from triggers.evaluation.temporal_steps import Tick
@@ -40,6 +41,7 @@ class Part:
     turn: Turn | Population
     step: Step | None = None  # None: a constant, which is in its slot from the start
     windows: list[Sized] = field(default_factory=list)
+    decisive: Decisive | None = None  # computed together with others, see `item_batches`
 
 
 class Storage:

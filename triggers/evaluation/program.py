@@ -22,7 +22,7 @@ import numpy as np
 from runtime.messages import CameraView, ControllerObject, SignalReader, SignalValue, Track
 from triggers.evaluation.ahead import POPULATIONS_AHEAD, known_ahead
 from triggers.evaluation.builder import NODE, Builder, column_key
-from triggers.evaluation.item_batches import batch_step, batches_of
+from triggers.evaluation.item_batches import ItemBatches
 from triggers.evaluation.item_table import ItemTable
 from triggers.evaluation.parts import Part, PartKey, Storage, Turn
 from triggers.evaluation.quantifier_steps import WITHOUT_ITEMS
@@ -116,11 +116,12 @@ class Program:
         """Sort the steps by when they run."""
         self._schedule = schedule
         self._gates = schedule.gates
-        steps, known = self._batched_steps(nodes, schedule), known_ahead(nodes.values())
+        known = known_ahead(nodes.values())
+        batches = ItemBatches(nodes.values(), self._parts, schedule, known, self._storage)
         by_turn: dict[Turn | Population, list[tuple[int, Step]]] = {}
         ahead: dict[Turn | Population, list[Step]] = {Turn.FIRST: [], **{each: [] for each in POPULATIONS_AHEAD}}
-        for key, part in self._parts.items():
-            step, mask = steps.get(key, part.step), schedule.mask(key)
+        for key, part in batches.in_order():
+            step, mask = batches.steps.get(key, part.step), schedule.mask(key)
             if step is None or mask == ON_DEMAND:
                 continue
             if key[1] in known and part.turn in ahead and (part.turn is Turn.FIRST or mask == EVERY_TICK):
@@ -133,16 +134,6 @@ class Program:
         for population, group in self._groups.items():
             group.bundles = Bundles(by_turn.get(population, ()))
             group.ahead = ahead.get(population, [])
-
-    def _batched_steps(self, nodes: Mapping[bytes, Expression], schedule: Schedule) -> dict[PartKey, Step | None]:
-        """For comparisons that are computed together: the step of the first of them does all, the others have none."""
-        steps: dict[PartKey, Step | None] = {}
-        keys = (key for key in self._parts if key[0] == NODE and schedule.mask(key) != ON_DEMAND)
-        for batch in batches_of(nodes[key] for _, key in keys).values():
-            schedule.widen(batch)
-            steps |= {(NODE, node.key): None for node in batch}
-            steps[NODE, batch[0].key] = batch_step(self._slots, batch, self._slot_of)
-        return steps
 
     # -- on demand
 
