@@ -234,7 +234,7 @@ def test_moments_of_a_place_match_a_list(steps: list[tuple[int, float]], length_
         time_ns += step_ms * MILLISECOND
         past.append((time_ns, value))
         moments.push(time_ns, places, np.array([value]))
-        mean, deviation = (float(found[0]) for found in moments.moments(places))
+        mean, deviation = (float(found[0]) for found in (moments.means(places), moments.deviations(places)))
         first = sum(at < time_ns - length_ns - slack_ns for at, _ in past)
         last = sum(at < time_ns - length_ns for at, _ in past)
         windows = [np.array([each for _, each in past[start:]]) for start in range(first, last + 1)]
@@ -250,7 +250,7 @@ def test_deviation_keeps_its_digits_far_from_zero_and_after_a_huge_value() -> No
     values = [1e15, *(1e9 + generator.uniform(-0.5, 0.5) for _ in range(200))]
     for tick, value in enumerate(values):
         moments.push(tick * 20 * MILLISECOND, places, np.array([value]))
-    _, deviation = moments.moments(places)
+    deviation = moments.deviations(places)
     assert math.isclose(float(deviation[0]), float(np.std(np.array(values[-51:]) - 1e9)), rel_tol=1e-4)
 
 

@@ -33,6 +33,7 @@ _IDENTITIES: Mapping[Population, Callable[[Any], object]] = {
     Population.CAMERAS: attrgetter("camera"),
 }
 _LASTING_FIELDS = frozenset({"camera", "track_id", "object_id"})
+_NO_PLACES: NDArray[np.intp] = np.zeros(0, np.intp)
 FloatColumn = NDArray[np.float64]
 
 
@@ -59,6 +60,7 @@ class ItemTable:
     def forget(self) -> None:
         """Begin anew: every item that comes is new."""
         self.places: NDArray[np.intp] = np.zeros(0, np.intp)
+        self.span: NDArray[np.intp] | slice = slice(0, 0)  # the same places, as a slice where they lie side by side
         self.new_places: list[int] = []
         self._columns: dict[str, NDArray[Any]] = {}  # of this tick
         self._changed_places: dict[str, NDArray[np.intp]] = {}  # of this tick
@@ -103,7 +105,9 @@ class ItemTable:
                 listed[key] = free.pop()
                 self.new_places.append(listed[key])
         self._place_of = listed
-        self.places = np.array([listed[key] for key in keys], np.intp)
+        places = [listed[key] for key in keys]
+        self.places = np.array(places, np.intp)
+        self.span = slice(0, len(places)) if places == list(range(len(places))) else self.places
 
     def code(self, value: Value) -> int:
         """The code of a scalar text."""
@@ -157,12 +161,21 @@ class ItemTable:
     def changed_places(self, name: str) -> NDArray[np.intp]:
         """Places whose item has another value of a text or truth field than when it was last known."""
         if name not in self._changed_places:
-            followed, last = self._last_codes.get(name) or (0, np.full(self.capacity, UNKNOWN_CODE, np.int32))
-            last[slice(None) if followed != self._updates - 1 else self.new_places] = UNKNOWN_CODE
-            column = self.column(name)
-            is_unknown = column == (UNKNOWN if column.dtype == np.int8 else UNKNOWN_CODE)
-            now, before = np.where(is_unknown, UNKNOWN_CODE, column), last[self.places]
-            self._changed_places[name] = self.places[~is_unknown & (now != before) & (before != UNKNOWN_CODE)]
-            last[self.places[~is_unknown]] = now[~is_unknown]
-            self._last_codes[name] = (self._updates, last)
+            self._changed_places[name] = self._changes(name)
         return self._changed_places[name]
+
+    def _changes(self, name: str) -> NDArray[np.intp]:
+        followed, last = self._last_codes.get(name) or (0, np.full(self.capacity, UNKNOWN_CODE, np.int32))
+        self._last_codes[name] = (self._updates, last)
+        if followed != self._updates - 1:
+            last[:] = UNKNOWN_CODE
+        elif self.new_places:
+            last[self.new_places] = UNKNOWN_CODE
+        column, before = self.column(name), last.take(self.places)
+        now = np.where(column == UNKNOWN, UNKNOWN_CODE, column) if column.dtype == np.int8 else column
+        differs = np.flatnonzero((now != before) & (now != UNKNOWN_CODE))
+        if not differs.size:
+            return _NO_PLACES
+        places = self.places[differs]
+        last[places] = now[differs]
+        return places[before[differs] != UNKNOWN_CODE]

@@ -10,6 +10,7 @@ operations, O(1) amortised whatever the window's length; memory is fixed (see `s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -73,25 +74,24 @@ class Lagged:
         unknown, dtype = _STORED[kind]
         self._is_truth = kind is Type.BOOLEAN
         self._combine = combine
-        self._following = Following(capacity)
         self._lags = PlaceLags(length_ns, capacity, unknown, dtype)
         self._unknown = unknown
 
     def update(self, table: ItemTable, column: Column) -> Column:
         """See ItemOperator."""
-        self._following.newcomers(table)
+        if table.new_places:
+            self._lags.wipe(table.new_places)
         values = column if self._is_truth else _stored(column, self._unknown)
         self._lags.push(table.time_ns, table.places, values)
         then_ns = self._lags.then_ns(table.time_ns)
         if then_ns is None:
             then = np.full(len(table.places), self._unknown, values.dtype)
         else:
-            was_here = self._following.was_here(table, then_ns)
-            then = np.where(was_here, self._lags.then(table.places), self._unknown)
+            then = self._lags.then(table.places)
         if self._combine is not None:
             between_s = max(table.time_ns - (then_ns or 0), 1) / NANOSECONDS_PER_SECOND
             then = self._combine(values, then, between_s)
-        return then.astype(np.int8) if self._is_truth else pair(then)
+        return then if self._is_truth else pair(then)
 
 
 class Extreme:
@@ -116,13 +116,13 @@ class Extreme:
 
 
 class Moment:
-    """mean_within (which 0) and std_within (which 1)."""
+    """mean_within and std_within: what `read` tells of the moments."""
 
-    def __init__(self, length_ns: int, capacity: int, which: int) -> None:
+    def __init__(self, length_ns: int, capacity: int, read: Callable[[PlaceMoments, Any], Any]) -> None:
         self._length_ns = length_ns
-        self._which = which
         self._following = Following(capacity)
         self._moments = PlaceMoments(length_ns, capacity)
+        self._read = partial(read, self._moments)
 
     def update(self, table: ItemTable, column: Column) -> Column:
         """See ItemOperator."""
@@ -130,12 +130,12 @@ class Moment:
         if len(new):
             self._moments.wipe(new)
         values, unknown = column
-        places = table.places
-        if unknown is not None:
-            places, values = places[~unknown], values[~unknown]
-        self._moments.push(table.time_ns, places, values)
+        if unknown is None:
+            self._moments.push(table.time_ns, table.span, values)
+        else:
+            self._moments.push(table.time_ns, table.places[~unknown], values[~unknown])
         is_covered = self._following.covers(table, self._length_ns, unknown)
-        return pair(np.where(is_covered, self._moments.moments(table.places)[self._which], np.nan))
+        return pair(np.where(is_covered, self._read(table.span), np.nan))
 
 
 class Since:
@@ -248,8 +248,8 @@ ITEM_OPERATORS: Mapping[str, Callable[[int, int, Type], ItemOperator]] = {
     "rate": lambda length_ns, capacity, kind: Lagged(length_ns, capacity, kind, lambda now, then, s: (now - then) / s),
     "min_within": lambda length_ns, capacity, kind: Extreme(length_ns, capacity, 1),
     "max_within": lambda length_ns, capacity, kind: Extreme(length_ns, capacity, -1),
-    "mean_within": lambda length_ns, capacity, kind: Moment(length_ns, capacity, 0),
-    "std_within": lambda length_ns, capacity, kind: Moment(length_ns, capacity, 1),
+    "mean_within": lambda length_ns, capacity, kind: Moment(length_ns, capacity, PlaceMoments.means),
+    "std_within": lambda length_ns, capacity, kind: Moment(length_ns, capacity, PlaceMoments.deviations),
     "since_s": lambda length_ns, capacity, kind: Since(length_ns, capacity),
     "rising": lambda length_ns, capacity, kind: Edge(capacity, kind, _step_to(TRUE)),
     "falling": lambda length_ns, capacity, kind: Edge(capacity, kind, _step_to(FALSE)),
