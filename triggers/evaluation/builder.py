@@ -6,7 +6,6 @@ is not touched. So it may happen on another thread, while the older program runs
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from runtime.messages import NANOSECONDS_PER_SECOND
@@ -26,7 +25,7 @@ from triggers.evaluation.item_temporal import ITEM_OPERATORS, ItemOperator
 from triggers.evaluation.parts import Part, PartKey, Storage, Turn
 from triggers.evaluation.quantifier_steps import aggregate_step, quantifier_step
 from triggers.evaluation.scalar_steps import SCALAR_STEPS, Slots, Step, inside_step, membership_step
-from triggers.evaluation.signal_values import CONVERTERS
+from triggers.evaluation.signal_values import CONVERTERS, Reading
 from triggers.evaluation.temporal_steps import TEMPORAL_STEPS, Temporal, Tick
 from triggers.evaluation.truth_steps import TRUTH_STEPS
 from triggers.evaluation.truths import FALSE, TRUE, rows_of, truth_of
@@ -52,13 +51,10 @@ NODE, WATCH = "node", "watch"
 class Builder:
     """The parts of one new program; `parts` are in the order in which they are computed."""
 
-    def __init__(
-        self, storage: Storage, not_understood: Counter[str], old: Mapping[PartKey, Part], taken: set[int]
-    ) -> None:
+    def __init__(self, storage: Storage, old: Mapping[PartKey, Part], taken: set[int]) -> None:
         self.parts: dict[PartKey, Part] = {}
         self._storage = storage
         self._slots = storage.slots
-        self._not_understood = not_understood
         self._old = old
         used = taken | {part.out for part in old.values()}
         self._free = [slot for slot in range(len(storage.slots)) if slot not in used]
@@ -108,7 +104,7 @@ class Builder:
         if isinstance(node, Constant):
             self._constant(key, node)
         elif isinstance(node, SignalRead):
-            self._part(key, Turn.FIRST, lambda part: self._read_step(part.out, node))
+            self._part(key, Turn.FIRST, lambda part: _read(part, node))
         elif isinstance(node, Operation) and node.name in QUANTIFIERS:
             self._quantifier(key, node)
         elif node.population is not None:
@@ -123,20 +119,6 @@ class Builder:
             self._slots[part.out] = node.value
 
         self._part(key, Turn.FIRST, fill)
-
-    def _read_step(self, out: int, node: SignalRead) -> Step:
-        slots, tick, name, convert = self._slots, self._storage.tick, node.name, CONVERTERS[node.type]
-        not_understood = self._not_understood
-
-        def step() -> None:
-            assert tick.signals is not None
-            raw = tick.signals.value(name)
-            value = None if raw is None else convert(raw)
-            if value is None and raw is not None:
-                not_understood[name] += 1
-            slots[out] = value
-
-        return step
 
     def _scalar_step(self, node: Expression, part: Part) -> Step:
         operands = tuple(self.slot(operand) for operand in node.operands)
@@ -269,6 +251,10 @@ def _kind(node: Expression) -> Type:
     """The type of a node's operands; of an `if`, the condition stands first and is not meant."""
     types = [operand.type for operand in reversed(node.operands)]
     return next((each for each in types if each is not Type.ANY), Type.NUMBER)
+
+
+def _read(part: Part, node: SignalRead) -> None:
+    part.read = Reading(part.out, node.name, CONVERTERS[node.type])
 
 
 def _length_ns(node: Operation) -> int:

@@ -3,8 +3,8 @@
 An array operation over a few dozen items costs what its call costs, and rule sets ask the same kind of question many
 times: `distance_m < 30`, `lateral_m > 2`, `lane == "ego"`, `all_within(visible, 1)`. So those whose operands are there
 at the same time are rows of one array. For that, what has one value per item is computed in an order of levels. A
-level begins with the decisive windows over what the level before found (stage 0), then come fields and what is made of
-them alone (1), all comparisons and memberships of these (2), and the rest (3).
+level begins with the decisive windows over what the level before found (the first one with the fields as they are),
+then comes what is made of fields alone, then all comparisons and memberships of these, and then the rest.
 
 Only what is computed on every tick is computed together. A comparison of a column that is, is so too from then on:
 one row more costs less than asking whether it is needed.
@@ -25,6 +25,7 @@ from triggers.evaluation.item_table import ItemTable
 from triggers.evaluation.parts import Part, PartKey, Storage
 from triggers.evaluation.scalar_steps import Slots, Step
 from triggers.evaluation.schedule import EVERY_TICK, ON_DEMAND, Schedule
+from triggers.evaluation.text_codes import UNKNOWN_CODE
 from triggers.evaluation.truths import TRUE, compared
 from triggers.language.expressions import Constant, Expression, ItemField, Membership, Operation
 from triggers.language.populations import Population
@@ -32,7 +33,7 @@ from triggers.language.types import Type
 
 #: Membership of texts with larger codes is compared one by one: tables would become large.
 MAX_TABLE_CODE = 4095
-_WINDOWS, _FIELDS, _COMPARISONS, _REST = range(4)
+_FIRST, _MADE, _COMPARISONS, _REST = range(4)
 
 
 class Rank(NamedTuple):
@@ -87,10 +88,12 @@ class ItemBatches:
         if node.population is None:
             return Rank(level, _REST if ranks else 0)
         if isinstance(node, Operation) and node.name in DECISIVE:
-            return Rank(level + 1, _WINDOWS)
-        if any(rank > (level, _FIELDS) for rank in ranks):
+            return Rank(level + 1, _FIRST)
+        if isinstance(node, ItemField):
+            return Rank(0, _FIRST)
+        if any(rank > (level, _MADE) for rank in ranks):
             return Rank(level, _REST)
-        return Rank(level, _COMPARISONS if _is_number_test(node) or _is_text_test(node) else _FIELDS)
+        return Rank(level, _COMPARISONS if _is_number_test(node) or _is_text_test(node) else _MADE)
 
     def _batch_of(self, node: Expression) -> tuple[object, ...] | None:
         """The kind of batch that a node may be in, with what tells batches of a kind apart."""
@@ -99,8 +102,8 @@ class ItemBatches:
         if isinstance(node, Operation) and node.name in DECISIVE and node.population is not None:
             return (DecisiveBank,)
         if isinstance(node, ItemField):
-            is_plain = node.population is not None and self._table(node).is_plain_number(node.name)
-            return (_fields_step,) if is_plain else None
+            kind = None if node.population is None else self._table(node).plain_kind(node.name)
+            return None if kind is None else (_FIELD_STEPS[kind],)
         if self._ranks[node.key].stage != _COMPARISONS or not self._is_always(node.operands[0]):
             return None
         if _is_number_test(node):
@@ -111,15 +114,16 @@ class ItemBatches:
     def _is_always(self, column: Expression) -> bool:
         """Whether a column is computed on every tick, or can be for little."""
         if isinstance(column, ItemField) and self._batch_of(column) is not None:
-            return True
+            self._schedule.widen([column])
         return self._schedule.mask((NODE, column.key)) == EVERY_TICK
 
     # -- how
 
     def _step(self, kind: object, batch: Sequence[Any]) -> Step:
         table, slots = self._table(batch[0]), self._storage.slots
-        if kind is _fields_step:
-            return _fields_step(slots, [self._out(node) for node in batch], [node.name for node in batch], table)
+        if kind in _FIELD_STEPS.values():
+            fields: Callable[..., Step] = kind  # type: ignore[assignment]
+            return fields(slots, [self._out(node) for node in batch], [node.name for node in batch], table)
         if kind is DecisiveBank:
             return self._decisive_step(slots, batch, table)
         make = _comparisons_step if kind is _comparisons_step else _memberships_step
@@ -146,17 +150,36 @@ class ItemBatches:
         return self._storage.tables[Population(node.population)]
 
 
-def _fields_step(slots: Slots, outs: Sequence[int], names: Sequence[str], table: ItemTable) -> Step:
+def _numbers_step(slots: Slots, outs: Sequence[int], names: Sequence[str], table: ItemTable) -> Step:
     """Fields that are numbers."""
 
     def step() -> None:
-        columns = table.read_numbers(names)
+        columns = table.read(names, np.float64)
         is_unknown = ~np.isfinite(columns)
         has_unknown = is_unknown.any(axis=1).tolist()
-        for row, (out, has) in enumerate(zip(outs, has_unknown, strict=True)):
-            slots[out] = columns[row], is_unknown[row] if has else None
+        for out, column, unknown, has in zip(outs, columns, is_unknown, has_unknown, strict=True):
+            slots[out] = column, unknown if has else None
 
     return step
+
+
+def _texts_step(slots: Slots, outs: Sequence[int], names: Sequence[str], table: ItemTable) -> Step:
+    """Fields that are texts."""
+
+    def step() -> None:
+        columns = table.read(names, np.int32)
+        is_unknown = columns == UNKNOWN_CODE
+        has_unknown = is_unknown.any(axis=1).tolist()
+        for out, column, unknown, has in zip(outs, columns, is_unknown, has_unknown, strict=True):
+            slots[out] = column, unknown if has else None
+
+    return step
+
+
+_FIELD_STEPS: Mapping[Type, Callable[[Slots, Sequence[int], Sequence[str], ItemTable], Step]] = {
+    Type.NUMBER: _numbers_step,
+    Type.TEXT: _texts_step,
+}
 
 
 def _comparisons_step(
@@ -175,7 +198,7 @@ def _comparisons_step(
 
     def step() -> None:
         pairs = [slots[column] for column in distinct]
-        values = np.array([column for column, _ in pairs]).take(picked, axis=0)
+        values = np.concatenate([column for column, _ in pairs]).reshape(len(pairs), -1).take(picked, axis=0)
         holds = np.empty(values.shape, np.bool_)
         for apply, rows in runs:
             apply(values[rows], thresholds[rows], out=holds[rows])

@@ -68,7 +68,7 @@ def _rows(rows: Sequence[Sequence[float]], width: int) -> FloatColumn:
 
 
 def _age_s(table: ItemTable) -> FloatColumn:
-    first_seen_ns = np.array([track.first_seen_ns for track in table.items], np.int64)
+    first_seen_ns = np.fromiter([track.first_seen_ns for track in table.items], np.int64, len(table.items))
     return np.asarray((table.time_ns - first_seen_ns) / NANOSECONDS_PER_SECOND)
 
 

@@ -134,14 +134,17 @@ class ItemTable:
             )
         return self._columns[name]
 
-    def is_plain_number(self, name: str) -> bool:
-        """Whether a field is a number that the items have as it is."""
-        return name not in self._derived and FIELDS[self.population][name] is Type.NUMBER
+    def plain_kind(self, name: str) -> Type | None:
+        """Number or text: the type of a field that is read as it is on every tick; None of any other field."""
+        kind = FIELDS[self.population][name]
+        is_plain = name not in self._derived and name not in _LASTING_FIELDS and kind is not Type.BOOLEAN
+        return kind if is_plain else None
 
-    def read_numbers(self, names: Sequence[str]) -> FloatColumn:
-        """`[names, items]` of plain numbers, two names or more; they are columns of this tick from now on."""
-        rows = chain.from_iterable(map(attrgetter(*names), self.items))
-        flat = np.fromiter(rows, np.float64, len(names) * len(self.items))  # None becomes NaN
+    def read(self, names: Sequence[str], dtype: type[np.float64 | np.int32]) -> NDArray[Any]:
+        """`[names, items]` of plain fields of one kind, two or more; they are columns of this tick from now on."""
+        values = chain.from_iterable(map(attrgetter(*names), self.items))
+        told = values if dtype is np.float64 else map(self.codes.__getitem__, values)  # None becomes NaN
+        flat = np.fromiter(told, dtype, len(names) * len(self.items))
         columns = np.ascontiguousarray(flat.reshape(-1, len(names)).T)
         self._columns.update(zip(names, columns, strict=True))
         return columns

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from runtime.messages import CameraView, ControllerObject, SignalReader, SignalValue, Track
-from triggers.evaluation.ahead import POPULATIONS_AHEAD, known_ahead
+from triggers.evaluation.ahead import POPULATIONS_AHEAD, asks_network, known_ahead
 from triggers.evaluation.builder import NODE, Builder, column_key
 from triggers.evaluation.item_batches import ItemBatches
 from triggers.evaluation.item_table import ItemTable
@@ -28,6 +28,7 @@ from triggers.evaluation.parts import Part, PartKey, Storage, Turn
 from triggers.evaluation.quantifier_steps import WITHOUT_ITEMS
 from triggers.evaluation.scalar_steps import Slots, Step
 from triggers.evaluation.schedule import EVERY_TICK, ON_DEMAND, Bundles, Schedule, open_gates, population_of, remembers
+from triggers.evaluation.signal_values import read_signals
 from triggers.evaluation.witnesses import told_of, witness_of
 from triggers.language import populations
 from triggers.language.expressions import QUANTIFIERS, Expression, Operation, walk
@@ -89,7 +90,7 @@ class Program:
         # What runs, and what may take over while this one is built, keep their slots.
         others = [other for other in (storage.running, storage.prepared) if other is not None]
         taken = {part.out for other in others for part in other._parts.values()}
-        builder = Builder(storage, self.not_understood, old, taken)
+        builder = Builder(storage, old, taken)
         nodes = {node.key: node for expression in (*conditions, *on_demand) for node in walk(expression)}
         builder.add(nodes.values())
         self._storage = storage
@@ -118,6 +119,9 @@ class Program:
         self._gates = schedule.gates
         known = known_ahead(nodes.values())
         batches = ItemBatches(nodes.values(), self._parts, schedule, known, self._storage)
+        readings = [part.read for part in self._parts.values() if part.read is not None]
+        self._read_ahead = [each for each in readings if not asks_network(each.name)]
+        self._read_later = [each for each in readings if asks_network(each.name)]
         by_turn: dict[Turn | Population, list[tuple[int, Step]]] = {}
         ahead: dict[Turn | Population, list[Step]] = {Turn.FIRST: [], **{each: [] for each in POPULATIONS_AHEAD}}
         for key, part in batches.in_order():
@@ -216,6 +220,7 @@ class Program:
         self._has_looked_ahead = False
         tick = self._storage.tick
         tick.signals = signals
+        read_signals(self._slots, self._read_later, signals, self.not_understood)
         for step in self._first_steps:
             step()
         opened = open_gates(self._gates, self._slots)
@@ -247,6 +252,7 @@ class Program:
             self._take_over()
         tick = self._storage.tick
         tick.time_ns, tick.signals = time_ns, signals
+        read_signals(self._slots, self._read_ahead, signals, self.not_understood)
         for step in self._ahead_steps:
             step()
         items: Mapping[Population, Sequence[Any] | None] = {Population.OBJECTS: objects, Population.CAMERAS: cameras}
