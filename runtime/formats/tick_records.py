@@ -13,11 +13,13 @@ its tick was seen one tick later live, and state from before the recording's sta
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any
 
-from runtime.formats.json_messages import encode_json, finite
+from runtime.formats.json_messages import encode_known
 from runtime.messages import CameraView, SignalValue, TickReport, Track
 
 _TRACK_FIELDS = tuple(field.name for field in fields(Track))
@@ -41,7 +43,7 @@ def encode_tick(report: TickReport) -> bytes:
     """A tick's bookkeeping and what its rules saw: who was present, what was followed, what fired, how long it took."""
     frameset = report.frameset
     flags = list(zip(frameset.cameras, frameset.present.tolist(), strict=True)) if frameset else []
-    return encode_json(
+    return encode_known(
         {
             "sequence": report.sequence,
             "time_ns": report.time_ns,
@@ -51,9 +53,9 @@ def encode_tick(report: TickReport) -> bytes:
             "missing": [camera for camera, present in flags if not present],
             "tracks": _table(report.tracks, _TRACK_FIELDS),
             "cameras": _table(report.cameras, _VIEW_FIELDS),
-            "signals": {name: finite(value) for name, value in report.signals.items()},
+            "signals": dict(report.signals),
             "firings": [firing.rule for firing in report.firings],
-            "timings_ms": {stage: finite(round(value, 4)) for stage, value in report.timings_ms.items()},
+            "timings_ms": {stage: round(value, 4) for stage, value in report.timings_ms.items()},
         }
     )
 
@@ -80,15 +82,18 @@ def decode_tick(data: bytes) -> RecordedTick:
 
 
 def _table(records: Sequence[Any] | None, names: Sequence[str]) -> dict[str, Any] | None:
+    """Rows of fields; without those that no record knows. A number that is not finite is not known either."""
     if records is None:
         return None
-    columns = {name: [_plain(getattr(record, name)) for record in records] for name in names}
-    known = {name: column for name, column in columns.items() if any(value is not None for value in column)}
-    return {"fields": list(known), "rows": [list(row) for row in zip(*known.values(), strict=True)]}
+    rows: list[tuple[Any, ...]] = list(map(attrgetter(*names), records))
+    known = [index for index, column in enumerate(zip(*rows, strict=True)) if not all(map(_is_unknown, column))]
+    if rows and len(known) < len(names):
+        rows = [tuple(row[index] for index in known) for row in rows]
+    return {"fields": [names[index] for index in known], "rows": rows}
 
 
-def _plain(value: Any) -> Any:
-    return [finite(part) for part in value] if isinstance(value, tuple) else finite(value)
+def _is_unknown(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
 def _records(table: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:

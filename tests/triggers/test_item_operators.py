@@ -21,6 +21,7 @@ from triggers.evaluation.item_moments import PlaceMoments
 from triggers.evaluation.item_windows import PlaceLags
 from triggers.evaluation.program import Program
 from triggers.evaluation.sizes import MAX_ROWS
+from triggers.evaluation.truths import FALSE, TRUE, UNKNOWN, rows_of
 from triggers.language.checking import check
 from triggers.language.populations import Population
 from triggers.language.scope import Scope
@@ -47,8 +48,8 @@ EDGE_OPERATORS = ["rising", "falling", "changed", "since_s"]
 def column_values(program: Program, text: str, rows: int) -> list[Value]:
     """The value of an expression over tracks for every row."""
     column = program.slots[program.slot(check(text, Scope(), Type.ANY, Population.TRACKS))]
-    if not isinstance(column, tuple):
-        return [{0: False, 1: None, 2: True}[int(truth)] for truth in np.broadcast_to(column, rows)]
+    if isinstance(column, int):
+        return [{FALSE: False, UNKNOWN: None, TRUE: True}[truth] for truth in rows_of(column, rows).tolist()]
     values, unknown = column
     unknown = np.zeros(rows, np.bool_) if unknown is None else np.broadcast_to(unknown, rows)
     return [None if row_unknown else float(value) for value, row_unknown in zip(values, unknown, strict=True)]
@@ -284,7 +285,7 @@ def test_comparisons_that_are_computed_together_are_as_if_each_stood_alone(
 
 @pytest.mark.parametrize("largest", [4095, 0])
 def test_membership_of_texts_is_the_same_by_table_and_one_by_one(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("triggers.evaluation.builder.MAX_TABLE_CODE", largest)
+    monkeypatch.setattr("triggers.evaluation.item_batches.MAX_TABLE_CODE", largest)
     program, slot = program_of('count_tracks(is_true(lane in ("ego", "left")) or not known(lane in ("left", "ego")))')
     lanes = ["ego", "never named", None, "left", "right"]
     program.run([make_track(number, lane=lane) for number, lane in enumerate(lanes)], Signals({}), SECOND)

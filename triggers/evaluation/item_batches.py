@@ -70,7 +70,7 @@ class ItemBatches:
                 key = (*kind, self._ranks[node.key], node.population, node.key in known)
                 batches.setdefault(key, []).append(node)
         for (kind, *_), batch in batches.items():
-            if kind is DecisiveBank or len(batch) > 1:
+            if len(batch) > 1 or kind in (DecisiveBank, _memberships_step):
                 schedule.widen(batch)
                 self.steps |= dict.fromkeys((NODE, node.key) for node in batch)
                 self.steps[NODE, batch[0].key] = self._step(kind, batch)
