@@ -76,9 +76,13 @@ class ItemBatches:
                 self.steps[NODE, batch[0].key] = self._step(kind, batch)
 
     def in_order(self) -> list[tuple[PartKey, Part]]:
-        """All parts in the order in which they are to be computed."""
-        first = Rank(0, 0)
-        return sorted(self._parts.items(), key=lambda item: self._ranks.get(item[0][1], first))
+        """All parts in the order in which they are to be computed; those with one value stay as they were."""
+        return sorted(self._parts.items(), key=lambda item: self._rank_of(*item))
+
+    def _rank_of(self, key: PartKey, part: Part) -> Rank:
+        kind, node = key
+        is_of_items = isinstance(part.turn, Population) and kind == NODE
+        return self._ranks[node] if is_of_items else Rank(0, 0)
 
     # -- when
 
