@@ -86,8 +86,8 @@ class RuleEngine:
         firings = []
         for running in self._running:
             condition = slots[running.slot]
-            if condition is not True and running.machine.is_resting:
-                continue
+            if condition is not True and running.machine.true_since_ns is None:
+                continue  # it rests, and nothing happens
             event = running.machine.step(condition, time_ns)
             if event is not Event.NONE:
                 self.changes += 1

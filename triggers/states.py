@@ -35,31 +35,27 @@ class Event(Enum):
 class RuleMachine:
     """One rule's state. Call `step` once a tick, with times that never go back."""
 
-    __slots__ = ("_cooldown_ns", "_hold_ns", "_is_level", "_true_since_ns", "_waits", "_was_told", "cools_until_ns")
+    __slots__ = ("_cooldown_ns", "_hold_ns", "_is_level", "true_since_ns", "_waits", "_was_told", "cools_until_ns")
 
     def __init__(self, rule: Rule) -> None:
         self._hold_ns = round(rule.hold_s * NANOSECONDS_PER_SECOND)
         self._cooldown_ns = round(rule.cooldown_s * NANOSECONDS_PER_SECOND)
         self._is_level = rule.rearm == "level"
-        self._true_since_ns: int | None = None
+        #: Since when the condition is true; None: the rule rests, and `step` may be left out while it is not true.
+        self.true_since_ns: int | None = None
         self.cools_until_ns: int | None = None  # survives a restart
         self._was_told = False  # this stretch was an event already
         self._waits = False  # level: this stretch is complete and waits for the rule to have cooled
-
-    @property
-    def is_resting(self) -> bool:
-        """True when a condition that is not true now changes nothing: `step` may be left out."""
-        return self._true_since_ns is None
 
     def step(self, condition: Value, time_ns: int) -> Event:
         """Take in the condition's value at this tick."""
         if condition is not True:
             was_lost = self._waits
-            self._true_since_ns, self._was_told, self._waits = None, False, False
+            self.true_since_ns, self._was_told, self._waits = None, False, False
             return Event.LOST if was_lost else Event.NONE
-        if self._true_since_ns is None:
-            self._true_since_ns = time_ns
-        if self._was_told or time_ns - self._true_since_ns < self._hold_ns:
+        if self.true_since_ns is None:
+            self.true_since_ns = time_ns
+        if self._was_told or time_ns - self.true_since_ns < self._hold_ns:
             return Event.NONE
         return self._complete(time_ns)
 
@@ -79,7 +75,7 @@ class RuleMachine:
 
     def state(self, time_ns: int) -> RuleState:
         """The state after the tick at `time_ns`."""
-        if self._true_since_ns is not None and time_ns - self._true_since_ns < self._hold_ns:
+        if self.true_since_ns is not None and time_ns - self.true_since_ns < self._hold_ns:
             return RuleState.PENDING
         if self._was_told:
             return RuleState.FIRING

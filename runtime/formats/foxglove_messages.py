@@ -19,11 +19,10 @@ from foxglove_schemas_protobuf.Log_pb2 import Log
 from foxglove_schemas_protobuf.PointsAnnotation_pb2 import PointsAnnotation
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from runtime.formats.annotation_boxes import boxed
 from runtime.formats.bitstream import is_key_access_unit
 from runtime.messages import NANOSECONDS_PER_SECOND, PASS_THROUGH_CODECS, Packet, Track
 
-_LABEL_FONT_SIZE_PX = 14.0
-_BOX_THICKNESS_PX = 2.0
 #: Outline colour (r, g, b) by class; anything else is drawn in the last one.
 CLASS_COLORS: Mapping[str, tuple[float, float, float]] = {
     "vehicle": (0.20, 0.75, 1.00),
@@ -87,24 +86,8 @@ def encode_annotations(tracks: Iterable[Track], frame_time_ns: int) -> bytes:
     """The boxes and labels of one camera's visible tracks, stamped with the frame they were seen in."""
     message = ImageAnnotations()
     _stamp(message, frame_time_ns)
-    for track in tracks:
-        if track.visible:
-            _add_box(message, track)
-    return bytes(message.SerializeToString())
-
-
-def _add_box(message: ImageAnnotations, track: Track) -> None:
-    x0, y0, x1, y1 = track.box_px
-    red, green, blue = class_color(track.class_name)
-    outline = message.points.add(type=PointsAnnotation.LINE_LOOP, thickness=_BOX_THICKNESS_PX)
-    outline.outline_color.r, outline.outline_color.g, outline.outline_color.b = red, green, blue
-    outline.outline_color.a = 1.0
-    for x, y in ((x0, y0), (x1, y0), (x1, y1), (x0, y1)):
-        outline.points.add(x=x, y=y)
-    label = message.texts.add(text=track_label(track), font_size=_LABEL_FONT_SIZE_PX)
-    label.position.x, label.position.y = x0, y0
-    label.text_color.r, label.text_color.g, label.text_color.b, label.text_color.a = red, green, blue, 1.0
-    label.background_color.a = 0.6
+    boxes = [boxed(track.box_px, track_label(track), class_color(track.class_name)) for track in tracks if track.visible]
+    return b"".join((message.SerializeToString(), *boxes))
 
 
 def track_label(track: Track) -> str:

@@ -33,7 +33,7 @@ MAX_RECORDED_HEAD_VALUES = 1024
 
 def encode_signals(values: Mapping[str, SignalValue | None]) -> bytes:
     """The columns of one namespace at one sample time; unknown values may be left out or None."""
-    return encode_json({column: finite(value) for column, value in values.items()})
+    return encode_known(dict(values))
 
 
 def decode_signals(data: bytes, namespace: str, time_ns: int) -> list[SignalSample]:
@@ -47,14 +47,14 @@ def decode_signals(data: bytes, namespace: str, time_ns: int) -> list[SignalSamp
 def encode_prediction(prediction: Prediction, cameras: Sequence[str]) -> bytes:
     """What the network said; large heads are left out (`MAX_RECORDED_HEAD_VALUES`)."""
     heads = {name: _tensor(head) for name, head in prediction.heads.items() if head.size <= MAX_RECORDED_HEAD_VALUES}
-    return encode_json(
+    return encode_known(
         {
             "time_ns": prediction.time_ns,
             "infer_ms": prediction.infer_ns / NANOSECONDS_PER_MILLISECOND,
             "detections": _detections(prediction, cameras),
             "control": _action(prediction.control) if prediction.control else None,
-            "lead_distance_m": finite(prediction.lead_distance_m),
-            "scalars": {name: finite(value) for name, value in prediction.scalars.items()},
+            "lead_distance_m": prediction.lead_distance_m,
+            "scalars": dict(prediction.scalars),
             "heads": heads,
             "camera_rows": dict(zip(cameras, prediction.camera_rows, strict=False)),
         }
@@ -78,18 +78,18 @@ def _detections(prediction: Prediction, cameras: Sequence[str]) -> list[dict[str
     ]
     for name, told in (("distance_m", found.distance_m), ("speed_mps", found.speed_mps)):
         for entry, value in zip(listed, () if told is None else told.tolist(), strict=False):
-            entry[name] = finite(round(value, 2))
+            entry[name] = round(value, 2)
     return listed
 
 
 def encode_comparison(comparison: Comparison) -> bytes:
     """Shadow against controller on one tick."""
-    return encode_json(
+    return encode_known(
         {
             "time_ns": comparison.time_ns,
             "shadow": _action(comparison.shadow),
             "controller": _action(comparison.controller),
-            "values": {name: finite(value) for name, value in comparison.values.items()},
+            "values": dict(comparison.values),
         }
     )
 
@@ -154,9 +154,29 @@ def decode_firing(data: bytes) -> Firing:
     return firing_from_dict(json.loads(data))
 
 
+#: Made once: `json.dumps` would make one for each message. Messages are trees, so that nothing is looked for twice.
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
+
+
 def encode_json(value: Mapping[str, Any]) -> bytes:
-    """Compact JSON; ValueError on NaN and infinity, which callers turn into null with `finite`."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    """Compact JSON; ValueError on NaN and infinity, which callers turn into null with `finite` or `encode_known`."""
+    return _ENCODER.encode(value).encode()
+
+
+def encode_known(value: Mapping[str, Any]) -> bytes:
+    """Compact JSON with null for every number that is not finite; they are looked for only where there is one."""
+    try:
+        return encode_json(value)
+    except ValueError:
+        return encode_json(_finite_within(value))
+
+
+def _finite_within(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite_within(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite_within(part) for part in value]
+    return finite(value)
 
 
 def finite(value: SignalValue | None) -> SignalValue | None:
@@ -177,4 +197,4 @@ def _tensor(array: NDArray[np.generic]) -> dict[str, Any]:
 
 
 def _action(action: Action) -> dict[str, SignalValue | None]:
-    return {"accel_mps2": finite(action.accel_mps2), "curvature_1pm": finite(action.curvature_1pm)}
+    return {"accel_mps2": action.accel_mps2, "curvature_1pm": action.curvature_1pm}

@@ -2,8 +2,8 @@
 
 Two shapes, one class:
 - *chunked* (clips, drives): messages gathered in compressed chunks with CRCs and indexes, so that a reader can seek;
-- *unchunked* (history): each message reaches the file in one write before `write` returns, so that whatever happens to
-  this process the file reads to its last whole record.
+- *unchunked* (history): messages reach the file as whole records, several in one write: those of a `write`, or all since
+  the last `send` where `holds` is set. Whatever happens to this process, the file reads to its last whole record.
 
 A channel (and its schema) is registered when its first message arrives. `finish` writes the summary and the footer; a
 file without them is readable by `McapTopicReader`, which then knows that it is unfinished.
@@ -19,6 +19,7 @@ from typing import IO, Any
 from mcap.writer import CompressionType, Writer
 
 from runtime.formats import foxglove_messages, json_messages, tick_records, topics
+from runtime.formats.mcap_loose import LooseMcapWriter
 from runtime.formats.topics import ChannelSpec
 from runtime.messages import (
     Comparison,
@@ -46,18 +47,17 @@ class McapTopicWriter:
         self.wall_offset_ns = wall_offset_ns
         self._owns_stream = isinstance(output, (Path, str))
         self._stream: IO[bytes] = open(output, "wb") if isinstance(output, (Path, str)) else output  # noqa: SIM115
-        self._flush_each = not chunked
         self._channels: dict[str, list[tuple[ChannelSpec, int]]] = {}
         self._schemas: dict[str, int] = {}
         self._finished = False
+        #: Unchunked: messages wait for `send`.
+        self.holds = False
+        self._loose = None if chunked else LooseMcapWriter(self._stream, LIBRARY)
         self._writer = Writer(
-            self._stream,
-            chunk_size=CHUNK_BYTES,
-            compression=CompressionType.ZSTD if chunked else CompressionType.NONE,
-            use_chunking=chunked,
-            enable_data_crcs=chunked,
+            self._stream, chunk_size=CHUNK_BYTES, compression=CompressionType.ZSTD, enable_data_crcs=True
         )
-        self._writer.start(profile="", library=LIBRARY)
+        if chunked:
+            self._writer.start(profile="", library=LIBRARY)
 
     def __enter__(self) -> McapTopicWriter:
         return self
@@ -77,22 +77,44 @@ class McapTopicWriter:
     ) -> None:
         """Append one encoded message; wall time defaults to `time_ns + wall_offset_ns`."""
         publish_ns = time_ns + self.wall_offset_ns if wall_ns is None else wall_ns
-        self._writer.add_message(
-            self._channel_id(channel), time_ns, data, publish_time=publish_ns, sequence=sequence % _SEQUENCE_MODULUS
-        )
-        if self._flush_each:
-            self._stream.flush()
+        number = sequence % _SEQUENCE_MODULUS
+        channel_id = self._channel_id(channel)
+        if self._loose is None:
+            self._writer.add_message(channel_id, time_ns, data, publish_time=publish_ns, sequence=number)
+            return
+        self._loose.add_message(channel_id, time_ns, data, publish_ns, number)
+        if not self.holds:
+            self._loose.send()
+
+    @property
+    def held_bytes(self) -> int:
+        """Unchunked: bytes that wait for `send`."""
+        return 0 if self._loose is None else self._loose.held_bytes
+
+    def send(self) -> None:
+        """Unchunked: write what is held, in one write."""
+        if self._loose is not None:
+            self._loose.send()
 
     def metadata(self, name: str, values: Mapping[str, str]) -> None:
         """Append a metadata record."""
-        self._writer.add_metadata(name, dict(values))
+        if self._loose is None:
+            self._writer.add_metadata(name, dict(values))
+        else:
+            self._loose.add_metadata(name, values)
 
     def attachment(self, name: str, media_type: str, data: bytes, time_ns: int = 0) -> None:
         """Append an attachment."""
+        if self._loose is not None:
+            self._loose.add_attachment(name, media_type, data, time_ns)
+            return
         self._writer.add_attachment(create_time=time_ns, log_time=time_ns, name=name, media_type=media_type, data=data)
 
     def flush(self) -> None:
         """Close the chunk in progress, so that what was written so far is on its way to the file."""
+        if self._loose is not None:
+            self._loose.send()
+            return
         self._writer.flush()  # type: ignore[no-untyped-call]
 
     def finish(self) -> None:
@@ -100,7 +122,10 @@ class McapTopicWriter:
         if self._finished:
             return
         self._finished = True
-        self._writer.finish()  # type: ignore[no-untyped-call]
+        if self._loose is None:
+            self._writer.finish()  # type: ignore[no-untyped-call]
+        else:
+            self._loose.finish()
         self._stream.flush()
         if self._owns_stream:
             self._stream.close()
@@ -110,7 +135,8 @@ class McapTopicWriter:
         for spec, channel_id in known:
             if spec is channel or spec == channel:
                 return channel_id
-        channel_id = self._writer.register_channel(
+        writer = self._writer if self._loose is None else self._loose
+        channel_id = writer.register_channel(
             channel.topic, channel.message_encoding, self._schema_id(channel), dict(channel.metadata)
         )
         known.append((channel, channel_id))
@@ -118,7 +144,8 @@ class McapTopicWriter:
 
     def _schema_id(self, channel: ChannelSpec) -> int:
         if channel.schema_name not in self._schemas:
-            self._schemas[channel.schema_name] = self._writer.register_schema(
+            writer = self._writer if self._loose is None else self._loose
+            self._schemas[channel.schema_name] = writer.register_schema(
                 channel.schema_name, channel.schema_encoding, channel.schema_data
             )
         return self._schemas[channel.schema_name]

@@ -13,13 +13,15 @@ its tick was seen one tick later live, and state from before the recording's sta
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from operator import attrgetter
+from typing import Any, TypeAlias
 
-from runtime.formats.json_messages import encode_json, finite
+from runtime.formats.json_messages import encode_json, encode_known, finite
 from runtime.messages import CameraView, SignalValue, TickReport, Track
 
+_Plain: TypeAlias = Callable[[Any], Any]
 _TRACK_FIELDS = tuple(field.name for field in fields(Track))
 _VIEW_FIELDS = tuple(field.name for field in fields(CameraView))
 
@@ -39,23 +41,28 @@ class RecordedTick:
 
 def encode_tick(report: TickReport) -> bytes:
     """A tick's bookkeeping and what its rules saw: who was present, what was followed, what fired, how long it took."""
+    try:
+        return encode_json(_fields(report, None))
+    except ValueError:  # a number somewhere is not finite
+        return encode_known(_fields(report, finite))
+
+
+def _fields(report: TickReport, plain: _Plain | None) -> dict[str, Any]:
     frameset = report.frameset
     flags = list(zip(frameset.cameras, frameset.present.tolist(), strict=True)) if frameset else []
-    return encode_json(
-        {
-            "sequence": report.sequence,
-            "time_ns": report.time_ns,
-            "wall_ns": report.wall_ns,
-            "frameset_sequence": frameset.sequence if frameset else None,
-            "present": [camera for camera, present in flags if present],
-            "missing": [camera for camera, present in flags if not present],
-            "tracks": _table(report.tracks, _TRACK_FIELDS),
-            "cameras": _table(report.cameras, _VIEW_FIELDS),
-            "signals": {name: finite(value) for name, value in report.signals.items()},
-            "firings": [firing.rule for firing in report.firings],
-            "timings_ms": {stage: finite(round(value, 4)) for stage, value in report.timings_ms.items()},
-        }
-    )
+    return {
+        "sequence": report.sequence,
+        "time_ns": report.time_ns,
+        "wall_ns": report.wall_ns,
+        "frameset_sequence": frameset.sequence if frameset else None,
+        "present": [camera for camera, present in flags if present],
+        "missing": [camera for camera, present in flags if not present],
+        "tracks": _table(report.tracks, _TRACK_FIELDS, plain),
+        "cameras": _table(report.cameras, _VIEW_FIELDS, plain),
+        "signals": dict(report.signals),
+        "firings": [firing.rule for firing in report.firings],
+        "timings_ms": {stage: round(value, 4) for stage, value in report.timings_ms.items()},
+    }
 
 
 def decode_tick(data: bytes) -> RecordedTick:
@@ -79,16 +86,17 @@ def decode_tick(data: bytes) -> RecordedTick:
         raise ValueError(f"not a recorded tick of this version: {error!r:.200}") from error
 
 
-def _table(records: Sequence[Any] | None, names: Sequence[str]) -> dict[str, Any] | None:
+def _table(records: Sequence[Any] | None, names: Sequence[str], plain: _Plain | None) -> dict[str, Any] | None:
+    """Rows of fields; without those that no record knows. `plain` makes null of what JSON cannot say."""
     if records is None:
         return None
-    columns = {name: [_plain(getattr(record, name)) for record in records] for name in names}
-    known = {name: column for name, column in columns.items() if any(value is not None for value in column)}
-    return {"fields": list(known), "rows": [list(row) for row in zip(*known.values(), strict=True)]}
-
-
-def _plain(value: Any) -> Any:
-    return [finite(part) for part in value] if isinstance(value, tuple) else finite(value)
+    rows: list[tuple[Any, ...]] = list(map(attrgetter(*names), records))
+    if plain is not None:
+        rows = [tuple(map(plain, row)) for row in rows]
+    known = [index for index, column in enumerate(zip(*rows, strict=True)) if column.count(None) < len(column)]
+    if len(known) < len(names):
+        rows = [tuple(map(row.__getitem__, known)) for row in rows]
+    return {"fields": [names[index] for index in known], "rows": rows}
 
 
 def _records(table: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:

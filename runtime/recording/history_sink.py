@@ -3,7 +3,12 @@
 Offers never wait and never raise: capture threads and the tick hand over a value and go on. What does not fit (too many
 records or too many bytes queued) is refused and counted by kind. Firings have a queue of their own and go first: losing
 a frame costs a frame, losing a firing costs a clip. Values that live in a ring (a prediction's heads, a frameset's
-arrays) are copied at the offer, because the ring will have moved on when the thread gets to them.
+arrays) are copied at the offer, because the ring will have moved on when the thread gets to them; the rest of a report
+(tracks, views, signals) is made for it alone and never changed.
+
+The thread writes in gulps: it wakes for a tick, for a firing, when much is queued, and else every `GATHER_S`, and all
+that is there then reaches the file in one write. So a camera's packet costs neither a wake-up nor a call of the system
+of its own, and a process that is killed loses at most the last `GATHER_S` of its records.
 """
 
 from __future__ import annotations
@@ -24,6 +29,11 @@ MAX_QUEUED_RECORDS = 4096
 MAX_QUEUED_BYTES = 64 * 1024 * 1024
 MAX_QUEUED_FIRINGS = 256
 MAX_ERROR_TEXTS = 32
+#: So long a record may wait for others, so that they are written in one go: what a kill may cost, beside a tick's own.
+GATHER_S = 0.05
+#: So many records do not wait.
+MAX_GATHERED_RECORDS = 64
+_NO_IMAGES = np.zeros((0, 3, 0, 0), np.uint8)
 #: What a record without a payload of its own is taken to weigh.
 _SMALL_RECORD_BYTES = 1024
 
@@ -39,7 +49,9 @@ class HistorySink:
         self._give_way = give_way
         self._records: deque[Record] = deque()
         self._firings: deque[Firing | SessionChange] = deque()
-        self._queued_bytes = 0
+        self._queued_bytes = 0  # of queued records and those in hand
+        self._in_hand = 0  # records that the thread is writing
+        self._is_due = False
         self._wake = threading.Condition()
         self._stopping = False
         self._refused: Counter[str] = Counter()
@@ -111,33 +123,46 @@ class HistorySink:
     def _offer(self, kind: str, record: Record) -> bool:
         weight = _weight(record)
         with self._wake:
-            full = len(self._records) >= MAX_QUEUED_RECORDS or self._queued_bytes + weight > MAX_QUEUED_BYTES
-            if full or self._stopping:
+            queued = len(self._records) + self._in_hand
+            if queued >= MAX_QUEUED_RECORDS or self._queued_bytes + weight > MAX_QUEUED_BYTES or self._stopping:
                 self._refused[kind] += 1
                 return False
             self._records.append(record)
             self._queued_bytes += weight
-            self._wake.notify()
+            if isinstance(record, TickReport) or queued >= MAX_GATHERED_RECORDS:
+                self._is_due = True
+                self._wake.notify()
             return True
 
     def _run(self) -> None:
-        while (record := self._next()) is not None:
-            if self._give_way is not None:
-                self._give_way()
-            self._guard(self._write, record)
+        while (gulp := self._next()) is not None:
+            with self._writer.together():
+                for record in gulp:
+                    if self._give_way is not None:
+                        self._give_way()
+                    self._guard(self._write, record)
+            self._done(gulp)
         self._guard(self._writer.close)
 
-    def _next(self) -> Record | Firing | SessionChange | None:
-        """The next value to write, firings first; None once stopped and empty."""
+    def _next(self) -> list[Record | Firing | SessionChange] | None:
+        """What to write next, firings first, perhaps nothing; None once stopped and empty."""
         with self._wake:
-            self._wake.wait_for(lambda: self._records or self._firings or self._stopping)
-            if self._firings:
-                return self._firings.popleft()
-            if not self._records:
-                return None
-            record = self._records.popleft()
-            self._queued_bytes -= _weight(record)
-            return record
+            self._wake.wait_for(lambda: self._is_due or self._firings or self._stopping, GATHER_S)
+            self._is_due = False
+            gulp: list[Record | Firing | SessionChange] = list(self._firings)
+            self._firings.clear()
+            self._in_hand = len(self._records)
+            gulp += self._records
+            self._records.clear()
+            return None if self._stopping and not gulp else gulp
+
+    def _done(self, gulp: Sequence[Record | Firing | SessionChange]) -> None:
+        """These are written: there is room for as many others."""
+        with self._wake:
+            self._in_hand = 0
+            self._queued_bytes -= sum(
+                _weight(record) for record in gulp if not isinstance(record, (Firing, SessionChange))
+            )
 
     def _write(self, record: Record | Firing | SessionChange) -> None:
         if isinstance(record, Firing):
@@ -170,10 +195,8 @@ def _weight(record: Record) -> int:
 def _snapshot(report: TickReport) -> TickReport:
     frameset = _copy_frameset(report.frameset) if report.frameset is not None else None
     prediction = _copy_prediction(report.prediction) if report.prediction is not None else None
-    # The tracker goes on moving its own tracks.
-    tracks = None if report.tracks is None else [dataclasses.replace(track) for track in report.tracks]
     second = None if report.second is None else _copy_second(report.second)
-    return dataclasses.replace(report, frameset=frameset, prediction=prediction, tracks=tracks, second=second)
+    return dataclasses.replace(report, frameset=frameset, prediction=prediction, second=second)
 
 
 def _copy_second(second: SecondLook) -> SecondLook:
@@ -188,7 +211,8 @@ def _copy_frameset(frameset: Frameset) -> Frameset:
         present=frameset.present.copy(),
         frame_time_ns=frameset.frame_time_ns.copy(),
         frame_sequence=frameset.frame_sequence.copy(),
-        images=np.zeros((0, 3, 0, 0), np.uint8),
+        images=_NO_IMAGES,
+        sources=None,
     )
 
 

@@ -1,7 +1,8 @@
 """Writes history: one segment a second, bounded by seconds and bytes.
 
 Invariants: a segment is appended to only while it is called `.open`; a closed one never changes; every file ends with a
-whole record at every instant between two calls; what lies in `segments/` is at most `max_bytes` and, once the newest
+whole record at every instant; a record is in the file when its call returns, or when the block of `together` ends (at
+most `MAX_HELD_BYTES` wait that long, and are written in one call of the system); what lies in `segments/` is at most `max_bytes` and, once the newest
 second is closed, at most `seconds` old. A record that arrives late goes into the current segment: readers look at
 capture times, not at file names.
 
@@ -16,8 +17,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TypeAlias, cast
 
@@ -34,6 +35,8 @@ SEGMENT_METADATA = "shadowrig.segment"
 KEY_FRAMES_METADATA = "shadowrig.key_frames"
 #: Firings that may wait for the recorder; a rule gone wild must not fill the directory.
 MAX_WAITING_FIRINGS = 1000
+#: Records that wait for the others of their block; beyond, they are written before it ends.
+MAX_HELD_BYTES = 4 * 1024 * 1024
 
 _Write: TypeAlias = Callable[[McapTopicWriter], None]
 
@@ -57,6 +60,14 @@ class _Current:
     stream: SegmentStream
     writer: McapTopicWriter
     key_frames_ns: dict[str, list[int]]
+    #: Records that are not in the file yet, and the key frames among them.
+    held_records: int = 0
+    held_key_frames: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the file, with what is still to be written."""
+        return self.stream.tell() + self.writer.held_bytes
 
 
 class HistoryWriter:
@@ -80,6 +91,7 @@ class HistoryWriter:
         self._current: _Current | None = None
         self._calibrations: dict[str, bytes] = {}
         self._wall_offset_ns = wall_offset_ns
+        self._holds = False
         self._adopt()
 
     # Records
@@ -88,11 +100,7 @@ class HistoryWriter:
         """One access unit; False when it was refused. ValueError for a codec that a recording cannot hold."""
         self._wall_offset_ns = packet.wall_ns - packet.time_ns
         writer = self._writer_at(packet.time_ns)
-        if not self._try(writer, lambda target: target.packet(packet)):
-            return False
-        if packet.is_key and self._current is not None:
-            self._current.key_frames_ns.setdefault(packet.camera, []).append(packet.time_ns)
-        return True
+        return self._try(writer, lambda target: target.packet(packet), packet if packet.is_key else None)
 
     def signals(self, samples: Sequence[SignalSample]) -> bool:
         """Samples of any names; those of one namespace and time share a message."""
@@ -132,6 +140,16 @@ class HistoryWriter:
             camera, width, height, intrinsic, distortion, distortion_model
         )
 
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Records of this block are written in one go at its end; counted as refused if there is no room then."""
+        self._holds = True
+        try:
+            yield
+        finally:
+            self._holds = False
+            self._send()
+
     def close(self) -> None:
         """Close the last segment and say that this run left cleanly."""
         self._close_current()
@@ -141,7 +159,7 @@ class HistoryWriter:
 
     def _writer_at(self, time_ns: int) -> McapTopicWriter | None:
         """The writer for a record of this time, or None when no segment can be opened."""
-        if self._current is not None and self._is_over(self._current, time_ns):
+        if self._current is not None and self._is_over(self._current, time_ns) and self._send():
             self._close_current()
         if self._current is None:
             self._open_segment(time_ns)
@@ -152,7 +170,7 @@ class HistoryWriter:
 
     def _is_over(self, current: _Current, time_ns: int) -> bool:
         """A second that alone takes half of all bytes is cut short: the bound holds whatever arrives."""
-        return time_ns >= current.start_ns + SEGMENT_NS or current.stream.tell() > self._max_bytes // 2
+        return time_ns >= current.start_ns + SEGMENT_NS or current.size_bytes > self._max_bytes // 2
 
     def _open_segment(self, time_ns: int) -> None:
         """A second run, or a late first record, may ask for a start that is taken: the next nanosecond is as good."""
@@ -165,8 +183,10 @@ class HistoryWriter:
             stream = SegmentStream(path, self._give_up_oldest)
             writer = McapTopicWriter(cast("IO[bytes]", stream), chunked=False, wall_offset_ns=self._wall_offset_ns)
             writer.metadata(SEGMENT_METADATA, {"session": self._lock.record.session})
+            writer.holds = True
             for camera, calibration in self._calibrations.items():
                 writer.write(topics.calibration_channel(camera), calibration, start_ns)
+            writer.send()
         except OSError:
             if stream is not None:
                 stream.close()
@@ -194,16 +214,34 @@ class HistoryWriter:
         self.counters.bytes_written += size
         self._enforce_seconds(current.start_ns + SEGMENT_NS)
 
-    def _try(self, writer: McapTopicWriter | None, write: _Write) -> bool:
-        if writer is not None:
-            try:
-                write(writer)
-                return True
-            except HistoryFullError:
-                # The record may have carried a channel's definition with it: the next one starts a new segment.
-                self._close_current()
-        self.counters.refused_records += 1
-        return False
+    def _try(self, writer: McapTopicWriter | None, write: _Write, key_frame: Packet | None = None) -> bool:
+        current = self._current
+        if writer is None or current is None:
+            self.counters.refused_records += 1
+            return False
+        write(writer)
+        current.held_records += 1
+        if key_frame is not None:
+            current.held_key_frames.append((key_frame.camera, key_frame.time_ns))
+        return (self._holds and writer.held_bytes <= MAX_HELD_BYTES) or self._send()
+
+    def _send(self) -> bool:
+        """Write what the current segment holds; False when there was no room for it."""
+        current = self._current
+        if current is None:
+            return True
+        records, current.held_records = current.held_records, 0
+        key_frames, current.held_key_frames = current.held_key_frames, []
+        try:
+            current.writer.send()
+        except HistoryFullError:
+            # The records may have carried a channel's definition with them: the next one starts a new segment.
+            self.counters.refused_records += records
+            self._close_current()
+            return False
+        for camera, time_ns in key_frames:
+            current.key_frames_ns.setdefault(camera, []).append(time_ns)
+        return True
 
     # Bounds
 
@@ -213,7 +251,7 @@ class HistoryWriter:
             self._unlink_oldest()
 
     def _enforce_bytes(self, current: _Current) -> None:
-        while self._closed and self._closed_bytes + current.stream.tell() > self._max_bytes:
+        while self._closed and self._closed_bytes + current.size_bytes > self._max_bytes:
             self._give_up_oldest()
 
     def _give_up_oldest(self) -> bool:

@@ -21,6 +21,7 @@ from triggers.evaluation.item_moments import PlaceMoments
 from triggers.evaluation.item_windows import PlaceLags
 from triggers.evaluation.program import Program
 from triggers.evaluation.sizes import MAX_ROWS
+from triggers.evaluation.truths import FALSE, TRUE, UNKNOWN, rows_of
 from triggers.language.checking import check
 from triggers.language.populations import Population
 from triggers.language.scope import Scope
@@ -47,8 +48,8 @@ EDGE_OPERATORS = ["rising", "falling", "changed", "since_s"]
 def column_values(program: Program, text: str, rows: int) -> list[Value]:
     """The value of an expression over tracks for every row."""
     column = program.slots[program.slot(check(text, Scope(), Type.ANY, Population.TRACKS))]
-    if not isinstance(column, tuple):
-        return [{0: False, 1: None, 2: True}[int(truth)] for truth in np.broadcast_to(column, rows)]
+    if isinstance(column, int):
+        return [{FALSE: False, UNKNOWN: None, TRUE: True}[truth] for truth in rows_of(column, rows).tolist()]
     values, unknown = column
     unknown = np.zeros(rows, np.bool_) if unknown is None else np.broadcast_to(unknown, rows)
     return [None if row_unknown else float(value) for value, row_unknown in zip(values, unknown, strict=True)]
@@ -234,7 +235,7 @@ def test_moments_of_a_place_match_a_list(steps: list[tuple[int, float]], length_
         time_ns += step_ms * MILLISECOND
         past.append((time_ns, value))
         moments.push(time_ns, places, np.array([value]))
-        mean, deviation = (float(found[0]) for found in moments.moments(places))
+        mean, deviation = (float(found[0]) for found in (moments.means(places), moments.deviations(places)))
         first = sum(at < time_ns - length_ns - slack_ns for at, _ in past)
         last = sum(at < time_ns - length_ns for at, _ in past)
         windows = [np.array([each for _, each in past[start:]]) for start in range(first, last + 1)]
@@ -250,7 +251,7 @@ def test_deviation_keeps_its_digits_far_from_zero_and_after_a_huge_value() -> No
     values = [1e15, *(1e9 + generator.uniform(-0.5, 0.5) for _ in range(200))]
     for tick, value in enumerate(values):
         moments.push(tick * 20 * MILLISECOND, places, np.array([value]))
-    _, deviation = moments.moments(places)
+    deviation = moments.deviations(places)
     assert math.isclose(float(deviation[0]), float(np.std(np.array(values[-51:]) - 1e9)), rel_tol=1e-4)
 
 
@@ -284,7 +285,7 @@ def test_comparisons_that_are_computed_together_are_as_if_each_stood_alone(
 
 @pytest.mark.parametrize("largest", [4095, 0])
 def test_membership_of_texts_is_the_same_by_table_and_one_by_one(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("triggers.evaluation.builder.MAX_TABLE_CODE", largest)
+    monkeypatch.setattr("triggers.evaluation.item_batches.MAX_TABLE_CODE", largest)
     program, slot = program_of('count_tracks(is_true(lane in ("ego", "left")) or not known(lane in ("left", "ego")))')
     lanes = ["ego", "never named", None, "left", "right"]
     program.run([make_track(number, lane=lane) for number, lane in enumerate(lanes)], Signals({}), SECOND)

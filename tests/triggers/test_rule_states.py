@@ -142,7 +142,7 @@ def test_edge_events_are_stretches_that_lasted_long_enough(
                     cools_until_ms = time_ms + cooldown_s * 1000
         assert machine.step(condition, time_ms * MILLISECOND) is expected
         if condition is not True:
-            assert machine.is_resting
+            assert machine.true_since_ns is None
             assert machine.state(time_ms * MILLISECOND) in (RuleState.INACTIVE, RuleState.COOLING)
 
 

@@ -34,9 +34,14 @@ def known_ahead(nodes: Iterable[Expression]) -> frozenset[bytes]:
     return frozenset(found)
 
 
+def asks_network(signal: str) -> bool:
+    """Whether the network has to speak before a signal is known."""
+    return signal.partition(".")[0] in NETWORK_NAMESPACES
+
+
 def _asks_network(node: Expression) -> bool:
     if isinstance(node, SignalRead):
-        return node.name.partition(".")[0] in NETWORK_NAMESPACES
+        return asks_network(node.name)
     if isinstance(node, ItemField) and node.name in NETWORK_FIELDS:
         return True
     return population_of(node) is Population.TRACKS

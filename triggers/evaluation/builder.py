@@ -6,29 +6,29 @@ is not touched. So it may happen on another thread, while the older program runs
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from runtime.messages import NANOSECONDS_PER_SECOND
 from triggers.evaluation.edges import EDGE_TESTS, LatchedSignal, Replay, added_step, edge_step, watch_step
+from triggers.evaluation.item_decisive import DECISIVE, Decisive
 from triggers.evaluation.item_history import ITEM_HISTORIES, ItemHistory
 from triggers.evaluation.item_steps import (
-    MAX_TABLE_CODE,
-    TRUTH_STEPS,
     VALUE_STEPS,
     column_step,
     membership_column_step,
+    membership_truth_step,
     pair,
     scalar_step,
-    text_membership_step,
 )
-from triggers.evaluation.item_table import FALSE, TRUE, ItemTable
+from triggers.evaluation.item_table import ItemTable
 from triggers.evaluation.item_temporal import ITEM_OPERATORS, ItemOperator
 from triggers.evaluation.parts import Part, PartKey, Storage, Turn
 from triggers.evaluation.quantifier_steps import aggregate_step, quantifier_step
 from triggers.evaluation.scalar_steps import SCALAR_STEPS, Slots, Step, inside_step, membership_step
-from triggers.evaluation.signal_values import CONVERTERS
+from triggers.evaluation.signal_values import CONVERTERS, Reading
 from triggers.evaluation.temporal_steps import TEMPORAL_STEPS, Temporal, Tick
+from triggers.evaluation.truth_steps import TRUTH_STEPS
+from triggers.evaluation.truths import FALSE, TRUE, rows_of, truth_of
 from triggers.language import populations
 from triggers.language.expressions import (
     QUANTIFIERS,
@@ -51,13 +51,10 @@ NODE, WATCH = "node", "watch"
 class Builder:
     """The parts of one new program; `parts` are in the order in which they are computed."""
 
-    def __init__(
-        self, storage: Storage, not_understood: Counter[str], old: Mapping[PartKey, Part], taken: set[int]
-    ) -> None:
+    def __init__(self, storage: Storage, old: Mapping[PartKey, Part], taken: set[int]) -> None:
         self.parts: dict[PartKey, Part] = {}
         self._storage = storage
         self._slots = storage.slots
-        self._not_understood = not_understood
         self._old = old
         used = taken | {part.out for part in old.values()}
         self._free = [slot for slot in range(len(storage.slots)) if slot not in used]
@@ -107,7 +104,7 @@ class Builder:
         if isinstance(node, Constant):
             self._constant(key, node)
         elif isinstance(node, SignalRead):
-            self._part(key, Turn.FIRST, lambda part: self._read_step(part.out, node))
+            self._part(key, Turn.FIRST, lambda part: _read(part, node))
         elif isinstance(node, Operation) and node.name in QUANTIFIERS:
             self._quantifier(key, node)
         elif node.population is not None:
@@ -122,20 +119,6 @@ class Builder:
             self._slots[part.out] = node.value
 
         self._part(key, Turn.FIRST, fill)
-
-    def _read_step(self, out: int, node: SignalRead) -> Step:
-        slots, tick, name, convert = self._slots, self._storage.tick, node.name, CONVERTERS[node.type]
-        not_understood = self._not_understood
-
-        def step() -> None:
-            assert tick.signals is not None
-            raw = tick.signals.value(name)
-            value = None if raw is None else convert(raw)
-            if value is None and raw is not None:
-                not_understood[name] += 1
-            slots[out] = value
-
-        return step
 
     def _scalar_step(self, node: Expression, part: Part) -> Step:
         operands = tuple(self.slot(operand) for operand in node.operands)
@@ -200,18 +183,24 @@ class Builder:
         for operand in node.operands:
             self._column(operand, kind, population)
         operands = tuple(self.column_slot(operand, population) for operand in node.operands)
-        self._part(key, population, lambda part: self._item_step(node, part.out, operands, table))
+
+        def make(part: Part) -> Step | None:
+            if isinstance(node, Operation) and node.name in DECISIVE:
+                part.decisive = Decisive(_length_ns(node), table.capacity, DECISIVE[node.name])
+                return None
+            return self._item_step(node, part.out, operands, table)
+
+        self._part(key, population, make)
 
     def _item_step(self, node: Expression, out: int, operands: tuple[int, ...], table: ItemTable) -> Step:
         if isinstance(node, ItemField):
             return column_step(self._slots, out, table, node.name)
         if isinstance(node, Membership):
             choices = [_in_column(choice, table) for choice in node.choices]
-            is_text = all(isinstance(choice, str) for choice in node.choices)
-            make = text_membership_step if is_text and max(choices) <= MAX_TABLE_CODE else membership_column_step
-            return make(self._slots, out, operands[0], choices)
+            make = membership_truth_step if _kind(node) is Type.BOOLEAN else membership_column_step
+            return make(self._slots, out, operands[0], choices, table)
         assert isinstance(node, Operation)
-        length_ns = round((node.parameter or 0.0) * NANOSECONDS_PER_SECOND)
+        length_ns = _length_ns(node)
         if node.name in ITEM_HISTORIES:
             return _history_step(self._slots, out, ITEM_HISTORIES[node.name](length_ns, table.capacity), table)
         kind = _kind(node)
@@ -219,7 +208,7 @@ class Builder:
             operator = ITEM_OPERATORS[node.name](length_ns, table.capacity, kind)
             return _operator_step(self._slots, out, operands[0], operator, table)
         steps = TRUTH_STEPS if kind is Type.BOOLEAN else VALUE_STEPS
-        return steps[node.name](self._slots, out, operands)
+        return steps[node.name](self._slots, out, operands, table)
 
     def _column(self, operand: Expression, kind: Type, population: Population) -> None:
         """The part that has `operand` as a column, unless it is one."""
@@ -233,8 +222,8 @@ class Builder:
             if isinstance(operand, Constant) and isinstance(operand.value, str):
                 table.codes.literal(operand.value)
             step = scalar_step(self._slots, part.out, slot, table, kind)
-            if not isinstance(operand, Constant):
-                return step
+            if not isinstance(operand, Constant) or kind is Type.BOOLEAN:
+                return step  # truth for all items depends on how many there are
             step()  # once and for all
             return None
 
@@ -264,6 +253,14 @@ def _kind(node: Expression) -> Type:
     return next((each for each in types if each is not Type.ANY), Type.NUMBER)
 
 
+def _read(part: Part, node: SignalRead) -> None:
+    part.read = Reading(part.out, node.name, CONVERTERS[node.type])
+
+
+def _length_ns(node: Operation) -> int:
+    return round((node.parameter or 0.0) * NANOSECONDS_PER_SECOND)
+
+
 def _in_column(value: bool | float | str, table: ItemTable) -> float | int:
     if isinstance(value, bool):
         return TRUE if value else FALSE
@@ -279,6 +276,8 @@ def _history_step(slots: Slots, out: int, history: ItemHistory, table: ItemTable
 
 def _operator_step(slots: Slots, out: int, operand: int, operator: ItemOperator, table: ItemTable) -> Step:
     def step() -> None:
-        slots[out] = operator.update(table, slots[operand])
+        column = slots[operand]
+        found = operator.update(table, rows_of(column, len(table.items)) if isinstance(column, int) else column)
+        slots[out] = found if isinstance(found, tuple) else truth_of(found)
 
     return step

@@ -44,11 +44,13 @@ class Replay:
     def run(self, tick: Tick) -> list[Value]:
         """The expression's value after each latched sample of this tick."""
         assert tick.signals is not None
-        arrivals: list[tuple[SignalSample, LatchedSignal]] = []
-        for signal in self.signals:
-            arrivals.extend((sample, signal) for sample in tick.signals.samples(signal.name)[-MAX_LATCHED:])
-        if len(arrivals) < 2:
+        samples_of = tick.signals.samples
+        latched = [samples_of(signal.name) for signal in self.signals]
+        if sum(map(len, latched)) < 2:
             return []  # the value at the tick says it all
+        arrivals: list[tuple[SignalSample, LatchedSignal]] = []
+        for samples, signal in zip(latched, self.signals, strict=True):
+            arrivals.extend((sample, signal) for sample in samples[-MAX_LATCHED:])
         arrivals.sort(key=lambda arrival: arrival[0].time_ns)
         return self._play(arrivals)
 

@@ -39,7 +39,7 @@ class Displacement:
         new = self._following.newcomers(table)
         if len(new):
             self._minima.wipe(new)
-        x, y = _centres(table)
+        x, y = table.column("centres")
         self._minima.push(table.time_ns, table.places, np.stack((x, -x, y, -y)))
         lowest = self._minima.minima(table.places).astype(np.float64)
         extent = np.hypot(lowest[0] + lowest[1], lowest[2] + lowest[3])
@@ -58,7 +58,7 @@ class Flips:
         if table.new_places:
             self._totals.wipe(table.new_places)
         self._totals.add(table.time_ns, table.changed_places(self._field), 1.0)
-        return self._totals.totals[table.places]
+        return self._totals.totals.take(table.places)
 
 
 class Jitter:
@@ -71,8 +71,7 @@ class Jitter:
     def __init__(self, length_ns: int, capacity: int) -> None:
         self._length_ns = length_ns
         self._following = Following(capacity)
-        self._sums = PlaceTotals(length_ns, capacity)
-        self._counts = PlaceTotals(length_ns, capacity)
+        self._sums = PlaceTotals(length_ns, capacity, width=2)  # of jumps, and how many there were
         self._centres = np.full((2, 2, capacity), np.nan)  # last and last but one; x and y
 
     def update(self, table: ItemTable) -> FloatColumn:
@@ -81,29 +80,21 @@ class Jitter:
         new = self._following.newcomers(table)
         if len(new):
             self._sums.wipe(new)
-            self._counts.wipe(new)
             self._centres[:, :, new] = np.nan
         jumps = self._jumps(table)
         is_known = ~np.isnan(jumps)
-        self._sums.add(table.time_ns, places, np.where(is_known, jumps, 0.0))
-        self._counts.add(table.time_ns, places, is_known)
-        counts = self._counts.totals[places]
-        mean = self._sums.totals[places] / counts
+        self._sums.add(table.time_ns, places, np.stack((np.where(is_known, jumps, 0.0), is_known)))
+        sums, counts = self._sums.totals.take(places, axis=1)
+        mean = sums / counts
         is_followed = self._following.was_here(table, table.time_ns - self._length_ns)
         return np.where(is_followed & (counts > 0), np.maximum(mean, 0.0), np.nan)
 
     def _jumps(self, table: ItemTable) -> FloatColumn:
-        now = np.where(table.column("visible") > 0, np.stack(_centres(table)), np.nan)
-        last, last_but_one = self._centres[:, :, table.places]
+        now = np.where(table.column("visible") > 0, table.column("centres"), np.nan)
+        last, last_but_one = self._centres.take(table.places, axis=2)
         jumps = np.hypot(*(now - 2 * last + last_but_one)) / table.column("height_px")
-        self._centres[1][:, table.places] = last
-        self._centres[0][:, table.places] = now
+        self._centres[:, :, table.places] = now, last
         return np.where(np.isfinite(jumps), jumps, np.nan)
-
-
-def _centres(table: ItemTable) -> tuple[FloatColumn, FloatColumn]:
-    boxes = table.column("boxes")
-    return (boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2
 
 
 #: Makers by name; given the window's length and the table's capacity.

@@ -1,8 +1,8 @@
-"""Closures over all items of a population at once.
+"""Closures over the numbers and texts of all items of a population at once; `truth_steps` are those over conditions.
 
-A condition's column is truth: int8 with 0 false, 1 unknown, 2 true, so that Kleene's and, or, not are minimum,
-maximum and 2 - x. Columns of numbers and text are pairs `(values, unknown)`: a mask of the unknown rows, or None
-where all are known (the usual case: nothing to mask). What has one value for all items is broadcast.
+Columns of numbers and text are pairs `(values, unknown)`: a mask of the unknown rows, or None where all are known (the
+usual case: nothing to mask). A condition's column is one whole number (see `truths`). What has one value for all items
+is broadcast.
 
 They run only on ticks that have items (on others the quantifiers' values for no items stand), and with NumPy's
 floating point warnings off: a result that is not finite is unknown.
@@ -16,12 +16,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from triggers.evaluation.item_table import FALSE, TRUE, UNKNOWN, ItemTable
+from triggers.evaluation.item_table import ItemTable
 from triggers.evaluation.scalar_steps import Slots, Step
 from triggers.evaluation.text_codes import UNKNOWN_CODE
+from triggers.evaluation.truths import FALSE, TRUE, UNKNOWN, Truth, compared, rows_of, truth_of, unknown_of
 from triggers.language.types import Type
 
-ColumnMaker: TypeAlias = Callable[[Slots, int, tuple[int, ...]], Step]
+ColumnMaker: TypeAlias = Callable[[Slots, int, tuple[int, ...], ItemTable], Step]
 #: Mask of the unknown rows (one flag where it holds for all rows); None: all are known.
 Unknown: TypeAlias = Any
 #: Membership of texts with larger codes is compared one by one: tables would become large.
@@ -42,6 +43,13 @@ def holds_anywhere(mask: Any) -> bool:
     return _SET in mask.tobytes()
 
 
+def mask_of(unknown: Unknown, table: ItemTable) -> Truth:
+    """The same mask as a whole number with 1 in the byte of every unknown item."""
+    if unknown is None:
+        return 0
+    return truth_of(unknown) if unknown.ndim else table.ones * bool(unknown)
+
+
 def _not_finite(values: Any) -> Unknown:
     is_finite = np.isfinite(values)
     return ~is_finite if _CLEAR in is_finite.tobytes() else None
@@ -58,7 +66,7 @@ def column_step(slots: Slots, out: int, table: ItemTable, name: str) -> Step:
 
     def step() -> None:
         column = table.column(name)
-        slots[out] = column if column.dtype == np.int8 else pair(column)
+        slots[out] = truth_of(column) if column.dtype == np.int8 else pair(column)
 
     return step
 
@@ -69,7 +77,7 @@ def scalar_step(slots: Slots, out: int, scalar: int, table: ItemTable, kind: Typ
     def step() -> None:
         value = slots[scalar]
         if kind is Type.BOOLEAN:
-            slots[out] = np.int8(UNKNOWN if value is None else TRUE if value else FALSE)
+            slots[out] = table.ones * (UNKNOWN if value is None else TRUE if value else FALSE)
         elif kind is Type.TEXT:
             slots[out] = pair(np.int32(table.code(value)))
         else:
@@ -83,7 +91,7 @@ def scalar_step(slots: Slots, out: int, scalar: int, table: ItemTable, kind: Typ
 
 
 def _arithmetic(apply: Callable[..., Any]) -> ColumnMaker:
-    def make(slots: Slots, out: int, operands: tuple[int, ...]) -> Step:
+    def make(slots: Slots, out: int, operands: tuple[int, ...], table: ItemTable) -> Step:
         left_slot, right_slot = operands
 
         def step() -> None:
@@ -101,7 +109,7 @@ def _arithmetic(apply: Callable[..., Any]) -> ColumnMaker:
 def _unary(apply: Callable[[Any], Any]) -> ColumnMaker:
     """Of a finite number they are finite: what is unknown stays so, and nothing else."""
 
-    def make(slots: Slots, out: int, operands: tuple[int, ...]) -> Step:
+    def make(slots: Slots, out: int, operands: tuple[int, ...], table: ItemTable) -> Step:
         (operand_slot,) = operands
 
         def step() -> None:
@@ -116,7 +124,7 @@ def _unary(apply: Callable[[Any], Any]) -> ColumnMaker:
 def _fold(apply: Callable[[Any, Any], Any]) -> ColumnMaker:
     """min and max of numbers."""
 
-    def make(slots: Slots, out: int, operands: tuple[int, ...]) -> Step:
+    def make(slots: Slots, out: int, operands: tuple[int, ...], table: ItemTable) -> Step:
         first, *others = operands
 
         def step() -> None:
@@ -132,62 +140,54 @@ def _fold(apply: Callable[[Any, Any], Any]) -> ColumnMaker:
 
 
 def _comparison(apply: Callable[..., Any]) -> ColumnMaker:
-    def make(slots: Slots, out: int, operands: tuple[int, ...]) -> Step:
+    def make(slots: Slots, out: int, operands: tuple[int, ...], table: ItemTable) -> Step:
         left_slot, right_slot = operands
 
         def step() -> None:
             left, left_unknown = slots[left_slot]
             right, right_unknown = slots[right_slot]
-            truth = apply(left, right).view(np.int8) * TRUE
-            if left_unknown is not None:
-                truth[left_unknown] = UNKNOWN
-            if right_unknown is not None:
-                truth[right_unknown] = UNKNOWN
-            slots[out] = truth
+            slots[out] = compared(
+                truth_of(apply(left, right)), mask_of(left_unknown, table) | mask_of(right_unknown, table)
+            )
 
         return step
 
     return make
 
 
-def membership_column_step(slots: Slots, out: int, operand: int, choices: list[Any]) -> Step:
-    """`operand in choices` (choices already as codes, numbers or truth)."""
-
-    def step() -> None:
-        column = slots[operand]
-        values, unknown = column if isinstance(column, tuple) else (column, column == UNKNOWN)
-        found = values == choices[0]
-        for choice in choices[1:]:
-            found = found | (values == choice)
-        truth = found.view(np.int8) * TRUE
-        if unknown is not None:
-            truth[unknown] = UNKNOWN
-        slots[out] = truth
-
-    return step
-
-
-def text_membership_step(slots: Slots, out: int, operand: int, codes: list[Any]) -> Step:
-    """`operand in texts`, by a table of all codes up to the largest; its ends stand for all others."""
-    truth_of = np.zeros(max(codes) + 2, np.int8)
-    truth_of[codes] = TRUE
+def membership_column_step(slots: Slots, out: int, operand: int, choices: list[Any], table: ItemTable) -> Step:
+    """`operand in choices` (choices already as codes or numbers)."""
 
     def step() -> None:
         values, unknown = slots[operand]
-        truth = truth_of.take(values, mode="clip")
-        if unknown is not None:
-            truth[unknown] = UNKNOWN
-        slots[out] = truth
+        found = values == choices[0]
+        for choice in choices[1:]:
+            found = found | (values == choice)
+        slots[out] = compared(truth_of(found), mask_of(unknown, table))
 
     return step
 
 
-def _if_value(slots: Slots, out: int, operands: tuple[int, ...]) -> Step:
+def membership_truth_step(slots: Slots, out: int, operand: int, choices: list[int], table: ItemTable) -> Step:
+    """`operand in choices`, where both are truth."""
+
+    def step() -> None:
+        truth, ones = slots[operand], table.ones
+        unknown = unknown_of(truth, ones)
+        holds = 0
+        for choice in choices:
+            holds |= truth & ones if choice == TRUE else (truth & ones) ^ ones
+        slots[out] = compared(holds, unknown)
+
+    return step
+
+
+def _if_value(slots: Slots, out: int, operands: tuple[int, ...], table: ItemTable) -> Step:
     """A conditional expression of numbers or text."""
     condition_slot, then_slot, otherwise_slot = operands
 
     def step() -> None:
-        condition = slots[condition_slot]
+        condition = rows_of(slots[condition_slot], len(table.items))
         (then, then_unknown), (otherwise, otherwise_unknown) = slots[then_slot], slots[otherwise_slot]
         is_then = condition == TRUE
         no = np.False_
@@ -202,13 +202,10 @@ def _if_value(slots: Slots, out: int, operands: tuple[int, ...]) -> Step:
     return step
 
 
-def _known_value(slots: Slots, out: int, operands: tuple[int, ...]) -> Step:
+def _known_value(slots: Slots, out: int, operands: tuple[int, ...], table: ItemTable) -> Step:
     def step() -> None:
-        values, unknown = slots[operands[0]]
-        truth = np.full(values.shape, TRUE, np.int8)
-        if unknown is not None:
-            truth[unknown] = FALSE
-        slots[out] = truth
+        _, unknown = slots[operands[0]]
+        slots[out] = (table.ones ^ mask_of(unknown, table)) * TRUE
 
     return step
 
@@ -238,62 +235,4 @@ VALUE_STEPS: Mapping[str, ColumnMaker] = {
     "!=": _comparison(np.not_equal),
     "if": _if_value,
     "known": _known_value,
-}
-
-
-# -- truth
-
-
-def _of_truth(apply: Callable[..., Any]) -> ColumnMaker:
-    def make(slots: Slots, out: int, operands: tuple[int, ...]) -> Step:
-        if len(operands) == 2:
-            left, right = operands
-
-            def step_two() -> None:
-                slots[out] = apply(slots[left], slots[right])
-
-            return step_two
-
-        def step() -> None:
-            slots[out] = apply(*[slots[operand] for operand in operands])
-
-        return step
-
-    return make
-
-
-_KNOWN = np.array([TRUE, FALSE, TRUE], np.int8)
-
-
-def _not(truth: Any) -> Any:
-    return TRUE - truth
-
-
-def _equal(left: Any, right: Any) -> Any:
-    is_unknown = (left == UNKNOWN) | (right == UNKNOWN)
-    return np.where(is_unknown, np.int8(UNKNOWN), np.where(left == right, np.int8(TRUE), np.int8(FALSE)))
-
-
-def _if_truth(condition: Any, then: Any, otherwise: Any) -> Any:
-    chosen = np.where(condition == TRUE, then, otherwise)
-    return np.where(condition == UNKNOWN, np.int8(UNKNOWN), chosen)
-
-
-def _known_truth(truth: Any) -> Any:
-    return _KNOWN.take(truth)
-
-
-def _is_true(truth: Any) -> Any:
-    return truth & TRUE  # of 0, 1, 2 only 2 has this bit
-
-
-TRUTH_STEPS: Mapping[str, ColumnMaker] = {
-    "and": _of_truth(np.minimum),
-    "or": _of_truth(np.maximum),
-    "not": _of_truth(_not),
-    "==": _of_truth(_equal),
-    "!=": _of_truth(lambda left, right: _not(_equal(left, right))),
-    "if": _of_truth(_if_truth),
-    "known": _of_truth(_known_truth),
-    "is_true": _of_truth(_is_true),
 }

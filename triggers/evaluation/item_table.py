@@ -1,9 +1,9 @@
 """The items (tracks, controller objects, cameras) of one tick as columns, and a numbered place for each of them.
 
 Columns have one row per item: numbers as float64 with NaN for unknown, text as codes with `UNKNOWN_CODE`, truth as
-int8 with 0 false, 1 unknown, 2 true (so that Kleene's and, or, not are minimum, maximum and 2 - x). The history of an
-item is kept by its place: it keeps its place for as long as it is listed, and a place that is given to a new item is
-wiped first by every window. At most `CAPACITY` items are followed; those beyond are left out of the tick and counted.
+the bytes of `truths`. The history of an item is kept by its place: it keeps its place for as long as it is listed, and
+a place that is given to a new item is wiped first by every window. At most `CAPACITY` items are followed; those beyond
+are left out of the tick and counted.
 
 A column is read once a tick however many rules use it, O(items). What follows from which items are listed alone
 (`lasting`) is kept for as long as these are the same, in the same order.
@@ -12,6 +12,7 @@ A column is read once a tick however many rules use it, O(items). What follows f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -20,10 +21,10 @@ from numpy.typing import NDArray
 
 from triggers.evaluation.sizes import CAPACITY
 from triggers.evaluation.text_codes import UNKNOWN_CODE, TextCodes
+from triggers.evaluation.truths import FALSE, TRUE, UNKNOWN, Truth, ones_of
 from triggers.language.populations import FIELDS, Population
 from triggers.language.types import Type, Value
 
-FALSE, UNKNOWN, TRUE = 0, 1, 2
 _TRUTH: Mapping[bool | None, int] = {False: FALSE, None: UNKNOWN, True: TRUE}
 #: What makes an item the same as at the tick before.
 _IDENTITIES: Mapping[Population, Callable[[Any], object]] = {
@@ -32,6 +33,7 @@ _IDENTITIES: Mapping[Population, Callable[[Any], object]] = {
     Population.CAMERAS: attrgetter("camera"),
 }
 _LASTING_FIELDS = frozenset({"camera", "track_id", "object_id"})
+_NO_PLACES: NDArray[np.intp] = np.zeros(0, np.intp)
 FloatColumn = NDArray[np.float64]
 
 
@@ -51,12 +53,14 @@ class ItemTable:
         self.keeps_places = False
         self.refused = 0
         self.items: Sequence[Any] = ()
+        self.ones: Truth = 0  # see `truths`
         self.time_ns = 0
         self.forget()
 
     def forget(self) -> None:
         """Begin anew: every item that comes is new."""
         self.places: NDArray[np.intp] = np.zeros(0, np.intp)
+        self.span: NDArray[np.intp] | slice = slice(0, 0)  # the same places, as a slice where they lie side by side
         self.new_places: list[int] = []
         self._columns: dict[str, NDArray[Any]] = {}  # of this tick
         self._changed_places: dict[str, NDArray[np.intp]] = {}  # of this tick
@@ -71,6 +75,7 @@ class ItemTable:
         """Take in the items of this tick."""
         self.refused += max(len(items) - self.capacity, 0)
         self.items = items if len(items) <= self.capacity else items[: self.capacity]
+        self.ones = ones_of(len(self.items))
         self.time_ns = time_ns
         self._updates += 1
         self._columns.clear()
@@ -100,7 +105,9 @@ class ItemTable:
                 listed[key] = free.pop()
                 self.new_places.append(listed[key])
         self._place_of = listed
-        self.places = np.array([listed[key] for key in keys], np.intp)
+        places = [listed[key] for key in keys]
+        self.places = np.array(places, np.intp)
+        self.span = slice(0, len(places)) if places == list(range(len(places))) else self.places
 
     def code(self, value: Value) -> int:
         """The code of a scalar text."""
@@ -127,6 +134,21 @@ class ItemTable:
             )
         return self._columns[name]
 
+    def plain_kind(self, name: str) -> Type | None:
+        """Number or text: the type of a field that is read as it is on every tick; None of any other field."""
+        kind = FIELDS[self.population][name]
+        is_plain = name not in self._derived and name not in _LASTING_FIELDS and kind is not Type.BOOLEAN
+        return kind if is_plain else None
+
+    def read(self, names: Sequence[str], dtype: type[np.float64 | np.int32]) -> NDArray[Any]:
+        """`[names, items]` of plain fields of one kind, two or more; they are columns of this tick from now on."""
+        values = chain.from_iterable(map(attrgetter(*names), self.items))
+        told = values if dtype is np.float64 else map(self.codes.__getitem__, values)  # None becomes NaN
+        flat = np.fromiter(told, dtype, len(names) * len(self.items))
+        columns = np.ascontiguousarray(flat.reshape(-1, len(names)).T)
+        self._columns.update(zip(names, columns, strict=True))
+        return columns
+
     def _read_column(self, name: str) -> NDArray[Any]:
         derived = self._derived.get(name)
         if derived is not None:
@@ -142,12 +164,21 @@ class ItemTable:
     def changed_places(self, name: str) -> NDArray[np.intp]:
         """Places whose item has another value of a text or truth field than when it was last known."""
         if name not in self._changed_places:
-            followed, last = self._last_codes.get(name) or (0, np.full(self.capacity, UNKNOWN_CODE, np.int32))
-            last[slice(None) if followed != self._updates - 1 else self.new_places] = UNKNOWN_CODE
-            column = self.column(name)
-            is_unknown = column == (UNKNOWN if column.dtype == np.int8 else UNKNOWN_CODE)
-            now, before = np.where(is_unknown, UNKNOWN_CODE, column), last[self.places]
-            self._changed_places[name] = self.places[~is_unknown & (now != before) & (before != UNKNOWN_CODE)]
-            last[self.places[~is_unknown]] = now[~is_unknown]
-            self._last_codes[name] = (self._updates, last)
+            self._changed_places[name] = self._changes(name)
         return self._changed_places[name]
+
+    def _changes(self, name: str) -> NDArray[np.intp]:
+        followed, last = self._last_codes.get(name) or (0, np.full(self.capacity, UNKNOWN_CODE, np.int32))
+        self._last_codes[name] = (self._updates, last)
+        if followed != self._updates - 1:
+            last[:] = UNKNOWN_CODE
+        elif self.new_places:
+            last[self.new_places] = UNKNOWN_CODE
+        column, before = self.column(name), last.take(self.places)
+        now = np.where(column == UNKNOWN, UNKNOWN_CODE, column) if column.dtype == np.int8 else column
+        differs = np.flatnonzero((now != before) & (now != UNKNOWN_CODE))
+        if not differs.size:
+            return _NO_PLACES
+        places = self.places[differs]
+        last[places] = now[differs]
+        return places[before[differs] != UNKNOWN_CODE]

@@ -1,15 +1,16 @@
 """Temporal operators that follow every item: what `temporal_steps` does for one value, for a column of them.
+`any_within` and `all_within`, of which rules have most, are computed together: see `item_decisive`.
 
 Each class keeps what it needs by place (see `item_table`), takes in one column a tick and yields one; a column is
-truth (int8), or a pair of values and the mask of unknown rows (see `item_steps`). An operator knows of an item only
-what it saw itself: it is unknown until the item was followed for the whole window with known values (`any_within` and
-`all_within`: unless one tick decides). Ticks on which nothing looked leave no trace. Every tick costs a few array
+truth (the bytes of `truths`), or a pair of values and the mask of unknown rows (see `item_steps`). An operator knows of an item only
+what it saw itself: it is unknown until the item was followed for the whole window with known values. Ticks on which nothing looked leave no trace. Every tick costs a few array
 operations, O(1) amortised whatever the window's length; memory is fixed (see `sizes`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -18,17 +19,16 @@ from numpy.typing import NDArray
 from runtime.messages import NANOSECONDS_PER_SECOND
 from triggers.evaluation.item_moments import PlaceMoments
 from triggers.evaluation.item_steps import pair
-from triggers.evaluation.item_table import FALSE, TRUE, UNKNOWN, ItemTable
+from triggers.evaluation.item_table import ItemTable
+from triggers.evaluation.item_decisive import LONG_AGO_NS
 from triggers.evaluation.item_windows import PlaceLags, PlaceMinima, PlaceTotals
 from triggers.evaluation.text_codes import UNKNOWN_CODE
+from triggers.evaluation.truths import FALSE, NEGATED, TRUE, UNKNOWN
 from triggers.language.types import Type
 
 #: Truth, or (values, unknown).
 Column: TypeAlias = Any
 
-_LONG_AGO_NS = -(2**62)
-_UNKNOWN = np.int8(UNKNOWN)
-_UNKNOWN_BYTE = bytes([UNKNOWN])
 
 
 class ItemOperator(Protocol):
@@ -42,9 +42,9 @@ class Following:
     """Since when each item was followed here, and when its value was last unknown."""
 
     def __init__(self, capacity: int) -> None:
-        self._since_ns = np.full(capacity, _LONG_AGO_NS, np.int64)
+        self._since_ns = np.full(capacity, LONG_AGO_NS, np.int64)
         #: The newest time at which the value was not known: before the item came, or while it was unknown.
-        self._unknown_ns = np.full(capacity, _LONG_AGO_NS, np.int64)
+        self._unknown_ns = np.full(capacity, LONG_AGO_NS, np.int64)
         self._is_first = True
 
     def newcomers(self, table: ItemTable) -> Any:
@@ -74,25 +74,24 @@ class Lagged:
         unknown, dtype = _STORED[kind]
         self._is_truth = kind is Type.BOOLEAN
         self._combine = combine
-        self._following = Following(capacity)
         self._lags = PlaceLags(length_ns, capacity, unknown, dtype)
         self._unknown = unknown
 
     def update(self, table: ItemTable, column: Column) -> Column:
         """See ItemOperator."""
-        self._following.newcomers(table)
+        if table.new_places:
+            self._lags.wipe(table.new_places)
         values = column if self._is_truth else _stored(column, self._unknown)
         self._lags.push(table.time_ns, table.places, values)
         then_ns = self._lags.then_ns(table.time_ns)
         if then_ns is None:
             then = np.full(len(table.places), self._unknown, values.dtype)
         else:
-            was_here = self._following.was_here(table, then_ns)
-            then = np.where(was_here, self._lags.then(table.places), self._unknown)
+            then = self._lags.then(table.places)
         if self._combine is not None:
             between_s = max(table.time_ns - (then_ns or 0), 1) / NANOSECONDS_PER_SECOND
             then = self._combine(values, then, between_s)
-        return then.astype(np.int8) if self._is_truth else pair(then)
+        return then if self._is_truth else pair(then)
 
 
 class Extreme:
@@ -117,13 +116,13 @@ class Extreme:
 
 
 class Moment:
-    """mean_within (which 0) and std_within (which 1)."""
+    """mean_within and std_within: what `read` tells of the moments."""
 
-    def __init__(self, length_ns: int, capacity: int, which: int) -> None:
+    def __init__(self, length_ns: int, capacity: int, read: Callable[[PlaceMoments, Any], Any]) -> None:
         self._length_ns = length_ns
-        self._which = which
         self._following = Following(capacity)
         self._moments = PlaceMoments(length_ns, capacity)
+        self._read = partial(read, self._moments)
 
     def update(self, table: ItemTable, column: Column) -> Column:
         """See ItemOperator."""
@@ -131,45 +130,12 @@ class Moment:
         if len(new):
             self._moments.wipe(new)
         values, unknown = column
-        places = table.places
-        if unknown is not None:
-            places, values = places[~unknown], values[~unknown]
-        self._moments.push(table.time_ns, places, values)
+        if unknown is None:
+            self._moments.push(table.time_ns, table.span, values)
+        else:
+            self._moments.push(table.time_ns, table.places[~unknown], values[~unknown])
         is_covered = self._following.covers(table, self._length_ns, unknown)
-        return pair(np.where(is_covered, self._moments.moments(table.places)[self._which], np.nan))
-
-
-class Decisive:
-    """any_within (one true decides) and all_within (one false decides)."""
-
-    def __init__(self, length_ns: int, capacity: int, decisive: int) -> None:
-        self._length_ns = length_ns
-        self._decisive, self._otherwise = np.int8(decisive), np.int8(TRUE - decisive)
-        self._following = Following(capacity)
-        self._decided_ns = np.full(capacity, _LONG_AGO_NS, np.int64)
-        self._newest_decided_ns = _LONG_AGO_NS  # of any item: mostly nothing is decided, and nobody need be asked
-        self._byte = bytes([decisive])
-
-    def update(self, table: ItemTable, column: Column) -> Column:
-        """See ItemOperator."""
-        new, places = self._following.newcomers(table), table.places
-        if len(new):
-            self._decided_ns[new] = _LONG_AGO_NS
-        said = column.tobytes()
-        if self._byte in said:
-            self._newest_decided_ns = max(table.time_ns, self._newest_decided_ns)
-            is_decisive = column == self._decisive
-            if is_decisive.all():
-                self._decided_ns[places] = table.time_ns
-                return column
-            self._decided_ns[places[is_decisive]] = table.time_ns
-        unknown = column == UNKNOWN if _UNKNOWN_BYTE in said else None
-        is_covered = self._following.covers(table, self._length_ns, unknown)
-        undecided = np.where(is_covered, self._otherwise, _UNKNOWN)
-        start_ns = table.time_ns - self._length_ns
-        if self._newest_decided_ns < start_ns:
-            return undecided
-        return np.where(self._decided_ns.take(places) >= start_ns, self._decisive, undecided)
+        return pair(np.where(is_covered, self._read(table.span), np.nan))
 
 
 class Since:
@@ -177,16 +143,16 @@ class Since:
 
     def __init__(self, length_ns: int, capacity: int) -> None:
         self._following = Following(capacity)
-        self._true_ns = np.full(capacity, _LONG_AGO_NS, np.int64)  # also after an unknown tick
+        self._true_ns = np.full(capacity, LONG_AGO_NS, np.int64)  # also after an unknown tick
 
     def update(self, table: ItemTable, column: Column) -> Column:
         """See ItemOperator."""
-        self._true_ns[self._following.newcomers(table)] = _LONG_AGO_NS
+        self._true_ns[self._following.newcomers(table)] = LONG_AGO_NS
         self._true_ns[table.places[column == TRUE]] = table.time_ns
-        self._true_ns[table.places[column == UNKNOWN]] = _LONG_AGO_NS
+        self._true_ns[table.places[column == UNKNOWN]] = LONG_AGO_NS
         true_ns = self._true_ns[table.places]
         since_s = (table.time_ns - true_ns) / NANOSECONDS_PER_SECOND
-        return pair(np.where(true_ns == _LONG_AGO_NS, np.nan, since_s))
+        return pair(np.where(true_ns == LONG_AGO_NS, np.nan, since_s))
 
 
 class Edge:
@@ -251,7 +217,7 @@ def _step_to(target: int) -> Callable[[Any, Any], Any]:
     """`before is not target and after is target`, in three values: the least of both."""
 
     def test(before: Any, after: Any) -> Any:
-        was_not, is_now = (TRUE - before, after) if target == TRUE else (before, TRUE - after)
+        was_not, is_now = (NEGATED[before], after) if target == TRUE else (before, NEGATED[after])
         return np.minimum(was_not, is_now)
 
     return test
@@ -282,10 +248,8 @@ ITEM_OPERATORS: Mapping[str, Callable[[int, int, Type], ItemOperator]] = {
     "rate": lambda length_ns, capacity, kind: Lagged(length_ns, capacity, kind, lambda now, then, s: (now - then) / s),
     "min_within": lambda length_ns, capacity, kind: Extreme(length_ns, capacity, 1),
     "max_within": lambda length_ns, capacity, kind: Extreme(length_ns, capacity, -1),
-    "mean_within": lambda length_ns, capacity, kind: Moment(length_ns, capacity, 0),
-    "std_within": lambda length_ns, capacity, kind: Moment(length_ns, capacity, 1),
-    "any_within": lambda length_ns, capacity, kind: Decisive(length_ns, capacity, TRUE),
-    "all_within": lambda length_ns, capacity, kind: Decisive(length_ns, capacity, FALSE),
+    "mean_within": lambda length_ns, capacity, kind: Moment(length_ns, capacity, PlaceMoments.means),
+    "std_within": lambda length_ns, capacity, kind: Moment(length_ns, capacity, PlaceMoments.deviations),
     "since_s": lambda length_ns, capacity, kind: Since(length_ns, capacity),
     "rising": lambda length_ns, capacity, kind: Edge(capacity, kind, _step_to(TRUE)),
     "falling": lambda length_ns, capacity, kind: Edge(capacity, kind, _step_to(FALSE)),

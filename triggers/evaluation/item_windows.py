@@ -18,43 +18,53 @@ from triggers.evaluation.sizes import MAX_ROWS
 
 
 class PlaceTotals:
-    """For each place, the sum over the window of what was added. Exact for counts."""
+    """For each place, the sum over the window of what was added, of `width` quantities. Exact for counts.
 
-    def __init__(self, length_ns: int, capacity: int) -> None:
+    A tick at which nothing is added takes no row: of events, which are rare, most ticks cost next to nothing.
+    """
+
+    def __init__(self, length_ns: int, capacity: int, width: int = 1) -> None:
         self._length_ns = length_ns
         self._step_ns = step_ns(length_ns)
-        self._rows = np.zeros((MAX_ROWS, capacity))
+        self._rows = np.zeros((MAX_ROWS, width, capacity))
         self._times_ns = [0] * MAX_ROWS
         self._oldest = 0
         self._count = 0
-        self.totals: NDArray[np.float64] = np.zeros(capacity)
+        self._newest_ns = 0
+        self._all: NDArray[np.float64] = np.zeros((width, capacity))
+
+    @property
+    def totals(self) -> NDArray[np.float64]:
+        """The sums by place; `[width, capacity]` of more quantities than one."""
+        return self._all[0] if len(self._all) == 1 else self._all
 
     def wipe(self, places: Any) -> None:
         """Forget everything about these places."""
-        self._rows[:, places] = 0
-        self.totals[places] = 0
+        self._rows[:, :, places] = 0
+        self._all[:, places] = 0
 
     def add(self, time_ns: int, places: NDArray[np.intp], values: NDArray[Any] | float) -> None:
-        """Add a value to each of `places` at this tick, and let old ones leave."""
+        """Add values to each of `places` at this tick, and let old ones leave."""
+        self._newest_ns = time_ns = max(time_ns, self._newest_ns)
         self._leave(time_ns - self._length_ns)
-        row = self._row(time_ns)
-        if places.size:
-            self._rows[row, places] += values
-            self.totals[places] += values
-
-    def _row(self, time_ns: int) -> int:
         newest = (self._oldest + self._count - 1) % MAX_ROWS
-        if not self._count or self._times_ns[newest] // self._step_ns < time_ns // self._step_ns:
-            newest = (newest + 1) % MAX_ROWS if self._count else self._oldest
-            self._rows[newest] = 0
-            self._times_ns[newest] = time_ns
-            self._count += 1
-        self._times_ns[newest] = max(self._times_ns[newest], time_ns)
+        is_shared = self._count > 0 and self._times_ns[newest] // self._step_ns >= time_ns // self._step_ns
+        if places.size:
+            row = self._rows[newest if is_shared else self._begin_row()]
+            row[:, places] += values
+            self._all[:, places] += values
+        if is_shared or places.size:
+            self._times_ns[(self._oldest + self._count - 1) % MAX_ROWS] = time_ns
+
+    def _begin_row(self) -> int:
+        newest = (self._oldest + self._count) % MAX_ROWS
+        self._rows[newest] = 0
+        self._count += 1
         return newest
 
     def _leave(self, start_ns: int) -> None:
         while self._count and self._times_ns[self._oldest] < start_ns:
-            self.totals -= self._rows[self._oldest]
+            self._all -= self._rows[self._oldest]
             self._oldest = (self._oldest + 1) % MAX_ROWS
             self._count -= 1
 
@@ -145,6 +155,10 @@ class PlaceLags:
         self._oldest = 0
         self._count = 0
 
+    def wipe(self, places: Any) -> None:
+        """Forget everything about these places."""
+        self._rows[:, places] = self._unknown
+
     def push(self, time_ns: int, places: NDArray[np.intp], values: NDArray[Any]) -> None:
         """Keep a value for each of `places` (others are unknown); of ticks that share a row the first is kept."""
         newest = (self._oldest + self._count - 1) % MAX_ROWS
@@ -165,8 +179,8 @@ class PlaceLags:
         return oldest_ns if oldest_ns <= time_ns - self._length_ns else None
 
     def then(self, places: NDArray[np.intp]) -> NDArray[Any]:
-        """The values at that tick. Of a place that was given to another item since, it is the other's."""
-        values: NDArray[Any] = self._rows[self._oldest, places]
+        """The values at that tick; unknown for a place that was wiped since."""
+        values: NDArray[Any] = self._rows[self._oldest].take(places)
         return values
 
 

@@ -13,8 +13,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
 from triggers.evaluation.item_columns import make_tables
+from triggers.evaluation.item_decisive import Decisive
 from triggers.evaluation.item_table import ItemTable
 from triggers.evaluation.scalar_steps import Slots, Step
+from triggers.evaluation.signal_values import Reading
 from triggers.evaluation.temporal_steps import Tick
 from triggers.language.populations import Population
 
@@ -40,6 +42,9 @@ class Part:
     turn: Turn | Population
     step: Step | None = None  # None: a constant, which is in its slot from the start
     windows: list[Sized] = field(default_factory=list)
+    #: What is computed together with others instead of by a step: see `item_batches` and `signal_values`.
+    decisive: Decisive | None = None
+    read: Reading | None = None
 
 
 class Storage:

@@ -20,14 +20,15 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from runtime.messages import CameraView, ControllerObject, SignalReader, SignalValue, Track
-from triggers.evaluation.ahead import POPULATIONS_AHEAD, known_ahead
+from triggers.evaluation.ahead import POPULATIONS_AHEAD, asks_network, known_ahead
 from triggers.evaluation.builder import NODE, Builder, column_key
-from triggers.evaluation.item_batches import batch_step, batches_of
+from triggers.evaluation.item_batches import ItemBatches
 from triggers.evaluation.item_table import ItemTable
 from triggers.evaluation.parts import Part, PartKey, Storage, Turn
 from triggers.evaluation.quantifier_steps import WITHOUT_ITEMS
 from triggers.evaluation.scalar_steps import Slots, Step
 from triggers.evaluation.schedule import EVERY_TICK, ON_DEMAND, Bundles, Schedule, open_gates, population_of, remembers
+from triggers.evaluation.signal_values import read_signals
 from triggers.evaluation.witnesses import told_of, witness_of
 from triggers.language import populations
 from triggers.language.expressions import QUANTIFIERS, Expression, Operation, walk
@@ -89,7 +90,7 @@ class Program:
         # What runs, and what may take over while this one is built, keep their slots.
         others = [other for other in (storage.running, storage.prepared) if other is not None]
         taken = {part.out for other in others for part in other._parts.values()}
-        builder = Builder(storage, self.not_understood, old, taken)
+        builder = Builder(storage, old, taken)
         nodes = {node.key: node for expression in (*conditions, *on_demand) for node in walk(expression)}
         builder.add(nodes.values())
         self._storage = storage
@@ -116,11 +117,15 @@ class Program:
         """Sort the steps by when they run."""
         self._schedule = schedule
         self._gates = schedule.gates
-        steps, known = self._batched_steps(nodes, schedule), known_ahead(nodes.values())
+        known = known_ahead(nodes.values())
+        batches = ItemBatches(nodes.values(), self._parts, schedule, known, self._storage)
+        readings = [part.read for part in self._parts.values() if part.read is not None]
+        self._read_ahead = [each for each in readings if not asks_network(each.name)]
+        self._read_later = [each for each in readings if asks_network(each.name)]
         by_turn: dict[Turn | Population, list[tuple[int, Step]]] = {}
         ahead: dict[Turn | Population, list[Step]] = {Turn.FIRST: [], **{each: [] for each in POPULATIONS_AHEAD}}
-        for key, part in self._parts.items():
-            step, mask = steps.get(key, part.step), schedule.mask(key)
+        for key, part in batches.in_order():
+            step, mask = batches.steps.get(key, part.step), schedule.mask(key)
             if step is None or mask == ON_DEMAND:
                 continue
             if key[1] in known and part.turn in ahead and (part.turn is Turn.FIRST or mask == EVERY_TICK):
@@ -133,16 +138,6 @@ class Program:
         for population, group in self._groups.items():
             group.bundles = Bundles(by_turn.get(population, ()))
             group.ahead = ahead.get(population, [])
-
-    def _batched_steps(self, nodes: Mapping[bytes, Expression], schedule: Schedule) -> dict[PartKey, Step | None]:
-        """For comparisons that are computed together: the step of the first of them does all, the others have none."""
-        steps: dict[PartKey, Step | None] = {}
-        keys = (key for key in self._parts if key[0] == NODE and schedule.mask(key) != ON_DEMAND)
-        for batch in batches_of(nodes[key] for _, key in keys).values():
-            schedule.widen(batch)
-            steps |= {(NODE, node.key): None for node in batch}
-            steps[NODE, batch[0].key] = batch_step(self._slots, batch, self._slot_of)
-        return steps
 
     # -- on demand
 
@@ -225,6 +220,7 @@ class Program:
         self._has_looked_ahead = False
         tick = self._storage.tick
         tick.signals = signals
+        read_signals(self._slots, self._read_later, signals, self.not_understood)
         for step in self._first_steps:
             step()
         opened = open_gates(self._gates, self._slots)
@@ -256,6 +252,7 @@ class Program:
             self._take_over()
         tick = self._storage.tick
         tick.time_ns, tick.signals = time_ns, signals
+        read_signals(self._slots, self._read_ahead, signals, self.not_understood)
         for step in self._ahead_steps:
             step()
         items: Mapping[Population, Sequence[Any] | None] = {Population.OBJECTS: objects, Population.CAMERAS: cameras}

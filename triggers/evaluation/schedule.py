@@ -73,13 +73,10 @@ class Schedule:
         """When a part is computed; edges of an expression are only ever read by what remembers."""
         return self._masks.get(key, EVERY_TICK)
 
-    def widen(self, nodes: Sequence[Expression]) -> None:
-        """These are computed together: when one of them is."""
-        together = 0
+    def widen(self, nodes: Iterable[Expression]) -> None:
+        """These are computed on every tick from now on: together with others that are."""
         for node in nodes:
-            together |= self._masks[NODE, node.key]
-        for node in nodes:
-            self._masks[NODE, node.key] = together
+            self._masks[NODE, node.key] = EVERY_TICK
 
     def is_computed(self, key: PartKey, condition: Expression) -> bool:
         """Whether a part was computed for certain on a tick at which `condition` is true."""

@@ -6,9 +6,11 @@ where a number is needed, 0.5 where true or false is needed, NaN) is unknown, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
+from runtime.messages import SignalReader
 from triggers.language.types import Type, Value
 
 Converter: TypeAlias = Callable[[object], Value]
@@ -47,3 +49,26 @@ CONVERTERS: Mapping[Type, Converter] = {
     Type.TEXT: to_text,
     Type.ANY: to_any,
 }
+
+
+class Reading(NamedTuple):
+    """A signal that is read on every tick."""
+
+    out: int
+    name: str
+    convert: Converter
+
+
+def read_signals(
+    slots: list[Any], readings: Iterable[Reading], signals: SignalReader, not_understood: Counter[str]
+) -> None:
+    """Read the signals of this tick; counts those that are not understood."""
+    value_of = signals.value
+    for out, name, convert in readings:
+        raw = value_of(name)
+        if raw is None:
+            slots[out] = None
+            continue
+        value = slots[out] = convert(raw)
+        if value is None:
+            not_understood[name] += 1

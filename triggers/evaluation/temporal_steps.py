@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from runtime.messages import NANOSECONDS_PER_SECOND, SignalReader
-from triggers.evaluation.chance import uniform
+from triggers.evaluation.chance import Draws
 from triggers.evaluation.scalar_steps import Slots, Step
-from triggers.evaluation.windows import Coverage, EventWindow, ExtremeWindow, LagWindow, MomentWindow, TotalWindow
+from triggers.evaluation.windows import EventWindow, ExtremeWindow, LagWindow, MomentWindow, TotalWindow
 
 
 @dataclass(slots=True)
@@ -48,6 +48,11 @@ class Temporal:
 
 
 TemporalMaker: TypeAlias = Callable[[Temporal], Step]
+_LONG_AGO_NS = -(2**62)
+
+
+_Numbers: TypeAlias = "ExtremeWindow | TotalWindow | MomentWindow"
+_LARGEST = 1.7976931348623157e308
 
 
 def _since_s(made: Temporal) -> Step:
@@ -69,19 +74,25 @@ def _within(decisive: bool) -> TemporalMaker:
 
     def make(made: Temporal) -> Step:
         slots, out, operand, tick, length_ns = made.slots, made.out, made.operand, made.tick, made.length_ns
-        coverage = Coverage(length_ns)
-        last_decisive_ns: int | None = None
+        decided_ns = _LONG_AGO_NS
+        gap_ns: int | None = None  # the newest time not known: before the first tick, or when it was unknown
 
         def step() -> None:
-            nonlocal last_decisive_ns
+            nonlocal decided_ns, gap_ns
             value, time_ns = slots[operand], tick.time_ns
-            is_covered = coverage.see(time_ns, value is not None)
+            if gap_ns is None:
+                gap_ns = time_ns - 1
             if value is decisive:
-                last_decisive_ns = time_ns
-            if last_decisive_ns is not None and last_decisive_ns >= time_ns - length_ns:
+                decided_ns = time_ns
+                slots[out] = decisive
+                return
+            if value is None:
+                gap_ns = time_ns
+            start_ns = time_ns - length_ns
+            if decided_ns >= start_ns:
                 slots[out] = decisive
             else:
-                slots[out] = (not decisive) if is_covered else None
+                slots[out] = (not decisive) if gap_ns < start_ns else None
 
         return step
 
@@ -93,74 +104,73 @@ def _events(count_edges: Callable[[Any], int]) -> TemporalMaker:
 
     def make(made: Temporal) -> Step:
         slots, out, operand, watch, tick = made.slots, made.out, made.operand, made.watch, made.tick
-        coverage, window = Coverage(made.length_ns), EventWindow(made.length_ns)
+        window, length_ns = EventWindow(made.length_ns), made.length_ns
         made.windows.append(window)
+        gap_ns: int | None = None
 
         def step() -> None:
-            sequence = slots[watch]
-            window.push(tick.time_ns, count_edges(sequence) if sequence else 0)
-            is_covered = coverage.see(tick.time_ns, slots[operand] is not None)
-            slots[out] = float(window.total()) if is_covered else None
+            nonlocal gap_ns
+            sequence, time_ns = slots[watch], tick.time_ns
+            window.push(time_ns, count_edges(sequence) if sequence else 0)
+            if gap_ns is None:
+                gap_ns = time_ns - 1
+            if slots[operand] is None:
+                gap_ns = time_ns
+            slots[out] = float(window.total()) if gap_ns < time_ns - length_ns else None
 
         return step
 
     return make
 
 
-def _extreme(sign: int) -> TemporalMaker:
-    def make(made: Temporal) -> Step:
-        slots, out, operand, tick = made.slots, made.out, made.operand, made.tick
-        coverage, window = Coverage(made.length_ns), ExtremeWindow(made.length_ns)
-        made.windows.append(window)
-
-        def step() -> None:
-            value = slots[operand]
-            is_covered = coverage.see(tick.time_ns, value is not None)
-            if value is not None:
-                window.push(tick.time_ns, sign * value)
-            slots[out] = sign * window.smallest() if is_covered else None
-
-        return step
-
-    return make
-
-
-def _averaged(make: Callable[[int], TotalWindow | MomentWindow], read: str) -> TemporalMaker:
-    """mean_within and std_within: what the window's method `read` gives."""
+def _numeric(make: Callable[[int], _Numbers], read: str, sign: int = 1) -> TemporalMaker:
+    """min_within and max_within (of negated values), mean_within, std_within: what the window's method `read` gives."""
 
     def maker(made: Temporal) -> Step:
-        slots, out, operand, tick = made.slots, made.out, made.operand, made.tick
-        coverage, window = Coverage(made.length_ns), make(made.length_ns)
+        slots, out, operand, tick, length_ns = made.slots, made.out, made.operand, made.tick, made.length_ns
+        window = make(length_ns)
         made.windows.append(window)
-        push, average = window.push, getattr(window, read)
+        push, result_of = window.push, getattr(window, read)
+        gap_ns: int | None = None
 
         def step() -> None:
-            value = slots[operand]
-            is_covered = coverage.see(tick.time_ns, value is not None)
-            if value is not None:
-                push(tick.time_ns, value)
-            result = average() if is_covered else math.nan
-            slots[out] = result if math.isfinite(result) else None
+            nonlocal gap_ns
+            value, time_ns = slots[operand], tick.time_ns
+            if value is None:
+                gap_ns = time_ns
+                slots[out] = None
+                return
+            if gap_ns is None:
+                gap_ns = time_ns - 1
+            push(time_ns, sign * value)
+            if gap_ns < time_ns - length_ns:
+                result = sign * result_of()
+                slots[out] = result if -_LARGEST <= result <= _LARGEST else None
+            else:
+                slots[out] = None
 
         return step
 
     return maker
 
 
-def _lagged(combine: Callable[[Any, Any, float], Any]) -> TemporalMaker:
-    """lag, delta and rate: `combine(now, then, seconds between)`, where now may be unknown."""
+def _lagged(combine: Callable[[Any, Any, float], Any] | None) -> TemporalMaker:
+    """lag (None), delta and rate: `combine(now, then, seconds between)`, where now may be unknown."""
 
     def make(made: Temporal) -> Step:
         slots, out, operand, tick = made.slots, made.out, made.operand, made.tick
         window = LagWindow(made.length_ns)
         made.windows.append(window)
+        see = window.see
 
         def step() -> None:
             value = slots[operand]
-            window.push(tick.time_ns, value)
-            then_ns, then = window.oldest(tick.time_ns)
-            between_s = (tick.time_ns - then_ns) / NANOSECONDS_PER_SECOND
-            slots[out] = None if then is None else combine(value, then, between_s)
+            time_ns = tick.time_ns
+            then_ns, then = see(time_ns, value)
+            if then is None or combine is None:
+                slots[out] = then
+            else:
+                slots[out] = combine(value, then, (time_ns - then_ns) / NANOSECONDS_PER_SECOND)
 
         return step
 
@@ -178,6 +188,7 @@ def _rate(now: float | None, then: float, between_s: float) -> float | None:
 
 def _at_random(made: Temporal) -> Step:
     slots, out, seconds, tick = made.slots, made.out, made.seconds, made.tick
+    draw = Draws(tick.seed, "at_random", seconds)
 
     def step() -> None:
         if tick.previous_ns is None:
@@ -185,7 +196,7 @@ def _at_random(made: Temporal) -> Step:
             return
         elapsed_s = (tick.time_ns - tick.previous_ns) / NANOSECONDS_PER_SECOND
         probability = -math.expm1(-elapsed_s / seconds)  # of at least one event of a Poisson process
-        slots[out] = uniform(tick.seed, "at_random", seconds, tick.time_ns) < probability
+        slots[out] = draw.at(tick.time_ns) < probability
 
     return step
 
@@ -207,11 +218,11 @@ TEMPORAL_STEPS: Mapping[str, TemporalMaker] = {
     "all_within": _within(decisive=False),
     "count_within": _events(count_rises),
     "flips": _events(count_changes),
-    "min_within": _extreme(1),
-    "max_within": _extreme(-1),
-    "mean_within": _averaged(TotalWindow, "mean"),
-    "std_within": _averaged(MomentWindow, "deviation"),
-    "lag": _lagged(lambda now, then, between_s: then),
+    "min_within": _numeric(ExtremeWindow, "smallest"),
+    "max_within": _numeric(ExtremeWindow, "smallest", sign=-1),
+    "mean_within": _numeric(TotalWindow, "mean"),
+    "std_within": _numeric(MomentWindow, "deviation"),
+    "lag": _lagged(None),
     "delta": _lagged(_delta),
     "rate": _lagged(_rate),
     "at_random": _at_random,

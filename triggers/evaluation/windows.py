@@ -19,25 +19,7 @@ from triggers.evaluation.sizes import MAX_ENTRIES
 from triggers.language.types import Value
 
 
-class Coverage:
-    """Whether a window was seen in full: it began after the first tick, or held an unknown value, it was not."""
-
-    __slots__ = ("_first_ns", "_last_unknown_ns", "length_ns")
-
-    def __init__(self, length_ns: int) -> None:
-        self.length_ns = length_ns
-        self._first_ns: int | None = None
-        self._last_unknown_ns: int | None = None
-
-    def see(self, time_ns: int, is_known: bool) -> bool:
-        """Take this tick in; True when every tick of the window ending now is known."""
-        if self._first_ns is None:
-            self._first_ns = time_ns
-        if not is_known:
-            self._last_unknown_ns = time_ns
-            return False
-        start_ns = time_ns - self.length_ns
-        return self._first_ns <= start_ns and (self._last_unknown_ns is None or self._last_unknown_ns < start_ns)
+_LONG_AGO_NS = -(2**62)
 
 
 class ExtremeWindow:
@@ -55,7 +37,7 @@ class ExtremeWindow:
         entries = self._entries
         while entries and entries[-1][1] >= value:
             entries.pop()
-        if entries and entries[-1][0] // self._step_ns == time_ns // self._step_ns:
+        if entries and time_ns < entries[-1][0] + self._step_ns and _is_one_step(entries[-1][0], time_ns, self._step_ns):
             value = entries.pop()[1]  # one entry a step: the smaller value stays that much longer
         entries.append((time_ns, value))
         start_ns = time_ns - self._length_ns
@@ -73,11 +55,12 @@ class ExtremeWindow:
 class TotalWindow:
     """Sum and number of the window's values."""
 
-    __slots__ = ("_arrived", "_arrived_count", "_arrived_sum", "_leaving", "_length_ns", "_step_ns")
+    __slots__ = ("_arrived", "_arrived_count", "_arrived_sum", "_leaving", "_length_ns", "_step_end_ns", "_step_ns")
 
     def __init__(self, length_ns: int) -> None:
         self._length_ns = length_ns
         self._step_ns = _step_ns(length_ns)
+        self._step_end_ns = 0  # of the newest entry's step
         self._arrived: list[tuple[int, float, int]] = []  # (time, sum, count) of one step each, oldest first
         self._arrived_sum = 0.0
         self._arrived_count = 0
@@ -86,20 +69,18 @@ class TotalWindow:
     def push(self, time_ns: int, value: float) -> None:
         """Add this tick's value."""
         arrived = self._arrived
-        if arrived and arrived[-1][0] // self._step_ns == time_ns // self._step_ns:
+        if arrived and time_ns < self._step_end_ns:
             _, total, count = arrived[-1]
             arrived[-1] = (time_ns, total + value, count + 1)
         else:
             arrived.append((time_ns, value, 1))
+            self._step_end_ns = _step_end_ns(time_ns, self._step_ns)
         self._arrived_sum += value
         self._arrived_count += 1
-        self._leave(time_ns - self._length_ns)
-
-    def _leave(self, start_ns: int) -> None:
-        leaving = self._leaving
+        start_ns, leaving = time_ns - self._length_ns, self._leaving
         while leaving and leaving[-1][0] < start_ns:
             leaving.pop()
-        if not leaving and self._arrived[0][0] < start_ns:
+        if not leaving and arrived[0][0] < start_ns:
             self._turn_over()
             while leaving and leaving[-1][0] < start_ns:
                 leaving.pop()
@@ -218,29 +199,44 @@ class EventWindow:
 class LagWindow:
     """The value at the newest tick that is at least the window's length old."""
 
-    __slots__ = ("_entries", "_length_ns", "_step_ns")
+    __slots__ = ("_entries", "_length_ns", "_next_ns", "_step_end_ns", "_step_ns")
 
     def __init__(self, length_ns: int) -> None:
         self._length_ns = length_ns
         self._step_ns = _step_ns(length_ns)
+        self._step_end_ns = _LONG_AGO_NS  # of the newest entry's step
+        self._next_ns: int | None = None  # of the entry after the oldest
         self._entries: deque[tuple[int, Value]] = deque()
 
-    def push(self, time_ns: int, value: Value) -> None:
-        """Add this tick's value."""
-        entries = self._entries
-        if not entries or entries[-1][0] // self._step_ns != time_ns // self._step_ns:
-            entries.append((time_ns, value))
-        start_ns = time_ns - self._length_ns
-        while len(entries) > 1 and entries[1][0] <= start_ns:
-            entries.popleft()
+    def see(self, time_ns: int, value: Value) -> tuple[int, Value]:
+        """Take in this tick's value; time and value of that tick: None while the window reaches back before the first.
 
-    def oldest(self, time_ns: int) -> tuple[int, Value]:
-        """Time and value of that tick; None as value while the window reaches back before the first tick."""
-        entry = self._entries[0]
-        return entry if entry[0] <= time_ns - self._length_ns else (entry[0], None)
+        Cheap on most ticks: one entry comes, at most one goes.
+        """
+        entries = self._entries
+        if time_ns >= self._step_end_ns:
+            entries.append((time_ns, value))
+            self._step_end_ns = _step_end_ns(time_ns, self._step_ns)
+            if len(entries) == 2:
+                self._next_ns = time_ns
+        start_ns = time_ns - self._length_ns
+        while self._next_ns is not None and self._next_ns <= start_ns:
+            entries.popleft()
+            self._next_ns = entries[1][0] if len(entries) > 1 else None
+        oldest = entries[0]
+        return oldest if oldest[0] <= start_ns else (oldest[0], None)
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def _step_end_ns(time_ns: int, step_ns: int) -> int:
+    """Where the step that holds a time ends."""
+    return time_ns - time_ns % step_ns + step_ns
+
+
+def _is_one_step(earlier_ns: int, later_ns: int, step_ns: int) -> bool:
+    return earlier_ns // step_ns == later_ns // step_ns
 
 
 def _step_ns(length_ns: int) -> int:

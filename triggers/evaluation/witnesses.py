@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from runtime.messages import SignalValue
-from triggers.evaluation.item_table import TRUE, ItemTable
-from triggers.evaluation.quantifier_steps import selected_numbers, truth_rows
+from triggers.evaluation.item_table import ItemTable
+from triggers.evaluation.quantifier_steps import selected_numbers
+from triggers.evaluation.truths import TRUE, rows_of
 from triggers.language import populations
 from triggers.language.expressions import Operation
 from triggers.language.populations import Population
@@ -28,10 +29,9 @@ def witness_of(quantifier: Operation, columns: Sequence[Any], table: ItemTable) 
     """The item, from the quantifier's operands as columns over the items of `table`; None when there is none."""
     kind = populations.QUANTIFIERS[quantifier.name].kind
     *number, condition = columns
-    truth = truth_rows(condition, table)
-    rows = np.flatnonzero(truth == TRUE)
+    rows = np.flatnonzero(rows_of(condition, len(table.items)) == TRUE)
     if kind in ("min", "max"):
-        numbers = selected_numbers(number[0], truth)
+        numbers = selected_numbers(number[0], condition, table)
         return None if numbers is None else table.items[rows[getattr(np, f"arg{kind}")(numbers)]]
     matching = [table.items[row] for row in rows.tolist()]
     return max(matching, key=_sureness, default=None)
