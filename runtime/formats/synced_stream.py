@@ -1,7 +1,7 @@
 """A file being written whose bytes never stay in danger for long: fdatasync at least every two seconds of writing.
 
 The room is taken from the disk before the first byte (posix_fallocate), so that a disk that others fill cannot stop a
-file half-way; `finish` cuts off what was not needed. A power cut costs what was written since the last sync: two
+file half-way; whoever seals it cuts off what was not needed. A power cut costs what was written since the last sync: two
 seconds at most. Writing beyond the reserved size first asks for more, and stops when there is none.
 
 A write or sync that failed is never repeated: the kernel may have dropped the pages and call the next sync a success
@@ -57,6 +57,11 @@ class SyncedStream(io.BufferedIOBase):
         return self._written_bytes
 
     @property
+    def synced_bytes(self) -> int:
+        """How much of it a power cut can no longer take."""
+        return self._synced_bytes
+
+    @property
     def sync_is_due(self) -> bool:
         """True once bytes have waited too long, or too many wait: give what you still buffer, then `sync`."""
         waited_ns = self._now_ns() - self._synced_at_ns
@@ -95,10 +100,9 @@ class SyncedStream(io.BufferedIOBase):
         self._synced_bytes = self._written_bytes
         self._synced_at_ns = self._now_ns()
 
-    def finish(self) -> int:
-        """Cut off the room that was not needed; the file's size. It is not yet durable."""
+    def finished_bytes(self) -> int:
+        """What was written in all: cut the file there. Raises OSError when writing ever failed."""
         self._raise_failure()
-        os.ftruncate(self._descriptor, self._written_bytes)
         return self._written_bytes
 
     def close(self) -> None:

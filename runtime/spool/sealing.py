@@ -39,8 +39,8 @@ def sync_draft(draft: ClipDraft) -> int:
     The sync goes through the descriptor that was opened with the draft: only that one hears of every write-back that
     failed since, whoever wrote (fsync(2), ERRORS).
     """
-    if draft.stream is not None and not draft.stream.closed:
-        draft.stream.finish()
+    if draft.stream is not None:
+        os.ftruncate(draft.lock_descriptor, draft.stream.finished_bytes())
     elif os.fstat(draft.lock_descriptor).st_ino != draft.path.stat().st_ino:
         raise SpoolError(f"{draft.path} was replaced by another file: write into the draft itself")
     os.fsync(draft.lock_descriptor)

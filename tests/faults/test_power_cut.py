@@ -1,0 +1,271 @@
+"""Power cuts: from every legal state of the disk, the spool and the receiver keep every promise they had made.
+
+A real process is recorded (`power_cut_log.c`), the states are enumerated (`power_cut_states.py`), each is made real and
+opened by the product's own start-up. `make test` takes a fair sample; `make faults` takes every state, and cuts the
+power again at every step of the recovery from a sample of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from power_cut_process import CLIP_BLOCKS, QUOTA_BYTES, WALL_NS, content_of, offered, open_store
+from power_cut_states import CrashState, CrashStates, Image, Operation, read_log
+
+from runtime.clock import ManualClock
+from runtime.formats.durable_files import sha256_of
+from runtime.spool import Spool
+from runtime.spool.recovery import RecoveryReport
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).parent
+SAMPLE = 150
+TWICE_SAMPLE = 3
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recorder of operations, compiled."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("recording a process's operations needs Linux and a C compiler (cc or gcc)")
+    built = tmp_path_factory.mktemp("shim") / "power_cut_log.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", built, HERE / "power_cut_log.c", "-ldl"], check=True)
+    return built
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """In memory where there is such a place: thousands of states are written and synced."""
+    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="power-cut-", dir=place) as created:
+        yield Path(created).resolve()
+
+
+def record(shim: Path, action: str, root: Path) -> list[Operation]:
+    """Run one action of `power_cut_process.py` on `root`; everything that it did to files there."""
+    root.mkdir(exist_ok=True)
+    log = root.with_name(f"{root.name}.log")
+    log.unlink(missing_ok=True)
+    environment = {"LD_PRELOAD": str(shim), "OPERATION_LOG": str(log), "OPERATION_LOG_ROOT": str(root)}
+    command = [sys.executable, str(HERE / "power_cut_process.py"), action, str(root)]
+    subprocess.run(command, check=True, env={**os.environ, **environment, "PYTHONPATH": str(REPOSITORY)})
+    return read_log(log)
+
+
+def chosen(states: CrashStates, sample: int | None) -> list[CrashState]:
+    """All states, or a seeded sample of them."""
+    every = list(states)
+    return every if sample is None else random.Random(1).sample(every, min(sample, len(every)))
+
+
+class Promises:
+    """What had been promised at each operation of a log, and what the step under way was about to promise."""
+
+    def __init__(self, operations: list[Operation]) -> None:
+        self.marks = [
+            (at, json.loads(operation.data)) for at, operation in enumerate(operations) if operation.kind == "M"
+        ]
+
+    def at(self, crash: int) -> tuple[dict[str, Any], dict[str, Any], dict[int, dict[str, Any]]]:
+        """The last step that was done, the one under way (or the same), and the clips sealed until that one ends."""
+        done: dict[str, Any] = {}
+        clips: dict[int, dict[str, Any]] = {}
+        for at, note in self.marks:
+            if note["phase"] != "end":
+                continue
+            if "sealed" in note:
+                clips[note["sealed"]] = note
+            if at >= crash:
+                return done, note, clips
+            done = note
+        return done, done, clips
+
+    def synced(self, crash: int) -> dict[str, dict[str, Any]]:
+        """Per draft that was being written: the note of its last sync."""
+        notes: dict[str, dict[str, Any]] = {}
+        for at, note in self.marks:
+            if at < crash:
+                notes = {**notes, note["draft"]: note} if note["phase"] == "synced" else {}
+        return notes
+
+
+# -- the spool -------------------------------------------------------------------------------------------------------
+
+
+def open_spool(root: Path, quota_bytes: int = QUOTA_BYTES) -> Spool:
+    return Spool.open(root, quota_bytes, clock=ManualClock(wall_offset_ns=WALL_NS))
+
+
+def check_spool(root: Path, promises: Promises, crash: int) -> None:
+    """Every promise that had been made by operation `crash` is kept, and what is found is one of two states."""
+    done, under_way, clips = promises.at(crash)
+    before, after = done.get("states", {}), under_way.get("states", {})
+    with open_spool(root) as spool:
+        assert not spool.last_recovery.ledger_rebuilt, "a power cut never damages the ledger"
+        counts = spool.counts()
+        found = {str(n): spool.clip(n).state.value for n in range(1, counts.sealed + 1)}
+        assert len(before) <= len(found) <= max(len(before), len(after)), f"{before} -> {found} -> {after}"
+        for n, state in found.items():
+            assert state in {before.get(n, after.get(n)), after.get(n, before.get(n)), "pending" if n not in before else ""}
+        assert counts.is_gapless
+        assert counts.sealed == len(found)
+        waiting = {clip.n: clip for clip in spool.pending()}
+        assert {str(n) for n in waiting} == {n for n, state in found.items() if state == "pending"}
+        for n, clip in waiting.items():
+            assert sha256_of(clip.path) == clip.sha256 == clips[n]["sha256"]
+            assert clip.metadata == clips[n]["metadata"]
+        assert {path for path in spool.folder.clips.iterdir()} == {clip.path for clip in waiting.values()}
+        assert {path for path in spool.folder.partial.iterdir()} == {partial.path for partial in spool.partial()}
+        check_synced_drafts(spool, promises.synced(crash), waiting)
+        assert counts.bytes_used <= CLIP_BLOCKS * 4096
+        assert counts.bytes_used + counts.ledger_bytes <= QUOTA_BYTES
+    with open_spool(root, 2 * QUOTA_BYTES) as spool:
+        assert spool.last_recovery == RecoveryReport(partial=spool.last_recovery.partial), "one recovery is enough"
+        draft = spool.begin(100)
+        draft.path.write_bytes(content_of(1000, 100))
+        assert spool.seal(draft, {}).n == counts.sealed + 1
+
+
+def check_synced_drafts(spool: Spool, notes: dict[str, dict[str, Any]], waiting: dict[int, Any]) -> None:
+    """Of a clip that was being written, everything that was synced is there: sealed by start-up, or partial."""
+    kept = [path.read_bytes() for path in spool.folder.partial.iterdir()]
+    kept += [clip.path.read_bytes() for clip in waiting.values()]
+    for note in notes.values():
+        synced = content_of(note["written"], note["size"])[: note["bytes"]]
+        assert any(content.startswith(synced) for content in kept), f"{note['bytes']} synced bytes are gone"
+
+
+# -- the receiver ----------------------------------------------------------------------------------------------------
+
+
+def check_receiver(root: Path, promises: Promises, crash: int) -> None:
+    """DONE clips are stored, ACKed ranges are held, nothing is there twice, and what is missing can be sent again."""
+    done, under_way, _ = promises.at(crash)
+    store = open_store(root)
+    try:
+        stored = {clip.key.n: clip for clip in store.catalogue.clips(root)}
+        assert set(done.get("done", [])) <= set(stored) <= set(under_way.get("done", []))
+        for n, clip in stored.items():
+            assert clip.path.read_bytes() == offered(n)[1]
+        assert len(store.catalogue.clips(root)) == len(stored)
+        assert set(done.get("entombed", [])) <= set(store.catalogue.tombstones("car-1"))
+        for n, ranges in done.get("durable", {}).items():
+            check_held(store, int(n), ranges, may_be_settled=n not in under_way.get("durable", {}))
+        finals = {path for path in (root / "clips").rglob("*.mcap")} if (root / "clips").exists() else set()
+        assert finals == {clip.path for clip in stored.values()}
+        assert len(list((root / "partial").iterdir())) == len(store.catalogue.partials())
+        for n in (1, 2, 3, 4):
+            send_whole(store, n)
+    finally:
+        store.close()
+    store = open_store(root)
+    assert {clip.key.n for clip in store.catalogue.clips(root)} == {1, 2, 3, 4}
+    store.close()
+
+
+def check_held(store: Any, n: int, ranges: list[list[int]], may_be_settled: bool) -> None:
+    row, content = offered(n)
+    known = store.catalogue.partial(row.key)
+    if known is None:
+        assert may_be_settled, f"clip {n}: acknowledged ranges {ranges} are forgotten"
+        return
+    held = store.offer(row, WALL_NS)
+    (path,) = (store.directory / "partial").glob(f"*-{n:012d}-*")
+    on_disk = path.read_bytes()
+    for start, end in ranges:
+        assert held.covers(start, end)
+    for start, end in held:
+        assert on_disk[start:end] == content[start:end], f"clip {n}: acknowledged bytes {start} to {end} are not there"
+
+
+def send_whole(store: Any, n: int) -> None:
+    row, content = offered(n)
+    if store.offer(row, WALL_NS) is None:
+        return
+    store.write(row.key, 0, content)
+    store.flush(WALL_NS)
+    assert store.commit(row.key, WALL_NS)
+
+
+# -- tests -----------------------------------------------------------------------------------------------------------
+
+Check = Callable[[Path, Promises, int], None]
+CASES = [("spool", check_spool), ("receiver", check_receiver)]
+
+
+def run_all(folder: Path, logged_root: Path, states: list[CrashState], check: Callable[[Path, CrashState], None]) -> None:
+    for number, state in enumerate(states):
+        root = folder / f"state-{number}"
+        root.mkdir()
+        state.image.write_to(root, str(logged_root))
+        try:
+            check(root, state)
+        except Exception as error:
+            raise AssertionError(f"power cut at operation {state.at}, {state.how}: {error!r}") from error
+        shutil.rmtree(root)
+
+
+def cut_once(shim: Path, folder: Path, action: str, check: Check, sample: int | None) -> int:
+    operations = record(shim, action, folder / action)
+    promises, states = Promises(operations), chosen(CrashStates(operations), sample)
+    run_all(folder, folder / action, states, lambda root, state: check(root, promises, state.at))
+    return len(states)
+
+
+def cut_twice(shim: Path, folder: Path, action: str, check: Check, first: int, second: int | None) -> int:
+    """From a sample of states, record the recovery and cut the power there again."""
+    operations, count = record(shim, action, folder / action), 0
+    promises = Promises(operations)
+    for number, state in enumerate(chosen(CrashStates(operations), first)):
+        root = folder / f"once-{number}"
+        root.mkdir()
+        state.image.write_to(root, str(folder / action))
+        again = states_of_recovery(shim, action, root, state.image, str(folder / action))
+        states = chosen(again, second)
+        run_all(folder, root, states, lambda path, _, at=state.at: check(path, promises, at))
+        count += len(states)
+        shutil.rmtree(root)
+    return count
+
+
+def states_of_recovery(shim: Path, action: str, root: Path, image: Image, logged_root: str) -> CrashStates:
+    moved = {str(root) + name[len(logged_root) :]: key for name, key in image.names.items()}
+    start = Image({name: key for name, key in moved.items() if Path(name).exists()}, dict(image.contents))
+    inodes = {name: Path(name).stat().st_ino for name in start.names}
+    states = CrashStates(record(shim, f"recover-{action}", root), start)
+    states.bind({name: inode for name, inode in inodes.items() if start.names[name] is not None})
+    return states
+
+
+@pytest.mark.parametrize(("action", "check"), CASES, ids=[name for name, _ in CASES])
+def test_after_a_power_cut_anywhere_every_promise_is_kept(shim, folder, action, check):
+    assert cut_once(shim, folder, action, check, SAMPLE) == SAMPLE
+
+
+@pytest.mark.parametrize(("action", "check"), CASES, ids=[name for name, _ in CASES])
+def test_after_a_power_cut_during_recovery_every_promise_is_kept(shim, folder, action, check):
+    assert cut_twice(shim, folder, action, check, TWICE_SAMPLE, second=12) >= TWICE_SAMPLE
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize(("action", "check"), CASES, ids=[name for name, _ in CASES])
+def test_after_every_enumerated_power_cut_every_promise_is_kept(shim, folder, action, check):
+    assert cut_once(shim, folder, action, check, None) > 1000
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize(("action", "check"), CASES, ids=[name for name, _ in CASES])
+def test_after_two_power_cuts_in_a_row_every_promise_is_kept(shim, folder, action, check, sweep_size):
+    assert cut_twice(shim, folder, action, check, sweep_size(150), second=40) > 150
