@@ -77,7 +77,9 @@ class SpoolSteps:
             for at in range(0, size, 2048):
                 self.clock.advance_to(self.clock.now_ns() + 700_000_000)
                 stream.write(content[at : at + 2048])
-                mark("synced", "write", draft=draft.path.name, written=self.written, size=size, bytes=stream.synced_bytes)
+                mark(
+                    "synced", "write", draft=draft.path.name, written=self.written, size=size, bytes=stream.synced_bytes
+                )
             return self.spool.seal(draft, {"clip_id": f"clip-{self.written}"})
 
     def discard(self) -> None:
@@ -117,7 +119,7 @@ def offered(n: int) -> tuple[PartialRow, bytes]:
     """Clip `n` as a vehicle offers it."""
     content = content_of(n, SIZES[n % len(SIZES)])
     key = ClipKey(VEHICLE, n, hashlib.sha256(content).hexdigest())
-    return PartialRow(key, len(content), "normal", '{"clip_id":"%d"}' % n, (), None), content
+    return PartialRow(key, len(content), "normal", json.dumps({"clip_id": n}), (), None), content
 
 
 class ReceiverSteps:

@@ -5,7 +5,7 @@ truncate, create, rename, unlink and sync of a real process, SQLite's included. 
 covers is on the disk: the bytes of that file, or the names in that folder. Of everything later, any part may be
 there, in any order:
 
-- bytes: each write by itself, the last one also torn at a sector or as zeros (size before data);
+- bytes: each write by itself, the last one also torn at a sector, or as zeros where the file grows (size before data);
 - names: each create, rename and unlink by itself. A rename never loses the file; it may leave both names.
 
 All subsets are too many, so at each crash point: everything (a kill), nothing, the last write torn; and before each
@@ -117,7 +117,9 @@ class Effect:
             return old[: op.offset].ljust(op.offset, b"\0")
         if op.kind == "A":
             return old.ljust(op.offset, b"\0")
-        data = bytes(len(op.data)) if zeros else op.data[:kept]
+        data = op.data[:kept]
+        if zeros:  # only what is new to the file: bytes that were there stay until others take their place
+            data = old[op.offset : op.offset + len(op.data)].ljust(len(op.data), b"\0")
         return old[: op.offset].ljust(op.offset, b"\0") + data + old[op.offset + len(data) :]
 
 
@@ -133,21 +135,32 @@ class CrashState:
 class CrashStates:
     """Enumerates the states of one log; `start` is what was durable before it."""
 
-    def __init__(self, operations: list[Operation], start: Image | None = None, seed: int = 0) -> None:
+    def __init__(self, operations: list[Operation], start: Image | None = None, *, dense: bool = False) -> None:
+        """`dense` takes the many subsets after every operation, not only before each sync."""
         self._operations = operations
+        self._dense = dense
         self._base = start.copy() if start else Image()
         self._pending: list[Effect] = []
         self._keys: dict[int, int] = {}  # inode -> key; inodes come back, keys do not
         self._now: dict[str, int | None] = dict(self._base.names)  # names as the process sees them
         self._next_key = 1 + max((k for k in self._base.contents), default=0)
-        self._random = random.Random(seed)
+        self._random = random.Random(len(operations))
 
-    def bind(self, inodes: dict[str, int]) -> None:
-        """Inodes of the files that were there before the log began, by path."""
+    def killed_after(self, count: int) -> Image:
+        """The process ends after so many operations, the power stays: what the next process finds."""
+        for operation in self._operations[:count]:
+            self._take(operation)
+        self._operations = []
+        return self._image(tuple(range(len(self._pending))))
+
+    def go_on(self, operations: list[Operation], inodes: dict[str, int]) -> CrashStates:
+        """The next process's log; `inodes` of the files that it found, by path. Nothing is durable by that alone."""
+        self._operations = operations
         for path, inode in inodes.items():
-            key = self._base.names[path]
+            key = self._now[path]
             if key is not None:
                 self._keys[inode] = key
+        return self
 
     def __iter__(self) -> Iterator[CrashState]:
         """Every state once."""
@@ -162,7 +175,7 @@ class CrashStates:
             self._take(operation)
             if operation.kind in "ME":
                 continue
-            for how, image in self._images(thorough=at == len(self._operations) - 1):
+            for how, image in self._images(thorough=self._dense or at == len(self._operations) - 1):
                 if image.identity() not in seen:
                     seen.add(image.identity())
                     yield CrashState(at + 1, image, how)
@@ -195,7 +208,7 @@ class CrashStates:
 
     def _make_durable(self, sync: Operation) -> None:
         """A folder's names, or a file's bytes. A rename is durable with the folder that it leads to."""
-        is_folder = sync.path in self._now and self._now[sync.path] is None or sync.inode not in self._keys
+        is_folder = (sync.path in self._now and self._now[sync.path] is None) or sync.inode not in self._keys
         kept = []
         for effect in self._pending:
             if effect.folders:
