@@ -1,8 +1,8 @@
 """A file being written whose bytes never stay in danger for long: fdatasync at least every two seconds of writing.
 
 The room is taken from the disk before the first byte (posix_fallocate), so that a disk that others fill cannot stop a
-file half-way; whoever seals it cuts off what was not needed. A power cut costs what was written since the last sync: two
-seconds at most. Writing beyond the reserved size first asks for more, and stops when there is none.
+file half-way; whoever seals it cuts off what was not needed. A power cut costs what was written since the last sync:
+two seconds at most. Writing beyond the reserved size first asks for more, and stops when there is none.
 
 A write or sync that failed is never repeated: the kernel may have dropped the pages and call the next sync a success
 (https://wiki.postgresql.org/wiki/Fsync_Errors). The stream refuses everything from then on; the file is thrown away.

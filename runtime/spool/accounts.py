@@ -15,7 +15,7 @@ from runtime.spool.clips import BLOCK_BYTES, EXPIRES_KEY, ClipState, SpoolCounts
 
 MAX_ALARMS = 1000
 #: Metadata of settled clips that stays readable; of older ones only the clip_id stays.
-KEEP_METADATA_BYTES = 1 << 20
+KEEP_METADATA_BYTES = 256 << 10
 COUNTS = """
 SELECT coalesce(sum(state = 'pending'), 0) AS pending,
        coalesce(sum(state = 'delivered'), 0) AS delivered,

@@ -143,6 +143,14 @@ class Ledger:
                 connection.execute("ROLLBACK")
             raise
 
+    def is_mostly_empty(self) -> bool:
+        """True when more than half of the file is pages that nothing uses any more: SQLite never gives them back."""
+        with self.reading() as connection:
+            pages, unused = (
+                int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "freelist_count")
+            )
+        return 2 * unused > pages
+
     def move_to_fresh_file(self) -> None:
         """Copy what is committed to a new file and go on there. Raises sqlite3.Error and OSError."""
         fresh = self.path.with_name("ledger.fresh")
@@ -151,10 +159,26 @@ class Ledger:
             self.connection.execute("VACUUM INTO ?", (str(fresh),))
             sync_file(fresh)
             fresh.chmod(0o660)
-            self._connection.close()
-            rename_durably(fresh, self.path)
-            for suffix in ("-wal", "-shm"):  # of the old file: SQLite would take them for the new one's
-                remove_durably(self.path.with_name(self.path.name + suffix))
+            rename_durably(fresh, replacement_of(self.path))
+            finish_replacing(self.path)
+            self._connection.close()  # only now: SQLite leaves a file alone that is no longer in its place
+
+
+def replacement_of(path: Path) -> Path:
+    """Once it has this name, a complete new ledger waits to take the place of the one at `path`."""
+    return path.with_name("ledger.replacing")
+
+
+def finish_replacing(path: Path) -> None:
+    """Put a waiting new ledger in its place; harmless when there is none.
+
+    The old one's side files go first: SQLite would take them for the new one's.
+    """
+    if not replacement_of(path).exists():
+        return
+    for suffix in ("-wal", "-shm"):
+        remove_durably(path.with_name(path.name + suffix))
+    rename_durably(replacement_of(path), path)
 
 
 def is_input_output_error(error: sqlite3.OperationalError) -> bool:

@@ -34,7 +34,7 @@ from runtime.spool.accounts import add_abandoned, add_alarm, add_to_fact, fact, 
 from runtime.spool.clips import ClipState, SpoolError, try_lock
 from runtime.spool.folder import SpoolFolder
 from runtime.spool.gate import Gate
-from runtime.spool.ledger import Ledger, is_sound
+from runtime.spool.ledger import Ledger, finish_replacing, is_sound
 from runtime.spool.sealing import WrittenClip, place, taken_back_on_failure
 
 ADOPTED_PRIORITY = Priority.NORMAL
@@ -60,6 +60,7 @@ def open_or_set_aside(path: Path, gate: Gate, wall_ns: int) -> tuple[Ledger, boo
 
     One damaged ledger is kept for a look; an older one goes, for it counts against the quota.
     """
+    finish_replacing(path)
     try:
         ledger = Ledger(path, gate)
         with ledger.reading() as connection:

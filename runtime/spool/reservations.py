@@ -3,8 +3,8 @@
 One round: look at the ledger and either admit, or decide who goes and commit that; then unlink them and look again.
 Only a round that finds the room already free admits, so the quota holds even when two processes ask at once.
 
-The quota counts whole blocks of the disk, and the ledger with what it really occupies where that is more than its
-reserve.
+The quota counts whole blocks of the disk, and the ledger with what it really occupies, and may soon, where that is
+more than its reserve.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from runtime.spool.wall_time import TrustedWall
 
 #: What is left free on the disk itself, whatever the quota says.
 DISK_RESERVE_BYTES = 16 << 20
+#: What the ledger may grow by until somebody is admitted again: its write-ahead log, and the rows of some clips.
+LEDGER_GROWTH_BYTES = 2 << 20
 MAX_ADMISSION_ROUNDS = 8
 
 
@@ -78,7 +80,7 @@ class Reservations:
     @property
     def clip_quota_bytes(self) -> int:
         """What files may occupy now."""
-        return self.quota_bytes - max(self._ledger_reserve_bytes, self._ledger.disk_bytes())
+        return self.quota_bytes - max(self._ledger_reserve_bytes, self._ledger.disk_bytes() + LEDGER_GROWTH_BYTES)
 
     def begin(
         self, estimated_bytes: int, priority: Priority, shape: ClipShape | None, metadata: Mapping[str, Any]
@@ -191,7 +193,7 @@ class Reservations:
                 return ShrinkRequiredError(f"{text}: only clips of its own priority are left", available_bytes, smaller)
         return QuotaExceededError(
             f"spool {self.folder.directory} has no room for {wanted_bytes} bytes of priority {priority.value}:"
-            f" at most {available_bytes} could be freed of a quota of {self.clip_quota_bytes}"
+            f" at most {available_bytes} could be freed of the {max(0, self.clip_quota_bytes)} that clips may take"
             " (record fewer cameras or seconds, or raise the quota)",
             available_bytes,
         )

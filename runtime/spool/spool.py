@@ -63,6 +63,7 @@ class Spool(Deliveries):
         self.last_recovery = RecoveryReport()
         self._clock = clock
         self._retention_ns = retention_ns
+        self._ledger_reserve_bytes = ledger_reserve_bytes
         self._seals_until_tidy = TIDY_EVERY
         self.must_be_reopened = False  # a failed seal could not be taken back: only recovery helps
         self._reservations = Reservations(folder, ledger, quota_bytes, ledger_reserve_bytes, self._wall, disk_free)
@@ -109,8 +110,8 @@ class Spool(Deliveries):
         self.last_recovery = Recovery(self.folder, self._ledger, self._clock.wall_ns()).run(damaged)
         self._ledger.is_new = False
         self.must_be_reopened = False
-        self._reservations.enforce()
         self._tidy()
+        self._reservations.enforce()
         return self.last_recovery
 
     def _tidy(self) -> None:
@@ -119,6 +120,8 @@ class Spool(Deliveries):
         with self._ledger.transaction() as connection:
             fold_settled(connection, KEEP_SETTLED_ROWS)
             shorten_settled(connection)
+        if self._ledger.disk_bytes() > self._ledger_reserve_bytes // 2 and self._ledger.is_mostly_empty():
+            self._ledger.move_to_fresh_file()
 
     def close(self) -> None:
         """Close the ledger."""

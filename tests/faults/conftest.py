@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from power_cut_recording import memory_folder, recorder  # noqa: F401  fixtures
 
 HERE = Path(__file__).resolve().parent
 

@@ -4,8 +4,8 @@
  *   OPERATION_LOG_ROOT  the folder that is watched, as /proc/self/fd shows it
  *
  * A record is written after its call has succeeded, under one lock, so the log's order is the order in which the
- * kernel's page cache changed. Record: kind (1 byte), inode, offset or size (8 bytes each), lengths of path, second path and data
- * (4 bytes each), little-endian, then these three. SQLite's files are seen as any others; its shared-memory index is
+ * kernel's page cache changed. Record: kind (1 byte), inode, offset or size (8 bytes each), lengths of path, second
+ * path and data (4 bytes each), little-endian, then these three. SQLite's files are seen as any others; its shared-memory index is
  * mapped and not seen, which is right: SQLite never trusts it after a restart.
  *
  * `operation_log_mark` puts a note into the log, `operation_log_fail` makes the next syncs of some path fail with EIO.

@@ -1,4 +1,4 @@
-"""What the power-cut tests record: `python power_cut_process.py spool|recover-spool|receiver|recover-receiver FOLDER`.
+"""What the power-cut tests record: `python power_cut_process.py ACTION FOLDER ARGUMENT...`.
 
 Runs under `power_cut_log.c`. Each step is noted in the log before it begins and after it is done, with what it did, so
 that whoever looks at a crash state knows which promises had been made by then.
@@ -189,11 +189,31 @@ def recover_spool(directory: Path) -> None:
     Spool.open(directory, QUOTA_BYTES, clock=ManualClock(wall_offset_ns=WALL_NS)).close()
 
 
+def seal_while_syncs_fail(directory: Path, part_of_path: str) -> None:
+    """Seal, seal while the next sync of some path fails, seal again, start anew, seal."""
+    steps = SpoolSteps(directory)
+    steps.step("seal", lambda: steps.seal(3000, Priority.NORMAL))
+    steps.step("deliver", lambda: steps.spool.mark_delivered(1) and None)
+    ctypes.CDLL(None).operation_log_fail(part_of_path.encode(), 1)
+    try:
+        mark("failed", "seal", sealed=steps.seal(3001, Priority.NORMAL).n)
+    except OSError as error:
+        mark("failed", "seal", error=f"{type(error).__name__}: {error}")
+    if not steps.spool.must_be_reopened:
+        steps.step("seal", lambda: steps.seal(3002, Priority.NORMAL))
+    steps.reopen()
+    steps.step("seal", lambda: steps.seal(3003, Priority.NORMAL))
+    steps.spool.close()
+
+
 if __name__ == "__main__":
-    actions: dict[str, Callable[[Path], object]] = {
+    actions: dict[str, Callable[..., object]] = {
+        "failing-sync": seal_while_syncs_fail,
+        "moving-ledger": lambda folder: seal_while_syncs_fail(folder, "ledger.sqlite-wal"),
         "spool": lambda folder: SpoolSteps(folder).run(),
         "receiver": lambda folder: ReceiverSteps(folder).run(),
         "recover-spool": recover_spool,
+        "recover-moving-ledger": recover_spool,
         "recover-receiver": lambda folder: open_store(folder).close(),
     }
-    actions[sys.argv[1]](Path(sys.argv[2]))
+    actions[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])
