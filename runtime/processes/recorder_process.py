@@ -16,7 +16,7 @@ from runtime.processes.shell import ProcessShell, log, make_directories
 from runtime.recording.clip_sink import OpenClip, SealedClip
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.recorder import Recorder, RecorderSettings
-from runtime.spool import ClipDraft, Spool
+from runtime.spool import ClipDraft, Spool, SpoolError
 
 
 class SpoolClipSink:
@@ -63,6 +63,8 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
         shell.ready(f"recording into {directories.spool}")
         while not stop.wait(config.recorder.scan_interval_s):
             _tell(recorder.step(clock.now_ns()))
+            if spool.must_be_reopened:
+                raise SpoolError("a failed seal could not be taken back: leaving, the next start recovers the spool")
             copy.step(clock.now_ns())
             shell.progress()
             shell.publish(_status(recorder, spool, copy))

@@ -9,12 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.clock import ManualClock
 from runtime.messages import Priority
-from runtime.spool import ClipState, QuotaExceededError, Spool
-from runtime.spool.admission import Kind, Resident, choose_victims
+from runtime.spool import ClipShape, ClipState, QuotaExceededError, ShrinkRequiredError, Spool
+from runtime.spool.admission import Kind, Newcomer, Resident, choose_victims
+from runtime.spool.clips import BLOCK_BYTES
 
-RESERVE_BYTES = 1000
-CLIP_BYTES = 1000
+RESERVE_BYTES = 4 << 20
+HOUR_NS = 3600 * 10**9
+CLIP_BYTES = 2 * BLOCK_BYTES
 
 
 def open_spool(directory: Path, clips: int, **options) -> Spool:
@@ -22,10 +25,19 @@ def open_spool(directory: Path, clips: int, **options) -> Spool:
     return Spool.open(directory, RESERVE_BYTES + clips * CLIP_BYTES, ledger_reserve_bytes=RESERVE_BYTES, **options)
 
 
-def seal(spool: Spool, priority: Priority) -> int:
+class SteppedClock(ManualClock):
+    """A wall clock that somebody sets while the vehicle runs."""
+
+    step_ns = 0
+
+    def wall_ns(self) -> int:
+        return super().wall_ns() + self.step_ns
+
+
+def seal(spool: Spool, priority: Priority, **metadata) -> int:
     draft = spool.begin(CLIP_BYTES, priority)
     draft.path.write_bytes(os.urandom(CLIP_BYTES))
-    return spool.seal(draft, {}).n
+    return spool.seal(draft, metadata).n
 
 
 def states(spool: Spool, last: int) -> str:
@@ -136,6 +148,118 @@ def test_a_lowered_quota_is_met_at_start_but_never_at_the_cost_of_safety_clips(t
     assert spool.counts().is_gapless
 
 
+def test_expired_clips_give_way_to_anybody_before_any_that_is_still_wanted(tmp_path):
+    clock = ManualClock(wall_offset_ns=HOUR_NS)
+    spool = open_spool(tmp_path, 3, clock=clock)
+    seal(spool, Priority.BACKGROUND)
+    seal(spool, Priority.SAFETY, expires_wall_ns=2 * HOUR_NS)
+    seal(spool, Priority.NORMAL)
+    clock.advance_to(HOUR_NS - 1)
+    seal(spool, Priority.NORMAL)
+    assert states(spool, 4) == "tppp", "not yet expired: the order of priority holds"
+    clock.advance_to(HOUR_NS)
+    seal(spool, Priority.LOW)
+    assert states(spool, 5) == "ttppp"
+    assert spool.clip(2).reason.startswith("expired, and evicted")
+
+
+def test_retention_ends_clips_and_a_jump_of_the_clock_by_a_day_does_not(tmp_path):
+    clock = SteppedClock(wall_offset_ns=HOUR_NS)
+    spool = open_spool(tmp_path, 3, clock=clock, retention_s=3600)
+    seal(spool, Priority.SAFETY)
+    seal(spool, Priority.NORMAL, expires_wall_ns=HOUR_NS + 1)
+    clock.step_ns = 24 * HOUR_NS
+    assert spool.expire() == []
+    clock.advance_to(1)
+    assert spool.expire() == [2], "its metadata named an earlier time"
+    clock.advance_to(HOUR_NS)
+    assert spool.expire() == [1]
+    assert spool.clip(1).reason == "expired before it could be delivered"
+    assert list(spool.folder.clips.iterdir()) == []
+    assert spool.counts().is_gapless
+
+
+SHAPE = ClipShape(("front", "left", "right", "rear"), 40.0)
+
+
+def test_when_only_the_highest_class_is_left_a_new_clip_shrinks_before_one_of_them_goes(tmp_path):
+    spool = open_spool(tmp_path, 4)
+    for _ in range(3):
+        seal(spool, Priority.SAFETY)
+    for wanted, fitting in ((2, ("front", "left")), (4, ("front",))):
+        with pytest.raises(ShrinkRequiredError) as refused:
+            spool.begin(wanted * CLIP_BYTES, Priority.SAFETY, SHAPE)
+        assert refused.value.shape == ClipShape(fitting, 40.0)
+    with pytest.raises(ShrinkRequiredError) as refused:
+        spool.begin(8 * CLIP_BYTES, Priority.SAFETY, SHAPE)
+    assert refused.value.shape == ClipShape(("front",), 20.0)
+    assert states(spool, 3) == "ppp"
+    assert spool.counts().shrunk == 3
+    assert any("has to shrink to 1 cameras, 20 s" in alarm for alarm in spool.alarms())
+
+
+def test_only_a_clip_that_cannot_shrink_any_more_replaces_the_oldest_of_the_highest_class(tmp_path):
+    spool = open_spool(tmp_path, 2)
+    for _ in range(2):
+        seal(spool, Priority.SAFETY)
+    shape = SHAPE
+    for _ in range(8):
+        try:
+            spool.begin(CLIP_BYTES, Priority.SAFETY, shape)
+            break
+        except ShrinkRequiredError as refused:
+            assert states(spool, 2) == "pp"
+            shape = refused.shape
+    assert shape == SHAPE.smallest
+    assert states(spool, 2) == "tp"
+    assert any("clip 1: evicted" in alarm for alarm in spool.alarms())
+
+
+def test_a_clip_that_outgrows_its_room_while_it_is_written_is_stopped_and_told_to_shrink(tmp_path):
+    spool = open_spool(tmp_path, 2)
+    seal(spool, Priority.SAFETY)
+    draft = spool.begin(CLIP_BYTES, Priority.SAFETY, SHAPE)
+    with spool.write_into(draft) as stream, pytest.raises(ShrinkRequiredError) as refused:
+        stream.write(bytes(CLIP_BYTES + 1))
+    assert refused.value.shape == ClipShape(("front", "left"), 40.0)
+    assert draft.path.stat().st_size == CLIP_BYTES, "not a byte more than was reserved"
+    spool.discard(draft)
+    assert spool.counts().bytes_used == CLIP_BYTES
+
+
+@given(st.integers(0, 9), st.floats(0.1, 600), st.lists(st.floats(0, 1), max_size=40))
+def test_shrinking_only_ever_takes_away_and_ends_at_the_smallest(cameras, seconds, shares):
+    shape = ClipShape(tuple(map(str, range(cameras))), seconds)
+    for share in [*shares, 0.0, 0.0]:
+        smaller = shape.shrunk(share)
+        assert set(smaller.cameras) <= set(shape.cameras)
+        assert smaller.seconds <= shape.seconds
+        shape = smaller
+    assert shape.is_smallest
+
+
+def test_what_the_ledger_occupies_beyond_its_reserve_is_taken_from_the_clips_and_given_back(tmp_path):
+    spool = open_spool(tmp_path, 100)
+    quota_bytes = spool.counts().quota_bytes
+
+    def seal_many() -> None:
+        for _ in range(99):
+            draft = spool.begin(10)
+            draft.path.write_bytes(b"x")
+            spool.seal(draft, {"clip_id": "kept", "notes": "x" * 60_000})
+
+    with pytest.raises(QuotaExceededError):
+        seal_many()
+    counts = spool.counts()
+    assert counts.ledger_bytes + counts.bytes_used <= quota_bytes, "many rows, few bytes of clips: refused all the same"
+    for clip in spool.pending():
+        spool.mark_delivered(clip.n)
+    spool.recover()
+    assert spool.counts().ledger_bytes < RESERVE_BYTES // 2
+    assert spool.clip(1).metadata == {"clip_id": "kept"}, "what is long settled is known by its id"
+    spool.begin(90 * CLIP_BYTES)
+
+
 def test_a_full_disk_refuses_although_the_quota_has_room(tmp_path):
     spool = open_spool(tmp_path, 10, disk_free=lambda directory: 16 << 20)
     with pytest.raises(QuotaExceededError):
@@ -144,7 +268,7 @@ def test_a_full_disk_refuses_although_the_quota_has_room(tmp_path):
 
 def test_a_quota_without_room_for_clips_is_refused_at_once(tmp_path):
     with pytest.raises(ValueError, match="raise it above"):
-        Spool.open(tmp_path, 1 << 20)
+        Spool.open(tmp_path, 8 << 20)
 
 
 RESIDENTS = st.lists(
@@ -161,7 +285,7 @@ RESIDENTS = st.lists(
 
 @given(RESIDENTS, st.integers(1, 500), st.integers(0, 4))
 def test_eviction_frees_enough_takes_no_more_than_needed_and_spares_the_urgent(residents, shortfall_bytes, rank):
-    victims = choose_victims(residents, shortfall_bytes, rank)
+    victims = choose_victims(residents, shortfall_bytes, Newcomer(rank))
     if victims is None:
         return
     sizes = [victim.size_bytes for victim in victims]
