@@ -1,8 +1,9 @@
-"""Cuts one clip out of history into an MCAP file.
+"""Cuts one clip out of history, or out of a longer clip, into an MCAP file.
 
 Every chosen camera starts with its last key frame at or before the requested start, so the first displayed frame is
 never more than one GOP early; its annotations start there too, and so does everything else at the earliest of these
-instants. Packets are copied as they lie in history. Data reaches the disk every `SYNC_BYTES`, so that sealing does not
+instants. Packets are copied as they lie in history; only a clip of thumbnails holds pictures made anew. Data reaches
+the disk every `SYNC_BYTES`, so that sealing does not
 have to wait for a whole clip of dirty pages and a power cut costs little of an unsealed one.
 """
 
@@ -14,13 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from runtime.formats import topics
 from runtime.formats.mcap_files import McapTopicWriter, RawMessage
-from runtime.formats.topics import CALIBRATION_SCHEMA, VIDEO_SCHEMA
-from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.formats.topics import THUMBNAIL_SCHEMA, VIDEO_SCHEMA
+from runtime.messages import NANOSECONDS_PER_SECOND, ClipVariant
 from runtime.recording.camera_tally import CameraTally
-from runtime.recording.clip_plan import ClipPlan
-from runtime.recording.history_reader import HistoryReader
+from runtime.recording.clip_file import ClipError
+from runtime.recording.clip_plan import PULL, ClipPlan
+from runtime.recording.clip_selection import select
 from runtime.recording.manifest import (
     MANIFEST_ATTACHMENT,
     MANIFEST_METADATA,
@@ -28,10 +29,16 @@ from runtime.recording.manifest import (
     CameraManifest,
     ClipManifest,
     FiringManifest,
+    ShrinkageManifest,
+    ThumbnailsManifest,
 )
 from runtime.recording.provenance import Provenance
+from runtime.recording.record_source import RecordSource
+from runtime.recording.thumbnails import ThumbnailSettings, make_thumbnail
 
 SYNC_BYTES = 8 * 1024 * 1024
+#: What a camera's part of the manifest counts.
+PICTURE_SCHEMAS = frozenset({VIDEO_SCHEMA, THUMBNAIL_SCHEMA})
 
 
 class EmptyClipError(ValueError):
@@ -43,26 +50,24 @@ class ClipCut:
 
     def __init__(
         self,
-        reader: HistoryReader,
+        source: RecordSource,
         plan: ClipPlan,
         provenance: Provenance,
         ended_early: str | None,
         rules_in_force: Sequence[str] = (),
+        thumbnails: ThumbnailSettings | None = None,
     ) -> None:
         """`provenance` is that of the first firing; `rules_in_force` the rules' fingerprint at each of them."""
-        self._reader = reader
+        self._source = source
         self._plan = plan
         self._provenance = provenance
         self._ended_early = ended_early
         self._rules_in_force = rules_in_force or [provenance.rules_sha256] * len(plan.firings)
-        seen = reader.cameras(plan.start_ns, plan.end_ns)
-        known = tuple(dict.fromkeys((*provenance.cameras, *seen)))
-        self._wanted = plan.cameras or known
-        self._starts_ns = reader.key_frame_starts(self._wanted, plan.start_ns, plan.end_ns)
-        self._first_ns = min([plan.start_ns, *self._starts_ns.values()])
+        self._settings = thumbnails or ThumbnailSettings()
+        self._selection = select(source, plan, provenance.cameras, self._settings)
         self._tallies: dict[str, CameraTally] = {}
         self._counts: Counter[str] = Counter()
-        self._calibrated: set[str] = set()
+        self._failed_thumbnails = 0
         self._edges: list[RawMessage] = []  # first and last record
 
     def write(self, path: Path) -> ClipManifest:
@@ -70,9 +75,9 @@ class ClipCut:
         with path.open("wb") as stream:
             writer = McapTopicWriter(stream)
             synced_bytes = 0
-            for message in self._reader.messages(self._first_ns, self._plan.end_ns):
-                if self._belongs(message):
-                    self._copy(writer, message)
+            for message in self._source.messages(self._selection.first_ns, self._plan.window_ns[1]):
+                if self._selection.holds(message):
+                    self._take(writer, message)
                 if stream.tell() - synced_bytes > SYNC_BYTES:
                     synced_bytes = _sync(stream)
             manifest = self._manifest()
@@ -80,59 +85,83 @@ class ClipCut:
             writer.finish()
         return manifest
 
-    def _belongs(self, message: RawMessage) -> bool:
-        camera = topics.camera_of(message.topic)
-        if camera is None:
-            chosen = not self._plan.topics or message.topic in self._plan.topics
-            return chosen or message.topic == topics.FIRING
-        if camera not in self._wanted:
-            return False
-        if message.channel.schema_name == CALIBRATION_SCHEMA:
-            return camera not in self._calibrated  # history repeats it every second
-        return camera in self._starts_ns and message.time_ns >= self._starts_ns[camera]
+    def _take(self, writer: McapTopicWriter, message: RawMessage) -> None:
+        if not self._selection.is_thumbnail(message):
+            self._copy(writer, message)
+            return
+        try:
+            self._copy(writer, make_thumbnail(message.packet(), self._settings))
+        except ClipError:
+            self._failed_thumbnails += 1  # the manifest says so: a clip with a hole is worth more than none
 
     def _copy(self, writer: McapTopicWriter, message: RawMessage) -> None:
         writer.write(message.channel, message.data, message.time_ns, message.wall_ns, message.sequence)
         self._counts[message.topic] += 1
         self._edges = [self._edges[0] if self._edges else message, message]
-        if message.channel.schema_name == VIDEO_SCHEMA:
+        if message.channel.schema_name in PICTURE_SCHEMAS:
             packet = message.packet()
             if packet.camera not in self._tallies:
-                declared = self._provenance.cameras.get(packet.camera)
-                self._tallies[packet.camera] = CameraTally(declared.rate_hz if declared else 0.0)
+                self._tallies[packet.camera] = CameraTally(self._rate_hz(packet.camera))
             self._tallies[packet.camera].add(packet)
-        elif message.channel.schema_name == CALIBRATION_SCHEMA:
-            self._calibrated.add(topics.camera_of(message.topic) or "")
+
+    def _rate_hz(self, camera: str) -> float:
+        """What the rig declares; of thumbnails the median tells the distance."""
+        declared = self._provenance.cameras.get(camera)
+        return 0.0 if declared is None or self._plan.variant is ClipVariant.THUMBNAILS else declared.rate_hz
 
     def _manifest(self) -> ClipManifest:
         if not self._edges:
-            raise EmptyClipError(f"clip {self._plan.clip_id}: history holds nothing of its window")
+            raise EmptyClipError(f"clip {self._plan.clip_id}: nothing is held of its window")
         first, last = self._edges
-        cameras = self._camera_manifests()
+        plan, cameras = self._plan, self._camera_manifests()
         return ClipManifest(
-            clip_id=self._plan.clip_id,
-            requested_start_ns=self._plan.start_ns,
-            requested_end_ns=self._plan.end_ns,
+            clip_id=plan.clip_id,
+            kind=plan.kind,  # type: ignore[arg-type]  # one of three constants
+            pull_id=plan.firings[0].path.stem if plan.kind == PULL else None,
+            variant=plan.variant,
+            requested_start_ns=plan.start_ns,
+            requested_end_ns=plan.end_ns,
             start_ns=first.time_ns,
             end_ns=last.time_ns,
             start_wall_ns=first.wall_ns,
             end_wall_ns=last.wall_ns,
-            priority=self._plan.priority,
-            firings=_firing_manifests(self._plan, self._rules_in_force),
+            priority=plan.priority,
+            firings=_firing_manifests(plan, self._rules_in_force),
             reference_camera=next(iter(cameras), None),
             cameras=cameras,
-            missing_cameras=[camera for camera in self._wanted if camera not in cameras],
+            missing_cameras=[camera for camera in self._selection.cameras if camera not in cameras],
+            missing_topics=[topic for topic in plan.topics if topic not in self._counts],
+            shrunk=self._shrunk(),
+            thumbnails=self._thumbnails(),
             topics=dict(sorted(self._counts.items())),
-            pre_roll_short_s=max(0, first.time_ns - self._plan.start_ns) / NANOSECONDS_PER_SECOND,
+            pre_roll_short_s=max(0, first.time_ns - plan.window_ns[0]) / NANOSECONDS_PER_SECOND,
             ended_early=self._ended_early,
             provenance=self._provenance,
         )
 
+    def _shrunk(self) -> ShrinkageManifest | None:
+        plan, shrunk = self._plan, self._plan.shrunk
+        if shrunk is None:
+            return None
+        asked = plan.cameras or tuple(self._provenance.cameras)
+        left_out = [camera for camera in asked if camera not in shrunk.cameras]
+        return ShrinkageManifest(
+            start_ns=shrunk.start_ns, end_ns=shrunk.end_ns, left_out_cameras=left_out, reason=shrunk.reason
+        )
+
+    def _thumbnails(self) -> ThumbnailsManifest | None:
+        if self._plan.variant is not ClipVariant.THUMBNAILS:
+            return None
+        settings = self._settings
+        return ThumbnailsManifest(
+            interval_s=settings.interval_s, width_px=settings.width_px, failed=self._failed_thumbnails
+        )
+
     def _camera_manifests(self) -> dict[str, CameraManifest]:
         """In the order of the rig; the first one present is the reference for lags."""
-        present = [camera for camera in self._wanted if camera in self._tallies]
+        present = [camera for camera in self._selection.cameras if camera in self._tallies]
         reference_times_ns = self._tallies[present[0]].times_ns if present else []
-        window_ns = (self._plan.start_ns, self._plan.end_ns)
+        window_ns = self._plan.window_ns
         return {camera: self._tallies[camera].manifest(reference_times_ns, window_ns) for camera in present}
 
 

@@ -94,6 +94,14 @@ class HistoryReader:
                     after[camera] = min(*later, after.get(camera, end_ns))
         return {**after, **before}
 
+    def key_frames(self, cameras: Collection[str], start_ns: int, end_ns: int) -> dict[str, list[int]]:
+        """Capture times of the key frames with start <= time <= end, by camera, ascending."""
+        found: dict[str, list[int]] = {}
+        for segment in self._covering(start_ns, end_ns):
+            for camera, times_ns in self._key_frames(segment, cameras).items():
+                found.setdefault(camera, []).extend(time_ns for time_ns in times_ns if start_ns <= time_ns <= end_ns)
+        return {camera: sorted(times_ns) for camera, times_ns in found.items() if times_ns}
+
     def messages(self, start_ns: int, end_ns: int) -> Iterator[RawMessage]:
         """Everything with start <= capture time <= end, in order of capture time across segments."""
         with contextlib.ExitStack() as stack:
