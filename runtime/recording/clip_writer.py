@@ -3,8 +3,8 @@
 Every chosen camera starts with its last key frame at or before the requested start, so the first displayed frame is
 never more than one GOP early; its annotations start there too, and so does everything else at the earliest of these
 instants. Packets are copied as they lie in history; only a clip of thumbnails holds pictures made anew. Data reaches
-the disk every `SYNC_BYTES`, so that sealing does not
-have to wait for a whole clip of dirty pages and a power cut costs little of an unsealed one.
+the disk every `SYNC_BYTES`, so that sealing does not have to wait for a whole clip of dirty pages and a power cut costs
+little of an unsealed one.
 """
 
 from __future__ import annotations

@@ -12,9 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
-import numpy as np
 
-from runtime.formats.foxglove_messages import THUMBNAIL_CODEC, encode_thumbnail
+from runtime.formats.foxglove_messages import encode_thumbnail
 from runtime.formats.mcap_files import RawMessage
 from runtime.formats.topics import thumbnail_channel
 from runtime.messages import NANOSECONDS_PER_SECOND, Packet
@@ -70,13 +69,3 @@ def make_thumbnail(packet: Packet, settings: ThumbnailSettings) -> RawMessage:
     data = encode_thumbnail(packet.camera, packet.time_ns, jpeg.tobytes())
     channel = thumbnail_channel(packet.camera, width, height)
     return RawMessage(channel, packet.time_ns, packet.wall_ns, packet.sequence, data)
-
-
-def read_jpeg(packet: Packet) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """The picture `[height, width, 3]`, RGB. ClipError when it cannot be read."""
-    if packet.codec != THUMBNAIL_CODEC:
-        raise ClipError(f"camera {packet.camera}: the thumbnail at {packet.time_ns} ns is {packet.codec!r}, not JPEG")
-    bgr = cv2.imdecode(np.frombuffer(packet.data, np.uint8), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise ClipError(f"camera {packet.camera}: the thumbnail at {packet.time_ns} ns is no JPEG")
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
