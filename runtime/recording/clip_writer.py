@@ -31,6 +31,7 @@ from runtime.recording.manifest import (
     FiringManifest,
     ShrinkageManifest,
     ThumbnailsManifest,
+    flat_provenance,
 )
 from runtime.recording.provenance import Provenance
 from runtime.recording.record_source import RecordSource
@@ -190,12 +191,8 @@ def _firing_manifests(plan: ClipPlan, rules_in_force: Sequence[str]) -> list[Fir
 
 def _write_manifest(writer: McapTopicWriter, manifest: ClipManifest) -> None:
     text = manifest.model_dump_json(indent=1)
-    flat = manifest.provenance.model_dump(exclude={"cameras", "model", "second_model"})
-    models = {"model": manifest.provenance.model, "second_model": manifest.provenance.second_model}
-    for name, model in models.items():
-        flat |= {f"{name}_{key}": value for key, value in (model.model_dump() if model else {}).items()}
     writer.flush()  # the manifest comes after all that it vouches for: a file cut short has none
-    writer.metadata(PROVENANCE_METADATA, {key: str(value) for key, value in flat.items() if value is not None})
+    writer.metadata(PROVENANCE_METADATA, flat_provenance(manifest.provenance))
     writer.metadata(MANIFEST_METADATA, {"json": text})
     writer.attachment(MANIFEST_ATTACHMENT, "application/json", text.encode(), manifest.end_wall_ns)
 

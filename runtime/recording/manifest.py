@@ -144,6 +144,14 @@ class ClipManifest(_Part):
         return list(dict.fromkeys(firing.rule for firing in self.firings))
 
 
+def flat_provenance(provenance: Provenance) -> dict[str, str]:
+    """The provenance as pairs of text: what the metadata record repeats. What there was none of is left out."""
+    flat = provenance.model_dump(exclude={"cameras", "model", "second_model"})
+    for name, model in (("model", provenance.model), ("second_model", provenance.second_model)):
+        flat |= {f"{name}_{key}": value for key, value in (model.model_dump() if model else {}).items()}
+    return {key: str(value) for key, value in flat.items() if value is not None}
+
+
 def parse_manifest(data: bytes | str) -> ClipManifest:
     """ManifestError lists everything that is wrong with it."""
     try:
