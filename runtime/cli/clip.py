@@ -15,7 +15,8 @@ EXPORT_PARTS = ("cameras", "mosaic", "sheet", "signals", "manifest")
 
 def add(commands: Subcommands) -> None:
     """Register the command."""
-    group = add_group(commands, "clip", "Verify, inspect, picture and export sealed clips.", "shadowrig clip verify CLIP.mcap")
+    summary = "Verify, inspect, picture and export sealed clips."
+    group = add_group(commands, "clip", summary, "shadowrig clip verify CLIP.mcap")
     verify = add_command(
         group, "verify", "Check counts, gaps, hashes, key frames, provenance, and decode every frame.",
         "shadowrig clip verify received/**/*.mcap", run_verify,

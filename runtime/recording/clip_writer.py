@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from runtime.formats.mcap_files import McapTopicWriter, RawMessage
 from runtime.formats.topics import THUMBNAIL_SCHEMA, VIDEO_SCHEMA
 from runtime.messages import NANOSECONDS_PER_SECOND, ClipVariant
 from runtime.recording.camera_tally import CameraTally
-from runtime.recording.clip_file import ClipError
 from runtime.recording.clip_plan import PULL, ClipPlan
 from runtime.recording.clip_selection import select
 from runtime.recording.manifest import (
@@ -35,7 +34,8 @@ from runtime.recording.manifest import (
 )
 from runtime.recording.provenance import Provenance
 from runtime.recording.record_source import RecordSource
-from runtime.recording.thumbnails import ThumbnailSettings, make_thumbnail
+from runtime.recording.sealing_policy import ClipWindow, Treatment, Untreated
+from runtime.recording.thumbnails import Thumbnailer, ThumbnailSettings
 
 SYNC_BYTES = 8 * 1024 * 1024
 #: What a camera's part of the manifest counts.
@@ -68,32 +68,46 @@ class ClipCut:
         self._selection = select(source, plan, provenance.cameras, self._settings)
         self._tallies: dict[str, CameraTally] = {}
         self._counts: Counter[str] = Counter()
-        self._failed_thumbnails = 0
+        self._thumbnailer = Thumbnailer(self._settings)
         self._edges: list[RawMessage] = []  # first and last record
 
-    def write(self, path: Path) -> ClipManifest:
-        """Write the clip to `path`. EmptyClipError when there is nothing to write, OSError from the disk."""
+    @property
+    def window(self) -> ClipWindow:
+        """From the first key frame to the last record that history has of the plan."""
+        first_ns = self._selection.first_ns
+        return ClipWindow(first_ns, self._source.last_time_ns(first_ns, self._plan.window_ns[1]))
+
+    def write(self, path: Path, treatment: Treatment | None = None) -> ClipManifest:
+        """Write the clip to `path`. EmptyClipError when there is nothing to write, OSError from the disk.
+
+        Raises SealingRefusedError when `treatment` finds on the way that there may be no clip.
+        """
+        treatment = treatment or Untreated()
         with path.open("wb") as stream:
-            writer = McapTopicWriter(stream)
+            output = treatment.wrap(stream)
+            writer = McapTopicWriter(cast(IO[bytes], output))  # it writes, tells and flushes, nothing else
             synced_bytes = 0
-            for message in self._source.messages(self._selection.first_ns, self._plan.window_ns[1]):
-                if self._selection.holds(message):
-                    self._take(writer, message)
+            for message in self._finished(treatment.transform(self._chosen())):
+                self._copy(writer, message)
                 if stream.tell() - synced_bytes > SYNC_BYTES:
                     synced_bytes = _sync(stream)
-            manifest = self._manifest()
+            manifest = self._manifest(treatment)
             _write_manifest(writer, manifest)
             writer.finish()
+            output.finish()
         return manifest
 
-    def _take(self, writer: McapTopicWriter, message: RawMessage) -> None:
-        if not self._selection.is_thumbnail(message):
-            self._copy(writer, message)
-            return
-        try:
-            self._copy(writer, make_thumbnail(message.packet(), self._settings))
-        except ClipError:
-            self._failed_thumbnails += 1  # the manifest says so: a clip with a hole is worth more than none
+    def _chosen(self) -> Iterator[RawMessage]:
+        messages = self._source.messages(self._selection.first_ns, self._plan.window_ns[1])
+        return filter(self._selection.holds, messages)
+
+    def _finished(self, messages: Iterator[RawMessage]) -> Iterator[RawMessage]:
+        """Thumbnails in place of packets where those are wanted: made of what the treatment left of the pictures."""
+        for message in messages:
+            if self._selection.is_thumbnail(message):
+                yield from self._thumbnailer.feed(message.packet())
+            else:
+                yield message
 
     def _copy(self, writer: McapTopicWriter, message: RawMessage) -> None:
         writer.write(message.channel, message.data, message.time_ns, message.wall_ns, message.sequence)
@@ -110,7 +124,7 @@ class ClipCut:
         declared = self._provenance.cameras.get(camera)
         return 0.0 if declared is None or self._plan.variant is ClipVariant.THUMBNAILS else declared.rate_hz
 
-    def _manifest(self) -> ClipManifest:
+    def _manifest(self, treatment: Treatment) -> ClipManifest:
         if not self._edges:
             raise EmptyClipError(f"clip {self._plan.clip_id}: nothing is held of its window")
         first, last = self._edges
@@ -127,7 +141,7 @@ class ClipCut:
             start_wall_ns=first.wall_ns,
             end_wall_ns=last.wall_ns,
             priority=plan.priority,
-            firings=_firing_manifests(plan, self._rules_in_force),
+            firings=_firing_manifests(plan, self._rules_in_force, treatment),
             reference_camera=next(iter(cameras), None),
             cameras=cameras,
             missing_cameras=[camera for camera in self._selection.cameras if camera not in cameras],
@@ -138,6 +152,7 @@ class ClipCut:
             pre_roll_short_s=max(0, first.time_ns - plan.window_ns[0]) / NANOSECONDS_PER_SECOND,
             ended_early=self._ended_early,
             provenance=self._provenance,
+            privacy=dict(treatment.facts()),
         )
 
     def _shrunk(self) -> ShrinkageManifest | None:
@@ -155,7 +170,7 @@ class ClipCut:
             return None
         settings = self._settings
         return ThumbnailsManifest(
-            interval_s=settings.interval_s, width_px=settings.width_px, failed=self._failed_thumbnails
+            interval_s=settings.interval_s, width_px=settings.width_px, failed=self._thumbnailer.failed
         )
 
     def _camera_manifests(self) -> dict[str, CameraManifest]:
@@ -166,26 +181,27 @@ class ClipCut:
         return {camera: self._tallies[camera].manifest(reference_times_ns, window_ns) for camera in present}
 
 
-def _firing_manifests(plan: ClipPlan, rules_in_force: Sequence[str]) -> list[FiringManifest]:
+def _firing_manifests(plan: ClipPlan, rules_in_force: Sequence[str], treatment: Treatment) -> list[FiringManifest]:
+    shown = [(waiting.session, treatment.firing(waiting.firing)) for waiting in plan.firings]
     return [
         FiringManifest(
-            rule=waiting.firing.rule,
-            rule_version=waiting.firing.rule_version,
-            sequence=waiting.firing.sequence,
-            session=waiting.session,
-            time_ns=waiting.firing.time_ns,
-            wall_ns=waiting.firing.wall_ns,
-            operands=dict(waiting.firing.operands),
-            priority=waiting.firing.priority,
-            sample_probability=waiting.firing.sample_probability,
-            pre_s=waiting.firing.capture.pre_s,
-            post_s=waiting.firing.capture.post_s,
+            rule=firing.rule,
+            rule_version=firing.rule_version,
+            sequence=firing.sequence,
+            session=session,
+            time_ns=firing.time_ns,
+            wall_ns=firing.wall_ns,
+            operands=dict(firing.operands),
+            priority=firing.priority,
+            sample_probability=firing.sample_probability,
+            pre_s=firing.capture.pre_s,
+            post_s=firing.capture.post_s,
             rules_sha256=rules_sha256,
-            score=waiting.firing.score,
-            campaign=waiting.firing.campaign,
-            tally=dict(waiting.firing.tally),
+            score=firing.score,
+            campaign=firing.campaign,
+            tally=dict(firing.tally),
         )
-        for waiting, rules_sha256 in zip(plan.firings, rules_in_force, strict=True)
+        for (session, firing), rules_sha256 in zip(shown, rules_in_force, strict=True)
     ]
 
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
 from runtime.formats import topics
 from runtime.formats.mcap_files import McapTopicReader, RawMessage
 from runtime.formats.topics import CALIBRATION_SCHEMA
+from runtime.messages import SignalSample
+
+
+def samples_of(messages: Iterable[RawMessage], namespace: str) -> Iterator[SignalSample | tuple[str, int]]:
+    """The samples in one namespace's messages; name and time where a signal became unknown."""
+    for message in messages:
+        for column, value in message.json().items():
+            name = f"{namespace}.{column}"
+            yield (name, message.time_ns) if value is None else SignalSample(name, message.time_ns, value)
 
 
 class RecordSource(Protocol):
@@ -23,8 +32,14 @@ class RecordSource(Protocol):
     def key_frame_starts(self, cameras: Collection[str], start_ns: int, end_ns: int) -> dict[str, int]:
         """For each camera the last key frame at or before `start_ns`, else the first one up to `end_ns`."""
 
-    def messages(self, start_ns: int, end_ns: int) -> Iterator[RawMessage]:
-        """Everything with start <= capture time <= end, in order of capture time."""
+    def messages(self, start_ns: int, end_ns: int, wanted: Collection[str] | None = None) -> Iterator[RawMessage]:
+        """Messages of the topics `wanted` (None: all) with start <= capture time <= end, in order of capture time."""
+
+    def last_time_ns(self, start_ns: int, end_ns: int) -> int:
+        """Capture time of the last record up to `end_ns`, or `end_ns` where that is not known to be earlier."""
+
+    def signal_samples(self, namespace: str, start_ns: int, end_ns: int) -> Iterator[SignalSample | tuple[str, int]]:
+        """See `SignalHistory.signal_samples`."""
 
     def bytes_between(self, start_ns: int, end_ns: int) -> int:
         """About what the window weighs."""
@@ -57,13 +72,22 @@ class ClipSource:
             starts[camera] = earlier[-1] if earlier else times_ns[0]
         return starts
 
-    def messages(self, start_ns: int, end_ns: int) -> Iterator[RawMessage]:
+    def messages(self, start_ns: int, end_ns: int, wanted: Collection[str] | None = None) -> Iterator[RawMessage]:
         """See `RecordSource`. Calibrations hold for all of a clip that has each once: they come at the start."""
+        chosen = set(self._reader.topics) if wanted is None else set(wanted)
         calibrations = {spec.topic for spec in self._reader.channels.values() if spec.schema_name == CALIBRATION_SCHEMA}
-        for message in self._reader.messages(calibrations):
+        for message in self._reader.messages(calibrations & chosen):
             yield replace(message, time_ns=start_ns)
-        others = set(self._reader.topics) - calibrations
-        yield from self._reader.messages(others, start_ns, end_ns + 1)
+        yield from self._reader.messages(chosen - calibrations, start_ns, end_ns + 1)
+
+    def last_time_ns(self, start_ns: int, end_ns: int) -> int:
+        """See `RecordSource`."""
+        times_ns = self._reader.time_range_ns
+        return end_ns if times_ns is None else min(times_ns[1], end_ns)
+
+    def signal_samples(self, namespace: str, start_ns: int, end_ns: int) -> Iterator[SignalSample | tuple[str, int]]:
+        """See `SignalHistory.signal_samples`."""
+        return samples_of(self.messages(start_ns, end_ns, {topics.signal_topic(namespace)}), namespace)
 
     def bytes_between(self, start_ns: int, end_ns: int) -> int:
         """The whole clip: an upper bound."""

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import av
 import cv2
 
 from runtime.formats.foxglove_messages import encode_thumbnail
 from runtime.formats.mcap_files import RawMessage
 from runtime.formats.topics import thumbnail_channel
 from runtime.messages import NANOSECONDS_PER_SECOND, Packet
-from runtime.recording.clip_file import ClipError, decode
+from runtime.recording.clip_file import ClipError, DecodedFrame, decode_packet, new_decoder
 
 #: What one is taken to weigh when room is reserved: generous for 320 pixels at quality 70 (about 15 kB).
 EXPECTED_BYTES = 40_000
@@ -52,20 +53,40 @@ def thumbnail_times(key_times_ns: Iterable[int], settings: ThumbnailSettings) ->
     return frozenset(chosen)
 
 
-def make_thumbnail(packet: Packet, settings: ThumbnailSettings) -> RawMessage:
-    """The message of one key frame's thumbnail. ClipError when it cannot be decoded or encoded."""
-    decoded = next(decode(iter([packet])), None)
-    if decoded is None:
-        raise ClipError(f"camera {packet.camera}: the key frame at {packet.time_ns} ns gives no picture")
-    image = decoded.rgb()
-    height, width = image.shape[:2]
-    scale = min(1.0, settings.width_px / width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    quality = [cv2.IMWRITE_JPEG_QUALITY, settings.jpeg_quality]
-    encoded, jpeg = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), quality)
-    if not encoded:
-        raise ClipError(f"camera {packet.camera}: OpenCV cannot encode a JPEG of {size[0]}x{size[1]}")
-    data = encode_thumbnail(packet.camera, packet.time_ns, jpeg.tobytes())
-    channel = thumbnail_channel(packet.camera, width, height)
-    return RawMessage(channel, packet.time_ns, packet.wall_ns, packet.sequence, data)
+class Thumbnailer:
+    """Makes the thumbnails of one clip, of all its cameras."""
+
+    def __init__(self, settings: ThumbnailSettings) -> None:
+        self.failed = 0  # packets that gave no picture
+        self._settings = settings
+        self._decoders: dict[str, av.VideoCodecContext] = {}
+
+    def feed(self, packet: Packet) -> list[RawMessage]:
+        """The thumbnail of a packet; none, counted, when it cannot be decoded.
+
+        Each camera has one decoder: a treatment may have encoded its key frames anew, as pictures that need each other.
+        """
+        try:
+            if packet.camera not in self._decoders:
+                self._decoders[packet.camera] = new_decoder(packet.codec)
+            frames = decode_packet(self._decoders[packet.camera], packet)
+        except ClipError:
+            frames = []
+        self.failed += not frames
+        return [self._message(packet, frame) for frame in frames]
+
+    def _message(self, packet: Packet, decoded: DecodedFrame) -> RawMessage:
+        image = decoded.rgb()
+        height, width = image.shape[:2]
+        scale = min(1.0, self._settings.width_px / width)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        quality = [cv2.IMWRITE_JPEG_QUALITY, self._settings.jpeg_quality]
+        encoded, jpeg = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), quality)
+        if not encoded:
+            raise RuntimeError(f"camera {packet.camera}: OpenCV cannot encode a JPEG of {size[0]}x{size[1]}")
+        data = encode_thumbnail(packet.camera, decoded.time_ns, jpeg.tobytes())
+        wall_ns = decoded.time_ns + packet.wall_ns - packet.time_ns
+        return RawMessage(
+            thumbnail_channel(packet.camera, width, height), decoded.time_ns, wall_ns, packet.sequence, data
+        )
