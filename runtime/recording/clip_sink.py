@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from runtime.formats.durable_files import rename_durably, sync_file, write_durably
 from runtime.messages import Priority
+from runtime.recording.shrinking import ClipExtent
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class SealedClip:
     path: Path
     size_bytes: int
     metadata: Mapping[str, Any]
+    number: int = 0  # its place in the sink's count, from 1 on
 
 
 class OpenClip(Protocol):
@@ -39,11 +41,17 @@ class OpenClip(Protocol):
 class ClipSink(Protocol):
     """Takes clips."""
 
-    def begin(self, expected_bytes: int, priority: Priority) -> OpenClip:
-        """Reserve room; OSError when there is none."""
+    def begin(self, expected_bytes: int, priority: Priority, extent: ClipExtent | None = None) -> OpenClip:
+        """Reserve room; OSError when there is none, ShrinkToError when there is some for a smaller clip than `extent`."""
 
     def holds(self, clip_id: str) -> bool:
         """True when a clip with this `clip_id` in its metadata was ever sealed here."""
+
+    def find(self, clip_id: str) -> SealedClip | None:
+        """The clip with this `clip_id`, perhaps without its file by now; None when it is not known."""
+
+    def kept(self) -> list[SealedClip]:
+        """Clips whose files are here now, oldest first."""
 
 
 class FolderClipSink:
@@ -54,7 +62,7 @@ class FolderClipSink:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._drafts = 0
 
-    def begin(self, expected_bytes: int, priority: Priority) -> OpenClip:
+    def begin(self, expected_bytes: int, priority: Priority, extent: ClipExtent | None = None) -> OpenClip:
         """OSError (ENOSPC) when the disk has not `expected_bytes` left."""
         self._drafts += 1
         draft = self.directory / f".draft-{os.getpid()}-{self._drafts}.mcap"
@@ -68,6 +76,20 @@ class FolderClipSink:
         """True when its metadata file is there: it is written last."""
         return (self.directory / f"{clip_id}.json").exists()
 
+    def find(self, clip_id: str) -> SealedClip | None:
+        """By its metadata file."""
+        return next((clip for clip in self.kept() if clip.metadata["clip_id"] == clip_id), None)
+
+    def kept(self) -> list[SealedClip]:
+        """Numbered in the order in which they were sealed."""
+        described = sorted((path.stat().st_mtime_ns, path) for path in self.directory.glob("*.json"))
+        files = [(path.with_suffix(".mcap"), json.loads(path.read_bytes())) for _, path in described]
+        return [
+            SealedClip(path, path.stat().st_size, metadata, number)
+            for number, (path, metadata) in enumerate(files, 1)
+            if path.exists()
+        ]
+
 
 class _FolderClip:
     def __init__(self, directory: Path, draft: Path) -> None:
@@ -79,7 +101,8 @@ class _FolderClip:
         sync_file(self.path)
         rename_durably(self.path, final)
         write_durably(final.with_suffix(".json"), json.dumps(metadata, indent=1).encode())
-        return SealedClip(final, final.stat().st_size, metadata)
+        number = len(list(self._directory.glob("*.json")))
+        return SealedClip(final, final.stat().st_size, metadata, number)
 
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)

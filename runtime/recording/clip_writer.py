@@ -72,6 +72,11 @@ class ClipCut:
         self._edges: list[RawMessage] = []  # first and last record
 
     @property
+    def cameras(self) -> tuple[str, ...]:
+        """Wanted cameras that have frames, in the order of the rig."""
+        return tuple(camera for camera in self._selection.cameras if camera in self._selection.starts_ns)
+
+    @property
     def window(self) -> ClipWindow:
         """From the first key frame to the last record that history has of the plan."""
         first_ns = self._selection.first_ns

@@ -30,9 +30,7 @@ def canvas(width: int, height: int, color: Color = BACKGROUND) -> Image:
     return image
 
 
-def tile(
-    frame: Image, boxes: Sequence[AnnotatedBox], width: int, height: int, boxes_width: int | None = None
-) -> Image:
+def tile(frame: Image, boxes: Sequence[AnnotatedBox], width: int, height: int, boxes_width: int | None = None) -> Image:
     """The frame scaled into `width` x `height` with its aspect kept, boxes drawn at the tile's resolution.
 
     `boxes_width` is that of the picture which the boxes are in, where it is not the frame itself.

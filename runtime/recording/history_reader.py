@@ -52,6 +52,31 @@ class HistoryReader:
                     return times[1], newest[-1].wall_ns
         return None
 
+    def session_at(self, time_ns: int) -> str | None:
+        """The run that recorded this instant: that of the last second which started by then, else of the first."""
+        segments = self.layout.list_segments()
+        for segment in (*reversed([segment for segment in segments if segment.start_ns <= time_ns]), *segments):
+            with _open(self.layout, segment) as reader:
+                session = None if reader is None else reader.metadata().get(SEGMENT_METADATA, {}).get("session")
+                if session is not None:
+                    return session
+        return None
+
+    def wall_offset_ns(self, wall_ns: int | None) -> int | None:
+        """Wall minus capture time in the last second that started by `wall_ns` (None: the newest); None without any.
+
+        A clock that was set while history was recorded has several: each second says what it was then.
+        """
+        earliest: int | None = None
+        for segment in reversed(self.layout.list_segments()):
+            with _open(self.layout, segment) as reader:
+                first = None if reader is None else next(reader.messages(), None)
+            if first is not None:
+                earliest = first.wall_ns - first.time_ns
+                if wall_ns is None or first.wall_ns <= wall_ns:
+                    return earliest
+        return earliest
+
     def bytes_between(self, start_ns: int, end_ns: int) -> int:
         """Bytes of the seconds that cover the window."""
         sizes = 0

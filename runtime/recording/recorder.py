@@ -12,6 +12,7 @@ What holds whatever happens:
 - every clip passes the sealing policy (`sealing_policy`); what it refuses is given up, counted by its reason and told
   to the rule. Of merged firings those that are refused by themselves are given up alone;
 - the runtime is told what became of every firing (`answers`) before the firing's file goes;
+- what the fleet asks for (`pull_desk`) passes the same policy and is answered, too;
 - a runtime that is gone (ended or crashed) ends the wait for post-roll: the clip holds what there is and says why.
 """
 
@@ -23,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from runtime.formats.pull_files import PullFolder
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.recording.admission import admitted_parts
 from runtime.recording.answers import (
@@ -36,9 +38,8 @@ from runtime.recording.answers import (
     sealed_answers,
 )
 from runtime.recording.clip_plan import ClipPlan, plan_clips
-from runtime.recording.clip_sink import ClipSink, OpenClip, SealedClip
-from runtime.recording.clip_writer import ClipCut, EmptyClipError
-from runtime.recording.delivery_metadata import delivery_metadata
+from runtime.recording.clip_sink import ClipSink, SealedClip
+from runtime.recording.clip_writer import EmptyClipError
 from runtime.recording.firing_files import (
     FiringFileError,
     WaitingFiring,
@@ -49,22 +50,12 @@ from runtime.recording.firing_files import (
 )
 from runtime.recording.history_reader import HistoryReader
 from runtime.recording.layout import HistoryLayout, write_atomically
-from runtime.recording.sealing_policy import (
-    OpenPolicy,
-    SealingPolicy,
-    SealingRefusal,
-    SealingRefusedError,
-    Treatment,
-)
+from runtime.recording.pull_desk import PullDesk, PullStatus
+from runtime.recording.readiness import RETRY_NS, Sessions, readiness
+from runtime.recording.sealing import CutOrder, Sealer
+from runtime.recording.sealing_policy import OpenPolicy, SealingPolicy, SealingRefusal, SealingRefusedError
 from runtime.recording.sessions import Session, SessionState, list_sessions, note_crash
-
-Sessions = dict[str, Session]
-
-RETRY_NS = 5 * NANOSECONDS_PER_SECOND
-#: A second is taken as complete when records of this much later have arrived: packets queue before they are written.
-SETTLE_NS = 500_000_000
-#: A living runtime whose history stands still for this long will not deliver the post-roll.
-STALL_NS = 10 * NANOSECONDS_PER_SECOND
+from runtime.recording.thumbnails import ThumbnailSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +64,7 @@ class RecorderSettings:
 
     max_clip_s: float = 60.0
     crash_pre_s: float = 10.0
+    thumbnails: ThumbnailSettings = field(default_factory=ThumbnailSettings)
 
 
 @dataclass(slots=True)
@@ -81,6 +73,7 @@ class RecorderStatus:
 
     sealed: int = 0
     sealed_bytes: int = 0
+    shrunk: int = 0  # of those: cut down, because there was no room for all
     waiting: int = 0
     refused: int = 0  # attempts that the sink or the disk refused
     lost_firings: Counter[str] = field(default_factory=Counter)  # by rule: given up for good
@@ -99,15 +92,18 @@ class Recorder:
         sink: ClipSink,
         settings: RecorderSettings | None = None,
         policy: SealingPolicy | None = None,
+        pulls: PullFolder | None = None,
     ) -> None:
-        """`policy` decides over every clip; None: all are sealed as they are."""
+        """`policy` decides over every clip; None: all are sealed as they are. `pulls`: where the fleet's wishes lie."""
         self.status = RecorderStatus()
         self._layout = HistoryLayout(history)
         self._layout.create()
         self._reader = HistoryReader(history)
         self._sink = sink
         self._settings = settings or RecorderSettings()
-        self._policy: SealingPolicy = policy or OpenPolicy()
+        self._sealer = Sealer(sink, policy or OpenPolicy(), self._settings.thumbnails)
+        max_pull_ns = round(self._settings.max_clip_s * NANOSECONDS_PER_SECOND)
+        self._pulls = None if pulls is None else PullDesk(pulls, self._reader, self._sealer, sink, max_pull_ns)
         self._known: dict[Path, WaitingFiring] = {}
         self._retry_at_ns: dict[str, int] = {}
         self._settle_intents()
@@ -118,9 +114,14 @@ class Recorder:
         self._note_crashes(list(sessions.values()))
         sealed: list[SealedClip] = []
         for plan in self._plans(sessions):
-            due, ended_early = self._readiness(plan, sessions, now_ns)
+            due, ended_early = readiness(self._reader, plan, sessions, now_ns)
             if due and now_ns >= self._retry_at_ns.get(plan.clip_id, now_ns):
                 sealed += self._seal(plan, sessions, ended_early, now_ns)
+        if self._pulls is not None:
+            pulled = self._pulls.step(sessions, now_ns)
+            for clip in pulled:
+                self._count(clip)
+            sealed += pulled
         self.status.waiting = len(self._layout.list_firings())
         return sealed
 
@@ -130,10 +131,15 @@ class Recorder:
         self._note_crashes(list(sessions.values()))
         clips: list[SealedClip] = []
         for plan in self._plans(sessions):
-            due, ended_early = self._readiness(plan, sessions, now_ns)
+            due, ended_early = readiness(self._reader, plan, sessions, now_ns)
             clips += self._seal(plan, sessions, ended_early if due else "the recorder was stopped", now_ns)
         self.status.waiting = len(self._layout.list_firings())
         return clips
+
+    @property
+    def pulls(self) -> PullStatus:
+        """What became of the fleet's wishes."""
+        return PullStatus() if self._pulls is None else self._pulls.status
 
     # What is due
 
@@ -162,25 +168,6 @@ class Recorder:
             self.status.bad_firings += 1
             self.status.last_error = str(error)
 
-    def _readiness(self, plan: ClipPlan, sessions: Sessions, now_ns: int) -> tuple[bool, str | None]:
-        """Whether to cut now, and why the post-roll is short if it is."""
-        newest_ns = self._reader.newest_start_ns()
-        if newest_ns is not None and newest_ns >= plan.end_ns + SETTLE_NS:
-            return True, None
-        session = sessions.get(plan.firings[-1].session)
-        if session is None or session.state is not SessionState.ALIVE:
-            return True, self._why_over(plan, session)
-        stalled = now_ns > plan.end_ns + STALL_NS and (newest_ns is None or now_ns > newest_ns + STALL_NS)
-        return stalled, "history stopped growing while the runtime was alive" if stalled else None
-
-    def _why_over(self, plan: ClipPlan, session: Session | None) -> str | None:
-        newest = self._reader.newest_record(plan.firings[-1].session)
-        if newest is not None and newest[0] >= plan.end_ns:
-            return None  # it left after the post-roll was in
-        if session is None:
-            return "the runtime that fired is gone"
-        return "the runtime ended" if session.state is SessionState.ENDED else "the runtime crashed"
-
     # Sealing
 
     def _seal(self, plan: ClipPlan, sessions: Sessions, ended_early: str | None, now_ns: int) -> list[SealedClip]:
@@ -188,38 +175,31 @@ class Recorder:
         if plan.firings[0].session not in sessions:
             self._give_up(plan, HISTORY, "the session file of the runtime that fired is gone")
             return []
-        try:
-            cut = self._cut(plan, sessions, ended_early)
-            verdict = self._policy.admit(plan, cut.window, self._reader)
-            if isinstance(verdict, SealingRefusal):
-                return self._obey(verdict, plan, sessions, ended_early, now_ns)
-            draft = self._sink.begin(self._expected_bytes(plan), plan.priority)
-        except OSError as error:
-            self._refuse(plan, error, now_ns)
-            return []
-        return self._write(plan, cut, verdict, draft, now_ns)
+        answers: list[Answer] = []
 
-    def _cut(self, plan: ClipPlan, sessions: Sessions, ended_early: str | None) -> ClipCut:
-        provenance = sessions[plan.firings[0].session].provenance_at(plan.firings[0].firing.time_ns)
-        return ClipCut(self._reader, plan, provenance, ended_early, _rules_in_force(plan, sessions))
+        def note(cut: ClipPlan, size_bytes: int) -> None:
+            answers.extend(sealed_answers(cut, size_bytes))
+            self._write_intent(cut, answers)
 
-    def _write(
-        self, plan: ClipPlan, cut: ClipCut, treatment: Treatment, draft: OpenClip, now_ns: int
-    ) -> list[SealedClip]:
         try:
-            manifest = cut.write(draft.path, treatment)
-            size_bytes = draft.path.stat().st_size
-            answers = sealed_answers(plan, size_bytes)
-            self._write_intent(plan, answers)
-            clip = draft.seal({**delivery_metadata(manifest, size_bytes), **treatment.metadata()})
+            clip = self._sealer.seal(self._order(plan, sessions, ended_early), note)
         except (EmptyClipError, SealingRefusedError, OSError) as error:
-            draft.discard()
             self._refuse(plan, error, now_ns)
             return []
+        if isinstance(clip, SealingRefusal):
+            return self._obey(clip, plan, sessions, ended_early, now_ns)
         self._tidy(plan, answers)
+        self._count(clip)
+        return [clip]
+
+    def _order(self, plan: ClipPlan, sessions: Sessions, ended_early: str | None) -> CutOrder:
+        provenance = sessions[plan.firings[0].session].provenance_at(plan.firings[0].firing.time_ns)
+        return CutOrder(plan, self._reader, provenance, _rules_in_force(plan, sessions), ended_early)
+
+    def _count(self, clip: SealedClip) -> None:
         self.status.sealed += 1
         self.status.sealed_bytes += clip.size_bytes
-        return [clip]
+        self.status.shrunk += clip.metadata.get("shrunk") is not None
 
     def _obey(
         self, refusal: SealingRefusal, plan: ClipPlan, sessions: Sessions, ended_early: str | None, now_ns: int
@@ -229,9 +209,7 @@ class Recorder:
         def judge(alone: ClipPlan) -> SealingRefusal | None:
             if alone.firings[0].session not in sessions:
                 return refusal
-            window = self._cut(alone, sessions, ended_early).window
-            verdict = self._policy.admit(alone, window, self._reader)
-            return verdict if isinstance(verdict, SealingRefusal) else None
+            return self._sealer.judge(self._order(alone, sessions, ended_early))
 
         parts, refused = admitted_parts(plan, refusal, judge, self._max_clip_ns(sessions))
         for part, why in refused:
@@ -288,10 +266,6 @@ class Recorder:
     def _remove_firings(self, names: list[str]) -> None:
         for name in names:
             (self._layout.firings / name).unlink(missing_ok=True)
-
-    def _expected_bytes(self, plan: ClipPlan) -> int:
-        """What the seconds of the window weigh: an upper bound of what the clip will."""
-        return self._reader.bytes_between(plan.start_ns, plan.end_ns)
 
     # After a crash, of the recorder or of the runtime
 

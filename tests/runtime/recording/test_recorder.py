@@ -31,7 +31,9 @@ from runtime.recording.clip_sink import FolderClipSink, OpenClip, SealedClip
 from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.manifest import ClipManifest
-from runtime.recording.recorder import RETRY_NS, STALL_NS, Recorder, RecorderSettings
+from runtime.recording.readiness import RETRY_NS, STALL_NS
+from runtime.recording.recorder import Recorder, RecorderSettings
+from runtime.recording.shrinking import ClipExtent
 from runtime.recording.verify import verify_clip
 
 END_NS = START_NS + 14 * SECOND_NS
@@ -195,7 +197,7 @@ def test_a_restarted_recorder_answers_the_firings_that_waited(
 class KilledAfterSealing(FolderClipSink):
     """The recorder's process dies between sealing a clip and removing its firings."""
 
-    def begin(self, expected_bytes: int, priority: Priority) -> OpenClip:
+    def begin(self, expected_bytes: int, priority: Priority, extent: ClipExtent | None = None) -> OpenClip:
         clip = super().begin(expected_bytes, priority)
         seal = clip.seal
 
@@ -224,7 +226,7 @@ class FullDisk(FolderClipSink):
 
     room = False
 
-    def begin(self, expected_bytes: int, priority: Priority) -> OpenClip:
+    def begin(self, expected_bytes: int, priority: Priority, extent: ClipExtent | None = None) -> OpenClip:
         if not self.room:
             raise OSError(errno.ENOSPC, "quota is used up")
         return super().begin(expected_bytes, priority)

@@ -1,0 +1,103 @@
+"""From a plan to a sealed clip: asks the policy, asks for room, cuts, seals. What asked for the clip is not known here.
+
+    order = CutOrder(plan, source, provenance, ...)      a firing's, from history; or a pull's, from either source
+    sealer.seal(order, note)                             the sealed clip, or why there is none
+
+Where the sink has room for less only (`ShrinkToError`), the plan is cut down and the manifest says so. `note` is called
+when the clip is written and before it is sealed: what it leaves behind tells a recorder that was killed in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from runtime.messages import NANOSECONDS_PER_SECOND, ClipVariant
+from runtime.recording.clip_plan import ClipPlan
+from runtime.recording.clip_sink import ClipSink, OpenClip, SealedClip
+from runtime.recording.clip_writer import ClipCut
+from runtime.recording.delivery_metadata import delivery_metadata
+from runtime.recording.provenance import Provenance
+from runtime.recording.record_source import RecordSource
+from runtime.recording.sealing_policy import SealingPolicy, SealingRefusal
+from runtime.recording.shrinking import ShrinkToError, extent_of, shrink
+from runtime.recording.thumbnails import ThumbnailSettings
+
+#: A sink that keeps asking for less is taken at its word this often.
+MAX_SHRINKS = 8
+
+#: Called with the plan as it was cut and the clip's bytes.
+Note = Callable[[ClipPlan, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CutOrder:
+    """What to cut, and from what."""
+
+    plan: ClipPlan
+    source: RecordSource
+    provenance: Provenance  # at the first firing
+    rules_in_force: Sequence[str]  # the rules' fingerprint at each firing
+    ended_early: str | None  # why the post-roll is short
+
+
+class Sealer:
+    """Seals into one sink under one policy."""
+
+    def __init__(self, sink: ClipSink, policy: SealingPolicy, thumbnails: ThumbnailSettings) -> None:
+        self._sink = sink
+        self._policy = policy
+        self._thumbnails = thumbnails
+
+    def judge(self, order: CutOrder) -> SealingRefusal | None:
+        """What the policy has against a clip; None when it may be sealed. OSError."""
+        verdict = self._policy.admit(order.plan, self._cut(order).window, order.source)
+        return verdict if isinstance(verdict, SealingRefusal) else None
+
+    def seal(self, order: CutOrder, note: Note) -> SealedClip | SealingRefusal:
+        """The sealed clip, or the policy's refusal.
+
+        Raises OSError (no room, or the disk failed: try again), EmptyClipError (nothing is held of it), and
+        SealingRefusedError (the policy refuses what it saw in the middle).
+        """
+        cut = self._cut(order)
+        treatment = self._policy.admit(order.plan, cut.window, order.source)
+        if isinstance(treatment, SealingRefusal):
+            return treatment
+        draft, fitting = self._begin(order, cut)
+        if fitting is not order:
+            cut = self._cut(fitting)
+        try:
+            manifest = cut.write(draft.path, treatment)
+            size_bytes = draft.path.stat().st_size
+            note(fitting.plan, size_bytes)
+            return draft.seal({**delivery_metadata(manifest, size_bytes), **treatment.metadata()})
+        except BaseException:
+            draft.discard()
+            raise
+
+    def _cut(self, order: CutOrder) -> ClipCut:
+        return ClipCut(
+            order.source, order.plan, order.provenance, order.ended_early, order.rules_in_force, self._thumbnails
+        )
+
+    def _begin(self, order: CutOrder, cut: ClipCut) -> tuple[OpenClip, CutOrder]:
+        """Room, for the order or for as much of it as there is room for."""
+        extent = whole = extent_of(order.plan, cut.cameras)
+        for _ in range(MAX_SHRINKS):
+            try:
+                share = max(1, len(extent.cameras)) / max(1, len(whole.cameras))
+                return self._sink.begin(self._expected_bytes(order, cut, share), order.plan.priority, extent), order
+            except ShrinkToError as limit:
+                order = replace(order, plan=shrink(order.plan, extent, limit))
+                extent = extent_of(order.plan, order.plan.shrunk.cameras if order.plan.shrunk else cut.cameras)
+        raise OSError(f"clip {order.plan.clip_id}: the sink asked for less {MAX_SHRINKS} times")
+
+    def _expected_bytes(self, order: CutOrder, cut: ClipCut, share: float) -> int:
+        """What the seconds of the window weigh: an upper bound of what the clip will. `share`: of its cameras."""
+        start_ns, end_ns = order.plan.window_ns
+        all_bytes = round(order.source.bytes_between(start_ns, end_ns) * share)
+        if order.plan.variant is not ClipVariant.THUMBNAILS:
+            return all_bytes
+        duration_s = (end_ns - start_ns) / NANOSECONDS_PER_SECOND
+        return min(all_bytes, self._thumbnails.expected_bytes(len(cut.cameras), duration_s))
