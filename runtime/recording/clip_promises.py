@@ -29,8 +29,11 @@ _ROUNDING_NS = 1_000
 _SHORT_POST_ROLL_NS = 2 * NANOSECONDS_PER_SECOND
 
 _Broken = tuple[str, str]
-_PROTOBUFS = {ANNOTATIONS_SCHEMA: ImageAnnotations, CALIBRATION_SCHEMA: CameraCalibration, LOG_SCHEMA: Log}
-_JSON_READERS: Mapping[str, Callable[[bytes], object]] = {
+#: What must read a message, by schema.
+_READERS: Mapping[str, Callable[[bytes], object]] = {
+    ANNOTATIONS_SCHEMA: ImageAnnotations.FromString,
+    CALIBRATION_SCHEMA: CameraCalibration.FromString,
+    LOG_SCHEMA: Log.FromString,
     SIGNALS_SCHEMA: lambda data: decode_signals(data, "signals", 0),
     "shadowrig.Firing": decode_firing,
     "shadowrig.Tick": decode_tick,
@@ -86,14 +89,12 @@ def broken_variant(manifest: ClipManifest, counts: Mapping[str, int]) -> Iterato
 
 def unreadable(message: RawMessage) -> str | None:
     """What is wrong with one message, or None. Video and thumbnails are decoded elsewhere."""
-    schema, encoding = message.channel.schema_name, message.channel.message_encoding
+    schema = message.channel.schema_name
     if schema in (VIDEO_SCHEMA, THUMBNAIL_SCHEMA):
         return None
     try:
-        if schema in _PROTOBUFS:
-            _PROTOBUFS[schema].FromString(message.data)
-        elif encoding == "json":
-            _JSON_READERS.get(schema, json.loads)(message.data)
+        if schema in _READERS or message.channel.message_encoding == "json":
+            _READERS.get(schema, json.loads)(message.data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, DecodeError) as error:
         return f"{type(error).__name__}: {error}"[:200]
     return None

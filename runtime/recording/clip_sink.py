@@ -42,7 +42,7 @@ class ClipSink(Protocol):
     """Takes clips."""
 
     def begin(self, expected_bytes: int, priority: Priority, extent: ClipExtent | None = None) -> OpenClip:
-        """Reserve room; OSError when there is none, ShrinkToError when there is some for a smaller clip than `extent`."""
+        """Reserve room; OSError when there is none, ShrinkToError when there is some for less than `extent`."""
 
     def holds(self, clip_id: str) -> bool:
         """True when a clip with this `clip_id` in its metadata was ever sealed here."""

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
 
 import av
 
@@ -61,7 +60,7 @@ def write_mosaic_video(reader: McapTopicReader, manifest: ClipManifest, path: Pa
 
 
 def _open_stream(output: av.container.OutputContainer, image: Image) -> av.VideoStream:
-    stream = cast(av.VideoStream, output.add_stream("libx264", rate=30))
+    stream = output.add_stream("libx264", rate=30)
     stream.height, stream.width = image.shape[:2]
     stream.pix_fmt = "yuv420p"
     stream.time_base = stream.codec_context.time_base = _TIME_BASE
@@ -143,18 +142,18 @@ class _Composer:
         frame = view.at(instant_ns)
         if frame is None:
             return empty_tile(TILE_WIDTH_PX, self._height, f"{view.camera}: not yet")
-        cached = self._tiles.get(view.camera)
-        if cached is None or cached[0] != frame.time_ns:
+        drawn_ns, image = self._tiles.get(view.camera, (None, None))
+        if image is None or drawn_ns != frame.time_ns:
             boxes = view.boxes(frame.time_ns)
             self.boxes += len(boxes)
             image = tile(frame.rgb(), boxes, TILE_WIDTH_PX, self._height, frame.source_size[0])
-            caption(image, view.camera)
-            cached = self._tiles[view.camera] = (frame.time_ns, image)
-        if self._manifest.thumbnails is None and instant_ns - frame.time_ns > STALE_NS:
-            stale = cached[1].copy()
-            caption(stale, f"{view.camera}: no new frame for {(instant_ns - frame.time_ns) / 1e9:.1f} s", MUTED)
-            return stale
-        return cached[1]
+            self._tiles[view.camera] = (frame.time_ns, image)
+        shown, age_ns = image.copy(), instant_ns - frame.time_ns
+        if self._manifest.thumbnails is None and age_ns > STALE_NS:
+            caption(shown, f"{view.camera}: no new frame for {age_ns / NANOSECONDS_PER_SECOND:.1f} s", MUTED)
+        else:
+            caption(shown, view.camera)
+        return shown
 
     def _bar(self, width: int, instant_ns: int) -> Image:
         manifest = self._manifest

@@ -69,11 +69,11 @@ class Thumbnailer:
         try:
             if packet.camera not in self._decoders:
                 self._decoders[packet.camera] = new_decoder(packet.codec)
-            frames = decode_packet(self._decoders[packet.camera], packet)
+            made = [self._message(packet, frame) for frame in decode_packet(self._decoders[packet.camera], packet)]
         except ClipError:
-            frames = []
-        self.failed += not frames
-        return [self._message(packet, frame) for frame in frames]
+            made = []  # the manifest counts it: a clip with a hole is worth more than none
+        self.failed += not made
+        return made
 
     def _message(self, packet: Packet, decoded: DecodedFrame) -> RawMessage:
         image = decoded.rgb()
@@ -84,7 +84,7 @@ class Thumbnailer:
         quality = [cv2.IMWRITE_JPEG_QUALITY, self._settings.jpeg_quality]
         encoded, jpeg = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), quality)
         if not encoded:
-            raise RuntimeError(f"camera {packet.camera}: OpenCV cannot encode a JPEG of {size[0]}x{size[1]}")
+            raise ClipError(f"camera {packet.camera}: OpenCV cannot encode a JPEG of {size[0]}x{size[1]}")
         data = encode_thumbnail(packet.camera, decoded.time_ns, jpeg.tobytes())
         wall_ns = decoded.time_ns + packet.wall_ns - packet.time_ns
         return RawMessage(
