@@ -22,7 +22,7 @@ from triggers.selection.sampling import is_sampled
 from triggers.selection.tally import BUDGET, CAMPAIGN, COOLDOWN, KEPT, SAMPLE, SCORE, Tally
 
 #: Of what recording takes, what a clip of thumbnails is taken to weigh until the first one is sealed: generous, so that
-#: a budget is not overrun (8 cameras, 640x480, 20 Hz: 0.04).
+#: a budget is not overrun. A second of a camera is one JPEG of some 15 kB in place of video of 1 Mbit (125 kB) or more.
 THUMBNAILS_SHARE = 0.1
 
 

@@ -98,7 +98,7 @@ def test_of_real_video_it_weighs_a_fraction(real_material: Path, tmp_path: Path)
     writer.close()
     full, small = seal(tmp_path / "history", tmp_path)
     assert verify_clip(small.path).problems == []
-    assert small.size_bytes < full.size_bytes / 5
+    assert small.size_bytes < full.size_bytes / 3  # of video as meagre as 0.3 Mbit/s
 
 
 def test_chosen_cameras_and_topics_hold_for_thumbnails_too(record_history: Callable[..., Path], tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_key_frame_that_cannot_be_decoded_costs_its_thumbnail_and_is_counted(
     record_history: Callable[..., Path], rig_packets: dict[str, list[Packet]], tmp_path: Path
 ) -> None:
     def ruin(packet: Packet) -> Packet:
-        if packet.sequence != 100:
+        if packet.sequence != 110:
             return packet
         return replace(packet, data=packet.data[: packet.data.index(b"\x00\x00\x01\x65") + 4])
 
