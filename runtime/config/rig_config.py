@@ -112,6 +112,8 @@ class HistoryConfig(Section):
     directory: DirectoryOrAuto = None
     seconds: Seconds = Field(default=60.0, le=3600)
     max_bytes: ByteCount = Field(default=512_000_000, ge=8_000_000)
+    #: Who encodes what comes raw; compressed sources pass untouched. auto: the Jetson's encoder where it is there.
+    encoder: Literal["auto", "x264", "jetson"] = "auto"
 
 
 class ThumbnailsConfig(Section):

@@ -43,7 +43,13 @@ from runtime.health.realtime import (
 from runtime.live_sources import LiveCamera, SourceBuilder
 from runtime.messages import NANOSECONDS_PER_MILLISECOND, Packet, SignalSample
 from runtime.processes.runtime_campaigns import RuntimeCampaigns
-from runtime.processes.runtime_openings import open_history, open_live_network, open_second_network, open_telemetry
+from runtime.processes.runtime_openings import (
+    open_encoder,
+    open_history,
+    open_live_network,
+    open_second_network,
+    open_telemetry,
+)
 from runtime.processes.runtime_phase import TickPhase
 from runtime.processes.runtime_status import TickFigures, camera_status, second_status
 from runtime.processes.selection_copy import disk_copy_path
@@ -108,7 +114,7 @@ class LiveRuntime:
         layout, disk_copy = HistoryLayout(self._directories.history), disk_copy_path(self._directories.spool)
         self._selection = SelectionKeeper(self.parts.engine, layout, disk_copy, clock)
         self._selection.restore()
-        self._encoder = EncodingWorker(self._keep_packet)
+        self._encoder = EncodingWorker(self._keep_packet, open_encoder=open_encoder(config))
         self._phase = TickPhase(config.tick, self.parts, clock)
         self._metronome = self._phase.metronome
         self._turns = Turnstile(places_here())
