@@ -39,11 +39,20 @@ def sync_directory(directory: Path) -> None:
 
 
 def make_directory_durably(directory: Path, mode: int = 0o770) -> None:
-    """Create `directory` and its missing parents, each durable in its own parent."""
+    """Create `directory` and its missing parents, each durable in its own parent.
+
+    A folder that is there already may have been made by a process that was killed before it could sync: a power cut
+    would still take it away, with all that was made durable inside it. So every level of this file system is synced,
+    as far up as we may read.
+    """
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     for path in reversed(missing):
         path.mkdir(mode=mode, exist_ok=True)
-        sync_directory(path.parent)
+    device = directory.stat().st_dev
+    for parent in directory.absolute().parents:
+        if parent not in missing and (parent.stat().st_dev != device or not os.access(parent, os.R_OK)):
+            break  # a mount point, or a folder of somebody else: not ours to make durable
+        sync_directory(parent)
 
 
 def rename_durably(source: Path, target: Path) -> None:
@@ -59,11 +68,15 @@ def write_durably(path: Path, data: bytes, mode: int = 0o640) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    rename_durably(temporary, path)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        rename_durably(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # another attempt writes another file
+        raise
 
 
 def remove_durably(path: Path) -> None:

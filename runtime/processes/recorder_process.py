@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,24 @@ from typing import Any
 from runtime.clock import SystemClock
 from runtime.config.rig_config import RigConfig
 from runtime.formats.pull_files import PullFolder
+from runtime.formats.synced_stream import SyncedStream
 from runtime.messages import Priority
 from runtime.processes.selection_copy import SelectionCopy, disk_copy_path
 from runtime.processes.shell import ProcessShell, log, make_directories
-from runtime.recording.clip_sink import OpenClip, SealedClip
+from runtime.recording.clip_sink import ClipOutput, OpenClip, SealedClip
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.recorder import Recorder, RecorderSettings
-from runtime.recording.shrinking import ClipExtent
+from runtime.recording.shrinking import ClipExtent, ShrinkToError
 from runtime.recording.thumbnails import ThumbnailSettings
-from runtime.spool import ClipDraft, Spool, SpooledClip, UnknownClipError
+from runtime.spool import (
+    ClipDraft,
+    ClipShape,
+    ShrinkRequiredError,
+    Spool,
+    SpooledClip,
+    SpoolError,
+    UnknownClipError,
+)
 
 
 class SpoolClipSink:
@@ -29,8 +39,10 @@ class SpoolClipSink:
         self._spool = spool
 
     def begin(self, expected_bytes: int, priority: Priority, extent: ClipExtent | None = None) -> OpenClip:
-        """Reserve quota; QuotaExceededError (an OSError) when there is none."""
-        return _SpoolClip(self._spool, self._spool.begin(expected_bytes, priority))
+        """Reserve quota; QuotaExceededError (an OSError) when there is none, ShrinkToError when there is some."""
+        shape = None if extent is None else ClipShape(extent.cameras, extent.seconds)
+        with _told_to_shrink():
+            return _SpoolClip(self._spool, self._spool.begin(expected_bytes, priority, shape))
 
     def holds(self, clip_id: str) -> bool:
         """True when the ledger has ever known this clip."""
@@ -63,11 +75,48 @@ class _SpoolClip:
     def path(self) -> Path:
         return self.draft.path
 
+    def open(self) -> ClipOutput:
+        return _SpoolOutput(self.spool.write_into(self.draft))
+
     def seal(self, metadata: Mapping[str, Any]) -> SealedClip:
-        return _sealed(self.spool.seal(self.draft, metadata))
+        with _told_to_shrink():
+            return _sealed(self.spool.seal(self.draft, metadata))
 
     def discard(self) -> None:
         self.spool.discard(self.draft)
+
+
+@dataclass(frozen=True, slots=True)
+class _SpoolOutput:
+    """A draft's stream, which asks the spool for more room as it grows."""
+
+    stream: SyncedStream
+
+    @property
+    def sync_is_due(self) -> bool:
+        return self.stream.sync_is_due
+
+    def write(self, data: bytes, /) -> int:
+        with _told_to_shrink():
+            return self.stream.write(data)
+
+    def tell(self) -> int:
+        return self.stream.tell()
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def sync(self) -> None:
+        self.stream.sync()
+
+
+@contextmanager
+def _told_to_shrink() -> Iterator[None]:
+    """The spool's words in the recorder's."""
+    try:
+        yield
+    except ShrinkRequiredError as error:
+        raise ShrinkToError(str(error), ClipExtent(error.shape.cameras, error.shape.seconds)) from error
 
 
 def _sealed(clip: SpooledClip) -> SealedClip:
@@ -88,6 +137,8 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
         shell.ready(f"recording into {directories.spool}")
         while not stop.wait(config.recorder.scan_interval_s):
             _tell(recorder.step(clock.now_ns()))
+            if spool.must_be_reopened:
+                raise SpoolError("a failed seal could not be taken back: leaving, the next start recovers the spool")
             copy.step(clock.now_ns())
             shell.progress()
             shell.publish(_status(recorder, spool, copy))

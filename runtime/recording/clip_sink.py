@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from runtime.clock import SystemClock
 from runtime.formats.durable_files import rename_durably, sync_file, write_durably
+from runtime.formats.synced_stream import SyncedStream
 from runtime.messages import Priority
 from runtime.recording.shrinking import ClipExtent
+
+#: A folder without a quota: the disk itself is the limit.
+UNBOUNDED_BYTES = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +29,35 @@ class SealedClip:
     number: int = 0  # its place in the sink's count, from 1 on
 
 
+class ClipOutput(Protocol):
+    """Where a clip's bytes go on their way to the disk. They do not stay in danger for long: see `SyncedStream`."""
+
+    @property
+    def sync_is_due(self) -> bool:
+        """True once bytes have waited too long for the disk: give what is still buffered, then `sync`."""
+
+    def write(self, data: bytes, /) -> int:
+        """Take all of `data`. OSError from the disk, ShrinkToError when the clip has outgrown its room."""
+
+    def tell(self) -> int:
+        """Bytes so far."""
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def sync(self) -> None:
+        """Make what was written durable. OSError, never to be tried again on this file."""
+
+
 class OpenClip(Protocol):
     """A clip being written."""
 
     @property
     def path(self) -> Path:
-        """The file to write."""
+        """Its file."""
+
+    def open(self) -> ClipOutput:
+        """What to write it through, once. OSError when the disk has not what was reserved."""
 
     def seal(self, metadata: Mapping[str, Any]) -> SealedClip:
         """Make it durable under its final name; OSError when that cannot be promised."""
@@ -95,6 +123,13 @@ class _FolderClip:
     def __init__(self, directory: Path, draft: Path) -> None:
         self._directory = directory
         self.path = draft
+
+    def open(self) -> ClipOutput:
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            return SyncedStream(descriptor, 0, lambda total_bytes: UNBOUNDED_BYTES, SystemClock().now_ns)
+        finally:
+            os.close(descriptor)  # the stream has its own
 
     def seal(self, metadata: Mapping[str, Any]) -> SealedClip:
         final = self._directory / f"{metadata['clip_id']}.mcap"

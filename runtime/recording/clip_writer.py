@@ -3,16 +3,14 @@
 Every chosen camera starts with its last key frame at or before the requested start, so the first displayed frame is
 never more than one GOP early; its annotations start there too, and so does everything else at the earliest of these
 instants. Packets are copied as they lie in history; only a clip of thumbnails holds pictures made anew. Data reaches
-the disk every `SYNC_BYTES`, so that sealing does not have to wait for a whole clip of dirty pages and a power cut costs
-little of an unsealed one.
+the disk every few megabytes, and every two seconds where it comes slowly, so that sealing does not have to wait for a
+whole clip of dirty pages and a power cut costs little of an unsealed one.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import IO, cast
 
 from runtime.formats.mcap_files import McapTopicWriter, RawMessage
@@ -21,6 +19,7 @@ from runtime.messages import NANOSECONDS_PER_SECOND, ClipVariant
 from runtime.recording.camera_tally import CameraTally
 from runtime.recording.clip_plan import PULL, ClipPlan
 from runtime.recording.clip_selection import select
+from runtime.recording.clip_sink import ClipOutput
 from runtime.recording.manifest import (
     MANIFEST_ATTACHMENT,
     MANIFEST_METADATA,
@@ -37,7 +36,6 @@ from runtime.recording.record_source import RecordSource
 from runtime.recording.sealing_policy import ClipWindow, Treatment, Untreated
 from runtime.recording.thumbnails import Thumbnailer, ThumbnailSettings
 
-SYNC_BYTES = 8 * 1024 * 1024
 #: What a camera's part of the manifest counts.
 PICTURE_SCHEMAS = frozenset({VIDEO_SCHEMA, THUMBNAIL_SCHEMA})
 
@@ -78,28 +76,28 @@ class ClipCut:
 
     @property
     def window(self) -> ClipWindow:
-        """From the first key frame to the last record that history has of the plan."""
-        first_ns = self._selection.first_ns
-        return ClipWindow(first_ns, self._source.last_time_ns(first_ns, self._plan.window_ns[1]))
+        """From the first key frame, or record, to the last record that history has of the plan."""
+        first_ns, end_ns = self._selection.first_ns, self._plan.window_ns[1]
+        return ClipWindow(self._source.first_time_ns(first_ns, end_ns), self._source.last_time_ns(first_ns, end_ns))
 
-    def write(self, path: Path, treatment: Treatment | None = None) -> ClipManifest:
-        """Write the clip to `path`. EmptyClipError when there is nothing to write, OSError from the disk.
+    def write(self, output: ClipOutput, treatment: Treatment | None = None) -> ClipManifest:
+        """Write the clip. EmptyClipError when there is nothing to write, OSError from the disk.
 
         Raises SealingRefusedError when `treatment` finds on the way that there may be no clip.
         """
         treatment = treatment or Untreated()
-        with path.open("wb") as stream:
-            output = treatment.wrap(stream)
-            writer = McapTopicWriter(cast(IO[bytes], output))  # it writes, tells and flushes, nothing else
-            synced_bytes = 0
-            for message in self._finished(treatment.transform(self._chosen())):
-                self._copy(writer, message)
-                if stream.tell() - synced_bytes > SYNC_BYTES:
-                    synced_bytes = _sync(stream)
-            manifest = self._manifest(treatment)
-            _write_manifest(writer, manifest)
-            writer.finish()
-            output.finish()
+        stream = treatment.wrap(cast(IO[bytes], output))  # they write, tell and flush, nothing else
+        writer = McapTopicWriter(cast(IO[bytes], stream))
+        for message in self._finished(treatment.transform(self._chosen())):
+            self._copy(writer, message)
+            if output.sync_is_due:
+                writer.flush()  # the chunk in progress is with us still
+                stream.flush()
+                output.sync()
+        manifest = self._manifest(treatment)
+        _write_manifest(writer, manifest)
+        writer.finish()
+        stream.finish()
         return manifest
 
     def _chosen(self) -> Iterator[RawMessage]:
@@ -216,9 +214,3 @@ def _write_manifest(writer: McapTopicWriter, manifest: ClipManifest) -> None:
     writer.metadata(PROVENANCE_METADATA, flat_provenance(manifest.provenance))
     writer.metadata(MANIFEST_METADATA, {"json": text})
     writer.attachment(MANIFEST_ATTACHMENT, "application/json", text.encode(), manifest.end_wall_ns)
-
-
-def _sync(stream: IO[bytes]) -> int:
-    stream.flush()
-    os.fdatasync(stream.fileno())
-    return stream.tell()

@@ -129,6 +129,15 @@ class HistoryReader:
                 found.setdefault(camera, []).extend(time_ns for time_ns in times_ns if start_ns <= time_ns <= end_ns)
         return {camera: sorted(times_ns) for camera, times_ns in found.items() if times_ns}
 
+    def first_time_ns(self, start_ns: int, end_ns: int) -> int:
+        """Capture time of the first record from `start_ns` on, or `start_ns` where that is not known to be later."""
+        for segment in self._covering(start_ns, end_ns):
+            with _open(self.layout, segment) as reader:
+                times = reader.time_range_ns if reader is not None else None
+                if times is not None and times[1] >= start_ns:
+                    return max(times[0], start_ns)
+        return start_ns
+
     def last_time_ns(self, start_ns: int, end_ns: int) -> int:
         """Capture time of the last record up to `end_ns`, or `end_ns` where that is not known to be earlier."""
         for segment in reversed(self._covering(start_ns, end_ns)):

@@ -35,6 +35,9 @@ class RecordSource(Protocol):
     def messages(self, start_ns: int, end_ns: int, wanted: Collection[str] | None = None) -> Iterator[RawMessage]:
         """Messages of the topics `wanted` (None: all) with start <= capture time <= end, in order of capture time."""
 
+    def first_time_ns(self, start_ns: int, end_ns: int) -> int:
+        """Capture time of the first record from `start_ns` on, or `start_ns` where that is not known to be later."""
+
     def last_time_ns(self, start_ns: int, end_ns: int) -> int:
         """Capture time of the last record up to `end_ns`, or `end_ns` where that is not known to be earlier."""
 
@@ -79,6 +82,11 @@ class ClipSource:
         for message in self._reader.messages(calibrations & chosen):
             yield replace(message, time_ns=start_ns)
         yield from self._reader.messages(chosen - calibrations, start_ns, end_ns + 1)
+
+    def first_time_ns(self, start_ns: int, end_ns: int) -> int:
+        """See `RecordSource`."""
+        times_ns = self._reader.time_range_ns
+        return start_ns if times_ns is None else max(times_ns[0], start_ns)
 
     def last_time_ns(self, start_ns: int, end_ns: int) -> int:
         """See `RecordSource`."""

@@ -19,7 +19,7 @@ from runtime.recording.clip_writer import ClipCut
 from runtime.recording.delivery_metadata import delivery_metadata
 from runtime.recording.provenance import Provenance
 from runtime.recording.record_source import RecordSource
-from runtime.recording.sealing_policy import SealingPolicy, SealingRefusal
+from runtime.recording.sealing_policy import SealingPolicy, SealingRefusal, Treatment
 from runtime.recording.shrinking import ShrinkToError, extent_of, shrink
 from runtime.recording.thumbnails import ThumbnailSettings
 
@@ -60,17 +60,27 @@ class Sealer:
         Raises OSError (no room, or the disk failed: try again), EmptyClipError (nothing is held of it), and
         SealingRefusedError (the policy refuses what it saw in the middle).
         """
-        cut = self._cut(order)
-        treatment = self._policy.admit(order.plan, cut.window, order.source)
-        if isinstance(treatment, SealingRefusal):
-            return treatment
-        draft, fitting = self._begin(order, cut)
-        if fitting is not order:
-            cut = self._cut(fitting)
+        for _ in range(MAX_SHRINKS):
+            cut = self._cut(order)
+            treatment = self._policy.admit(order.plan, cut.window, order.source)
+            if isinstance(treatment, SealingRefusal):
+                return treatment
+            extent = extent_of(order.plan, cut.cameras)
+            try:
+                draft = self._sink.begin(self._expected_bytes(order, cut), order.plan.priority, extent)
+                return self._write(order.plan, cut, treatment, draft, note)
+            except ShrinkToError as limit:
+                order = replace(order, plan=shrink(order.plan, extent, limit))
+        raise OSError(f"clip {order.plan.clip_id}: the sink asked for less {MAX_SHRINKS} times")
+
+    def _write(
+        self, plan: ClipPlan, cut: ClipCut, treatment: Treatment, draft: OpenClip, note: Note
+    ) -> SealedClip:  # fmt: skip
         try:
-            manifest = cut.write(draft.path, treatment)
-            size_bytes = draft.path.stat().st_size
-            note(fitting.plan, size_bytes)
+            output = draft.open()
+            manifest = cut.write(output, treatment)
+            size_bytes = output.tell()
+            note(plan, size_bytes)
             return draft.seal({**delivery_metadata(manifest, size_bytes), **treatment.metadata()})
         except BaseException:
             draft.discard()
@@ -81,23 +91,14 @@ class Sealer:
             order.source, order.plan, order.provenance, order.ended_early, order.rules_in_force, self._thumbnails
         )
 
-    def _begin(self, order: CutOrder, cut: ClipCut) -> tuple[OpenClip, CutOrder]:
-        """Room, for the order or for as much of it as there is room for."""
-        extent = whole = extent_of(order.plan, cut.cameras)
-        for _ in range(MAX_SHRINKS):
-            try:
-                share = max(1, len(extent.cameras)) / max(1, len(whole.cameras))
-                return self._sink.begin(self._expected_bytes(order, cut, share), order.plan.priority, extent), order
-            except ShrinkToError as limit:
-                order = replace(order, plan=shrink(order.plan, extent, limit))
-                extent = extent_of(order.plan, order.plan.shrunk.cameras if order.plan.shrunk else cut.cameras)
-        raise OSError(f"clip {order.plan.clip_id}: the sink asked for less {MAX_SHRINKS} times")
-
-    def _expected_bytes(self, order: CutOrder, cut: ClipCut, share: float) -> int:
-        """What the seconds of the window weigh: an upper bound of what the clip will. `share`: of its cameras."""
-        start_ns, end_ns = order.plan.window_ns
-        all_bytes = round(order.source.bytes_between(start_ns, end_ns) * share)
-        if order.plan.variant is not ClipVariant.THUMBNAILS:
-            return all_bytes
+    def _expected_bytes(self, order: CutOrder, cut: ClipCut) -> int:
+        """What the seconds of the window weigh: an upper bound of what the clip will, unless it had to shrink."""
+        plan, (start_ns, end_ns) = order.plan, order.plan.window_ns
+        expected = order.source.bytes_between(start_ns, end_ns)
+        if plan.shrunk is not None:
+            rig = max(1, len(order.source.cameras(start_ns, end_ns)))
+            expected = expected * max(1, len(cut.cameras)) // rig
+        if plan.variant is not ClipVariant.THUMBNAILS:
+            return expected
         duration_s = (end_ns - start_ns) / NANOSECONDS_PER_SECOND
-        return min(all_bytes, self._thumbnails.expected_bytes(len(cut.cameras), duration_s))
+        return min(expected, self._thumbnails.expected_bytes(len(cut.cameras), duration_s))

@@ -22,9 +22,11 @@ and drafts in use hold a file lock, so that neither ever recovers what the other
 from runtime.spool.clips import (
     ClipDraft,
     ClipState,
+    LedgerError,
     PartialClip,
     QuotaExceededError,
     SealError,
+    ShrinkRequiredError,
     SpoolCounts,
     SpooledClip,
     SpoolError,
@@ -32,15 +34,19 @@ from runtime.spool.clips import (
     UnknownClipError,
 )
 from runtime.spool.recovery import RecoveryReport
+from runtime.spool.shape import ClipShape
 from runtime.spool.spool import Spool
 
 __all__ = [
     "ClipDraft",
+    "ClipShape",
     "ClipState",
+    "LedgerError",
     "PartialClip",
     "QuotaExceededError",
     "RecoveryReport",
     "SealError",
+    "ShrinkRequiredError",
     "Spool",
     "SpoolCounts",
     "SpoolError",

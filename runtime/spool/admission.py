@@ -1,8 +1,9 @@
 """Who makes room for whom: the eviction order of a full spool, as a pure function.
 
-Order: files of delivered clips, partial clips nobody finished, then pending clips, lowest priority first and oldest
-first within one priority. A clip never evicts a higher priority; one of the same priority gives way to a newer one,
-except the highest: nothing evicts a safety clip, the newcomer has to shrink instead.
+Order: files of delivered clips, partial clips nobody finished, expired clips, then pending clips, lowest priority
+first and oldest first within one priority. A clip never evicts a higher priority unless that has expired; one of the
+same priority gives way to a newer one. Within the highest priority it does so only for a newcomer that has shrunk as
+far as it can (`shape`): before that the newcomer is refused and told what would fit.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ class Kind(IntEnum):
 
     DELIVERED = 0
     PARTIAL = 1
-    PENDING = 2
+    EXPIRED = 2
+    PENDING = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +34,36 @@ class Resident:
     size_bytes: int
 
 
-def evictable(residents: Iterable[Resident], rank: int) -> list[Resident]:
-    """What may give way to a clip of `rank`, first victim first."""
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """Who asks for room: its rank, and whether it is already as small as it can be."""
 
-    def may_go(resident: Resident) -> bool:
-        if resident.kind is not Kind.PENDING:
+    rank: int
+    is_smallest: bool = False
+
+    def may_replace(self, resident: Resident) -> bool:
+        """True when `resident` may go for this newcomer."""
+        if resident.kind is not Kind.PENDING or resident.rank > self.rank:
             return True
-        return resident.rank > rank or resident.rank == rank != HIGHEST_RANK
-
-    return sorted(filter(may_go, residents), key=lambda r: (r.kind, -r.rank if r.kind is Kind.PENDING else 0, r.key))
+        return resident.rank == self.rank and (self.rank != HIGHEST_RANK or self.is_smallest)
 
 
-def choose_victims(residents: Iterable[Resident], shortfall_bytes: int, rank: int) -> Sequence[Resident] | None:
+def evictable(residents: Iterable[Resident], newcomer: Newcomer) -> list[Resident]:
+    """What may give way to `newcomer`, first victim first."""
+
+    def order(resident: Resident) -> tuple[int, int, int]:
+        return resident.kind, -resident.rank if resident.kind is Kind.PENDING else 0, resident.key
+
+    return sorted(filter(newcomer.may_replace, residents), key=order)
+
+
+def choose_victims(
+    residents: Iterable[Resident], shortfall_bytes: int, newcomer: Newcomer
+) -> Sequence[Resident] | None:
     """The fewest leading victims that free `shortfall_bytes`, or None when all together do not."""
     victims: list[Resident] = []
     freed_bytes = 0
-    for resident in evictable(residents, rank):
+    for resident in evictable(residents, newcomer):
         if freed_bytes >= shortfall_bytes:
             break
         victims.append(resident)

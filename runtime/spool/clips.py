@@ -12,11 +12,19 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from runtime.formats.synced_stream import SyncedStream
 from runtime.messages import Priority
+from runtime.spool.shape import ClipShape
 
 #: Metadata travels in the payload of one OFFER (256 KiB at most) and lives in the ledger; the manifest itself
 #: belongs into the clip.
 MAX_METADATA_BYTES = 64 * 1024
+
+#: Metadata may name the Unix time (ns) after which nobody wants the clip any more: it expires then.
+EXPIRES_KEY = "expires_wall_ns"
+
+#: A file occupies whole blocks of the disk, and the quota counts those.
+BLOCK_BYTES = 4096
 
 CLIP_NAME = re.compile(r"(\d{12})-([0-9a-f]{16})\.mcap")
 
@@ -31,6 +39,21 @@ class QuotaExceededError(SpoolError):
     def __init__(self, message: str, available_bytes: int) -> None:
         super().__init__(message)
         self.available_bytes = available_bytes
+
+
+class ShrinkRequiredError(QuotaExceededError):
+    """Only clips of the highest priority are left: come again with a clip of `shape` at most.
+
+    `begin` with a shape that cannot shrink any more replaces the oldest clips of the highest priority.
+    """
+
+    def __init__(self, message: str, available_bytes: int, shape: ClipShape) -> None:
+        super().__init__(message, available_bytes)
+        self.shape = shape
+
+
+class LedgerError(SpoolError):
+    """SQLite could not read or write the ledger (disk full, I/O error, locked for too long). Nothing was changed."""
 
 
 class SealError(SpoolError):
@@ -81,9 +104,14 @@ class ClipDraft:
     reserved_bytes: int
     priority: Priority
     lock_descriptor: int = field(repr=False, default=-1)
+    shape: ClipShape | None = None
+    stream: SyncedStream | None = field(repr=False, default=None)
+    may_be_sealed: bool = True
 
     def release(self) -> None:
         """Let go of the file; recovery may treat what is left of it as partial from now on."""
+        if self.stream is not None:
+            self.stream.close()
         if self.lock_descriptor >= 0:
             os.close(self.lock_descriptor)
             self.lock_descriptor = -1
@@ -97,6 +125,7 @@ class PartialClip:
     path: Path
     size_bytes: int
     priority: Priority
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # what `begin` was told
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +142,18 @@ class SpoolCounts:
     bytes_used: int
     quota_bytes: int
     alarms: int
+    shrunk: int
+    ledger_bytes: int
 
     @property
     def is_gapless(self) -> bool:
         """True as long as every number is accounted for."""
         return self.sealed == self.pending + self.delivered + self.tombstoned
+
+
+def occupied_bytes(size_bytes: int) -> int:
+    """What a file of `size_bytes` takes from the disk."""
+    return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
 
 
 def clip_file_name(n: int, sha256: str) -> str:
@@ -127,6 +163,9 @@ def clip_file_name(n: int, sha256: str) -> str:
 
 def encode_metadata(metadata: Mapping[str, Any]) -> str:
     """Metadata as JSON text. Raises ValueError when it is no JSON or longer than MAX_METADATA_BYTES."""
+    expires_wall_ns = metadata.get(EXPIRES_KEY)
+    if expires_wall_ns is not None and (isinstance(expires_wall_ns, bool) or not isinstance(expires_wall_ns, int)):
+        raise ValueError(f"clip metadata {EXPIRES_KEY} is {expires_wall_ns!r}: give Unix time in nanoseconds")
     text = json.dumps(dict(metadata), sort_keys=True, allow_nan=False, separators=(",", ":"))
     length = len(text.encode())
     if length > MAX_METADATA_BYTES:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.formats.durable_files import remove_durably
+from runtime.spool.accounts import add_alarm
 from runtime.spool.clips import CLIP_NAME, SpoolError
-from runtime.spool.ledger import Ledger, add_alarm
+from runtime.spool.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +50,10 @@ class SpoolFolder:
             found[n] = path
         return found
 
+    def has_file(self, n: int) -> bool:
+        """True when number `n` has a sealed file."""
+        return any(self.clips.glob(f"{n:012d}-*.mcap"))
+
     def highest_counted(self) -> int:
         """The number in `counter`, 0 when the file is missing or unreadable."""
         try:
@@ -60,17 +61,6 @@ class SpoolFolder:
         except (FileNotFoundError, UnicodeDecodeError):
             return 0
         return int(text) if text.strip().isdigit() else 0
-
-
-@contextmanager
-def start_up_lock(folder: SpoolFolder) -> Iterator[None]:
-    """One process at a time opens and recovers."""
-    descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o660)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def unlink_clip(folder: SpoolFolder, ledger: Ledger, n: int) -> None:
@@ -88,11 +78,10 @@ def unlink_clip(folder: SpoolFolder, ledger: Ledger, n: int) -> None:
 
 def drop_partial(folder: SpoolFolder, ledger: Ledger, draft_id: int, wall_ns: int, reason: str) -> None:
     """Remove a partial clip that nobody has taken over, with an alarm."""
-    with ledger.reading() as connection:
-        row = connection.execute("SELECT * FROM drafts WHERE id = ? AND abandoned = 1", (draft_id,)).fetchone()
-    if row is None:
-        return
-    remove_durably(folder.partial / row["file_name"])
     with ledger.transaction() as connection:
+        row = connection.execute("SELECT * FROM drafts WHERE id = ? AND abandoned = 1", (draft_id,)).fetchone()
+        if row is None:
+            return
+        remove_durably(folder.partial / row["file_name"])
         connection.execute("DELETE FROM drafts WHERE id = ?", (draft_id,))
         add_alarm(connection, wall_ns, f"partial clip {row['file_name']} was {reason}")

@@ -1,13 +1,17 @@
 """Start-up of a spool: make folder and ledger agree again, whatever the last process was doing when it died.
 
-In this order, under the spool's lock:
+In this order, while nobody else uses the spool:
 1. a damaged ledger is set aside and a new one begun; its counter goes on from `counter` and the file names;
 2. unlinks that the ledger had decided on are finished;
 3. files in `clips/` without a row are adopted, with the metadata noted on their draft if there is any;
    a file whose content is not what its name says becomes a tombstone and moves to `partial/`;
-4. rows without a file become tombstones, with an alarm;
-5. drafts whose writer is gone are marked partial and charged with their real size.
+4. numbers that `counter` knows and the ledger does not become tombstones: rows were lost;
+5. drafts that were complete and durable get the number that they were about to get;
+6. rows without a file become tombstones, with an alarm;
+7. drafts whose writer is gone are marked partial and charged with their real size.
 A spool that is over its quota after that is brought back under it (`Reservations.enforce`).
+
+A process that was killed may have left a rename that no sync has made durable: adopting syncs before it commits.
 """
 
 from __future__ import annotations
@@ -17,14 +21,26 @@ import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.formats.durable_files import remove_durably, rename_durably, sha256_of
+from runtime.formats.durable_files import (
+    remove_durably,
+    rename_durably,
+    sha256_of,
+    sync_directory,
+    sync_file,
+    write_durably,
+)
 from runtime.messages import Priority
-from runtime.spool.clips import ClipState, try_lock
+from runtime.spool.accounts import add_abandoned, add_alarm, add_to_fact, fact, insert_clip, next_number
+from runtime.spool.clips import ClipState, SpoolError, try_lock
 from runtime.spool.folder import SpoolFolder
-from runtime.spool.ledger import Ledger, add_alarm, fact, is_sound, next_number
+from runtime.spool.gate import Gate
+from runtime.spool.ledger import Ledger, is_sound
+from runtime.spool.sealing import WrittenClip, place, taken_back_on_failure
 
 ADOPTED_PRIORITY = Priority.NORMAL
 ADOPTED_METADATA = '{"adopted":true}'
+#: Lost numbers get a row each up to here; before the first file of a new ledger, more are only counted.
+MAX_LOST_ROWS = 1000
 
 
 @dataclass(slots=True)
@@ -33,28 +49,34 @@ class RecoveryReport:
 
     ledger_rebuilt: bool = False
     adopted: list[int] = field(default_factory=list)
+    completed: list[int] = field(default_factory=list)  # sealed by start-up: the seal was cut short
     unlinked: list[int] = field(default_factory=list)
     tombstoned: list[int] = field(default_factory=list)
     partial: list[int] = field(default_factory=list)  # ids of drafts
 
 
-def open_or_set_aside(path: Path, wall_ns: int) -> tuple[Ledger, bool]:
-    """Open the ledger; a damaged one is renamed and a new one begun. The flag says whether that happened."""
+def open_or_set_aside(path: Path, gate: Gate, wall_ns: int) -> tuple[Ledger, bool]:
+    """Open the ledger; a damaged one is renamed and a new one begun. The flag says whether that happened.
+
+    One damaged ledger is kept for a look; an older one goes, for it counts against the quota.
+    """
     try:
-        ledger = Ledger(path)
+        ledger = Ledger(path, gate)
         with ledger.reading() as connection:
             if is_sound(connection):
                 return ledger, False
-        ledger.close()
+        connection.close()
     except sqlite3.OperationalError:
         raise  # locked, full or unreadable disk: the file itself is not to blame
     except sqlite3.DatabaseError:
         pass  # "file is not a database", "database disk image is malformed": replaced below, with an alarm
-    for suffix in ("", "-wal", "-shm"):
+    for old in path.parent.glob("ledger.corrupt-*"):
+        remove_durably(old)
+    for suffix in ("", "-wal", "-shm"):  # the ledger first: without it SQLite discards the other two
         part = path.with_name(path.name + suffix)
         if part.exists():
             rename_durably(part, path.with_name(f"ledger.corrupt-{wall_ns}.sqlite{suffix}"))
-    return Ledger(path), True
+    return Ledger(path, gate), True
 
 
 class Recovery:
@@ -67,20 +89,24 @@ class Recovery:
         self.report = RecoveryReport()
 
     def run(self, ledger_was_damaged: bool) -> RecoveryReport:
-        """All steps in order. The caller holds the spool's lock."""
-        self.finish_unlinks()
+        """All steps in order. The caller keeps everybody else out (`Ledger.alone`)."""
+        self._finish_unlinks()
+        for leftover in (*self.folder.directory.glob(".counter.*.new"), self.folder.directory / "ledger.fresh"):
+            leftover.unlink(missing_ok=True)  # of a write that was cut short
         with self.ledger.transaction() as connection:
             if ledger_was_damaged:
                 add_alarm(connection, self.wall_ns, "the ledger was damaged; it was set aside and rebuilt")
             files = self.folder.clip_files()
             self._adopt(connection, files)
-            if ledger_was_damaged or self.ledger.is_new:
-                self._account_for_lost_numbers(connection, files)
-            self._entomb_missing(connection, files)
+            self._account_for_lost_numbers(connection)
+            self.report.ledger_rebuilt = (ledger_was_damaged or self.ledger.is_new) and next_number(connection) > 1
+        self._complete_seals()
+        with self.ledger.transaction() as connection:
+            self._entomb_missing(connection, self.folder.clip_files())
             self._mark_partial(connection)
         return self.report
 
-    def finish_unlinks(self) -> None:
+    def _finish_unlinks(self) -> None:
         """Remove files of clips that are delivered or tombstoned."""
         with self.ledger.reading() as connection:
             rows = connection.execute(
@@ -92,15 +118,21 @@ class Recovery:
                 connection.execute("UPDATE clips SET has_file = 0 WHERE n = ?", (row["n"],))
             self.report.unlinked.append(int(row["n"]))
 
+    # -- files without rows -------------------------------------------------------------------------------------
+
     def _adopt(self, connection: sqlite3.Connection, files: dict[int, Path]) -> None:
         known = {int(row[0]) for row in connection.execute("SELECT n FROM clips")}
+        strangers = sorted(set(files) - known)
+        if strangers:
+            sync_directory(self.folder.clips)
+            sync_directory(self.folder.partial)
         settled_through = fact(connection, "settled_through")
-        for n in sorted(set(files) - known):
+        for n in strangers:
             if n <= settled_through:
-                self._set_stray_aside(connection, files.pop(n))
+                self._set_stray_aside(connection, files[n])
                 continue
             self._bury_gap_before(connection, n)
-            self._adopt_file(connection, n, files)
+            self._adopt_file(connection, n, files[n])
 
     def _set_stray_aside(self, connection: sqlite3.Connection, path: Path) -> None:
         """A file whose number was settled and folded long ago: somebody put it back; its number stays settled."""
@@ -110,19 +142,31 @@ class Recovery:
         add_abandoned(connection, aside.name, size_bytes)
         add_alarm(connection, self.wall_ns, f"{path.name} came back after its number was settled; set aside")
 
-    def _adopt_file(self, connection: sqlite3.Connection, n: int, files: dict[int, Path]) -> None:
-        path = files[n]
+    def _adopt_file(self, connection: sqlite3.Connection, n: int, path: Path) -> None:
+        sync_file(path)
         sha256 = sha256_of(path)
-        noted = connection.execute("SELECT * FROM drafts WHERE sha256 = ?", (sha256,)).fetchone()
+        noted = self._noted_draft(connection, sha256, path)
         priority = Priority(noted["priority"]) if noted else ADOPTED_PRIORITY
         metadata = noted["metadata"] if noted else ADOPTED_METADATA
         if not path.name.startswith(f"{n:012d}-{sha256[:16]}."):
             self._set_damaged_aside(connection, n, path, sha256)
-            del files[n]
             return
+        if noted:  # where a rename is not atomic, a power cut leaves the file under both names
+            remove_durably(self.folder.partial / noted["file_name"])
+            connection.execute("DELETE FROM drafts WHERE id = ?", (noted["id"],))
         insert_clip(connection, n, path, sha256, path.stat().st_size, priority, metadata, self.wall_ns)
-        connection.execute("DELETE FROM drafts WHERE sha256 = ?", (sha256,))
         self.report.adopted.append(n)
+
+    def _noted_draft(self, connection: sqlite3.Connection, sha256: str, path: Path) -> sqlite3.Row | None:
+        """The draft that this file was: its own file has gone from `partial/`, or is this very file."""
+        rows: list[sqlite3.Row] = connection.execute(
+            "SELECT * FROM drafts WHERE sha256 = ? ORDER BY id", (sha256,)
+        ).fetchall()
+        for row in rows:
+            draft = self.folder.partial / row["file_name"]
+            if not draft.exists() or draft.samefile(path):
+                return row
+        return None
 
     def _set_damaged_aside(self, connection: sqlite3.Connection, n: int, path: Path, sha256: str) -> None:
         aside = self.folder.partial / f"damaged-{path.name}"
@@ -132,28 +176,62 @@ class Recovery:
         self._entomb(connection, n, "the file's content does not match its name")
         add_abandoned(connection, aside.name, size_bytes)
 
+    # -- lost rows ----------------------------------------------------------------------------------------------
+
+    def _account_for_lost_numbers(self, connection: sqlite3.Connection) -> None:
+        """`counter` is raised before a file gets its name: a draft noted for the next number explains one step."""
+        highest, upcoming = self.folder.highest_counted(), next_number(connection)
+        noted = connection.execute("SELECT count(*) FROM drafts WHERE sha256 IS NOT NULL").fetchone()[0]
+        if highest == upcoming and noted:
+            write_durably(self.folder.counter, f"{upcoming - 1}\n".encode())
+        else:
+            self._bury_gap_before(connection, highest + 1)
+
     def _bury_gap_before(self, connection: sqlite3.Connection, n: int) -> None:
-        for lost in range(next_number(connection), n):
+        first = next_number(connection)
+        if n - first > MAX_LOST_ROWS:
+            first = self._count_as_lost(connection, first, n - MAX_LOST_ROWS)
+        for lost in range(first, n):
             insert_clip(connection, lost, Path(""), "", 0, ADOPTED_PRIORITY, "{}", self.wall_ns)
             self._entomb(connection, lost, "lost: neither the ledger nor the folder knows what became of it")
 
-    def _account_for_lost_numbers(self, connection: sqlite3.Connection, files: dict[int, Path]) -> None:
-        self._bury_gap_before(connection, max([self.folder.highest_counted(), *files]) + 1)
-        self.report.ledger_rebuilt = next_number(connection) > 1
+    def _count_as_lost(self, connection: sqlite3.Connection, first: int, end: int) -> int:
+        """A rebuilt ledger need not hold a row for each number of a long life; returns the first that gets one."""
+        if connection.execute("SELECT 1 FROM clips LIMIT 1").fetchone():
+            raise SpoolError(
+                f"{self.folder.directory}: the ledger ends at {first - 1}, but files or `counter` go beyond {end}:"
+                " a file or `counter` does not belong to this spool; move it away"
+            )
+        add_to_fact(connection, "settled_tombstoned", end - first)
+        add_to_fact(connection, "settled_through", end - 1 - fact(connection, "settled_through"))
+        add_alarm(connection, self.wall_ns, f"clips {first} to {end - 1}: lost with the ledger, or delivered before")
+        return end
 
-    def _entomb_missing(self, connection: sqlite3.Connection, files: dict[int, Path]) -> None:
-        rows = connection.execute("SELECT n FROM clips WHERE state = 'pending'").fetchall()
-        for n in (int(row[0]) for row in rows):
-            if n not in files:
-                self._entomb(connection, n, "the file disappeared from the spool")
+    # -- drafts -------------------------------------------------------------------------------------------------
 
-    def _entomb(self, connection: sqlite3.Connection, n: int, reason: str) -> None:
-        connection.execute(
-            "UPDATE clips SET state = ?, reason = ?, has_file = 0 WHERE n = ?",
-            (ClipState.TOMBSTONED.value, reason, n),
+    def _complete_seals(self) -> None:
+        """Seals cut short after the note: the file is complete and was synced, only number and name are missing."""
+        with self.ledger.reading() as connection:
+            rows = connection.execute("SELECT * FROM drafts WHERE sha256 IS NOT NULL ORDER BY id").fetchall()
+        for row in rows:
+            path = self.folder.partial / row["file_name"]
+            if not path.exists() or (descriptor := try_lock(path)) is None:
+                continue
+            try:
+                if sha256_of(path) == row["sha256"]:
+                    self._complete(row, path)
+            finally:
+                os.close(descriptor)
+
+    def _complete(self, row: sqlite3.Row, path: Path) -> None:
+        clip = WrittenClip(
+            int(row["id"]), path, row["sha256"], path.stat().st_size, Priority(row["priority"]), row["metadata"]
         )
-        add_alarm(connection, self.wall_ns, f"clip {n}: {reason}")
-        self.report.tombstoned.append(n)
+        with self.ledger.reading() as connection:
+            n = next_number(connection)
+        with taken_back_on_failure(self.folder, clip, n), self.ledger.transaction() as connection:
+            place(connection, self.folder, clip, self.wall_ns)
+        self.report.completed.append(n)
 
     def _mark_partial(self, connection: sqlite3.Connection) -> None:
         drafts = {row["file_name"]: row for row in connection.execute("SELECT * FROM drafts").fetchall()}
@@ -169,30 +247,18 @@ class Recovery:
         rows = connection.execute("SELECT id FROM drafts WHERE abandoned = 1 ORDER BY id")
         self.report.partial = [int(row[0]) for row in rows]
 
+    # -- rows without files -------------------------------------------------------------------------------------
 
-def add_abandoned(connection: sqlite3.Connection, file_name: str, size_bytes: int) -> None:
-    """Charge the spool with a partial file that nobody writes any more."""
-    connection.execute(
-        "INSERT INTO drafts (file_name, reserved_bytes, priority, abandoned) VALUES (?, ?, ?, 1)"
-        " ON CONFLICT (file_name) DO UPDATE SET reserved_bytes = excluded.reserved_bytes, abandoned = 1",
-        (file_name, size_bytes, ADOPTED_PRIORITY.value),
-    )
+    def _entomb_missing(self, connection: sqlite3.Connection, files: dict[int, Path]) -> None:
+        rows = connection.execute("SELECT n FROM clips WHERE state = 'pending'").fetchall()
+        for n in (int(row[0]) for row in rows):
+            if n not in files:
+                self._entomb(connection, n, "the file disappeared from the spool")
 
-
-def insert_clip(
-    connection: sqlite3.Connection,
-    n: int,
-    path: Path,
-    sha256: str,
-    size_bytes: int,
-    priority: Priority,
-    metadata: str,
-    wall_ns: int,
-) -> None:
-    """Give number `n` to a pending clip whose file is in place."""
-    connection.execute(
-        "INSERT INTO clips"
-        " (n, state, priority, rank, sha256, size_bytes, file_name, has_file, sealed_wall_ns, metadata)"
-        " VALUES (?, 'pending', ?, ?, ?, ?, ?, 1, ?, ?)",
-        (n, priority.value, priority.rank, sha256, size_bytes, path.name, wall_ns, metadata),
-    )
+    def _entomb(self, connection: sqlite3.Connection, n: int, reason: str) -> None:
+        connection.execute(
+            "UPDATE clips SET state = ?, reason = ?, has_file = 0 WHERE n = ?",
+            (ClipState.TOMBSTONED.value, reason, n),
+        )
+        add_alarm(connection, self.wall_ns, f"clip {n}: {reason}")
+        self.report.tombstoned.append(n)

@@ -2,21 +2,35 @@
 
 One round: look at the ledger and either admit, or decide who goes and commit that; then unlink them and look again.
 Only a round that finds the room already free admits, so the quota holds even when two processes ask at once.
+
+The quota counts whole blocks of the disk, and the ledger with what it really occupies where that is more than its
+reserve.
 """
 
 from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from runtime.clock import Clock
 from runtime.messages import Priority
-from runtime.spool.admission import HIGHEST_RANK, Kind, Resident, choose_victims, evictable
-from runtime.spool.clips import ClipDraft, QuotaExceededError, create_locked
+from runtime.spool.accounts import add_alarm, add_to_fact, entomb, residents, used_bytes
+from runtime.spool.admission import HIGHEST_RANK, Kind, Newcomer, Resident, choose_victims, evictable
+from runtime.spool.clips import (
+    ClipDraft,
+    QuotaExceededError,
+    ShrinkRequiredError,
+    create_locked,
+    encode_metadata,
+    occupied_bytes,
+)
 from runtime.spool.folder import SpoolFolder, drop_partial, unlink_clip
-from runtime.spool.ledger import Ledger, add_alarm, add_to_fact, entomb, residents, used_bytes
+from runtime.spool.ledger import Ledger
+from runtime.spool.shape import ClipShape
+from runtime.spool.wall_time import TrustedWall
 
 #: What is left free on the disk itself, whatever the quota says.
 DISK_RESERVE_BYTES = 16 << 20
@@ -28,49 +42,78 @@ def free_disk_bytes(directory: Path) -> int:
     return shutil.disk_usage(directory).free
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Room wanted: for a new draft, or for one that grows."""
+
+    wanted_bytes: int
+    priority: Priority
+    shape: ClipShape | None
+
+    @property
+    def newcomer(self) -> Newcomer:
+        """As eviction sees it."""
+        return Newcomer(self.priority.rank, self.shape is not None and self.shape.is_smallest)
+
+
 class Reservations:
-    """Admits drafts to a spool of `quota_bytes` for clips."""
+    """Admits drafts to a spool of `quota_bytes`, of which `ledger_reserve_bytes` are never given to clips."""
 
     def __init__(
         self,
         folder: SpoolFolder,
         ledger: Ledger,
         quota_bytes: int,
-        clock: Clock,
+        ledger_reserve_bytes: int,
+        wall: TrustedWall,
         disk_free: Callable[[Path], int],
     ) -> None:
         self.folder = folder
         self.quota_bytes = quota_bytes
+        self._ledger_reserve_bytes = ledger_reserve_bytes
         self._ledger = ledger
-        self._clock = clock
+        self._wall = wall
         self._disk_free = disk_free
 
-    def begin(self, estimated_bytes: int, priority: Priority = Priority.NORMAL) -> ClipDraft:
-        """Reserve room and hand out an empty, locked draft file. Raises QuotaExceededError."""
-        for _ in range(MAX_ADMISSION_ROUNDS):
-            with self._ledger.transaction() as connection:
-                shortfall_bytes = self._shortfall(connection, estimated_bytes)
-                if shortfall_bytes <= 0:
-                    return self._create_draft(connection, estimated_bytes, priority)
-                victims = self._condemn(connection, shortfall_bytes, priority)
-            self._remove_victims(victims, estimated_bytes, priority)
-        raise self._refusal(estimated_bytes, priority)
+    @property
+    def clip_quota_bytes(self) -> int:
+        """What files may occupy now."""
+        return self.quota_bytes - max(self._ledger_reserve_bytes, self._ledger.disk_bytes())
 
-    def extend(self, draft: ClipDraft, total_bytes: int) -> None:
-        """Reserve `total_bytes` in all for a draft that turns out larger. Raises QuotaExceededError."""
+    def begin(
+        self, estimated_bytes: int, priority: Priority, shape: ClipShape | None, metadata: Mapping[str, Any]
+    ) -> ClipDraft:
+        """Reserve room and hand out an empty, locked draft file. Raises QuotaExceededError."""
+        request, noted = Request(estimated_bytes, priority, shape), encode_metadata(metadata)
         for _ in range(MAX_ADMISSION_ROUNDS):
             with self._ledger.transaction() as connection:
-                growth_bytes = total_bytes - draft.reserved_bytes
+                shortfall_bytes = self._shortfall(connection, occupied_bytes(estimated_bytes))
+                if shortfall_bytes <= 0:
+                    return self._create_draft(connection, request, noted)
+                victims = self._condemn(connection, shortfall_bytes, request.newcomer)
+            if victims is None:
+                break
+            self._remove(victims)
+        raise self._refusal(request)
+
+    def extend(self, draft: ClipDraft, total_bytes: int) -> int:
+        """Reserve `total_bytes` in all for a draft that turns out larger. Raises QuotaExceededError."""
+        request = Request(total_bytes - draft.reserved_bytes, draft.priority, draft.shape)
+        growth_bytes = occupied_bytes(total_bytes) - occupied_bytes(draft.reserved_bytes)
+        for _ in range(MAX_ADMISSION_ROUNDS):
+            with self._ledger.transaction() as connection:
                 shortfall_bytes = self._shortfall(connection, growth_bytes) if growth_bytes > 0 else 0
                 if shortfall_bytes <= 0:
                     connection.execute(
                         "UPDATE drafts SET reserved_bytes = ? WHERE id = ?", (total_bytes, draft.draft_id)
                     )
                     draft.reserved_bytes = total_bytes
-                    return
-                victims = self._condemn(connection, shortfall_bytes, draft.priority)
-            self._remove_victims(victims, growth_bytes, draft.priority)
-        raise self._refusal(total_bytes, draft.priority)
+                    return total_bytes
+                victims = self._condemn(connection, shortfall_bytes, request.newcomer)
+            if victims is None:
+                break
+            self._remove(victims)
+        raise self._refusal(request, grown_to_bytes=total_bytes)
 
     def enforce(self) -> None:
         """Bring a spool that was found over its quota back under it, in eviction order.
@@ -79,22 +122,23 @@ class Reservations:
         clips stay even then, with an alarm.
         """
         with self._ledger.transaction() as connection:
-            excess_bytes = used_bytes(connection) - self.quota_bytes
+            excess_bytes = used_bytes(connection) - self.clip_quota_bytes
             if excess_bytes <= 0:
                 return
-            found = residents(connection)
-            victims = choose_victims(found, excess_bytes, HIGHEST_RANK) or evictable(found, HIGHEST_RANK)
+            found = residents(connection, self._wall.now_ns())
+            nobody = Newcomer(HIGHEST_RANK)
+            victims = choose_victims(found, excess_bytes, nobody) or evictable(found, nobody)
             self._settle(connection, victims, "the spool was found over its quota")
-            add_alarm(connection, self._clock.wall_ns(), f"found {excess_bytes} bytes over the quota")
+            add_alarm(connection, self._wall.now_ns(), f"found {excess_bytes} bytes over the quota")
         self._remove(victims)
 
     def _shortfall(self, connection: sqlite3.Connection, wanted_bytes: int) -> int:
         """How many bytes must go first; not positive when there is room."""
-        over_quota = used_bytes(connection) + wanted_bytes - self.quota_bytes
+        over_quota = used_bytes(connection) + wanted_bytes - self.clip_quota_bytes
         over_disk = wanted_bytes + DISK_RESERVE_BYTES - self._disk_free(self.folder.directory)
         return max(over_quota, over_disk)
 
-    def _create_draft(self, connection: sqlite3.Connection, reserved_bytes: int, priority: Priority) -> ClipDraft:
+    def _create_draft(self, connection: sqlite3.Connection, request: Request, metadata: str) -> ClipDraft:
         row = connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'drafts'")
         draft_id = int(row.fetchone()[0])
         path = self.folder.partial / f"draft-{draft_id:012d}.mcap"
@@ -102,46 +146,52 @@ class Reservations:
             draft_id += 1
             path = self.folder.partial / f"draft-{draft_id:012d}.mcap"
         connection.execute(
-            "INSERT INTO drafts (id, file_name, reserved_bytes, priority) VALUES (?, ?, ?, ?)",
-            (draft_id, path.name, reserved_bytes, priority.value),
+            "INSERT INTO drafts (id, file_name, reserved_bytes, priority, metadata) VALUES (?, ?, ?, ?, ?)",
+            (draft_id, path.name, request.wanted_bytes, request.priority.value, metadata),
         )
-        return ClipDraft(draft_id, path, reserved_bytes, priority, create_locked(path))
+        descriptor = create_locked(path)
+        return ClipDraft(draft_id, path, request.wanted_bytes, request.priority, descriptor, request.shape)
 
     def _condemn(
-        self, connection: sqlite3.Connection, shortfall_bytes: int, priority: Priority
+        self, connection: sqlite3.Connection, shortfall_bytes: int, newcomer: Newcomer
     ) -> Sequence[Resident] | None:
         """Decide who goes and write that down; their files go after the commit."""
-        victims = choose_victims(residents(connection), shortfall_bytes, priority.rank)
-        self._settle(connection, victims or (), f"evicted to make room for a clip of priority {priority.value}")
+        victims = choose_victims(residents(connection, self._wall.now_ns()), shortfall_bytes, newcomer)
+        rank = list(Priority)[newcomer.rank].value
+        self._settle(connection, victims or (), f"evicted to make room for a clip of priority {rank}")
         return victims
 
     def _settle(self, connection: sqlite3.Connection, victims: Sequence[Resident], reason: str) -> None:
         for victim in victims:
-            if victim.kind is Kind.PENDING:
-                entomb(connection, victim.key, reason, self._clock.wall_ns())
+            if victim.kind in (Kind.EXPIRED, Kind.PENDING):
+                prefix = "expired, and " if victim.kind is Kind.EXPIRED else ""
+                entomb(connection, victim.key, prefix + reason, self._wall.now_ns())
                 add_to_fact(connection, "evicted", 1)
-
-    def _remove_victims(self, victims: Sequence[Resident] | None, wanted_bytes: int, priority: Priority) -> None:
-        if victims is None:
-            raise self._refusal(wanted_bytes, priority)
-        self._remove(victims)
 
     def _remove(self, victims: Sequence[Resident]) -> None:
         for victim in victims:
             if victim.kind is Kind.PARTIAL:
-                drop_partial(self.folder, self._ledger, victim.key, self._clock.wall_ns(), "evicted")
+                drop_partial(self.folder, self._ledger, victim.key, self._wall.now_ns(), "evicted")
             else:
                 unlink_clip(self.folder, self._ledger, victim.key)
 
-    def _refusal(self, wanted_bytes: int, priority: Priority) -> QuotaExceededError:
+    def _refusal(self, request: Request, grown_to_bytes: int | None = None) -> QuotaExceededError:
+        wanted_bytes, priority, shape = request.wanted_bytes, request.priority, request.shape
         with self._ledger.transaction() as connection:
+            found = evictable(residents(connection, self._wall.now_ns()), request.newcomer)
+            available_bytes = max(0, sum(r.size_bytes for r in found) - self._shortfall(connection, 0))
             add_to_fact(connection, "refused", 1)
-            freeable_bytes = sum(r.size_bytes for r in evictable(residents(connection), priority.rank))
-            available_bytes = max(0, freeable_bytes - self._shortfall(connection, 0))
-            add_alarm(connection, self._clock.wall_ns(), f"no room for {wanted_bytes} bytes of {priority.value}")
+            add_alarm(connection, self._wall.now_ns(), f"no room for {wanted_bytes} bytes of {priority.value}")
+            if priority.rank == HIGHEST_RANK and shape is not None and not shape.is_smallest:
+                share = 0.5 if grown_to_bytes else available_bytes / max(1, wanted_bytes)
+                smaller = shape.shrunk(share)
+                text = f"a {priority.value} clip has to shrink to {len(smaller.cameras)} cameras, {smaller.seconds:g} s"
+                add_alarm(connection, self._wall.now_ns(), text)
+                add_to_fact(connection, "shrunk", 1)
+                return ShrinkRequiredError(f"{text}: only clips of its own priority are left", available_bytes, smaller)
         return QuotaExceededError(
             f"spool {self.folder.directory} has no room for {wanted_bytes} bytes of priority {priority.value}:"
-            f" at most {available_bytes} could be freed of a quota of {self.quota_bytes}"
+            f" at most {available_bytes} could be freed of a quota of {self.clip_quota_bytes}"
             " (record fewer cameras or seconds, or raise the quota)",
             available_bytes,
         )

@@ -268,6 +268,7 @@ class KilledAfterSealing(SpoolClipSink):
 
         class Killed:
             path = clip.path
+            open = staticmethod(clip.open)
             discard = staticmethod(lambda: None)
 
             @staticmethod

@@ -12,9 +12,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from runtime.messages import Priority
 from runtime.spool import ClipDraft, ClipState, QuotaExceededError, Spool
+from runtime.spool.clips import BLOCK_BYTES
 
-RESERVE_BYTES = 1000
-QUOTA_BYTES = RESERVE_BYTES + 5000
+RESERVE_BYTES = 4 << 20
+CLIPS_BYTES = 5 * BLOCK_BYTES
+QUOTA_BYTES = RESERVE_BYTES + CLIPS_BYTES
 
 
 class SpoolMachine(RuleBasedStateMachine):
@@ -31,7 +33,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def start(self) -> None:
         self.spool = Spool.open(self.directory, QUOTA_BYTES, ledger_reserve_bytes=RESERVE_BYTES)
 
-    @rule(size=st.integers(1, 3000), priority=st.sampled_from(Priority))
+    @rule(size=st.integers(1, 3 * BLOCK_BYTES), priority=st.sampled_from(Priority))
     def begin(self, size: int, priority: Priority) -> None:
         try:
             draft = self.spool.begin(size, priority)
@@ -97,9 +99,9 @@ class SpoolMachine(RuleBasedStateMachine):
     @invariant()
     def the_quota_holds(self) -> None:
         if hasattr(self, "spool"):
-            assert self.spool.counts().bytes_used <= QUOTA_BYTES - RESERVE_BYTES
+            assert self.spool.counts().bytes_used <= CLIPS_BYTES
             clips = sum(path.stat().st_size for path in (self.directory / "clips").iterdir())
-            assert clips <= QUOTA_BYTES - RESERVE_BYTES
+            assert clips <= CLIPS_BYTES
 
     def teardown(self) -> None:
         if hasattr(self, "spool"):

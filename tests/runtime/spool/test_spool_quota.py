@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from runtime.messages import Priority
 from runtime.spool import ClipState, QuotaExceededError, Spool
-from runtime.spool.admission import Kind, Resident, choose_victims
+from runtime.spool.admission import Kind, Newcomer, Resident, choose_victims
+from runtime.spool.clips import BLOCK_BYTES
 
-RESERVE_BYTES = 1000
-CLIP_BYTES = 1000
+RESERVE_BYTES = 2 << 20
+CLIP_BYTES = 2 * BLOCK_BYTES
 
 
 def open_spool(directory: Path, clips: int, **options) -> Spool:
@@ -144,7 +145,7 @@ def test_a_full_disk_refuses_although_the_quota_has_room(tmp_path):
 
 def test_a_quota_without_room_for_clips_is_refused_at_once(tmp_path):
     with pytest.raises(ValueError, match="raise it above"):
-        Spool.open(tmp_path, 1 << 20)
+        Spool.open(tmp_path, 8 << 20)
 
 
 RESIDENTS = st.lists(
@@ -161,7 +162,7 @@ RESIDENTS = st.lists(
 
 @given(RESIDENTS, st.integers(1, 500), st.integers(0, 4))
 def test_eviction_frees_enough_takes_no_more_than_needed_and_spares_the_urgent(residents, shortfall_bytes, rank):
-    victims = choose_victims(residents, shortfall_bytes, rank)
+    victims = choose_victims(residents, shortfall_bytes, Newcomer(rank))
     if victims is None:
         return
     sizes = [victim.size_bytes for victim in victims]

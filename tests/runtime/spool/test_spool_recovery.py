@@ -10,6 +10,7 @@ import pytest
 
 from runtime.messages import Priority
 from runtime.spool import ClipState, RecoveryReport, SealError, Spool, SpoolError
+from runtime.spool.clips import BLOCK_BYTES
 
 QUOTA_BYTES = 64 << 20
 
@@ -38,7 +39,7 @@ def test_killed_between_rename_and_row_the_clip_is_adopted_with_its_metadata(tmp
         def killed(*arguments):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("runtime.spool.spool.insert_clip", killed)
+        monkeypatch.setattr("runtime.spool.sealing.insert_clip", killed)
         with pytest.raises(KeyboardInterrupt):
             seal(spool, b"second", Priority.SAFETY, rule="hard_braking")
         monkeypatch.undo()
@@ -54,15 +55,34 @@ def test_killed_between_rename_and_row_the_clip_is_adopted_with_its_metadata(tmp
         assert spool.counts().is_gapless
 
 
+def failing(*arguments):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_seal_that_fails_after_its_rename_is_taken_back_and_its_number_given_to_the_next(tmp_path, monkeypatch):
+    with open_spool(tmp_path) as spool:
+        monkeypatch.setattr("runtime.spool.sealing.insert_clip", failing)
+        with pytest.raises(SealError, match="No space left"):
+            seal(spool, b"first")
+        monkeypatch.undo()
+        assert list((tmp_path / "clips").iterdir()) == []
+        assert (tmp_path / "counter").read_text() == "0\n"
+        assert seal(spool, b"second").name.startswith("000000000001-")
+        assert spool.counts().tombstoned == 0
+
+
 def test_a_number_whose_file_lacks_a_row_is_not_given_out_again(tmp_path, monkeypatch):
     with open_spool(tmp_path) as spool:
-        monkeypatch.setattr("runtime.spool.spool.insert_clip", lambda *a: (_ for _ in ()).throw(OSError(28, "full")))
+        monkeypatch.setattr("runtime.spool.sealing.insert_clip", failing)
+        monkeypatch.setattr("runtime.spool.sealing.remove_durably", failing)
         with pytest.raises(SealError):
             seal(spool, b"first")
         monkeypatch.undo()
         with pytest.raises(SealError, match="call recover"):
             seal(spool, b"second")
+        assert spool.must_be_reopened, "the recorder leaves, and its next start recovers"
         assert spool.recover().adopted == [1]
+        assert not spool.must_be_reopened
         assert seal(spool, b"third").name.startswith("000000000002-")
 
 
@@ -70,7 +90,7 @@ def test_a_number_whose_file_lacks_a_row_is_not_given_out_again(tmp_path, monkey
 def test_an_unlink_cut_short_is_finished(tmp_path, monkeypatch, settle):
     with open_spool(tmp_path) as spool:
         path = seal(spool, b"first")
-        monkeypatch.setattr("runtime.spool.spool.unlink_clip", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr("runtime.spool.deliveries.unlink_clip", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             spool.mark_delivered(1) if settle == "mark_delivered" else spool.tombstone(1, "expired")
         monkeypatch.undo()
@@ -99,7 +119,7 @@ def test_a_draft_whose_writer_died_is_listed_as_partial_with_its_real_size(tmp_p
     with open_spool(tmp_path) as spool:
         (partial,) = spool.partial()
         assert (partial.path, partial.size_bytes) == (draft.path, 100)
-        assert spool.counts().bytes_used == 100
+        assert spool.counts().bytes_used == BLOCK_BYTES
         resumed = spool.resume(partial)
         assert spool.partial() == []
         spool.discard(resumed)

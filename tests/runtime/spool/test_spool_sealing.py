@@ -10,7 +10,7 @@ import pytest
 
 from runtime.clock import ManualClock
 from runtime.messages import Priority
-from runtime.spool import ClipState, SealError, Spool, SpooledClip, UnknownClipError
+from runtime.spool import ClipDraft, ClipState, SealError, Spool, SpooledClip, UnknownClipError
 
 QUOTA_BYTES = 64 << 20
 
@@ -107,10 +107,10 @@ def test_a_failed_fsync_gives_no_number_and_keeps_the_draft_as_partial(spool, mo
     draft = spool.begin(10)
     draft.path.write_bytes(b"frames")
 
-    def failing(path: Path) -> None:
+    def failing(draft: ClipDraft) -> int:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("runtime.spool.spool.sync_file", failing)
+    monkeypatch.setattr("runtime.spool.spool.sync_draft", failing)
     with pytest.raises(SealError, match="Input/output error"):
         spool.seal(draft, {})
     monkeypatch.undo()

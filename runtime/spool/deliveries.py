@@ -1,0 +1,122 @@
+"""What becomes of sealed clips: waiting, delivered, given up, expired. The half of a spool that the uploader uses.
+
+The ledger's row changes first and is durable, then the file goes; start-up finishes unlinks that were cut short.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+from runtime.messages import Priority
+from runtime.spool.accounts import count, entomb, expired
+from runtime.spool.clips import ClipState, SpoolCounts, SpooledClip, Tombstone, UnknownClipError
+from runtime.spool.folder import SpoolFolder, unlink_clip
+from runtime.spool.ledger import Ledger
+from runtime.spool.wall_time import TrustedWall
+
+EXPIRED_AT_ONCE = 1000
+
+
+class Deliveries:
+    """The sealed clips of one spool."""
+
+    def __init__(self, folder: SpoolFolder, ledger: Ledger, quota_bytes: int, wall: TrustedWall) -> None:
+        self.folder = folder
+        self.quota_bytes = quota_bytes
+        self._ledger = ledger
+        self._wall = wall
+
+    def pending(self, limit: int = 1000) -> list[SpooledClip]:
+        """Clips to deliver: highest priority first, oldest first within one priority."""
+        with self._ledger.reading() as connection:
+            rows = connection.execute(
+                "SELECT * FROM clips WHERE state = 'pending' ORDER BY rank, n LIMIT ?", (limit,)
+            ).fetchall()
+        return [self._clip(row) for row in rows]
+
+    def clip(self, n: int) -> SpooledClip:
+        """One clip, whatever became of it. Raises UnknownClipError, also for rows folded long ago."""
+        with self._ledger.reading() as connection:
+            row = connection.execute("SELECT * FROM clips WHERE n = ?", (n,)).fetchone()
+        if row is None:
+            raise UnknownClipError(f"no clip has number {n} in {self.folder.ledger}")
+        return self._clip(row)
+
+    def knows_clip(self, clip_id: str) -> bool:
+        """True when a clip with this `clip_id` in its metadata was sealed and its row has not been folded yet."""
+        with self._ledger.reading() as connection:
+            query = "SELECT 1 FROM clips WHERE json_extract(metadata, '$.clip_id') = ? LIMIT 1"
+            return connection.execute(query, (clip_id,)).fetchone() is not None
+
+    def mark_delivered(self, n: int) -> bool:
+        """The receiver holds clip `n` durably: record that, then unlink it. False when that was known already.
+
+        A clip that was entombed while its last bytes were on their way counts as delivered after all.
+        """
+        with self._ledger.transaction() as connection:
+            changed = connection.execute(
+                "UPDATE clips SET state = 'delivered', reason = '' WHERE n = ? AND state != 'delivered'", (n,)
+            ).rowcount
+        if not changed:
+            self.clip(n)
+        unlink_clip(self.folder, self._ledger, n)
+        return bool(changed)
+
+    def tombstone(self, n: int, reason: str) -> bool:
+        """Give up on a pending clip, with an alarm. False when it was settled already."""
+        with self._ledger.transaction() as connection:
+            changed = entomb(connection, n, reason, self._wall.now_ns())
+        if not changed:
+            self.clip(n)
+        unlink_clip(self.folder, self._ledger, n)
+        return changed
+
+    def expire(self) -> list[int]:
+        """Entomb pending clips whose time is over, at most EXPIRED_AT_ONCE; their numbers."""
+        with self._ledger.transaction() as connection:
+            numbers = expired(connection, self._wall.now_ns(), EXPIRED_AT_ONCE)
+            for n in numbers:
+                entomb(connection, n, "expired before it could be delivered", self._wall.now_ns())
+        for n in numbers:
+            unlink_clip(self.folder, self._ledger, n)
+        return numbers
+
+    def unreported_tombstones(self, limit: int = 100) -> list[Tombstone]:
+        """Tombstones that the receiver has not confirmed yet, oldest first."""
+        with self._ledger.reading() as connection:
+            rows = connection.execute(
+                "SELECT n, reason FROM clips WHERE state = 'tombstoned' AND reported = 0 ORDER BY n LIMIT ?", (limit,)
+            ).fetchall()
+        return [Tombstone(int(row["n"]), str(row["reason"])) for row in rows]
+
+    def mark_tombstone_reported(self, n: int) -> None:
+        """The receiver knows that `n` will never come."""
+        with self._ledger.transaction() as connection:
+            connection.execute("UPDATE clips SET reported = 1 WHERE n = ? AND state = 'tombstoned'", (n,))
+
+    # -- figures ------------------------------------------------------------------------------------------------
+
+    def counts(self) -> SpoolCounts:
+        """The ledger in numbers, all as of one instant."""
+        with self._ledger.transaction() as connection:
+            return count(connection, self.quota_bytes, self._ledger.disk_bytes())
+
+    def alarms(self, limit: int = 100) -> list[str]:
+        """The newest alarms, newest first."""
+        with self._ledger.reading() as connection:
+            rows = connection.execute("SELECT text FROM alarms ORDER BY id DESC LIMIT ?", (limit,)).fetchall()
+        return [str(row[0]) for row in rows]
+
+    def _clip(self, row: sqlite3.Row) -> SpooledClip:
+        return SpooledClip(
+            n=int(row["n"]),
+            path=self.folder.clips / row["file_name"],
+            sha256=str(row["sha256"]),
+            size_bytes=int(row["size_bytes"]),
+            priority=Priority(row["priority"]),
+            metadata=json.loads(row["metadata"]),
+            sealed_wall_ns=int(row["sealed_wall_ns"]),
+            state=ClipState(row["state"]),
+            reason=str(row["reason"]),
+        )
