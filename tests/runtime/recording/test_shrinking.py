@@ -10,6 +10,7 @@ from recorded_rig import CAMERAS, SECOND_NS, START_NS, firing
 
 from runtime.formats.mcap_files import McapTopicReader
 from runtime.messages import Priority
+from runtime.processes.recorder_process import SpoolClipSink
 from runtime.recording.clip_file import read_manifest
 from runtime.recording.clip_plan import ClipPlan
 from runtime.recording.clip_sink import FolderClipSink, OpenClip
@@ -17,6 +18,7 @@ from runtime.recording.firing_files import WaitingFiring
 from runtime.recording.recorder import Recorder
 from runtime.recording.shrinking import ClipExtent, ShrinkToError, extent_of, shrink
 from runtime.recording.verify import verify_clip
+from runtime.spool import Spool
 
 END_NS = START_NS + 14 * SECOND_NS
 
@@ -111,3 +113,26 @@ def test_a_limit_that_is_none_is_given_back_as_the_error_that_it_is() -> None:
     have = extent_of(plan, CAMERAS)
     with pytest.raises(ShrinkToError, match="nothing left"):
         shrink(plan, have, ShrinkToError("nothing left", have))
+
+
+def test_a_spool_full_of_safety_clips_gets_a_smaller_one_and_loses_none(
+    record_history: Callable[..., Path], tmp_path: Path
+) -> None:
+    reserve_bytes, left_bytes = 4 << 20, 400_000
+    quota_bytes = reserve_bytes + 2_000_000
+    history = record_history(firing(6.0, priority=Priority.SAFETY))
+    with Spool.open(tmp_path / "spool", quota_bytes, ledger_reserve_bytes=reserve_bytes) as spool:
+        draft = spool.begin(2_000_000 - left_bytes, Priority.SAFETY)
+        spool.write_into(draft).write(bytes(2_000_000 - left_bytes))
+        spool.seal(draft, {"clip_id": "older"})
+        recorder = Recorder(history, SpoolClipSink(spool))
+        (clip,) = recorder.step(END_NS)
+        counts = spool.counts()
+        assert (counts.pending, counts.tombstoned) == (2, 0)
+        assert counts.bytes_used <= quota_bytes
+        with McapTopicReader(clip.path) as reader:
+            shrunk = read_manifest(reader).shrunk
+        assert verify_clip(clip.path).problems == []
+    assert shrunk is not None
+    assert len(shrunk.left_out_cameras) > 0
+    assert "only clips of its own priority are left" in shrunk.reason
