@@ -277,7 +277,9 @@ class LiveRuntime:
             "second_model": second_status(self.parts, self._second_refusal),
             "epoch": None if epoch is None else asdict(epoch),
             "signals": self._signal_status(),
-            "history": {"refused": self._sink.refused(), "errors": self._sink.errors()},
+            "history": {
+                "refused": self._sink.refused(), "errors": self._sink.errors(), **asdict(self._sink.counters)
+            },
             "encoder": {
                 "refused": self._encoder.refused,
                 "errors": self._encoder.errors,
