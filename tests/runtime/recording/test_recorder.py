@@ -299,6 +299,7 @@ def test_a_runtime_killed_by_sigkill_leaves_a_clip_of_its_last_seconds_exactly_o
     (clip,) = recorder.step(END_NS)
     assert clip.metadata["rules"] == ["runtime_crash"]
     manifest = manifest_of(clip)
+    assert (manifest.kind, clip.metadata["kind"]) == ("crash", "crash")
     assert manifest.cameras["front_main"].last_ns == START_NS + 204 * PERIOD_NS
     assert manifest.cameras["front_main"].first_ns == START_NS + 120 * PERIOD_NS
     assert verify_clip(clip.path).problems == []
