@@ -237,14 +237,22 @@ class SecondLook:
     comparison: Comparison
 
 
+class ClipVariant(str, Enum):
+    """How much of its window a clip holds."""
+
+    FULL = "full"  # every packet of the chosen cameras, and the chosen topics
+    THUMBNAILS = "thumbnails"  # a small JPEG of each camera about once a second, and signals: the rest can be asked for
+
+
 @dataclass(frozen=True, slots=True)
 class CaptureWindow:
-    """What a firing asks to keep around its moment. Empty tuples mean all."""
+    """What a firing asks to keep around its moment. Empty tuples mean all (of what the variant holds)."""
 
     pre_s: float = 10.0
     post_s: float = 5.0
     cameras: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
+    variant: ClipVariant = ClipVariant.FULL
 
 
 @dataclass(frozen=True, slots=True)

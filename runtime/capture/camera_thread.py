@@ -108,7 +108,8 @@ class CameraThread:
             info = self._open()
             if info is None:
                 return False
-            self._ready = None if self._sink is None else ClipReady(self.watch.name, info)
+            encoder = None if self._sink is None else self._sink.worker.open_encoder
+            self._ready = None if encoder is None else ClipReady(self.watch.name, info, encoder)
             self._path.open(info, self._clock.now_ns())
             self._read_until_stopped()
             return False

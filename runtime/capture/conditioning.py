@@ -2,7 +2,8 @@
 
 Most cameras give that already (or nearly: sets are put before key frames that lack them), and their packets go through
 as they came. A stream with B-frames or of another codec is encoded once to H.264: no B-frames, a closed group of
-pictures of at most one second, one packet out for each picture in, marked `transcoded`.
+pictures of at most one second, one packet out for each picture in, marked `transcoded` (`picture_encoders`: by x264, or
+by the encoder of a Jetson).
 
 `ClipReady` does the work for one camera, on the calling thread; `EncodingWorker` gives the encoding ones a thread of
 their own behind a bounded queue, so that no camera thread ever waits for an encoder. What the queue refuses is
@@ -14,24 +15,23 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from fractions import Fraction
+from functools import partial
 
 import av
-from av.video.reformatter import VideoReformatter
 
 from runtime.capture.decoding import DecodedFrame, PacketDecoder, UnknownCodecError
+from runtime.capture.picture_encoders import OpenEncoder, PictureEncoder, X264Encoder
 from runtime.formats.bitstream import ParameterSets, StreamInfo, has_b_slices
 from runtime.messages import PASS_THROUGH_CODECS, Packet
 
 DEFAULT_RATE_HZ = 20.0
-MAX_GROUP_S = 1.0
 QUEUE_PACKETS = 64
 
 
 class ClipReady:
     """One camera's packets made ready for clips."""
 
-    def __init__(self, camera: str, info: StreamInfo) -> None:
+    def __init__(self, camera: str, info: StreamInfo, open_encoder: OpenEncoder = X264Encoder) -> None:
         """Raises UnknownCodecError when the stream must be encoded and cannot be decoded."""
         self.camera = camera
         #: Packets that gave nothing: before the first key frame, or torn ones of a stream that is encoded.
@@ -40,9 +40,10 @@ class ClipReady:
         self._sets = ParameterSets(info.codec, info.extradata)
         self._seen_key = False
         self._last_time_ns: int | None = None
+        self._open_encoder = open_encoder
         self._encoding: _Reencoder | None = None
         if info.codec not in PASS_THROUGH_CODECS or info.reorders:
-            self._encoding = _Reencoder(camera, info)
+            self._encoding = _Reencoder(camera, info, open_encoder)
 
     @property
     def encodes(self) -> bool:
@@ -52,12 +53,16 @@ class ClipReady:
     def feed(self, packet: Packet) -> list[Packet]:
         """What of `packet` belongs in clips: itself (perhaps completed), its encoded picture, or nothing."""
         if self._encoding is None and self._has_b_frames(packet):
-            self._encoding = _Reencoder(self.camera, self._info)
+            self._encoding = _Reencoder(self.camera, self._info, self._open_encoder)
         if self._encoding is not None:
             ready = self._encoding.feed(packet)
-            self.dropped += not ready
+            self.dropped += self._encoding.gave_nothing
             return ready
         return self._pass(packet)
+
+    def close(self) -> list[Packet]:
+        """What an encoder still holds; nothing may follow. EncoderError."""
+        return [] if self._encoding is None else self._encoding.close()
 
     def _has_b_frames(self, packet: Packet) -> bool:
         """B slices; or for H.265, where even streams in order use them, pictures that come out of order."""
@@ -83,7 +88,10 @@ class ClipReady:
 class _Reencoder:
     """Decodes a stream and encodes its pictures as H.264."""
 
-    def __init__(self, camera: str, info: StreamInfo) -> None:
+    def __init__(self, camera: str, info: StreamInfo, open_encoder: OpenEncoder) -> None:
+        #: Whether the last packet gave no picture to encode.
+        self.gave_nothing = False
+        self._open_encoder = open_encoder
         self._camera = camera
         self._decoder = PacketDecoder(info)
         self._rate_hz = info.rate_hz or DEFAULT_RATE_HZ
@@ -91,64 +99,37 @@ class _Reencoder:
 
     def feed(self, packet: Packet) -> list[Packet]:
         wall_offset_ns = packet.wall_ns - packet.time_ns
-        return [ready for frame in self._decoder.decode(packet) for ready in self._encode(frame, wall_offset_ns)]
+        frames = list(self._decoder.decode(packet))
+        self.gave_nothing = not frames
+        return [ready for frame in frames for ready in self._encode(frame, wall_offset_ns)]
+
+    def close(self) -> list[Packet]:
+        encoder, self._encoder = self._encoder, None
+        return [] if encoder is None else encoder.close()
 
     def _encode(self, frame: DecodedFrame, wall_offset_ns: int) -> list[Packet]:
         size = (frame.picture.width, frame.picture.height)
+        left: list[Packet] = []
         if self._encoder is None or self._encoder.source_size != size:
-            self._encoder = PictureEncoder(self._camera, *size, self._rate_hz)
-        return self._encoder.encode(frame.picture, frame.time_ns, frame.time_ns + wall_offset_ns, frame.sequence)
-
-
-class PictureEncoder:
-    """Encodes one camera's pictures as H.264 that may go into a clip."""
-
-    def __init__(self, camera: str, width: int, height: int, rate_hz: float) -> None:
-        self.source_size = (width, height)
-        self._camera = camera
-        self._reformatter = VideoReformatter()
-        self._count = 0
-        self._waiting: list[tuple[int, int, int]] = []
-        self._context = self._create(max(2, width & ~1), max(2, height & ~1), rate_hz)
-
-    @staticmethod
-    def _create(width: int, height: int, rate_hz: float) -> av.VideoCodecContext:
-        context = av.CodecContext.create("libx264", "w")
-        assert isinstance(context, av.VideoCodecContext)
-        context.width, context.height = width, height  # 4:2:0 has no odd sizes
-        context.pix_fmt = "yuv420p"
-        rate = Fraction(rate_hz).limit_denominator(1000)
-        context.framerate = rate
-        context.time_base = 1 / rate
-        group = max(1, int(rate_hz * MAX_GROUP_S))
-        parameters = f"keyint={group}:min-keyint={group}:scenecut=0:bframes=0:open-gop=0:repeat-headers=1:annexb=1"
-        context.options = {"preset": "ultrafast", "tune": "zerolatency", "crf": "23", "x264-params": parameters}
-        context.thread_count = 1
-        return context
-
-    def encode(self, picture: av.VideoFrame, time_ns: int, wall_ns: int, sequence: int) -> list[Packet]:
-        """The packets that are ready: one for each picture, as soon as it is in."""
-        frame = self._reformatter.reformat(
-            picture, self._context.width, self._context.height, "yuv420p", dst_color_range="MPEG", threads=1
-        )
-        frame.pts = self._count
-        frame.time_base = self._context.time_base
-        frame.pict_type = 0  # the group's length decides, not what the source's picture was
-        self._count += 1
-        self._waiting.append((time_ns, wall_ns, sequence))
-        return [self._packet(encoded) for encoded in self._context.encode(frame)]
-
-    def _packet(self, encoded: av.Packet[av.VideoStream]) -> Packet:
-        time_ns, wall_ns, sequence = self._waiting.pop(0)
-        is_key = encoded.is_keyframe
-        return Packet(self._camera, sequence, time_ns, wall_ns, "h264", is_key, bytes(encoded), transcoded=True)
+            left = self.close()
+            self._encoder = self._open_encoder(self._camera, *size, self._rate_hz)
+        wall_ns = frame.time_ns + wall_offset_ns
+        return left + self._encoder.encode(frame.picture, frame.time_ns, wall_ns, frame.sequence)
 
 
 class EncodingWorker:
     """One thread that encodes for all cameras that need it."""
 
-    def __init__(self, emit: Callable[[Packet], object], capacity: int = QUEUE_PACKETS) -> None:
+    def __init__(
+        self,
+        emit: Callable[[Packet], object],
+        capacity: int = QUEUE_PACKETS,
+        open_encoder: OpenEncoder = X264Encoder,
+    ) -> None:
+        #: Who encodes: for those who make the `ClipReady` of a camera.
+        self.open_encoder = open_encoder
         self._emit = emit
+        self._seen: dict[str, ClipReady] = {}  # the newest of each camera: a camera that comes again has another
         self._queue: queue.Queue[tuple[ClipReady, Packet] | None] = queue.Queue(capacity)
         self._thread = threading.Thread(target=self._run, name="clip-encoder", daemon=True)
         #: Packets for which the queue had no room.
@@ -182,11 +163,20 @@ class EncodingWorker:
     def _run(self) -> None:
         while (work := self._queue.get()) is not None:
             ready, packet = work
-            try:
-                packets = ready.feed(packet)
-            except (av.error.FFmpegError, UnknownCodecError, ValueError) as error:
-                self.errors += 1
-                self.last_error = f"camera {ready.camera}: {error}"
-                continue
-            for encoded in packets:
-                self._emit(encoded)
+            before = self._seen.get(ready.camera)
+            if before is not None and before is not ready:
+                self._try(before, before.close)
+            self._seen[ready.camera] = ready
+            self._try(ready, partial(ready.feed, packet))
+        for ready in self._seen.values():
+            self._try(ready, ready.close)
+
+    def _try(self, ready: ClipReady, encode: Callable[[], list[Packet]]) -> None:
+        try:
+            packets = encode()
+        except (av.error.FFmpegError, UnknownCodecError, ValueError) as error:
+            self.errors += 1
+            self.last_error = f"camera {ready.camera}: {error}"
+            return
+        for encoded in packets:
+            self._emit(encoded)

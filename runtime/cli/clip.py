@@ -1,4 +1,4 @@
-"""`shadowrig clip`: look into sealed clips and check every promise that they make."""
+"""`shadowrig clip`: look into sealed clips, check every promise that they make, and take them apart for other tools."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from pathlib import Path
 from runtime.cli.common import CommandError, Subcommands, add_command, add_group, write_json
 from runtime.recording.pictures import Picture
 
+#: As in `runtime.recording.export`, which would take a while to import for a parser; a test holds the two together.
+EXPORT_PARTS = ("cameras", "mosaic", "sheet", "signals", "manifest")
+
 
 def add(commands: Subcommands) -> None:
     """Register the command."""
-    group = add_group(commands, "clip", "Verify, inspect and picture sealed clips.", "shadowrig clip verify CLIP.mcap")
+    summary = "Verify, inspect, picture and export sealed clips."
+    group = add_group(commands, "clip", summary, "shadowrig clip verify CLIP.mcap")
     verify = add_command(
         group, "verify", "Check counts, gaps, hashes, key frames, provenance, and decode every frame.",
         "shadowrig clip verify received/**/*.mcap", run_verify,
@@ -34,6 +38,15 @@ def add(commands: Subcommands) -> None:
     for parser in (sheet, mosaic):
         parser.add_argument("clip", type=Path, metavar="CLIP")
         parser.add_argument("--out", required=True, type=Path, metavar="PNG")
+    export = add_command(
+        group, "export", "Write MP4s of its cameras, a mosaic with boxes, a contact sheet and its signals as CSV.",
+        "shadowrig clip export CLIP.mcap --out clip_files", run_export,
+    )  # fmt: skip
+    export.add_argument("clip", type=Path, metavar="CLIP")
+    export.add_argument("--out", required=True, type=Path, metavar="DIRECTORY")
+    export.add_argument(
+        "--parts", default=",".join(EXPORT_PARTS), metavar="LIST", help=f"some of {','.join(EXPORT_PARTS)} (all)"
+    )
 
 
 def run_verify(options: argparse.Namespace) -> int:
@@ -85,13 +98,38 @@ def run_mosaic(options: argparse.Namespace) -> int:
     return _draw(mosaic, options)
 
 
+def run_export(options: argparse.Namespace) -> int:
+    """Write the parts; each file on a line of its own."""
+    from runtime.formats.mcap_files import McapFileError
+    from runtime.recording.clip_file import ClipError
+    from runtime.recording.export import export_clip
+    from runtime.recording.manifest import ManifestError
+
+    parts = [part.strip() for part in options.parts.split(",") if part.strip()]
+    unknown = sorted(set(parts) - set(EXPORT_PARTS))
+    if unknown or not parts:
+        raise CommandError(f"--parts {options.parts!r}: name some of {', '.join(EXPORT_PARTS)}")
+    try:
+        export = export_clip(_existing(options.clip), options.out, parts)
+    except (McapFileError, ManifestError, ClipError) as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"cannot export into {options.out}: {error}", exit_code=1) from error
+    for path in export.files:
+        print(path)
+    for part, reason in export.left_out.items():
+        print(f"{part} left out: {reason}")
+    return 0
+
+
 def _draw(draw: Callable[[Path, Path], Picture], options: argparse.Namespace) -> int:
     from runtime.formats.mcap_files import McapFileError
+    from runtime.recording.clip_file import ClipError
     from runtime.recording.manifest import ManifestError
 
     try:
         picture = draw(_existing(options.clip), options.out)
-    except (McapFileError, ManifestError) as error:
+    except (McapFileError, ManifestError, ClipError) as error:
         raise CommandError(str(error)) from error
     print(picture.path)
     return 0

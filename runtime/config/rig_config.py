@@ -112,12 +112,24 @@ class HistoryConfig(Section):
     directory: DirectoryOrAuto = None
     seconds: Seconds = Field(default=60.0, le=3600)
     max_bytes: ByteCount = Field(default=512_000_000, ge=8_000_000)
+    #: Who encodes what comes raw; compressed sources pass untouched. auto: the Jetson's encoder where it is there.
+    encoder: Literal["auto", "x264", "jetson"] = "auto"
+
+
+class ThumbnailsConfig(Section):
+    """The pictures of clips whose rule asks for `variant: thumbnails`: of key frames, one each interval at most."""
+
+    interval_s: Seconds = Field(default=1.0, ge=0.05, le=60)
+    width_px: int = Field(default=320, ge=64, le=1920)
+    jpeg_quality: int = Field(default=70, ge=10, le=95)
 
 
 class RecorderConfig(Section):
     """Limits of one clip and the pace of the recorder."""
 
     max_clip_s: Seconds = Field(default=60.0, le=600)
+    crash_pre_s: Seconds = Field(default=10.0, le=600, description="how much of a runtime that died is kept")
+    thumbnails: ThumbnailsConfig = ThumbnailsConfig()
     scan_interval_s: Seconds = Field(default=0.2, le=10)
 
 

@@ -1,4 +1,4 @@
-"""The messages that have a well-known Foxglove schema: video, annotations, calibration, log.
+"""The messages that have a well-known Foxglove schema: video, thumbnails, annotations, calibration, log.
 
 Protobuf timestamps carry capture time, the same for a frame and the annotations drawn over it, because Foxglove joins
 the two by that stamp. What a video message must hold (Annex B, one access unit, parameter sets with every key frame,
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from foxglove_schemas_protobuf.CameraCalibration_pb2 import CameraCalibration
+from foxglove_schemas_protobuf.CompressedImage_pb2 import CompressedImage
 from foxglove_schemas_protobuf.CompressedVideo_pb2 import CompressedVideo
 from foxglove_schemas_protobuf.ImageAnnotations_pb2 import ImageAnnotations
 from foxglove_schemas_protobuf.Log_pb2 import Log
@@ -77,6 +78,24 @@ def decode_video(
     message = CompressedVideo.FromString(data)
     is_key = is_key_access_unit(message.format, message.data)
     return Packet(camera, sequence, time_ns, wall_ns, message.format, is_key, message.data, transcoded)
+
+
+# Thumbnails
+
+THUMBNAIL_CODEC = "jpeg"
+
+
+def encode_thumbnail(camera: str, time_ns: int, jpeg: bytes) -> bytes:
+    """A `foxglove.CompressedImage` of one JPEG, stamped with the capture time of the frame it was made of."""
+    message = CompressedImage(frame_id=camera, data=jpeg, format=THUMBNAIL_CODEC)
+    _stamp(message, time_ns)
+    return bytes(message.SerializeToString())
+
+
+def decode_thumbnail(data: bytes, camera: str, time_ns: int, wall_ns: int, sequence: int = 0) -> Packet:
+    """The picture inside a `foxglove.CompressedImage` as a packet that stands for itself (codec `jpeg`)."""
+    message = CompressedImage.FromString(data)
+    return Packet(camera, sequence, time_ns, wall_ns, message.format, True, message.data, transcoded=True)
 
 
 # Annotations and calibration

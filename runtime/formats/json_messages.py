@@ -19,6 +19,7 @@ from runtime.messages import (
     NANOSECONDS_PER_MILLISECOND,
     Action,
     CaptureWindow,
+    ClipVariant,
     Comparison,
     Firing,
     Prediction,
@@ -109,6 +110,7 @@ def firing_to_dict(firing: Firing) -> dict[str, Any]:
             "post_s": firing.capture.post_s,
             "cameras": list(firing.capture.cameras),
             "topics": list(firing.capture.topics),
+            "variant": firing.capture.variant.value,
         },
         "sample_probability": firing.sample_probability,
         "score": finite(firing.score),
@@ -120,7 +122,8 @@ def firing_to_dict(firing: Firing) -> dict[str, Any]:
 def firing_from_dict(fields: Mapping[str, Any]) -> Firing:
     """The inverse of `firing_to_dict`; KeyError, TypeError or ValueError when fields are missing or of a wrong kind.
 
-    Recordings of earlier versions have no score, campaign and tally: then none is known.
+    Recordings of earlier versions have no score, campaign and tally: then none is known. Nor have they a variant:
+    their clips were full.
     """
     capture, score = fields["capture"], fields.get("score")
     return Firing(
@@ -136,6 +139,7 @@ def firing_from_dict(fields: Mapping[str, Any]) -> Firing:
             post_s=float(capture["post_s"]),
             cameras=tuple(capture["cameras"]),
             topics=tuple(capture["topics"]),
+            variant=ClipVariant(capture.get("variant", ClipVariant.FULL.value)),
         ),
         sample_probability=float(fields["sample_probability"]),
         score=None if score is None else float(score),

@@ -80,6 +80,7 @@ JSON_SCHEMAS: Mapping[str, Mapping[str, Any]] = {
                     "post_s": {"type": "number"},
                     "cameras": {"type": "array", "items": {"type": "string"}},
                     "topics": {"type": "array", "items": {"type": "string"}},
+                    "variant": {"type": "string"},
                 },
             },
             "sample_probability": {"type": "number"},

@@ -58,10 +58,14 @@ class RawMessage:
         return self.channel.topic
 
     def packet(self) -> Packet:
-        """The camera packet of a video message; McapFileError when it holds something else."""
+        """The camera packet of a video message or a thumbnail; McapFileError when it holds something else."""
         camera = self.channel.metadata.get("camera") or topics.camera_of(self.topic) or self.topic
         transcoded = self.channel.metadata.get("transcoded") == "true"
         try:
+            if self.channel.schema_name == topics.THUMBNAIL_SCHEMA:
+                return foxglove_messages.decode_thumbnail(
+                    self.data, camera, self.time_ns, self.wall_ns, self.sequence
+                )
             return foxglove_messages.decode_video(
                 self.data, camera, self.time_ns, self.wall_ns, self.sequence, transcoded
             )
@@ -218,6 +222,11 @@ class McapTopicReader:
     def packets(self, camera: str, start_ns: int | None = None, end_ns: int | None = None) -> Iterator[Packet]:
         """The packets of one camera."""
         for message in self.messages({topics.video_topic(camera)}, start_ns, end_ns):
+            yield message.packet()
+
+    def thumbnails(self, camera: str, start_ns: int | None = None, end_ns: int | None = None) -> Iterator[Packet]:
+        """The thumbnails of one camera."""
+        for message in self.messages({topics.thumbnail_topic(camera)}, start_ns, end_ns):
             yield message.packet()
 
     @property

@@ -8,6 +8,7 @@ Rerun without a plug-in, and any of them can be replayed:
 | `/camera/<name>/video` | `foxglove.CompressedVideo`: Annex B, one access unit, parameter sets with every key frame |
 | `/camera/<name>/annotations` | `foxglove.ImageAnnotations`: one box and label for each track, stamped as the frame |
 | `/camera/<name>/calibration` | `foxglove.CameraCalibration` |
+| `/camera/<name>/thumbnail` | `foxglove.CompressedImage`: a small JPEG, in clips of the low-bandwidth variant only |
 | `/<namespace>` | signals (`/vehicle`, `/controller`, `/lead`, ...): JSON `{"<column>": value}` at one sample time |
 | `/prediction` `/comparison` `/firing` `/tick` | JSON, schemas in `json_schemas.py` |
 | `/prediction_b` `/comparison_b` | the same of a second candidate network, where one runs beside the first |
@@ -16,7 +17,8 @@ Rerun without a plug-in, and any of them can be replayed:
 | `/log` | `foxglove.Log` |
 
 `log_time` is capture time (monotonic, ns), `publish_time` wall time (Unix, ns), `sequence` the source's own count.
-A channel's metadata says what the message cannot: `codec` and `transcoded` of a video, `camera` of all of a camera's.
+A channel's metadata says what the message cannot: `codec` and `transcoded` of a video, `camera` of all of a camera's,
+`source_width` and `source_height` (pixels of the full picture, which boxes are in) of a thumbnail.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from foxglove_schemas_protobuf.CameraCalibration_pb2 import CameraCalibration
+from foxglove_schemas_protobuf.CompressedImage_pb2 import CompressedImage
 from foxglove_schemas_protobuf.CompressedVideo_pb2 import CompressedVideo
 from foxglove_schemas_protobuf.ImageAnnotations_pb2 import ImageAnnotations
 from foxglove_schemas_protobuf.Log_pb2 import Log
@@ -48,6 +51,7 @@ TRUTH_EVENTS = "/truth/events"
 VIDEO_SCHEMA = "foxglove.CompressedVideo"
 ANNOTATIONS_SCHEMA = "foxglove.ImageAnnotations"
 CALIBRATION_SCHEMA = "foxglove.CameraCalibration"
+THUMBNAIL_SCHEMA = "foxglove.CompressedImage"
 LOG_SCHEMA = "foxglove.Log"
 
 _CAMERA_PREFIX = "/camera/"
@@ -83,6 +87,11 @@ def annotations_topic(camera: str) -> str:
 def calibration_topic(camera: str) -> str:
     """`/camera/<name>/calibration`."""
     return f"{_CAMERA_PREFIX}{camera}/calibration"
+
+
+def thumbnail_topic(camera: str) -> str:
+    """`/camera/<name>/thumbnail`."""
+    return f"{_CAMERA_PREFIX}{camera}/thumbnail"
 
 
 def truth_objects_topic(camera: str) -> str:
@@ -135,6 +144,13 @@ def annotations_channel(camera: str) -> ChannelSpec:
 def calibration_channel(camera: str) -> ChannelSpec:
     """The channel of one camera's calibration."""
     return _protobuf_channel(calibration_topic(camera), CameraCalibration, {"camera": camera})
+
+
+@cache
+def thumbnail_channel(camera: str, source_width: int, source_height: int) -> ChannelSpec:
+    """The channel of one camera's thumbnails; the size is that of the picture they were made of."""
+    metadata = {"camera": camera, "source_width": str(source_width), "source_height": str(source_height)}
+    return _protobuf_channel(thumbnail_topic(camera), CompressedImage, metadata)
 
 
 @cache

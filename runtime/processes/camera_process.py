@@ -28,6 +28,7 @@ from runtime.camera_memory import CameraMemory
 from runtime.capture.assembler import Assembler
 from runtime.capture.camera_watch import CameraWatch
 from runtime.capture.phase import InstantGrid
+from runtime.capture.picture_encoders import choose_encoder
 from runtime.clock import Clock, SystemClock
 from runtime.health.memory import keep_memory, small_stacks
 from runtime.health.realtime import RealtimeReport, apply_to_process, apply_to_thread
@@ -117,9 +118,9 @@ def run_cameras(connection: Connection) -> None:
     if assemblers:
         assemblers[0].on_image = AheadMeter(assignment.specs[0].color, memory.ahead)
     desk = ReportDesk(grid, clock)
-    threads = CameraThreads(
-        sources, watches, assemblers, clock, realtime, CameraListeners(desk.keep, desk.note, desk.offered)
-    )
+    listeners = CameraListeners(desk.keep, desk.note, desk.offered)
+    encoder = choose_encoder(config.history.encoder)
+    threads = CameraThreads(sources, watches, assemblers, clock, realtime, listeners, encoder)
     threads.start()
     desk.note(apply_to_process(realtime.lock_memory))
     desk.note(apply_to_thread("camera reports", realtime.helper_priority))

@@ -14,6 +14,7 @@ from runtime.capture.camera_path import CameraPath
 from runtime.capture.camera_thread import CameraThread, PacketSink
 from runtime.capture.camera_watch import CameraWatch
 from runtime.capture.conditioning import EncodingWorker
+from runtime.capture.picture_encoders import OpenEncoder
 from runtime.capture.turnstile import Turnstile, places_here
 from runtime.clock import Clock
 from runtime.config.rig_config import RealtimeConfig
@@ -46,14 +47,15 @@ class CameraThreads:
         clock: Clock,
         realtime: RealtimeConfig,
         listeners: CameraListeners,
+        open_encoder: OpenEncoder,
     ) -> None:
-        """`assemblers`: none without a network, two when a second one takes other images."""
+        """`assemblers`: none without a network, two when a second one takes other images; who encodes raw pictures."""
         self._clock = clock
         self._realtime = realtime
         self._assemblers = (*assemblers, None, None)[:2]
         self._listeners = listeners
         self._turns = Turnstile(places_here())
-        self._encoder = EncodingWorker(listeners.keep)
+        self._encoder = EncodingWorker(listeners.keep, open_encoder=open_encoder)
         self._threads = [self._thread(camera, watch) for camera, watch in zip(cameras, watches, strict=True)]
 
     def start(self) -> None:

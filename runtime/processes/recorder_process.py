@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from runtime.clock import SystemClock
 from runtime.config.rig_config import RigConfig
+from runtime.formats.pull_files import PullFolder
+from runtime.formats.synced_stream import SyncedStream
 from runtime.messages import Priority
 from runtime.processes.selection_copy import SelectionCopy, disk_copy_path
 from runtime.processes.shell import ProcessShell, log, make_directories
-from runtime.recording.clip_sink import OpenClip, SealedClip
+from runtime.recording.clip_sink import ClipOutput, OpenClip, SealedClip
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.recorder import Recorder, RecorderSettings
-from runtime.spool import ClipDraft, Spool, SpoolError
+from runtime.recording.shrinking import ClipExtent, ShrinkToError
+from runtime.recording.thumbnails import ThumbnailSettings
+from runtime.spool import (
+    ClipDraft,
+    ClipShape,
+    ShrinkRequiredError,
+    Spool,
+    SpooledClip,
+    SpoolError,
+    UnknownClipError,
+)
 
 
 class SpoolClipSink:
@@ -25,13 +38,32 @@ class SpoolClipSink:
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
 
-    def begin(self, expected_bytes: int, priority: Priority) -> OpenClip:
-        """Reserve quota; QuotaExceededError (an OSError) when there is none."""
-        return _SpoolClip(self._spool, self._spool.begin(expected_bytes, priority))
+    def begin(self, expected_bytes: int, priority: Priority, extent: ClipExtent | None = None) -> OpenClip:
+        """Reserve quota; QuotaExceededError (an OSError) when there is none, ShrinkToError when there is some."""
+        shape = None if extent is None else ClipShape(extent.cameras, extent.seconds)
+        with _told_to_shrink():
+            return _SpoolClip(self._spool, self._spool.begin(expected_bytes, priority, shape))
 
     def holds(self, clip_id: str) -> bool:
         """True when the ledger has ever known this clip."""
         return self._spool.knows_clip(clip_id)
+
+    def find(self, clip_id: str) -> SealedClip | None:
+        """Looked for from the newest number down; None for one that the ledger has folded."""
+        if not self._spool.knows_clip(clip_id):
+            return None
+        for number in range(self._spool.counts().sealed, 0, -1):
+            try:
+                clip = self._spool.clip(number)
+            except UnknownClipError:
+                return None
+            if clip.metadata.get("clip_id") == clip_id:
+                return _sealed(clip)
+        return None
+
+    def kept(self) -> list[SealedClip]:
+        """Clips that wait for delivery."""
+        return sorted(map(_sealed, self._spool.pending()), key=lambda clip: clip.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +75,52 @@ class _SpoolClip:
     def path(self) -> Path:
         return self.draft.path
 
+    def open(self) -> ClipOutput:
+        return _SpoolOutput(self.spool.write_into(self.draft))
+
     def seal(self, metadata: Mapping[str, Any]) -> SealedClip:
-        clip = self.spool.seal(self.draft, metadata)
-        return SealedClip(clip.path, clip.size_bytes, metadata)
+        with _told_to_shrink():
+            return _sealed(self.spool.seal(self.draft, metadata))
 
     def discard(self) -> None:
         self.spool.discard(self.draft)
+
+
+@dataclass(frozen=True, slots=True)
+class _SpoolOutput:
+    """A draft's stream, which asks the spool for more room as it grows."""
+
+    stream: SyncedStream
+
+    @property
+    def sync_is_due(self) -> bool:
+        return self.stream.sync_is_due
+
+    def write(self, data: bytes, /) -> int:
+        with _told_to_shrink():
+            return self.stream.write(data)
+
+    def tell(self) -> int:
+        return self.stream.tell()
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def sync(self) -> None:
+        self.stream.sync()
+
+
+@contextmanager
+def _told_to_shrink() -> Iterator[None]:
+    """The spool's words in the recorder's."""
+    try:
+        yield
+    except ShrinkRequiredError as error:
+        raise ShrinkToError(str(error), ClipExtent(error.shape.cameras, error.shape.seconds)) from error
+
+
+def _sealed(clip: SpooledClip) -> SealedClip:
+    return SealedClip(clip.path, clip.size_bytes, clip.metadata, clip.n)
 
 
 def run_recorder(config: RigConfig, stop: threading.Event) -> int:
@@ -57,8 +129,10 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
     directories = make_directories(config)
     shell = ProcessShell("recorder", directories.status, clock, config.health.progress_timeout_s)
     with Spool.open(directories.spool, config.spool.quota) as spool:
-        settings = RecorderSettings(max_clip_s=config.max_clip_s)
-        recorder = Recorder(directories.history, SpoolClipSink(spool), settings)
+        thumbnails = ThumbnailSettings(**config.recorder.thumbnails.model_dump())
+        settings = RecorderSettings(config.max_clip_s, config.recorder.crash_pre_s, thumbnails)
+        pulls = PullFolder(directories.spool)
+        recorder = Recorder(directories.history, SpoolClipSink(spool), settings, pulls=pulls)
         copy = SelectionCopy(HistoryLayout(directories.history).selection, disk_copy_path(directories.spool))
         shell.ready(f"recording into {directories.spool}")
         while not stop.wait(config.recorder.scan_interval_s):
@@ -85,12 +159,15 @@ def _status(recorder: Recorder, spool: Spool, copy: SelectionCopy) -> dict[str, 
     return {
         "sealed": status.sealed,
         "sealed_bytes": status.sealed_bytes,
+        "shrunk": status.shrunk,
         "waiting": status.waiting,
         "refused": status.refused,
         "lost_firings": dict(status.lost_firings),
+        "policy_refused": dict(status.policy_refused),
         "bad_firings": status.bad_firings,
         "unread_answers": status.unread_answers,
         "last_error": status.last_error,
+        "pulls": asdict(recorder.pulls),
         "selection_copy": {"failures": copy.failures, "last_error": copy.last_error},
         "spool": {
             "sealed": counts.sealed,

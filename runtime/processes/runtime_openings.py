@@ -9,6 +9,7 @@ from pathlib import Path
 import zmq
 
 from runtime.camera_memory import CameraMemory
+from runtime.capture.picture_encoders import EncoderError, OpenEncoder, choose_encoder
 from runtime.clock import Clock
 from runtime.composition import CompositionError, ModelChoice, TickParts, describe_provenance, open_network, open_rig
 from runtime.config.rig_config import RigConfig
@@ -106,6 +107,14 @@ def open_history(
         return HistoryWriter(directory, config.history.seconds, config.history.max_bytes, session, wall_offset_ns)
     except OSError as error:
         raise StartError(f"history cannot be written in {directory}: {error}") from error
+
+
+def open_encoder(config: RigConfig) -> OpenEncoder:
+    """Who encodes raw sources for history. Raises StartError."""
+    try:
+        return choose_encoder(config.history.encoder)
+    except EncoderError as error:
+        raise StartError(str(error)) from error
 
 
 def open_telemetry(address: str | None) -> TelemetryPublisher | None:

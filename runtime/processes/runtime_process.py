@@ -17,6 +17,7 @@ from typing import Any
 
 from runtime.capabilities import SourceFacts
 from runtime.capture.camera_watch import CameraWatch, MirroredWatch
+from runtime.capture.picture_encoders import OpenEncoder
 from runtime.clock import Clock, SystemClock
 from runtime.composition import (
     compose_tick,
@@ -45,6 +46,7 @@ from runtime.processes.camera_threads import CameraListeners, CameraThreads
 from runtime.processes.runtime_campaigns import RuntimeCampaigns
 from runtime.processes.runtime_openings import (
     launch_cameras,
+    open_encoder,
     open_history,
     open_live_network,
     open_second_network,
@@ -120,11 +122,12 @@ class LiveRuntime:
         layout, disk_copy = HistoryLayout(self._directories.history), disk_copy_path(self._directories.spool)
         self._selection = SelectionKeeper(self.parts.engine, layout, disk_copy, clock)
         self._selection.restore()
+        encoder = open_encoder(config)  # tells before anything is started that there is none
         self._phase = TickPhase(config.tick, self.parts, clock)
         self._metronome = self._phase.metronome
         self._realtime = limits or RealtimeReport()
         self._realtime_lock = threading.Lock()
-        self._cameras = self._camera_threads() if launched is None else self._attached(launched[0])
+        self._cameras = self._camera_threads(encoder) if launched is None else self._attached(launched[0])
         self._telemetry = open_telemetry(config.health.telemetry)
         self._collector = SlackCollector()
         self._leave = threading.Event()
@@ -226,13 +229,13 @@ class LiveRuntime:
 
     # Composition
 
-    def _camera_threads(self) -> CameraThreads:
+    def _camera_threads(self, encoder: OpenEncoder) -> CameraThreads:
         """The cameras beside the tick."""
         second = None if self.parts.second is None else self.parts.second.images
         assemblers = [each for each in (self.parts.assembler, second) if each is not None]
         listeners = CameraListeners(self._keep_packet, self._note, self._phase.listener, self._lock.give_way)
         return CameraThreads(
-            self._sources.cameras, self._watches, assemblers, self._clock, self._config.realtime, listeners
+            self._sources.cameras, self._watches, assemblers, self._clock, self._config.realtime, listeners, encoder
         )
 
     def _attached(self, link: CameraLink) -> CameraLink:
@@ -283,7 +286,9 @@ class LiveRuntime:
             "second_model": second_status(self.parts, self._second_refusal),
             "epoch": None if epoch is None else asdict(epoch),
             "signals": self._signal_status(),
-            "history": {"refused": self._sink.refused(), "errors": self._sink.errors()},
+            "history": {
+                "refused": self._sink.refused(), "errors": self._sink.errors(), **asdict(self._sink.counters)
+            },
             "encoder": self._cameras.encoder_status(),
             "cameras_process": self._cameras.process_status(),
             "realtime": self._realtime.to_list(),

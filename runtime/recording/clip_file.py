@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import av
+import cv2
 import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from runtime.formats import foxglove_messages, topics
 from runtime.formats.bitstream import ffmpeg_codec_name
-from runtime.formats.foxglove_messages import AnnotatedBox
+from runtime.formats.foxglove_messages import THUMBNAIL_CODEC, AnnotatedBox
 from runtime.formats.mcap_files import McapTopicReader
+from runtime.formats.topics import ChannelSpec
 from runtime.messages import PASS_THROUGH_CODECS, Packet
 from runtime.recording.manifest import MANIFEST_ATTACHMENT, ClipManifest, ManifestError, parse_manifest
 
@@ -33,6 +35,8 @@ class DecodedFrame:
 
     time_ns: int
     frame: av.VideoFrame
+    #: Width and height of what boxes are drawn in: the picture itself, or the one that a thumbnail was made of.
+    source_size: tuple[int, int]
 
     def rgb(self) -> NDArray[np.uint8]:
         """`[height, width, 3]`."""
@@ -81,7 +85,33 @@ def decode_packet(decoder: av.VideoCodecContext, packet: Packet) -> list[Decoded
 
 
 def _frames(decoder: av.VideoCodecContext, packet: Any) -> list[DecodedFrame]:
-    return [DecodedFrame(frame.pts or 0, frame) for frame in decoder.decode(packet)]
+    return [DecodedFrame(frame.pts or 0, frame, (frame.width, frame.height)) for frame in decoder.decode(packet)]
+
+
+def pictures(reader: McapTopicReader, camera: str, end_ns: int | None = None) -> Iterator[DecodedFrame]:
+    """What a camera shows, in order of time: its video, or its thumbnails where the clip holds those instead."""
+    if topics.thumbnail_topic(camera) not in reader.topics:
+        yield from decode(reader.packets(camera, end_ns=end_ns))
+        return
+    for message in reader.messages({topics.thumbnail_topic(camera)}, end_ns=end_ns):
+        frame = av.VideoFrame.from_ndarray(read_jpeg(message.packet()), format="rgb24")
+        yield DecodedFrame(message.time_ns, frame, source_size(message.channel, (frame.width, frame.height)))
+
+
+def source_size(channel: ChannelSpec, shown: tuple[int, int]) -> tuple[int, int]:
+    """What a thumbnail's channel says of the picture that it was made of; the shown size where it says nothing."""
+    width, height = channel.metadata.get("source_width", ""), channel.metadata.get("source_height", "")
+    return (int(width), int(height)) if width.isdigit() and height.isdigit() else shown
+
+
+def read_jpeg(packet: Packet) -> NDArray[np.uint8]:
+    """A thumbnail's picture `[height, width, 3]`, RGB. ClipError when it cannot be read."""
+    if packet.codec != THUMBNAIL_CODEC:
+        raise ClipError(f"camera {packet.camera}: the thumbnail at {packet.time_ns} ns is {packet.codec!r}, not JPEG")
+    bgr = cv2.imdecode(np.frombuffer(packet.data, np.uint8), cv2.IMREAD_COLOR) if packet.data else None
+    if bgr is None:
+        raise ClipError(f"camera {packet.camera}: the thumbnail at {packet.time_ns} ns is no JPEG")
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def frames_at(reader: McapTopicReader, camera: str, instants_ns: list[int]) -> dict[int, DecodedFrame]:
@@ -92,12 +122,12 @@ def frames_at(reader: McapTopicReader, camera: str, instants_ns: list[int]) -> d
     shown: dict[int, DecodedFrame] = {}
     waiting = sorted(set(instants_ns))
     latest: DecodedFrame | None = None
-    for decoded in decode(reader.packets(camera, end_ns=waiting[-1] + 1)):
+    for decoded in pictures(reader, camera, waiting[-1] + 1):
         while waiting and latest is not None and decoded.time_ns > waiting[0]:
             shown[waiting.pop(0)] = latest
         latest = decoded
     if latest is None:
-        latest = next(decode(reader.packets(camera)), None)
+        latest = next(pictures(reader, camera), None)
     if latest is not None:
         shown.update(dict.fromkeys(waiting, latest))
     return shown

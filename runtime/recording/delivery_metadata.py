@@ -14,6 +14,9 @@ def delivery_metadata(manifest: ClipManifest, size_bytes: int) -> dict[str, Any]
     """JSON-ready; small whatever the clip holds."""
     return {
         "clip_id": manifest.clip_id,
+        "kind": manifest.kind,
+        "variant": manifest.variant.value,
+        "pull_id": manifest.pull_id,
         "rules": manifest.rules[:MAX_LISTED],
         "firing_count": len(manifest.firings),
         "firing_times_ns": [firing.time_ns for firing in manifest.firings[:MAX_LISTED]],
@@ -26,6 +29,8 @@ def delivery_metadata(manifest: ClipManifest, size_bytes: int) -> dict[str, Any]
         "missing_cameras": manifest.missing_cameras[:MAX_LISTED],
         "bytes": size_bytes,
         "ended_early": manifest.ended_early,
+        "shrunk": manifest.shrunk.reason if manifest.shrunk else None,
+        "session": manifest.firings[0].session if manifest.firings else None,
         "vehicle": manifest.provenance.vehicle,
         "software_version": manifest.provenance.software_version,
         "model": manifest.provenance.model.name if manifest.provenance.model else None,

@@ -30,14 +30,17 @@ def canvas(width: int, height: int, color: Color = BACKGROUND) -> Image:
     return image
 
 
-def tile(frame: Image, boxes: Sequence[AnnotatedBox], width: int, height: int) -> Image:
-    """The frame scaled into `width` x `height` with its aspect kept, boxes drawn at the tile's resolution."""
+def tile(frame: Image, boxes: Sequence[AnnotatedBox], width: int, height: int, boxes_width: int | None = None) -> Image:
+    """The frame scaled into `width` x `height` with its aspect kept, boxes drawn at the tile's resolution.
+
+    `boxes_width` is that of the picture which the boxes are in, where it is not the frame itself.
+    """
     source_height, source_width = frame.shape[:2]
     scale = min(width / source_width, height / source_height)
     shown_width, shown_height = max(1, round(source_width * scale)), max(1, round(source_height * scale))
     shown = np.ascontiguousarray(cv2.resize(frame, (shown_width, shown_height), interpolation=cv2.INTER_AREA), np.uint8)
     for box in boxes:
-        _draw_box(shown, box, scale)
+        _draw_box(shown, box, shown_width / (boxes_width or source_width))
     image = canvas(width, height, (0, 0, 0))
     left, top = (width - shown_width) // 2, (height - shown_height) // 2
     image[top : top + shown_height, left : left + shown_width] = shown
@@ -60,10 +63,10 @@ def caption(image: Image, text: str, color: Color = TEXT) -> None:
     _text(image, text, (6, height - 5), color, _CAPTION_SCALE)
 
 
-def title_bar(width: int, text: str, detail: str) -> Image:
+def title_bar(width: int, text: str, detail: str, color: Color = TEXT) -> Image:
     """A strip with a title at the left and a detail at the right; the detail is dropped where both do not fit."""
     bar = canvas(width, 30)
-    _text(bar, text, (8, 20), TEXT, 0.5)
+    _text(bar, text, (8, 20), color, 0.5)
     (title_width, _), _ = cv2.getTextSize(text, _FONT, 0.5, 1)
     (detail_width, _), _ = cv2.getTextSize(detail, _FONT, _CAPTION_SCALE, 1)
     if title_width + detail_width + 32 < width:

@@ -11,6 +11,8 @@ from runtime.messages import NANOSECONDS_PER_SECOND, CaptureWindow, Firing, Prio
 from runtime.recording.layout import HistoryLayout, write_atomically
 
 CRASH_RULE = "runtime_crash"
+#: What stands in a clip in place of a rule when the fleet asked for its range.
+PULL_RULE = "range_pull"
 
 
 @dataclass(frozen=True, slots=True)

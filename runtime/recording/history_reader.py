@@ -14,8 +14,10 @@ from pathlib import Path
 
 from runtime.formats import topics
 from runtime.formats.mcap_files import McapFileError, McapTopicReader, RawMessage
+from runtime.messages import SignalSample
 from runtime.recording.history_writer import KEY_FRAMES_METADATA, SEGMENT_METADATA
 from runtime.recording.layout import SEGMENT_NS, HistoryLayout, Segment
+from runtime.recording.record_source import samples_of
 
 #: A record later than this after its capture is not found; capture and decoding are bounded far below it.
 LATE_NS = 2_000_000_000
@@ -49,6 +51,31 @@ class HistoryReader:
                     newest = list(reader.messages(start_ns=times[1]))
                     return times[1], newest[-1].wall_ns
         return None
+
+    def session_at(self, time_ns: int) -> str | None:
+        """The run that recorded this instant: that of the last second which started by then, else of the first."""
+        segments = self.layout.list_segments()
+        for segment in (*reversed([segment for segment in segments if segment.start_ns <= time_ns]), *segments):
+            with _open(self.layout, segment) as reader:
+                session = None if reader is None else reader.metadata().get(SEGMENT_METADATA, {}).get("session")
+                if session is not None:
+                    return session
+        return None
+
+    def wall_offset_ns(self, wall_ns: int | None) -> int | None:
+        """Wall minus capture time in the last second that started by `wall_ns` (None: the newest); None without any.
+
+        A clock that was set while history was recorded has several: each second says what it was then.
+        """
+        earliest: int | None = None
+        for segment in reversed(self.layout.list_segments()):
+            with _open(self.layout, segment) as reader:
+                first = None if reader is None else next(reader.messages(), None)
+            if first is not None:
+                earliest = first.wall_ns - first.time_ns
+                if wall_ns is None or first.wall_ns <= wall_ns:
+                    return earliest
+        return earliest
 
     def bytes_between(self, start_ns: int, end_ns: int) -> int:
         """Bytes of the seconds that cover the window."""
@@ -94,14 +121,44 @@ class HistoryReader:
                     after[camera] = min(*later, after.get(camera, end_ns))
         return {**after, **before}
 
-    def messages(self, start_ns: int, end_ns: int) -> Iterator[RawMessage]:
-        """Everything with start <= capture time <= end, in order of capture time across segments."""
+    def key_frames(self, cameras: Collection[str], start_ns: int, end_ns: int) -> dict[str, list[int]]:
+        """Capture times of the key frames with start <= time <= end, by camera, ascending."""
+        found: dict[str, list[int]] = {}
+        for segment in self._covering(start_ns, end_ns):
+            for camera, times_ns in self._key_frames(segment, cameras).items():
+                found.setdefault(camera, []).extend(time_ns for time_ns in times_ns if start_ns <= time_ns <= end_ns)
+        return {camera: sorted(times_ns) for camera, times_ns in found.items() if times_ns}
+
+    def first_time_ns(self, start_ns: int, end_ns: int) -> int:
+        """Capture time of the first record from `start_ns` on, or `start_ns` where that is not known to be later."""
+        for segment in self._covering(start_ns, end_ns):
+            with _open(self.layout, segment) as reader:
+                times = reader.time_range_ns if reader is not None else None
+                if times is not None and times[1] >= start_ns:
+                    return max(times[0], start_ns)
+        return start_ns
+
+    def last_time_ns(self, start_ns: int, end_ns: int) -> int:
+        """Capture time of the last record up to `end_ns`, or `end_ns` where that is not known to be earlier."""
+        for segment in reversed(self._covering(start_ns, end_ns)):
+            with _open(self.layout, segment) as reader:
+                times = reader.time_range_ns if reader is not None else None
+                if times is not None:
+                    return min(times[1], end_ns)
+        return end_ns
+
+    def signal_samples(self, namespace: str, start_ns: int, end_ns: int) -> Iterator[SignalSample | tuple[str, int]]:
+        """See `SignalHistory.signal_samples`."""
+        return samples_of(self.messages(start_ns, end_ns, {topics.signal_topic(namespace)}), namespace)
+
+    def messages(self, start_ns: int, end_ns: int, wanted: Collection[str] | None = None) -> Iterator[RawMessage]:
+        """Messages of the topics `wanted` (None: all) with start <= capture time <= end, in order of capture time."""
         with contextlib.ExitStack() as stack:
             streams = []
             for segment in self._covering(start_ns, end_ns):
                 reader = stack.enter_context(_open(self.layout, segment))
                 if reader is not None:
-                    streams.append(reader.messages(start_ns=start_ns, end_ns=end_ns + 1))
+                    streams.append(reader.messages(wanted, start_ns, end_ns + 1))
             yield from heapq.merge(*streams, key=lambda message: message.time_ns)
 
     def _covering(self, start_ns: int, end_ns: int) -> list[Segment]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from runtime.formats.json_messages import MAX_RECORDED_HEAD_VALUES
 from runtime.messages import Firing, Frameset, Packet, Prediction, SecondLook, SignalSample, TickReport
-from runtime.recording.history_writer import HistoryWriter
+from runtime.recording.history_writer import HistoryCounters, HistoryWriter
 from runtime.recording.sessions import SessionChange
 
 MAX_QUEUED_RECORDS = 4096
@@ -100,6 +100,11 @@ class HistorySink:
         """Offers refused so far, by kind."""
         with self._wake:
             return dict(self._refused)
+
+    @property
+    def counters(self) -> HistoryCounters:
+        """What the writer did so far; its own thread goes on counting."""
+        return self._writer.counters
 
     def errors(self) -> dict[str, int]:
         """Errors of the writing thread so far, by text: each cost one record."""

@@ -47,6 +47,7 @@ class HistoryCounters:
 
     bytes_written: int = 0
     segments_closed: int = 0
+    held_s: float = 0.0  # how far a firing could reach back when the newest second was closed
     segments_given_up: int = 0  # unlinked earlier than `seconds` because bytes or the file system ran out
     refused_records: int = 0  # no room even without any older second
     refused_firings: int = 0  # too many wait for the recorder, or the file could not be written
@@ -213,6 +214,7 @@ class HistoryWriter:
         self.counters.segments_closed += 1
         self.counters.bytes_written += size
         self._enforce_seconds(current.start_ns + SEGMENT_NS)
+        self.counters.held_s = (current.start_ns + SEGMENT_NS - self._closed[0][0]) / NANOSECONDS_PER_SECOND
 
     def _try(self, writer: McapTopicWriter | None, write: _Write, key_frame: Packet | None = None) -> bool:
         current = self._current

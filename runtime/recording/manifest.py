@@ -8,11 +8,11 @@ Times are capture times (monotonic ns); wall times stand beside them for people.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from runtime.messages import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, Priority, SignalValue
+from runtime.messages import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, ClipVariant, Priority, SignalValue
 from runtime.recording.provenance import Provenance
 
 MANIFEST_ATTACHMENT = "manifest.json"
@@ -41,17 +41,17 @@ class Gap(_Part):
 
 
 class CameraManifest(_Part):
-    """One camera's part of the clip."""
+    """One camera's part of the clip: its video, or its thumbnails."""
 
-    codec: str
+    codec: str  # "jpeg" for thumbnails
     transcoded: bool
     frames: int
     bytes: int
     first_ns: int
     last_ns: int
     period_ms: float | None = Field(description="declared by the rig, else the median; None for a single frame")
-    starts_late_s: float  # its first frame after the requested start; 0 when at or before it
-    ends_early_s: float  # before the requested end by more than `GAP_PERIODS` periods, else 0
+    starts_late_s: float  # its first frame after the window's start; 0 when at or before it
+    ends_early_s: float  # before the window's end by more than `GAP_PERIODS` periods, else 0
     gap_count: int
     gaps: list[Gap]
     lag_median_ms: float | None = Field(description="to the nearest frame of the reference camera; None without one")
@@ -81,12 +81,32 @@ class FiringManifest(_Part):
     )
 
 
+class ShrinkageManifest(_Part):
+    """What a clip was cut down to, because all that was asked for had no room."""
+
+    start_ns: int
+    end_ns: int
+    left_out_cameras: list[str]
+    reason: str
+
+
+class ThumbnailsManifest(_Part):
+    """How the thumbnails of a low-bandwidth clip were made."""
+
+    interval_s: float
+    width_px: int
+    failed: int  # key frames that could not be decoded
+
+
 class ClipManifest(_Part):
     """Everything that a clip promises."""
 
     format: Literal["shadowrig-clip"] = "shadowrig-clip"
     format_version: int = FORMAT_VERSION
     clip_id: str
+    kind: Literal["event", "crash", "pull"] = "event"
+    pull_id: str | None = None  # the request that a clip of kind pull answers
+    variant: ClipVariant = ClipVariant.FULL
     requested_start_ns: int
     requested_end_ns: int
     start_ns: int  # of the first record
@@ -98,10 +118,21 @@ class ClipManifest(_Part):
     reference_camera: str | None
     cameras: dict[str, CameraManifest]
     missing_cameras: list[str]
+    missing_topics: list[str] = Field(default_factory=list, description="named by its firings, never recorded")
+    shrunk: ShrinkageManifest | None = None
+    thumbnails: ThumbnailsManifest | None = None
     topics: dict[str, int]  # messages by topic
     pre_roll_short_s: float  # by how much the history's first record came too late; 0 when whole
     ended_early: str | None  # why the post-roll is short; None when it is whole
     provenance: Provenance
+    privacy: dict[str, Any] = Field(default_factory=dict, description="what was done to it before sealing")
+
+    @property
+    def window_ns(self) -> tuple[int, int]:
+        """First and last instant that it promises to hold: what was asked for, unless it had to shrink."""
+        if self.shrunk is not None:
+            return self.shrunk.start_ns, self.shrunk.end_ns
+        return self.requested_start_ns, self.requested_end_ns
 
     @property
     def duration_s(self) -> float:
@@ -112,6 +143,14 @@ class ClipManifest(_Part):
     def rules(self) -> list[str]:
         """Names of the rules that fired, each once."""
         return list(dict.fromkeys(firing.rule for firing in self.firings))
+
+
+def flat_provenance(provenance: Provenance) -> dict[str, str]:
+    """The provenance as pairs of text: what the metadata record repeats. What there was none of is left out."""
+    flat = provenance.model_dump(exclude={"cameras", "model", "second_model"})
+    for name, model in (("model", provenance.model), ("second_model", provenance.second_model)):
+        flat |= {f"{name}_{key}": value for key, value in (model.model_dump() if model else {}).items()}
+    return {key: str(value) for key, value in flat.items() if value is not None}
 
 
 def parse_manifest(data: bytes | str) -> ClipManifest:

@@ -90,7 +90,7 @@ class _Pictures:
             return empty_tile(self._width, self._height, f"{camera}: missing")
         boxes = boxes_at(self._reader, camera, decoded.time_ns)
         self._boxes += len(boxes)
-        image = tile(decoded.rgb(), boxes, self._width, self._height)
+        image = tile(decoded.rgb(), boxes, self._width, self._height, decoded.source_size[0])
         caption(image, text, color)
         return image
 
@@ -99,9 +99,7 @@ class _Pictures:
         body = grid(tiles, columns)
         manifest = self._manifest
         detail = f"{manifest.provenance.vehicle}  {manifest.duration_s:.1f} s  {len(manifest.cameras)} cameras"
-        more = len(manifest.rules) - TITLE_RULES
-        rules = ", ".join(manifest.rules[:TITLE_RULES]) + (f" and {more} more" if more > 0 else "")
-        bar = title_bar(body.shape[1], rules or manifest.clip_id, detail)
+        bar = title_bar(body.shape[1], clip_title(manifest), detail)
         image = canvas(body.shape[1], body.shape[0] + bar.shape[0])
         image[: bar.shape[0]] = bar
         image[bar.shape[0] :] = body
@@ -118,6 +116,13 @@ class _Pictures:
             for decoded in frames.values():
                 return float(decoded.frame.height / decoded.frame.width)
         return _DEFAULT_ASPECT
+
+
+def clip_title(manifest: ClipManifest) -> str:
+    """The rules that fired, the first few of them."""
+    more = len(manifest.rules) - TITLE_RULES
+    rules = ", ".join(manifest.rules[:TITLE_RULES]) + (f" and {more} more" if more > 0 else "")
+    return rules or manifest.clip_id
 
 
 def _firing_time_ns(manifest: ClipManifest, firing: int) -> int:

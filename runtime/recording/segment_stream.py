@@ -4,6 +4,10 @@ History lies on tmpfs, which can be full. A write that does not fit asks `make_r
 second) and tries again as long as that helps; when it no longer does, the file is cut back to where the record began
 and `HistoryFullError` is raised, so the segment always ends with a whole record. Nothing is mapped: a full tmpfs gives
 an error, never a bus error.
+
+Others write there, too: the runtime a firing's file, the recorder its intents and answers. They have nothing to give
+up, so every write leaves them `SMALL_FILES_BYTES` (a quarter of a file system that is small), as long as there are
+older seconds to give up for it.
 """
 
 from __future__ import annotations
@@ -12,6 +16,8 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+
+SMALL_FILES_BYTES = 1 << 20
 
 
 def is_full(error: OSError) -> bool:
@@ -34,6 +40,8 @@ class SegmentStream:
 
     def write(self, data: bytes) -> int:
         """Append all of `data`, or nothing and HistoryFullError."""
+        while self._would_crowd_out(len(data)) and self._make_room():
+            continue
         view = memoryview(data)
         written = 0
         while written < len(view):
@@ -72,6 +80,11 @@ class SegmentStream:
             if is_full(error) and self._make_room():
                 return self._open()
             raise
+
+    def _would_crowd_out(self, size_bytes: int) -> bool:
+        state = os.fstatvfs(self._descriptor)
+        reserve_bytes = min(SMALL_FILES_BYTES, state.f_blocks * state.f_frsize // 4)
+        return state.f_bavail * state.f_frsize < size_bytes + reserve_bytes
 
     def _undo(self) -> None:
         os.ftruncate(self._descriptor, self._size)

@@ -14,19 +14,27 @@ from typing import Any
 
 import av
 
-from runtime.formats import topics
 from runtime.formats.bitstream import nal_unit_type, nal_units
-from runtime.formats.mcap_files import McapFileError, McapTopicReader
-from runtime.formats.topics import VIDEO_SCHEMA
+from runtime.formats.mcap_files import McapFileError, McapTopicReader, RawMessage
+from runtime.formats.topics import THUMBNAIL_SCHEMA, VIDEO_SCHEMA
 from runtime.messages import Packet
 from runtime.recording.camera_tally import CameraTally
-from runtime.recording.clip_file import ClipError, decode_packet, new_decoder, read_manifest
+from runtime.recording.clip_file import (
+    ClipError,
+    decode_packet,
+    new_decoder,
+    read_jpeg,
+    read_manifest,
+    source_size,
+)
+from runtime.recording.clip_promises import broken_request, broken_variant, broken_window, unreadable
 from runtime.recording.manifest import (
     MANIFEST_METADATA,
     PROVENANCE_METADATA,
     CameraManifest,
     ClipManifest,
     ManifestError,
+    flat_provenance,
     parse_manifest,
 )
 
@@ -125,6 +133,7 @@ class _Verification:
         self._cameras: dict[str, _Camera] = {}
         self._counts: Counter[str] = Counter()
         self._edges_ns: list[int] = []
+        self._edges_wall_ns: list[int] = []
 
     def run(self) -> None:
         manifest = self._manifest()
@@ -164,8 +173,8 @@ class _Verification:
         if not same:
             self._problem("manifest", f"metadata record {MANIFEST_METADATA} does not say what the attachment says")
         provenance = metadata.get(PROVENANCE_METADATA, {})
-        for key in ("software_version", "vehicle", "config_sha256", "rules_sha256"):
-            if provenance.get(key) != getattr(manifest.provenance, key):
+        for key, value in flat_provenance(manifest.provenance).items():
+            if provenance.get(key) != value:
                 self._problem("provenance", f"metadata record {PROVENANCE_METADATA} lacks {key} or contradicts it")
 
     def _read_messages(self, manifest: ClipManifest | None) -> None:
@@ -173,13 +182,44 @@ class _Verification:
         for message in self._reader.messages():
             self._counts[message.topic] += 1
             self._edges_ns = [self._edges_ns[0] if self._edges_ns else message.time_ns, message.time_ns]
+            self._edges_wall_ns = [self._edges_wall_ns[0] if self._edges_wall_ns else message.wall_ns, message.wall_ns]
             if message.channel.schema_name == VIDEO_SCHEMA:
                 packet = message.packet()
                 camera = self._cameras.setdefault(packet.camera, _Camera(rates_hz.get(packet.camera, 0.0)))
                 self._check_packet(camera, packet)
+            elif message.channel.schema_name == THUMBNAIL_SCHEMA:
+                packet = message.packet()
+                self._check_thumbnail(self._cameras.setdefault(packet.camera, _Camera(0.0)), packet, message)
+            else:
+                self._check_message(message)
+
+    def _check_message(self, message: RawMessage) -> None:
+        """Whatever a player or a reader of ours will want of it must be there."""
+        wrong = unreadable(message)
+        if wrong is not None:
+            self._problem("message", f"{message.topic}: the message at {message.time_ns} ns cannot be read: {wrong}")
+
+    def _check_thumbnail(self, camera: _Camera, packet: Packet, message: RawMessage) -> None:
+        self._check_order(camera, packet)
+        camera.tally.add(packet)
+        camera.key_times_ns.append(packet.time_ns)
+        try:
+            height, width = read_jpeg(packet).shape[:2]
+        except ClipError as error:
+            self._problem("decode", str(error), packet.camera)
+            return
+        camera.decoded += 1
+        camera.sizes.add((width, height))
+        if source_size(message.channel, (0, 0)) < (width, height):
+            self._problem("thumbnail", "its channel does not say how large the picture was", packet.camera)
+
+    def _check_order(self, camera: _Camera, packet: Packet) -> None:
+        if camera.tally.times_ns and packet.time_ns == camera.tally.times_ns[-1]:
+            self._problem("frame_twice", f"two frames have the capture time {packet.time_ns} ns", packet.camera)
 
     def _check_packet(self, camera: _Camera, packet: Packet) -> None:
         first = not camera.tally.times_ns
+        self._check_order(camera, packet)
         camera.tally.add(packet)
         if packet.is_key:
             camera.key_times_ns.append(packet.time_ns)
@@ -234,8 +274,13 @@ class _Verification:
                 self._problem("topic_count", f"{topic}: manifest says {said} messages, the clip holds {found}")
         if self._edges_ns and self._edges_ns != [manifest.start_ns, manifest.end_ns]:
             self._problem("time_range", f"manifest says {[manifest.start_ns, manifest.end_ns]}, found {self._edges_ns}")
-        if self._counts[topics.FIRING] == 0 and not manifest.firings:
-            self._problem("firings", "no firing is named")
+        said_wall_ns = [manifest.start_wall_ns, manifest.end_wall_ns]
+        if self._edges_wall_ns and self._edges_wall_ns != said_wall_ns:
+            self._problem("time_range", f"manifest says wall times {said_wall_ns}, found {self._edges_wall_ns}")
+        for code, message in (
+            *broken_window(manifest), *broken_request(manifest), *broken_variant(manifest, self._counts)
+        ):  # fmt: skip
+            self._problem(code, message)
 
     def _compare_cameras(self, manifest: ClipManifest) -> None:
         for name in sorted(set(manifest.cameras) ^ set(self._cameras)):
@@ -245,7 +290,7 @@ class _Verification:
             self._problem("cameras", "listed as missing, but the clip has it", name)
         reference = self._cameras.get(manifest.reference_camera or "")
         times_ns = reference.tally.times_ns if reference else []
-        window_ns = (manifest.requested_start_ns, manifest.requested_end_ns)
+        window_ns = manifest.window_ns
         for name, said in manifest.cameras.items():
             if name in self._cameras:
                 self._compare_camera(name, said, self._cameras[name].tally.manifest(times_ns, window_ns))
@@ -258,7 +303,7 @@ class _Verification:
                 self._problem(code, f"manifest says {attribute} {claimed}, the clip holds {actual}", name)
 
     def _check_window(self, name: str, said: CameraManifest, manifest: ClipManifest) -> None:
-        early = [time_ns for time_ns in self._cameras[name].key_times_ns if time_ns <= manifest.requested_start_ns]
+        early = [time_ns for time_ns in self._cameras[name].key_times_ns if time_ns <= manifest.window_ns[0]]
         if len(early) > 1:
             message = f"{len(early)} key frames lie at or before the requested start: more than one GOP early"
             self._problem("pre_roll", message, name)

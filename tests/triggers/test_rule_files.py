@@ -64,6 +64,9 @@ def test_let_names_may_use_those_above_them_only(tmp_path: Path) -> None:
         ("    cooldown_s: .inf\n", "cooldown_s"),
         ("    rearm: never\n", "rearm"),
         ("    capture: {pre_s: 1000}\n", "pre_s"),
+        ("    capture: {topics: [vehicle]}\n", "is not a topic: 'vehicle'"),
+        ("    capture: {topics: [/camera/rear/video]}\n", "name the camera in 'cameras'"),
+        ("    capture: {variant: video}\n", "variant"),
         ('    hold_s: "1"\n', "hold_s"),
         ("    hold_s: true\n", "hold_s"),
         ('    sample: "0.1"\n', "sample"),
@@ -195,3 +198,14 @@ def test_mistakes_of_shape_do_not_hide_those_in_expressions(tmp_path: Path) -> N
 def test_a_file_without_rules_is_refused_whatever_else_it_holds(tmp_path: Path) -> None:
     for text in ("rules: 3\n", "[]\n", "rules: []\n", "let: {a: b}\n"):
         assert problems_of(tmp_path, text)
+
+
+def test_a_rule_keeps_its_version_unless_it_asks_for_another_variant(tmp_path: Path) -> None:
+    versions = []
+    for number, capture in enumerate(("{pre_s: 3}", "{pre_s: 3, variant: full}", "{pre_s: 3, variant: thumbnails}")):
+        path = tmp_path / f"rules_{number}.yaml"
+        path.write_text(f"{HEAD}    when: vehicle.gas_pressed\n    capture: {capture}\n")
+        (rule,) = load_rules([path]).rules
+        versions.append(rule.version)
+    # As it was before there were variants: budgets and tallies of vehicles in the field go on.
+    assert versions[0] == versions[1] != versions[2]

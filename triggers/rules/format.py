@@ -9,7 +9,7 @@ rules:
     hold_s: 0.2                   # must stay true this long
     cooldown_s: 30                # then rests this long
     rearm: edge                   # edge: one firing while the condition stays true; level: again once it has cooled
-    capture: {pre_s: 10, post_s: 5, cameras: [], topics: []}
+    capture: {pre_s: 10, post_s: 5, cameras: [], topics: [], variant: full}  # thumbnails: small pictures and signals
     priority: normal              # safety > high > normal > low > background
     budget: {firings_per_hour: 20, bytes_per_day: 500MB, by: weather}  # by: every value of this operand has the
                                   # firings an hour for itself
@@ -35,7 +35,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from runtime.formats.documents import Mistake
-from runtime.messages import Priority
+from runtime.messages import ClipVariant, Priority
 from triggers.language.zones import MAX_CORNERS, Circle, Polygon, Zone, surrounds_pole
 
 MAX_RULES = 10_000
@@ -69,6 +69,15 @@ def _whole_expressions(value: object) -> object:
     return value
 
 
+def _is_topic(topic: str) -> str:
+    """A topic that does not exist would be left out of every clip without a word: catch what cannot be one."""
+    if topic.startswith("/camera/"):
+        raise Mistake(f"is chosen with its camera: {topic[:64]!r}", "name the camera in 'cameras'")
+    if re.fullmatch(r"/[a-z][a-z0-9_]{0,63}(/[a-z0-9_]{1,64}){0,3}", topic) is None:
+        raise Mistake(f"is not a topic: {topic[:64]!r}", "write it with its slash, such as /vehicle or /prediction")
+    return topic
+
+
 Expressions = Annotated[dict[Name, str], BeforeValidator(_whole_expressions)]
 
 _SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*(B|kB|MB|GB)")
@@ -86,8 +95,9 @@ class CaptureSection(Section):
 
     pre_s: Number = Field(default=10.0, ge=0, le=300)
     post_s: Number = Field(default=5.0, ge=0, le=300)
-    cameras: tuple[str, ...] = ()
-    topics: tuple[str, ...] = ()
+    cameras: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(default=(), max_length=64)
+    topics: tuple[Annotated[str, AfterValidator(_is_topic)], ...] = Field(default=(), max_length=64)
+    variant: ClipVariant = ClipVariant.FULL
 
 
 class BudgetSection(Section):

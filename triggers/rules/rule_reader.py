@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from runtime.formats.documents import Document, Problem
-from runtime.messages import CaptureWindow
+from runtime.messages import CaptureWindow, ClipVariant
 from triggers.language.checking import check
 from triggers.language.expressions import Expression, signals_read
 from triggers.language.mistakes import CheckError, TextMistake
@@ -149,7 +149,10 @@ class RuleReader:
             file.sha256 for name, file in self._classifiers.items() if file is not None and f"classifier.{name}" in read
         ]
         keys = [expression.key.hex() for expression in expressions]  # zones stand in them
-        text = json.dumps([section.model_dump(mode="json"), dict(self._file.let), keys, learned], sort_keys=True)
+        said = section.model_dump(mode="json")
+        if section.capture.variant is ClipVariant.FULL:
+            del said["capture"]["variant"]  # as rules were before there was a choice: they are the same rules still
+        text = json.dumps([said, dict(self._file.let), keys, learned], sort_keys=True)
         return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
     # -- text to expressions

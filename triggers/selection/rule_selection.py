@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from runtime.messages import ClipVariant
 from triggers.evaluation.chance import uniform
 from triggers.language.types import Value
 from triggers.rules.rule import Rule
@@ -19,6 +20,10 @@ from triggers.selection.campaign import CampaignSelection
 from triggers.selection.ranking import DaySpending, ScoreRanking
 from triggers.selection.sampling import is_sampled
 from triggers.selection.tally import BUDGET, CAMPAIGN, COOLDOWN, KEPT, SAMPLE, SCORE, Tally
+
+#: Of what recording takes, what a clip of thumbnails is taken to weigh until the first one is sealed: generous, so that
+#: a budget is not overrun. A second of a camera is one JPEG of some 15 kB in place of video of 1 Mbit (125 kB) or more.
+THUMBNAILS_SHARE = 0.1
 
 
 class RuleSelection:
@@ -51,7 +56,8 @@ class RuleSelection:
     def estimate(self, bytes_per_s: float) -> int:
         """What the next clip will weigh; 0 while nothing is known."""
         window = self._rule.capture
-        return self._sizes.estimate(window.pre_s + window.post_s, bytes_per_s)
+        share = THUMBNAILS_SHARE if window.variant is ClipVariant.THUMBNAILS else 1.0
+        return self._sizes.estimate(window.pre_s + window.post_s, share * bytes_per_s)
 
     def keep(
         self,

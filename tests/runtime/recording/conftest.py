@@ -55,3 +55,22 @@ def clip(record_history: Callable[..., Path], tmp_path: Path) -> Path:
     history = record_history(firing(6.0))
     sealed = Recorder(history, FolderClipSink(tmp_path / "clips")).step(START_NS + 14 * SECOND_NS)
     return sealed[0].path
+
+
+@pytest.fixture(scope="session")
+def _short_clip(rig_packets: dict[str, list[Packet]], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("short")
+    writer = HistoryWriter(folder / "history", 60, 256_000_000, session())
+    writer.calibrate("front_main", *SIZE, (100, 0, 80, 0, 100, 48, 0, 0, 1))
+    Recording(rig_packets, (firing(6.0, pre_s=1.0, post_s=1.0),)).write(writer)
+    writer.close()
+    sealed = Recorder(folder / "history", FolderClipSink(folder / "clips")).step(START_NS + 14 * SECOND_NS)
+    return sealed[0].path.read_bytes()
+
+
+@pytest.fixture
+def short_clip(_short_clip: bytes, tmp_path: Path) -> Path:
+    """A sealed clip of eight cameras: a second before and a second after a takeover at 6 s."""
+    path = tmp_path / "short.mcap"
+    path.write_bytes(_short_clip)
+    return path

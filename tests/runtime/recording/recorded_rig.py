@@ -12,6 +12,7 @@ import numpy as np
 from runtime.messages import (
     Action,
     CaptureWindow,
+    ClipVariant,
     Comparison,
     Detections,
     Firing,
@@ -100,6 +101,7 @@ def firing(
     priority: Priority = Priority.HIGH,
     cameras: tuple[str, ...] = (),
     topics: tuple[str, ...] = (),
+    variant: ClipVariant = ClipVariant.FULL,
 ) -> Firing:
     """A firing `at_s` seconds after the drive's start."""
     time_ns = START_NS + round(at_s * SECOND_NS)
@@ -111,7 +113,7 @@ def firing(
         wall_ns=time_ns + WALL_OFFSET_NS,
         operands={"vehicle.brake_pressed": True, "lead.distance_m": None},
         priority=priority,
-        capture=CaptureWindow(pre_s=pre_s, post_s=post_s, cameras=cameras, topics=topics),
+        capture=CaptureWindow(pre_s=pre_s, post_s=post_s, cameras=cameras, topics=topics, variant=variant),
     )
 
 

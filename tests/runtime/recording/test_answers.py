@@ -23,6 +23,7 @@ from runtime.recording.firing_files import WaitingFiring, crash_firing, write_fi
 from runtime.recording.history_writer import MAX_WAITING_FIRINGS, HistoryWriter
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.recorder import Recorder
+from runtime.recording.shrinking import ClipExtent
 
 END_NS = START_NS + 14 * SECOND_NS
 
@@ -68,7 +69,7 @@ def test_the_runtimes_own_crash_is_no_rule_to_answer() -> None:
 
 
 class FullDisk(FolderClipSink):
-    def begin(self, expected_bytes: int, priority: Priority) -> OpenClip:
+    def begin(self, expected_bytes: int, priority: Priority, extent: ClipExtent | None = None) -> OpenClip:
         raise OSError(28, "no space left")
 
 
@@ -101,7 +102,7 @@ def test_a_firing_that_finds_the_waiting_room_full_is_answered_at_once(
 
 
 class KilledAfterSealing(FolderClipSink):
-    def begin(self, expected_bytes: int, priority: Priority) -> OpenClip:
+    def begin(self, expected_bytes: int, priority: Priority, extent: ClipExtent | None = None) -> OpenClip:
         clip = super().begin(expected_bytes, priority)
         seal = clip.seal
 

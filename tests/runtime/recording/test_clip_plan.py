@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recorded_rig import SECOND_NS, firing
 
-from runtime.messages import Priority
+from runtime.messages import ClipVariant, Priority
 from runtime.recording.clip_plan import plan_clips
-from runtime.recording.firing_files import WaitingFiring
+from runtime.recording.firing_files import WaitingFiring, crash_firing
 
 MINUTE_NS = 60 * SECOND_NS
 
@@ -65,3 +65,39 @@ def test_every_firing_is_covered_once_whatever_the_order(
     for plan in plans:
         assert all(plan.start_ns <= f.start_ns and f.end_ns <= plan.end_ns for f in plan.firings)
         assert plan.end_ns - plan.start_ns <= MINUTE_NS
+
+
+SMALL = ClipVariant.THUMBNAILS
+
+
+def test_a_rule_that_asks_for_thumbnails_does_not_make_a_full_clip_longer() -> None:
+    plans = plan_clips([waiting(10, "full"), waiting(12, "small", variant=SMALL)], MINUTE_NS)
+    assert [(plan.rules, plan.variant) for plan in plans] == [(("full",), ClipVariant.FULL), (("small",), SMALL)]
+    assert plans[0].end_ns == waiting(10, "full").end_ns
+
+
+def test_thumbnails_that_a_full_clip_holds_anyway_have_no_clip_of_their_own() -> None:
+    inside = waiting(10.5, "small", variant=SMALL, pre_s=1.0, post_s=1.0)
+    (plan,) = plan_clips([waiting(10, "full"), inside], MINUTE_NS)
+    assert (plan.rules, plan.variant) == (("full", "small"), ClipVariant.FULL)
+    assert plan.clip_id == plan_clips([waiting(10, "full")], MINUTE_NS)[0].clip_id
+
+
+def test_joining_a_full_clip_does_not_widen_it() -> None:
+    narrow = waiting(10, "full", cameras=("rear",))
+    of_all = waiting(10, "small", variant=SMALL, pre_s=1.0, post_s=1.0)
+    assert len(plan_clips([narrow, of_all], MINUTE_NS)) == 2
+    of_it = waiting(10, "small", variant=SMALL, pre_s=1.0, post_s=1.0, cameras=("rear",))
+    (plan,) = plan_clips([narrow, of_it], MINUTE_NS)
+    assert plan.cameras == ("rear",)
+
+
+def test_thumbnails_merge_among_themselves() -> None:
+    (plan,) = plan_clips([waiting(10, "a", variant=SMALL), waiting(12, "b", variant=SMALL)], MINUTE_NS)
+    assert (plan.rules, plan.variant) == (("a", "b"), SMALL)
+
+
+def test_a_clip_with_a_crash_in_it_is_of_that_kind() -> None:
+    crash = WaitingFiring(Path("crash.json"), "run", crash_firing(waiting(10, "a").end_ns, 0, 5.0, "1"))
+    (plan,) = plan_clips([waiting(10, "a"), crash], MINUTE_NS)
+    assert plan.kind == "crash"

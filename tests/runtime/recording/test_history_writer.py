@@ -218,7 +218,41 @@ print(segments_given_up, refused, len(written))
 """
 
 
-def test_a_full_tmpfs_shortens_history_and_kills_nobody(tmp_path: Path) -> None:
+SEALING_BESIDE_A_FULL_TMPFS = """
+import sys
+sys.path[:0] = sys.argv[2:4]
+import os
+from recorded_rig import START_NS, PERIOD_NS, SECOND_NS, firing, session
+from runtime.messages import Packet
+from runtime.recording.clip_sink import FolderClipSink
+from runtime.recording.history_writer import HistoryWriter
+from runtime.recording.recorder import Recorder
+writer = HistoryWriter(sys.argv[1], 3600, 10**9, session())
+recorder = Recorder(sys.argv[1], FolderClipSink(sys.argv[1] + "-clips"))
+fired, sealed = 0, []
+for index in range(600):
+    time_ns = START_NS + index * 4 * PERIOD_NS
+    assert writer.packet(Packet("front", index, time_ns, time_ns, "h264", True, os.urandom(6_500)))
+    if index % 60 == 50:
+        assert writer.firing(firing(index / 5, sequence=fired, pre_s=1.0, post_s=1.0))
+        fired += 1
+    if index % 5 == 0:
+        # As much as is free, to the last page: whoever writes next finds nothing, unless history gives up for it.
+        for part in range(3):
+            state = os.statvfs(sys.argv[1])
+            rest = min(200_000, state.f_bavail * state.f_frsize - 400)
+            if rest > 0:
+                writer.packet(Packet("front", index, time_ns + part, time_ns + part, "h264", True, bytes(rest)))
+        sealed += recorder.step(time_ns)
+status = recorder.status
+assert (status.refused, status.unread_answers, status.lost_firings) == (0, 0, {}), status
+print(writer.counters.segments_given_up, fired, len(sealed))
+assert 0 < writer.counters.held_s < 25, writer.counters
+"""
+
+
+def run_on_a_tmpfs_of_3_mb(tmp_path: Path, script: str) -> list[int]:
+    """The numbers that the script prints; skips where no tmpfs can be mounted."""
     here = Path(__file__).parent
     mounted = 'mount -t tmpfs -o size=3m tmpfs $0 && exec $1 -c "$2" $0 $3 $4'
     probe = subprocess.run(
@@ -228,10 +262,20 @@ def test_a_full_tmpfs_shortens_history_and_kills_nobody(tmp_path: Path) -> None:
         pytest.skip("this kernel does not let us mount a small tmpfs in a user namespace (unshare --user --mount)")
     shell = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mounted, str(tmp_path), sys.executable]
     done = subprocess.run(
-        [*shell, FULL_TMPFS, str(here), str(here.parents[2])], capture_output=True, text=True, check=False
+        [*shell, script, str(here), str(here.parents[2])], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    segments_given_up, refused, written = map(int, done.stdout.split())
+    return [int(number) for number in done.stdout.split()]
+
+
+def test_firings_become_clips_while_history_fills_its_tmpfs(tmp_path: Path) -> None:
+    segments_given_up, fired, sealed = run_on_a_tmpfs_of_3_mb(tmp_path, SEALING_BESIDE_A_FULL_TMPFS)
+    assert segments_given_up > 5
+    assert sealed >= fired - 1 > 7
+
+
+def test_a_full_tmpfs_shortens_history_and_kills_nobody(tmp_path: Path) -> None:
+    segments_given_up, refused, written = run_on_a_tmpfs_of_3_mb(tmp_path, FULL_TMPFS)
     assert segments_given_up > 5
     assert refused == 0
     assert written == 600

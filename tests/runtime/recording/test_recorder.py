@@ -31,7 +31,9 @@ from runtime.recording.clip_sink import FolderClipSink, OpenClip, SealedClip
 from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.manifest import ClipManifest
-from runtime.recording.recorder import RETRY_NS, STALL_NS, Recorder, RecorderSettings
+from runtime.recording.readiness import RETRY_NS, STALL_NS
+from runtime.recording.recorder import Recorder, RecorderSettings
+from runtime.recording.shrinking import ClipExtent
 from runtime.recording.verify import verify_clip
 
 END_NS = START_NS + 14 * SECOND_NS
@@ -195,7 +197,7 @@ def test_a_restarted_recorder_answers_the_firings_that_waited(
 class KilledAfterSealing(FolderClipSink):
     """The recorder's process dies between sealing a clip and removing its firings."""
 
-    def begin(self, expected_bytes: int, priority: Priority) -> OpenClip:
+    def begin(self, expected_bytes: int, priority: Priority, extent: ClipExtent | None = None) -> OpenClip:
         clip = super().begin(expected_bytes, priority)
         seal = clip.seal
 
@@ -224,7 +226,7 @@ class FullDisk(FolderClipSink):
 
     room = False
 
-    def begin(self, expected_bytes: int, priority: Priority) -> OpenClip:
+    def begin(self, expected_bytes: int, priority: Priority, extent: ClipExtent | None = None) -> OpenClip:
         if not self.room:
             raise OSError(errno.ENOSPC, "quota is used up")
         return super().begin(expected_bytes, priority)
@@ -297,6 +299,7 @@ def test_a_runtime_killed_by_sigkill_leaves_a_clip_of_its_last_seconds_exactly_o
     (clip,) = recorder.step(END_NS)
     assert clip.metadata["rules"] == ["runtime_crash"]
     manifest = manifest_of(clip)
+    assert (manifest.kind, clip.metadata["kind"]) == ("crash", "crash")
     assert manifest.cameras["front_main"].last_ns == START_NS + 204 * PERIOD_NS
     assert manifest.cameras["front_main"].first_ns == START_NS + 120 * PERIOD_NS
     assert verify_clip(clip.path).problems == []

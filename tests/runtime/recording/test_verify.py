@@ -216,3 +216,81 @@ def test_the_report_as_json_names_code_and_camera(clip: Path) -> None:
     assert report["ok"] is False
     assert ("frame_count", "rear") in [(problem["code"], problem["camera"]) for problem in report["problems"]]
     assert json.loads(json.dumps(report)) == report
+
+
+def changed(clip: Path, **fields: Any) -> set[str]:
+    return {code for code, _ in codes(rewrite(clip, manifest=lambda said: said.update(fields)))}
+
+
+def test_a_window_that_its_firings_did_not_ask_for(short_clip: Path) -> None:
+    assert "request" in changed(short_clip, requested_end_ns=START_NS + 9 * SECOND_NS)
+
+
+def test_a_priority_that_is_not_the_highest_of_its_firings(short_clip: Path) -> None:
+    assert changed(short_clip, priority="background") == {"priority"}
+
+
+def test_no_firing_at_all(short_clip: Path) -> None:
+    assert changed(short_clip, firings=[]) == {"firings"}
+
+
+def test_a_pre_roll_that_is_short_by_another_length(short_clip: Path) -> None:
+    assert changed(short_clip, pre_roll_short_s=0.7) == {"pre_roll"}
+
+
+def test_a_short_post_roll_without_a_reason(record_history: Callable[..., Path], tmp_path: Path) -> None:
+    history = record_history(firing(6.0, post_s=7.0), until_s=9.0)
+    (short,) = Recorder(history, FolderClipSink(tmp_path / "clips")).step(START_NS + 9 * SECOND_NS)
+    assert verify_clip(short.path).problems == []
+    assert changed(short.path, ended_early=None) == {"post_roll"}
+
+
+def test_wall_times_that_are_not_those_of_the_records(short_clip: Path) -> None:
+    assert changed(short_clip, start_wall_ns=1) == {"time_range"}
+
+
+def test_a_clip_of_a_pull_that_names_no_request(short_clip: Path) -> None:
+    assert changed(short_clip, kind="pull") == {"request"}
+
+
+def test_a_variant_that_it_is_not(short_clip: Path) -> None:
+    assert changed(short_clip, variant="thumbnails") == {"variant"}
+
+
+def test_a_reference_camera_that_is_another(short_clip: Path) -> None:
+    assert {"lag"} <= changed(short_clip, reference_camera="rear")
+
+
+def test_cameras_left_out_that_are_there(short_clip: Path) -> None:
+    shrunk = {"start_ns": START_NS, "end_ns": START_NS + SECOND_NS, "left_out_cameras": ["rear"], "reason": "none"}
+    assert "shrunk" in changed(short_clip, shrunk=shrunk)
+
+
+def test_provenance_that_contradicts_the_manifest_anywhere(short_clip: Path) -> None:
+    def other(said: dict[str, Any]) -> None:
+        said["provenance"]["model"]["sha256"] = "f" * 64
+
+    assert ("provenance", None) in codes(rewrite(short_clip, manifest=other))
+
+
+def test_two_frames_of_one_instant(short_clip: Path) -> None:
+    def twice(message: RawMessage) -> Iterator[RawMessage]:
+        yield message
+        if message.topic == video_topic("rear") and message.sequence == 100:
+            yield message
+
+    assert ("frame_twice", "rear") in codes(rewrite(short_clip, twice))
+
+
+def test_messages_that_no_reader_can_read(short_clip: Path) -> None:
+    for topic in ("/vehicle", "/firing", "/tick", "/prediction", "/camera/front_main/annotations"):
+        seen = []
+
+        def ruin(message: RawMessage, topic: str = topic, seen: list[int] = seen) -> Iterator[RawMessage]:
+            is_first = message.topic == topic and not seen
+            seen.extend([1] if is_first else [])
+            yield replace(message, data=b"\xff{") if is_first else message
+
+        problems = verify_clip(rewrite(short_clip, ruin)).problems
+        assert [problem.code for problem in problems] == ["message"], topic
+        assert topic in problems[0].message

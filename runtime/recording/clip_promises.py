@@ -1,0 +1,100 @@
+"""The promises of a manifest that are about more than one camera's frames; `verify` asks for each of them.
+
+Each function gives the broken ones as (code, message): what the manifest says of its own window, what it answers, what
+its variant may hold; and whether one message can be read as its schema says. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+
+from foxglove_schemas_protobuf.CameraCalibration_pb2 import CameraCalibration
+from foxglove_schemas_protobuf.ImageAnnotations_pb2 import ImageAnnotations
+from foxglove_schemas_protobuf.Log_pb2 import Log
+from google.protobuf.message import DecodeError
+
+from runtime.formats import topics
+from runtime.formats.json_messages import decode_firing, decode_signals
+from runtime.formats.json_schemas import SIGNALS_SCHEMA
+from runtime.formats.mcap_files import RawMessage
+from runtime.formats.tick_records import decode_tick
+from runtime.formats.topics import ANNOTATIONS_SCHEMA, CALIBRATION_SCHEMA, LOG_SCHEMA, THUMBNAIL_SCHEMA, VIDEO_SCHEMA
+from runtime.messages import NANOSECONDS_PER_SECOND, ClipVariant
+from runtime.recording.manifest import ClipManifest
+
+#: Seconds are written as floats: windows made of them are right to this.
+_ROUNDING_NS = 1_000
+#: A clip whose last record comes so long before its end is short; slow signals alone leave smaller holes.
+_SHORT_POST_ROLL_NS = 2 * NANOSECONDS_PER_SECOND
+
+_Broken = tuple[str, str]
+#: What must read a message, by schema.
+_READERS: Mapping[str, Callable[[bytes], object]] = {
+    ANNOTATIONS_SCHEMA: ImageAnnotations.FromString,
+    CALIBRATION_SCHEMA: CameraCalibration.FromString,
+    LOG_SCHEMA: Log.FromString,
+    SIGNALS_SCHEMA: lambda data: decode_signals(data, "signals", 0),
+    "shadowrig.Firing": decode_firing,
+    "shadowrig.Tick": decode_tick,
+}
+
+
+def broken_window(manifest: ClipManifest) -> Iterator[_Broken]:
+    """Pre-roll and post-roll: whole, or the manifest says by how much and why they are not."""
+    start_ns, end_ns = manifest.window_ns
+    short_s = max(0, manifest.start_ns - start_ns) / NANOSECONDS_PER_SECOND
+    if abs(short_s - manifest.pre_roll_short_s) * NANOSECONDS_PER_SECOND > _ROUNDING_NS:
+        yield "pre_roll", f"manifest says it is short by {manifest.pre_roll_short_s} s, it is by {short_s} s"
+    reached_ns = max([manifest.end_ns, *(camera.last_ns for camera in manifest.cameras.values())])
+    if manifest.ended_early is None and end_ns - reached_ns > _SHORT_POST_ROLL_NS:
+        short_s = (end_ns - reached_ns) / NANOSECONDS_PER_SECOND
+        yield "post_roll", f"it ends {short_s:.1f} s before what was asked for, and the manifest does not say why"
+    shrunk = manifest.shrunk
+    if shrunk is not None and not manifest.requested_start_ns <= shrunk.start_ns <= shrunk.end_ns:
+        yield "shrunk", "what it was cut down to lies outside of what was asked for"
+    if shrunk is not None and set(shrunk.left_out_cameras) & set(manifest.cameras):
+        yield "shrunk", "a camera is listed as left out, but the clip has it"
+
+
+def broken_request(manifest: ClipManifest) -> Iterator[_Broken]:
+    """What the clip answers: its firings, their windows, their priority."""
+    if not manifest.firings:
+        yield "firings", "no firing is named"
+        return
+    starts_ns = [firing.time_ns - round(firing.pre_s * NANOSECONDS_PER_SECOND) for firing in manifest.firings]
+    ends_ns = [firing.time_ns + round(firing.post_s * NANOSECONDS_PER_SECOND) for firing in manifest.firings]
+    asked, said = (min(starts_ns), max(ends_ns)), (manifest.requested_start_ns, manifest.requested_end_ns)
+    if any(abs(one - other) > _ROUNDING_NS for one, other in zip(asked, said, strict=True)):
+        yield "request", f"its firings ask for {list(asked)}, the manifest says {list(said)}"
+    highest = min((firing.priority for firing in manifest.firings), key=lambda priority: priority.rank)
+    if highest is not manifest.priority:
+        yield "priority", f"its firings have priority {highest.value}, the manifest says {manifest.priority.value}"
+    if (manifest.pull_id is not None) != (manifest.kind == "pull"):
+        yield "request", f"a clip of kind {manifest.kind} with request {manifest.pull_id!r}"
+
+
+def broken_variant(manifest: ClipManifest, counts: Mapping[str, int]) -> Iterator[_Broken]:
+    """Video in a full clip, thumbnails in one of thumbnails, never both."""
+    kinds = {topic.rpartition("/")[2] for topic in counts if topics.camera_of(topic) is not None and counts[topic]}
+    if manifest.variant is ClipVariant.THUMBNAILS and "video" in kinds:
+        yield "variant", "a clip of thumbnails holds video"
+    if manifest.variant is ClipVariant.FULL and "thumbnail" in kinds:
+        yield "variant", "a full clip holds thumbnails"
+    if (manifest.thumbnails is not None) != (manifest.variant is ClipVariant.THUMBNAILS):
+        yield "variant", f"variant {manifest.variant.value} and a manifest of thumbnails contradict one another"
+    if manifest.cameras and (manifest.reference_camera or "") != next(iter(manifest.cameras)):
+        yield "lag", f"the reference camera is {manifest.reference_camera}, not the first one of the clip"
+
+
+def unreadable(message: RawMessage) -> str | None:
+    """What is wrong with one message, or None. Video and thumbnails are decoded elsewhere."""
+    schema = message.channel.schema_name
+    if schema in (VIDEO_SCHEMA, THUMBNAIL_SCHEMA):
+        return None
+    try:
+        if schema in _READERS or message.channel.message_encoding == "json":
+            _READERS.get(schema, json.loads)(message.data)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, DecodeError) as error:
+        return f"{type(error).__name__}: {error}"[:200]
+    return None

@@ -1,0 +1,230 @@
+"""Answers what the fleet asks for afterwards: some cameras, from t1 to t2, of something that the vehicle still holds.
+
+Requests and answers are files below the spool (`runtime.formats.pull_files`): the uploader leaves one, the recorder
+seals a clip of kind `pull` with the request's id in its metadata, or says why it does not. Every request gets exactly
+one answer, whatever dies between the steps: the clip of request `x` is called `pull-x`, so a recorder that starts again
+finds it in the sink and answers with its number.
+
+What the vehicle holds is history, and sealed clips in the spool that are still there. History is taken where it has
+the whole range; else the one of both that has most of it. The clip's manifest says how much is missing. A range whose
+end lies ahead is waited for, as long as it fits into history together with what is there; one that lies further ahead,
+is longer than a clip may be, or of which nothing is held, is refused with the figures that a person needs to ask again.
+
+Capture times begin anew with every start of the machine: a request on that clock is answered from clips of runs that
+are still known on this one. Wall time is turned into capture time by what was recorded beside it, so a clock that was
+set in between leads to the seconds which said that time when they were recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.formats.mcap_files import McapFileError
+from runtime.formats.pull_files import PullAnswer, PullFolder, PullRequest
+from runtime.messages import NANOSECONDS_PER_SECOND, CaptureWindow, ClipVariant, Firing
+from runtime.recording.clip_file import open_clip, read_manifest
+from runtime.recording.clip_plan import ClipPlan
+from runtime.recording.clip_sink import ClipSink, SealedClip
+from runtime.recording.clip_writer import EmptyClipError
+from runtime.recording.firing_files import PULL_RULE, WaitingFiring
+from runtime.recording.history_reader import HistoryReader
+from runtime.recording.manifest import ClipManifest, ManifestError
+from runtime.recording.readiness import RETRY_NS, Sessions, readiness
+from runtime.recording.record_source import ClipSource
+from runtime.recording.sealing import CutOrder, Sealer
+from runtime.recording.sealing_policy import SealingRefusedError
+from runtime.recording.sessions import SessionState
+
+#: How long a request is tried again when the disk refuses; then the fleet is told.
+MAX_RETRIES = 12
+
+
+@dataclass(slots=True)
+class PullStatus:
+    """What became of requests, for metrics."""
+
+    sealed: int = 0
+    refused: int = 0
+    waiting: int = 0
+    last_error: str = ""
+
+
+class PullRefusedError(Exception):
+    """There will be no clip; the text goes to the fleet."""
+
+
+class PullDesk:
+    """Belongs to the recorder's thread."""
+
+    def __init__(
+        self, folder: PullFolder, reader: HistoryReader, sealer: Sealer, sink: ClipSink, max_pull_ns: int
+    ) -> None:
+        self.status = PullStatus()
+        self._folder = folder
+        self._reader = reader
+        self._sealer = sealer
+        self._sink = sink
+        self._max_pull_ns = max_pull_ns
+        self._retries: dict[str, tuple[int, int]] = {}  # request -> attempts, when to try again
+
+    def step(self, sessions: Sessions, now_ns: int) -> list[SealedClip]:
+        """Answer every request that can be answered now; the clips that were sealed for them."""
+        sealed: list[SealedClip] = []
+        for request in self._folder.requests():
+            clip = self._sink.find(_clip_id(request))  # sealed by a recorder that was killed before it answered
+            if clip is None and now_ns >= self._retries.get(request.id, (0, 0))[1]:
+                clip = self._attempt(request, sessions, now_ns)
+                sealed += [] if clip is None else [clip]
+            if clip is not None:
+                self._folder.answer(PullAnswer(request.id, "sealed", n=clip.number))
+                self._retries.pop(request.id, None)
+                self.status.sealed += 1
+        self.status.waiting = len(self._folder.requests())
+        return sealed
+
+    def _attempt(self, request: PullRequest, sessions: Sessions, now_ns: int) -> SealedClip | None:
+        """The sealed clip; None when it has to wait, or was refused."""
+        try:
+            with self._order(request, sessions, now_ns) as order:
+                if order is None:
+                    return None
+                sealed = self._sealer.seal(order, lambda plan, size_bytes: None)
+            if isinstance(sealed, SealedClip):
+                return sealed
+            raise SealingRefusedError(sealed)
+        except (PullRefusedError, EmptyClipError) as error:
+            self._refuse(request, str(error))
+        except SealingRefusedError as error:
+            self._refuse_or_retry(request, str(error), now_ns, is_final=error.refusal.is_final)
+        except (OSError, McapFileError, ManifestError) as error:
+            self._refuse_or_retry(request, str(error), now_ns, is_final=False)
+        return None
+
+    def _refuse_or_retry(self, request: PullRequest, reason: str, now_ns: int, is_final: bool) -> None:
+        attempts = self._retries.get(request.id, (0, 0))[0] + 1
+        self.status.last_error = f"pull {request.id}: {reason}"
+        if is_final or attempts >= MAX_RETRIES:
+            self._refuse(request, reason)
+        else:
+            self._retries[request.id] = (attempts, now_ns + RETRY_NS)
+
+    def _refuse(self, request: PullRequest, reason: str) -> None:
+        self._folder.answer(PullAnswer(request.id, "refused", reason))
+        self._retries.pop(request.id, None)
+        self.status.refused += 1
+
+    # What holds it
+
+    @contextmanager
+    def _order(self, request: PullRequest, sessions: Sessions, now_ns: int) -> Iterator[CutOrder | None]:
+        """What to cut from what; None while its end is to come. PullRefusedError."""
+        length_ns = request.end_ns - request.start_ns
+        if length_ns > self._max_pull_ns:
+            limit_s = self._max_pull_ns / NANOSECONDS_PER_SECOND
+            raise PullRefusedError(f"{length_ns / 1e9:g} s are more than a clip may hold ({limit_s:g} s): ask in parts")
+        in_history = self._from_history(request, sessions)
+        held_ns = 0 if in_history is None else self._held_ns(in_history)
+        clip, clip_ns = self._best_clip(request, sessions, held_ns)
+        if clip is not None and clip_ns > held_ns:
+            with open_clip(clip.path) as reader:
+                yield _order_from_clip(request, read_manifest(reader), ClipSource(reader))
+            return
+        if in_history is None:
+            raise PullRefusedError(self._nothing(request))
+        due, ended_early = readiness(self._reader, in_history.plan, sessions, now_ns)
+        self._check_future(in_history.plan, sessions, due)
+        order = CutOrder(
+            in_history.plan, self._reader, in_history.provenance, in_history.rules_in_force, ended_early
+        )  # fmt: skip
+        yield order if due else None
+
+    def _from_history(self, request: PullRequest, sessions: Sessions) -> CutOrder | None:
+        """An order over history, which may hold all of the range, some, or (yet) nothing; None without any run."""
+        start_ns, end_ns = request.start_ns, request.end_ns
+        if request.clock == "wall":
+            offset_ns = self._reader.wall_offset_ns(start_ns)
+            if offset_ns is None:
+                return None
+            start_ns, end_ns = start_ns - offset_ns, end_ns - offset_ns
+        oldest_ns, session_name = self._reader.oldest_start_ns(), self._reader.session_at(start_ns)
+        session = sessions.get(session_name or "")
+        if session is None or oldest_ns is None or end_ns < oldest_ns:
+            return None
+        provenance = session.provenance_at(start_ns)
+        wall_ns = end_ns + (self._reader.wall_offset_ns(None) or 0)
+        plan = _plan(request, session.record.session, start_ns, end_ns, wall_ns, provenance.software_version)
+        return CutOrder(plan, self._reader, provenance, [provenance.rules_sha256], None)
+
+    def _held_ns(self, order: CutOrder) -> int:
+        """How much of the range history has or will have."""
+        oldest_ns = self._reader.oldest_start_ns()
+        return 0 if oldest_ns is None else order.plan.end_ns - max(order.plan.start_ns, oldest_ns)
+
+    def _check_future(self, plan: ClipPlan, sessions: Sessions, due: bool) -> None:
+        newest_ns = self._reader.newest_start_ns() or 0
+        alive_s = [run.record.history_s for run in sessions.values() if run.state is SessionState.ALIVE]
+        reach_ns = round(max(alive_s, default=0.0) * NANOSECONDS_PER_SECOND)
+        if not due and plan.end_ns - newest_ns > reach_ns:
+            ahead_s = (plan.end_ns - newest_ns) / NANOSECONDS_PER_SECOND
+            raise PullRefusedError(f"its end lies {ahead_s:.0f} s ahead, further than history reaches: ask later")
+        if due and plan.start_ns > newest_ns + NANOSECONDS_PER_SECOND:
+            raise PullRefusedError("it lies after the last second that was recorded")
+
+    def _best_clip(self, request: PullRequest, sessions: Sessions, at_least_ns: int) -> tuple[SealedClip | None, int]:
+        """The kept clip with most of the range, if it has all cameras and more than `at_least_ns`; how much it has."""
+        best: tuple[SealedClip | None, int] = (None, at_least_ns)
+        for clip in self._sink.kept():
+            overlap_ns = _overlap_ns(request, clip, sessions)
+            if overlap_ns > best[1]:
+                best = (clip, overlap_ns)
+        return best
+
+    def _nothing(self, request: PullRequest) -> str:
+        oldest_ns, newest_ns = self._reader.oldest_start_ns(), self._reader.newest_start_ns()
+        if oldest_ns is None or newest_ns is None:
+            return "nothing is held of it: history is empty, and no clip in the spool has it"
+        offset_ns = (self._reader.wall_offset_ns(None) or 0) if request.clock == "wall" else 0
+        reach = f"{oldest_ns + offset_ns} to {newest_ns + offset_ns} ns ({request.clock} time)"
+        return f"nothing is held of it: history has {reach}, and no clip in the spool has those cameras then"
+
+
+def _clip_id(request: PullRequest) -> str:
+    return f"pull-{request.id}"
+
+
+def _plan(
+    request: PullRequest, session: str, start_ns: int, end_ns: int, wall_ns: int, software_version: str
+) -> ClipPlan:
+    """The request in place of a firing, at the end of its range."""
+    window = CaptureWindow((end_ns - start_ns) / NANOSECONDS_PER_SECOND, 0.0, request.cameras)
+    firing = Firing(
+        rule=PULL_RULE, rule_version=software_version, sequence=0, time_ns=end_ns, wall_ns=wall_ns,
+        operands={"request": request.id}, priority=request.priority, capture=window,
+    )  # fmt: skip
+    return ClipPlan(start_ns, end_ns, (WaitingFiring(Path(f"{request.id}.json"), session, firing),))
+
+
+def _overlap_ns(request: PullRequest, clip: SealedClip, sessions: Sessions) -> int:
+    """How much of the range a kept clip has; 0 where it lacks a camera, holds thumbnails, or cannot be read here."""
+    said = clip.metadata
+    usable = said.get("variant", "full") == ClipVariant.FULL.value and not said.get("encryption")
+    if not usable or not set(request.cameras) <= set(said.get("cameras", ())):
+        return 0
+    if request.clock == "capture" and said.get("session") not in sessions:
+        return 0  # of another start of the machine, perhaps: its capture times mean something else
+    keys = ("start_wall_ns", "end_wall_ns") if request.clock == "wall" else ("start_ns", "end_ns")
+    start_ns, end_ns = (int(said.get(key, 0)) for key in keys)
+    return max(0, min(end_ns, request.end_ns) - max(start_ns, request.start_ns))
+
+
+def _order_from_clip(request: PullRequest, manifest: ClipManifest, source: ClipSource) -> CutOrder:
+    offset_ns = manifest.start_wall_ns - manifest.start_ns
+    shift_ns = offset_ns if request.clock == "wall" else 0
+    start_ns, end_ns = request.start_ns - shift_ns, request.end_ns - shift_ns
+    session = manifest.firings[0].session if manifest.firings else ""
+    plan = _plan(request, session, start_ns, end_ns, end_ns + offset_ns, manifest.provenance.software_version)
+    missing = f"the clip {manifest.clip_id}, which it was cut from, ends there" if manifest.end_ns < end_ns else None
+    return CutOrder(plan, source, manifest.provenance, [manifest.provenance.rules_sha256], missing)

@@ -1,0 +1,104 @@
+"""From a plan to a sealed clip: asks the policy, asks for room, cuts, seals. What asked for the clip is not known here.
+
+    order = CutOrder(plan, source, provenance, ...)      a firing's, from history; or a pull's, from either source
+    sealer.seal(order, note)                             the sealed clip, or why there is none
+
+Where the sink has room for less only (`ShrinkToError`), the plan is cut down and the manifest says so. `note` is called
+when the clip is written and before it is sealed: what it leaves behind tells a recorder that was killed in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from runtime.messages import NANOSECONDS_PER_SECOND, ClipVariant
+from runtime.recording.clip_plan import ClipPlan
+from runtime.recording.clip_sink import ClipSink, OpenClip, SealedClip
+from runtime.recording.clip_writer import ClipCut
+from runtime.recording.delivery_metadata import delivery_metadata
+from runtime.recording.provenance import Provenance
+from runtime.recording.record_source import RecordSource
+from runtime.recording.sealing_policy import SealingPolicy, SealingRefusal, Treatment
+from runtime.recording.shrinking import ShrinkToError, extent_of, shrink
+from runtime.recording.thumbnails import ThumbnailSettings
+
+#: A sink that keeps asking for less is taken at its word this often.
+MAX_SHRINKS = 8
+
+#: Called with the plan as it was cut and the clip's bytes.
+Note = Callable[[ClipPlan, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CutOrder:
+    """What to cut, and from what."""
+
+    plan: ClipPlan
+    source: RecordSource
+    provenance: Provenance  # at the first firing
+    rules_in_force: Sequence[str]  # the rules' fingerprint at each firing
+    ended_early: str | None  # why the post-roll is short
+
+
+class Sealer:
+    """Seals into one sink under one policy."""
+
+    def __init__(self, sink: ClipSink, policy: SealingPolicy, thumbnails: ThumbnailSettings) -> None:
+        self._sink = sink
+        self._policy = policy
+        self._thumbnails = thumbnails
+
+    def judge(self, order: CutOrder) -> SealingRefusal | None:
+        """What the policy has against a clip; None when it may be sealed. OSError."""
+        verdict = self._policy.admit(order.plan, self._cut(order).window, order.source)
+        return verdict if isinstance(verdict, SealingRefusal) else None
+
+    def seal(self, order: CutOrder, note: Note) -> SealedClip | SealingRefusal:
+        """The sealed clip, or the policy's refusal.
+
+        Raises OSError (no room, or the disk failed: try again), EmptyClipError (nothing is held of it), and
+        SealingRefusedError (the policy refuses what it saw in the middle).
+        """
+        for _ in range(MAX_SHRINKS):
+            cut = self._cut(order)
+            treatment = self._policy.admit(order.plan, cut.window, order.source)
+            if isinstance(treatment, SealingRefusal):
+                return treatment
+            extent = extent_of(order.plan, cut.cameras)
+            try:
+                draft = self._sink.begin(self._expected_bytes(order, cut), order.plan.priority, extent)
+                return self._write(order.plan, cut, treatment, draft, note)
+            except ShrinkToError as limit:
+                order = replace(order, plan=shrink(order.plan, extent, limit))
+        raise OSError(f"clip {order.plan.clip_id}: the sink asked for less {MAX_SHRINKS} times")
+
+    def _write(
+        self, plan: ClipPlan, cut: ClipCut, treatment: Treatment, draft: OpenClip, note: Note
+    ) -> SealedClip:  # fmt: skip
+        try:
+            output = draft.open()
+            manifest = cut.write(output, treatment)
+            size_bytes = output.tell()
+            note(plan, size_bytes)
+            return draft.seal({**delivery_metadata(manifest, size_bytes), **treatment.metadata()})
+        except BaseException:
+            draft.discard()
+            raise
+
+    def _cut(self, order: CutOrder) -> ClipCut:
+        return ClipCut(
+            order.source, order.plan, order.provenance, order.ended_early, order.rules_in_force, self._thumbnails
+        )
+
+    def _expected_bytes(self, order: CutOrder, cut: ClipCut) -> int:
+        """What the seconds of the window weigh: an upper bound of what the clip will, unless it had to shrink."""
+        plan, (start_ns, end_ns) = order.plan, order.plan.window_ns
+        expected = order.source.bytes_between(start_ns, end_ns)
+        if plan.shrunk is not None:
+            rig = max(1, len(order.source.cameras(start_ns, end_ns)))
+            expected = expected * max(1, len(cut.cameras)) // rig
+        if plan.variant is not ClipVariant.THUMBNAILS:
+            return expected
+        duration_s = (end_ns - start_ns) / NANOSECONDS_PER_SECOND
+        return min(expected, self._thumbnails.expected_bytes(len(cut.cameras), duration_s))

@@ -1,0 +1,138 @@
+"""A clip without room for all of it: fewer cameras, then shorter, and the manifest says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from recorded_rig import CAMERAS, SECOND_NS, START_NS, firing
+
+from runtime.formats.mcap_files import McapTopicReader
+from runtime.messages import Priority
+from runtime.processes.recorder_process import SpoolClipSink
+from runtime.recording.clip_file import read_manifest
+from runtime.recording.clip_plan import ClipPlan
+from runtime.recording.clip_sink import FolderClipSink, OpenClip
+from runtime.recording.firing_files import WaitingFiring
+from runtime.recording.recorder import Recorder
+from runtime.recording.shrinking import ClipExtent, ShrinkToError, extent_of, shrink
+from runtime.recording.verify import verify_clip
+from runtime.spool import Spool
+
+END_NS = START_NS + 14 * SECOND_NS
+
+
+class CrampedSink(FolderClipSink):
+    """Has room for some cameras and seconds only."""
+
+    cameras, seconds = 2, 2.5
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.asked: list[tuple[int, ClipExtent]] = []
+
+    def begin(self, expected_bytes: int, priority: Priority, extent: ClipExtent | None = None) -> OpenClip:
+        assert extent is not None
+        self.asked.append((expected_bytes, extent))
+        limit = ClipExtent(extent.cameras[: self.cameras], min(extent.seconds, self.seconds))
+        if limit != extent:
+            raise ShrinkToError("only safety clips are left", limit)
+        return super().begin(expected_bytes, priority, extent)
+
+
+def test_a_clip_is_cut_down_to_what_has_room_and_still_keeps_every_promise(
+    record_history: Callable[..., Path], tmp_path: Path
+) -> None:
+    history = record_history(firing(6.0, priority=Priority.SAFETY))
+    sink = CrampedSink(tmp_path / "clips")
+    recorder = Recorder(history, sink)
+    (clip,) = recorder.step(END_NS)
+    with McapTopicReader(clip.path) as reader:
+        manifest = read_manifest(reader)
+    assert list(manifest.cameras) == list(CAMERAS[:2])
+    assert manifest.shrunk is not None
+    assert manifest.shrunk.left_out_cameras == list(CAMERAS[2:])
+    # 3 s before and 2 s after became 1.5 s and 1 s.
+    assert manifest.window_ns == (START_NS + 4_500_000_000, START_NS + 7 * SECOND_NS)
+    assert (manifest.requested_start_ns, manifest.requested_end_ns) == (
+        START_NS + 3 * SECOND_NS,
+        START_NS + 8 * SECOND_NS,
+    )
+    assert all(camera.first_ns <= manifest.window_ns[0] for camera in manifest.cameras.values())
+    assert clip.metadata["shrunk"] == "only safety clips are left"
+    assert recorder.status.shrunk == 1
+    assert verify_clip(clip.path).problems == []
+    (whole, first), (less, second) = sink.asked
+    assert (len(first.cameras), first.seconds) == (8, 5.0)
+    assert (len(second.cameras), second.seconds) == (2, 2.5)
+    assert less < whole / 4
+
+
+class InsatiableSink(FolderClipSink):
+    def begin(self, expected_bytes: int, priority: Priority, extent: ClipExtent | None = None) -> OpenClip:
+        assert extent is not None
+        raise ShrinkToError("no room", extent)
+
+
+def test_a_sink_that_asks_for_no_less_than_it_was_offered_is_a_refusal_and_no_endless_loop(
+    record_history: Callable[..., Path], tmp_path: Path
+) -> None:
+    recorder = Recorder(record_history(firing(6.0)), InsatiableSink(tmp_path / "clips"))
+    assert recorder.step(END_NS) == []
+    assert recorder.status.refused == 1
+
+
+def plan_of(*firings: WaitingFiring) -> ClipPlan:
+    return ClipPlan(min(f.start_ns for f in firings), max(f.end_ns for f in firings), firings)
+
+
+def waiting(*arguments: object, **options: object) -> WaitingFiring:
+    return WaitingFiring(Path("a.json"), "first", firing(*arguments, **options))  # type: ignore[arg-type]
+
+
+def test_the_seconds_that_stay_lie_around_the_firing_that_matters_most() -> None:
+    plan = plan_of(waiting(4.0, priority=Priority.LOW), waiting(10.0, sequence=1, priority=Priority.SAFETY))
+    have = extent_of(plan, CAMERAS)
+    cut = shrink(plan, have, ShrinkToError("x", ClipExtent(have.cameras, 2.2)))
+    assert cut.shrunk is not None
+    assert cut.shrunk.start_ns < START_NS + 10 * SECOND_NS < cut.shrunk.end_ns
+    assert cut.shrunk.end_ns - cut.shrunk.start_ns == 2_200_000_000
+    assert plan.start_ns <= cut.shrunk.start_ns <= cut.shrunk.end_ns <= plan.end_ns
+
+
+def test_cameras_that_a_rule_named_stay_longest_those_of_the_highest_priority_before_all() -> None:
+    plan = plan_of(
+        waiting(4.0, cameras=("rear",)), waiting(5.0, sequence=1, cameras=("front_wide",), priority=Priority.SAFETY)
+    )
+    assert extent_of(plan, CAMERAS).cameras[:3] == ("front_wide", "rear", "front_main")
+
+
+def test_a_limit_that_is_none_is_given_back_as_the_error_that_it_is() -> None:
+    plan = plan_of(waiting(4.0))
+    have = extent_of(plan, CAMERAS)
+    with pytest.raises(ShrinkToError, match="nothing left"):
+        shrink(plan, have, ShrinkToError("nothing left", have))
+
+
+def test_a_spool_full_of_safety_clips_gets_a_smaller_one_and_loses_none(
+    record_history: Callable[..., Path], tmp_path: Path
+) -> None:
+    reserve_bytes, left_bytes = 4 << 20, 400_000
+    quota_bytes = reserve_bytes + 2_000_000
+    history = record_history(firing(6.0, priority=Priority.SAFETY))
+    with Spool.open(tmp_path / "spool", quota_bytes, ledger_reserve_bytes=reserve_bytes) as spool:
+        draft = spool.begin(2_000_000 - left_bytes, Priority.SAFETY)
+        spool.write_into(draft).write(bytes(2_000_000 - left_bytes))
+        spool.seal(draft, {"clip_id": "older"})
+        recorder = Recorder(history, SpoolClipSink(spool))
+        (clip,) = recorder.step(END_NS)
+        counts = spool.counts()
+        assert (counts.pending, counts.tombstoned) == (2, 0)
+        assert counts.bytes_used <= quota_bytes
+        with McapTopicReader(clip.path) as reader:
+            shrunk = read_manifest(reader).shrunk
+        assert verify_clip(clip.path).problems == []
+    assert shrunk is not None
+    assert len(shrunk.left_out_cameras) > 0
+    assert "only clips of its own priority are left" in shrunk.reason
