@@ -24,7 +24,7 @@ from runtime.recording.firing_files import CRASH_RULE
 from runtime.recording.layout import HistoryLayout, write_atomically
 
 MAX_ANSWERS = 4096
-SEALED, DISK, HISTORY = "sealed", "disk", "history"
+SEALED, DISK, HISTORY, PRIVACY = "sealed", "disk", "history", "privacy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,9 @@ class Answer:
     rule: str
     sequence: int
     time_ns: int
-    outcome: str  # SEALED, DISK or HISTORY
+    outcome: str  # SEALED, DISK, HISTORY or PRIVACY
     size_bytes: int = 0  # its share of the clip
+    reason: str = ""  # what the sealing policy refused it for: "zone", "no_fix", ...
 
 
 class AnswerFileError(ValueError):
@@ -49,9 +50,11 @@ def sealed_answers(plan: ClipPlan, size_bytes: int) -> list[Answer]:
     return [_answer(waiting.firing, SEALED, share) for waiting, share in pairs if waiting.firing.rule != CRASH_RULE]
 
 
-def lost_answers(plan: ClipPlan, reason: str) -> list[Answer]:
+def lost_answers(plan: ClipPlan, loss: str, reason: str = "") -> list[Answer]:
     """The answers to a plan's firings when there will be no clip."""
-    return [_answer(waiting.firing, reason) for waiting in plan.firings if waiting.firing.rule != CRASH_RULE]
+    return [
+        _answer(waiting.firing, loss, reason=reason) for waiting in plan.firings if waiting.firing.rule != CRASH_RULE
+    ]
 
 
 def leave_answers(layout: HistoryLayout, answers: Iterable[Answer]) -> int:
@@ -79,14 +82,14 @@ def read_answer(path: Path) -> Answer:
 def answer_from_dict(record: dict[str, object]) -> Answer:
     """The inverse of `asdict`; KeyError, TypeError or ValueError when it is something else."""
     outcome = str(record["outcome"])
-    if outcome not in (SEALED, DISK, HISTORY):
+    if outcome not in (SEALED, DISK, HISTORY, PRIVACY):
         raise ValueError(f"unknown outcome {outcome!r}")
     numbers = [int(str(record[key])) for key in ("sequence", "time_ns", "size_bytes")]
-    return Answer(str(record["rule"]), numbers[0], numbers[1], outcome, numbers[2])
+    return Answer(str(record["rule"]), numbers[0], numbers[1], outcome, numbers[2], str(record.get("reason", "")))
 
 
-def _answer(firing: Firing, outcome: str, size_bytes: int = 0) -> Answer:
-    return Answer(firing.rule, firing.sequence, firing.time_ns, outcome, size_bytes)
+def _answer(firing: Firing, outcome: str, size_bytes: int = 0, reason: str = "") -> Answer:
+    return Answer(firing.rule, firing.sequence, firing.time_ns, outcome, size_bytes, reason)
 
 
 def _shares(size_bytes: int, lengths: list[int]) -> list[int]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from runtime.formats import topics
 from runtime.formats.mcap_files import McapTopicWriter, RawMessage
@@ -30,6 +30,7 @@ from runtime.recording.manifest import (
     FiringManifest,
 )
 from runtime.recording.provenance import Provenance
+from runtime.recording.sealing_policy import ClipWindow, Treatment, Untreated
 
 SYNC_BYTES = 8 * 1024 * 1024
 
@@ -65,20 +66,37 @@ class ClipCut:
         self._calibrated: set[str] = set()
         self._edges: list[RawMessage] = []  # first and last record
 
-    def write(self, path: Path) -> ClipManifest:
-        """Write the clip to `path`. EmptyClipError when there is nothing to write, OSError from the disk."""
+    @property
+    def window(self) -> ClipWindow:
+        """From the first key frame to the last record that history has of the plan."""
+        return ClipWindow(self._first_ns, self._reader.last_time_ns(self._first_ns, self._plan.end_ns))
+
+    def write(self, path: Path, treatment: Treatment | None = None) -> ClipManifest:
+        """Write the clip to `path`. EmptyClipError when there is nothing to write, OSError from the disk.
+
+        Raises SealingRefusedError when `treatment` finds on the way that there may be no clip.
+        """
+        treatment = treatment or Untreated()
         with path.open("wb") as stream:
-            writer = McapTopicWriter(stream)
+            output = treatment.wrap(stream)
+            writer = McapTopicWriter(cast(IO[bytes], output))  # it writes, tells and flushes, nothing else
             synced_bytes = 0
-            for message in self._reader.messages(self._first_ns, self._plan.end_ns):
-                if self._belongs(message):
-                    self._copy(writer, message)
+            for message in treatment.transform(self._chosen()):
+                self._copy(writer, message)
                 if stream.tell() - synced_bytes > SYNC_BYTES:
                     synced_bytes = _sync(stream)
-            manifest = self._manifest()
+            manifest = self._manifest(treatment)
             _write_manifest(writer, manifest)
             writer.finish()
+            output.finish()
         return manifest
+
+    def _chosen(self) -> Iterator[RawMessage]:
+        for message in self._reader.messages(self._first_ns, self._plan.end_ns):
+            if self._belongs(message):
+                if message.channel.schema_name == CALIBRATION_SCHEMA:
+                    self._calibrated.add(topics.camera_of(message.topic) or "")
+                yield message
 
     def _belongs(self, message: RawMessage) -> bool:
         camera = topics.camera_of(message.topic)
@@ -101,10 +119,8 @@ class ClipCut:
                 declared = self._provenance.cameras.get(packet.camera)
                 self._tallies[packet.camera] = CameraTally(declared.rate_hz if declared else 0.0)
             self._tallies[packet.camera].add(packet)
-        elif message.channel.schema_name == CALIBRATION_SCHEMA:
-            self._calibrated.add(topics.camera_of(message.topic) or "")
 
-    def _manifest(self) -> ClipManifest:
+    def _manifest(self, treatment: Treatment) -> ClipManifest:
         if not self._edges:
             raise EmptyClipError(f"clip {self._plan.clip_id}: history holds nothing of its window")
         first, last = self._edges
@@ -118,7 +134,7 @@ class ClipCut:
             start_wall_ns=first.wall_ns,
             end_wall_ns=last.wall_ns,
             priority=self._plan.priority,
-            firings=_firing_manifests(self._plan, self._rules_in_force),
+            firings=_firing_manifests(self._plan, self._rules_in_force, treatment),
             reference_camera=next(iter(cameras), None),
             cameras=cameras,
             missing_cameras=[camera for camera in self._wanted if camera not in cameras],
@@ -126,6 +142,7 @@ class ClipCut:
             pre_roll_short_s=max(0, first.time_ns - self._plan.start_ns) / NANOSECONDS_PER_SECOND,
             ended_early=self._ended_early,
             provenance=self._provenance,
+            privacy=dict(treatment.facts()),
         )
 
     def _camera_manifests(self) -> dict[str, CameraManifest]:
@@ -136,26 +153,27 @@ class ClipCut:
         return {camera: self._tallies[camera].manifest(reference_times_ns, window_ns) for camera in present}
 
 
-def _firing_manifests(plan: ClipPlan, rules_in_force: Sequence[str]) -> list[FiringManifest]:
+def _firing_manifests(plan: ClipPlan, rules_in_force: Sequence[str], treatment: Treatment) -> list[FiringManifest]:
+    shown = [(waiting.session, treatment.firing(waiting.firing)) for waiting in plan.firings]
     return [
         FiringManifest(
-            rule=waiting.firing.rule,
-            rule_version=waiting.firing.rule_version,
-            sequence=waiting.firing.sequence,
-            session=waiting.session,
-            time_ns=waiting.firing.time_ns,
-            wall_ns=waiting.firing.wall_ns,
-            operands=dict(waiting.firing.operands),
-            priority=waiting.firing.priority,
-            sample_probability=waiting.firing.sample_probability,
-            pre_s=waiting.firing.capture.pre_s,
-            post_s=waiting.firing.capture.post_s,
+            rule=firing.rule,
+            rule_version=firing.rule_version,
+            sequence=firing.sequence,
+            session=session,
+            time_ns=firing.time_ns,
+            wall_ns=firing.wall_ns,
+            operands=dict(firing.operands),
+            priority=firing.priority,
+            sample_probability=firing.sample_probability,
+            pre_s=firing.capture.pre_s,
+            post_s=firing.capture.post_s,
             rules_sha256=rules_sha256,
-            score=waiting.firing.score,
-            campaign=waiting.firing.campaign,
-            tally=dict(waiting.firing.tally),
+            score=firing.score,
+            campaign=firing.campaign,
+            tally=dict(firing.tally),
         )
-        for waiting, rules_sha256 in zip(plan.firings, rules_in_force, strict=True)
+        for (session, firing), rules_sha256 in zip(shown, rules_in_force, strict=True)
     ]
 
 

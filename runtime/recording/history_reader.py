@@ -14,6 +14,7 @@ from pathlib import Path
 
 from runtime.formats import topics
 from runtime.formats.mcap_files import McapFileError, McapTopicReader, RawMessage
+from runtime.messages import SignalSample
 from runtime.recording.history_writer import KEY_FRAMES_METADATA, SEGMENT_METADATA
 from runtime.recording.layout import SEGMENT_NS, HistoryLayout, Segment
 
@@ -94,14 +95,30 @@ class HistoryReader:
                     after[camera] = min(*later, after.get(camera, end_ns))
         return {**after, **before}
 
-    def messages(self, start_ns: int, end_ns: int) -> Iterator[RawMessage]:
-        """Everything with start <= capture time <= end, in order of capture time across segments."""
+    def last_time_ns(self, start_ns: int, end_ns: int) -> int:
+        """Capture time of the last record up to `end_ns`, or `end_ns` where that is not known to be earlier."""
+        for segment in reversed(self._covering(start_ns, end_ns)):
+            with _open(self.layout, segment) as reader:
+                times = reader.time_range_ns if reader is not None else None
+                if times is not None:
+                    return min(times[1], end_ns)
+        return end_ns
+
+    def signal_samples(self, namespace: str, start_ns: int, end_ns: int) -> Iterator[SignalSample | tuple[str, int]]:
+        """See `SignalHistory.signal_samples`."""
+        for message in self.messages(start_ns, end_ns, {topics.signal_topic(namespace)}):
+            for column, value in message.json().items():
+                name = f"{namespace}.{column}"
+                yield (name, message.time_ns) if value is None else SignalSample(name, message.time_ns, value)
+
+    def messages(self, start_ns: int, end_ns: int, wanted: Collection[str] | None = None) -> Iterator[RawMessage]:
+        """Messages of the topics `wanted` (None: all) with start <= capture time <= end, in order of capture time."""
         with contextlib.ExitStack() as stack:
             streams = []
             for segment in self._covering(start_ns, end_ns):
                 reader = stack.enter_context(_open(self.layout, segment))
                 if reader is not None:
-                    streams.append(reader.messages(start_ns=start_ns, end_ns=end_ns + 1))
+                    streams.append(reader.messages(wanted, start_ns, end_ns + 1))
             yield from heapq.merge(*streams, key=lambda message: message.time_ns)
 
     def _covering(self, start_ns: int, end_ns: int) -> list[Segment]:

@@ -8,7 +8,7 @@ Times are capture times (monotonic ns); wall times stand beside them for people.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -102,6 +102,7 @@ class ClipManifest(_Part):
     pre_roll_short_s: float  # by how much the history's first record came too late; 0 when whole
     ended_early: str | None  # why the post-roll is short; None when it is whole
     provenance: Provenance
+    privacy: dict[str, Any] = Field(default_factory=dict, description="what was done to it before sealing")
 
     @property
     def duration_s(self) -> float:

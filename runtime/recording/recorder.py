@@ -9,6 +9,8 @@ What holds whatever happens:
   holds the clip, and the firings are removed instead of answered twice;
 - a disk that refuses (full, quota, fsync error) costs a retry every `RETRY_NS` as long as history still has the window;
   after that the firing is given up, counted, and its reason kept in the status;
+- every clip passes the sealing policy (`sealing_policy`); what it refuses is given up, counted by its reason and told
+  to the rule. Of merged firings those that are refused by themselves are given up alone;
 - the runtime is told what became of every firing (`answers`) before the firing's file goes;
 - a runtime that is gone (ended or crashed) ends the wait for post-roll: the clip holds what there is and says why.
 """
@@ -22,9 +24,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.recording.admission import admitted_parts
 from runtime.recording.answers import (
     DISK,
     HISTORY,
+    PRIVACY,
     Answer,
     answer_from_dict,
     leave_answers,
@@ -32,7 +36,7 @@ from runtime.recording.answers import (
     sealed_answers,
 )
 from runtime.recording.clip_plan import ClipPlan, plan_clips
-from runtime.recording.clip_sink import ClipSink, SealedClip
+from runtime.recording.clip_sink import ClipSink, OpenClip, SealedClip
 from runtime.recording.clip_writer import ClipCut, EmptyClipError
 from runtime.recording.delivery_metadata import delivery_metadata
 from runtime.recording.firing_files import (
@@ -45,7 +49,16 @@ from runtime.recording.firing_files import (
 )
 from runtime.recording.history_reader import HistoryReader
 from runtime.recording.layout import HistoryLayout, write_atomically
+from runtime.recording.sealing_policy import (
+    OpenPolicy,
+    SealingPolicy,
+    SealingRefusal,
+    SealingRefusedError,
+    Treatment,
+)
 from runtime.recording.sessions import Session, SessionState, list_sessions, note_crash
+
+Sessions = dict[str, Session]
 
 RETRY_NS = 5 * NANOSECONDS_PER_SECOND
 #: A second is taken as complete when records of this much later have arrived: packets queue before they are written.
@@ -71,6 +84,7 @@ class RecorderStatus:
     waiting: int = 0
     refused: int = 0  # attempts that the sink or the disk refused
     lost_firings: Counter[str] = field(default_factory=Counter)  # by rule: given up for good
+    policy_refused: Counter[str] = field(default_factory=Counter)  # firings without a clip, by the policy's reason
     bad_firings: int = 0
     unread_answers: int = 0  # notes that no runtime took in time, or that could not be written
     last_error: str = ""
@@ -79,13 +93,21 @@ class RecorderStatus:
 class Recorder:
     """One recorder for one history directory. `step` and `finish` belong to one thread."""
 
-    def __init__(self, history: Path | str, sink: ClipSink, settings: RecorderSettings | None = None) -> None:
+    def __init__(
+        self,
+        history: Path | str,
+        sink: ClipSink,
+        settings: RecorderSettings | None = None,
+        policy: SealingPolicy | None = None,
+    ) -> None:
+        """`policy` decides over every clip; None: all are sealed as they are."""
         self.status = RecorderStatus()
         self._layout = HistoryLayout(history)
         self._layout.create()
         self._reader = HistoryReader(history)
         self._sink = sink
         self._settings = settings or RecorderSettings()
+        self._policy: SealingPolicy = policy or OpenPolicy()
         self._known: dict[Path, WaitingFiring] = {}
         self._retry_at_ns: dict[str, int] = {}
         self._settle_intents()
@@ -94,12 +116,11 @@ class Recorder:
         """Seal every clip that is due; `now_ns` is on the clock of the capture times."""
         sessions = {session.record.session: session for session in list_sessions(self._layout)}
         self._note_crashes(list(sessions.values()))
-        sealed = []
+        sealed: list[SealedClip] = []
         for plan in self._plans(sessions):
             due, ended_early = self._readiness(plan, sessions, now_ns)
             if due and now_ns >= self._retry_at_ns.get(plan.clip_id, now_ns):
-                clip = self._seal(plan, sessions, ended_early, now_ns)
-                sealed += [clip] if clip is not None else []
+                sealed += self._seal(plan, sessions, ended_early, now_ns)
         self.status.waiting = len(self._layout.list_firings())
         return sealed
 
@@ -107,21 +128,23 @@ class Recorder:
         """Seal what is in flight with what history has; firings that cannot be sealed now stay for the next start."""
         sessions = {session.record.session: session for session in list_sessions(self._layout)}
         self._note_crashes(list(sessions.values()))
-        clips = []
+        clips: list[SealedClip] = []
         for plan in self._plans(sessions):
             due, ended_early = self._readiness(plan, sessions, now_ns)
-            clips.append(self._seal(plan, sessions, ended_early if due else "the recorder was stopped", now_ns))
+            clips += self._seal(plan, sessions, ended_early if due else "the recorder was stopped", now_ns)
         self.status.waiting = len(self._layout.list_firings())
-        return [clip for clip in clips if clip is not None]
+        return clips
 
     # What is due
 
-    def _plans(self, sessions: dict[str, Session]) -> list[ClipPlan]:
+    def _plans(self, sessions: Sessions) -> list[ClipPlan]:
         """Clips of the waiting firings. A clip longer than history could never be whole: history limits the merging."""
-        waiting = self._waiting()
+        return plan_clips(self._waiting(), self._max_clip_ns(sessions))
+
+    def _max_clip_ns(self, sessions: Sessions) -> int:
         lengths_s = [self._settings.max_clip_s]
         lengths_s += [session.record.history_s for session in sessions.values() if session.state is SessionState.ALIVE]
-        return plan_clips(waiting, round(min(lengths_s) * NANOSECONDS_PER_SECOND))
+        return round(min(lengths_s) * NANOSECONDS_PER_SECOND)
 
     def _waiting(self) -> list[WaitingFiring]:
         paths = self._layout.list_firings()
@@ -139,7 +162,7 @@ class Recorder:
             self.status.bad_firings += 1
             self.status.last_error = str(error)
 
-    def _readiness(self, plan: ClipPlan, sessions: dict[str, Session], now_ns: int) -> tuple[bool, str | None]:
+    def _readiness(self, plan: ClipPlan, sessions: Sessions, now_ns: int) -> tuple[bool, str | None]:
         """Whether to cut now, and why the post-roll is short if it is."""
         newest_ns = self._reader.newest_start_ns()
         if newest_ns is not None and newest_ns >= plan.end_ns + SETTLE_NS:
@@ -160,39 +183,60 @@ class Recorder:
 
     # Sealing
 
-    def _seal(
-        self, plan: ClipPlan, sessions: dict[str, Session], ended_early: str | None, now_ns: int
-    ) -> SealedClip | None:
-        """The sealed clip, or None when it was refused (to be tried again) or there is nothing left to seal."""
-        session = sessions.get(plan.firings[0].session)
-        if session is None:
+    def _seal(self, plan: ClipPlan, sessions: Sessions, ended_early: str | None, now_ns: int) -> list[SealedClip]:
+        """What was sealed: the clip, or several where the policy refuses some of its firings; nothing: none could."""
+        if plan.firings[0].session not in sessions:
             self._give_up(plan, HISTORY, "the session file of the runtime that fired is gone")
-            return None
+            return []
         try:
-            provenance = session.provenance_at(plan.firings[0].firing.time_ns)
-            cut = ClipCut(self._reader, plan, provenance, ended_early, _rules_in_force(plan, sessions))
+            cut = self._cut(plan, sessions, ended_early)
+            verdict = self._policy.admit(plan, cut.window, self._reader)
+            if isinstance(verdict, SealingRefusal):
+                return self._obey(verdict, plan, sessions, ended_early, now_ns)
             draft = self._sink.begin(self._expected_bytes(plan), plan.priority)
         except OSError as error:
             self._refuse(plan, error, now_ns)
-            return None
+            return []
+        return self._write(plan, cut, verdict, draft, now_ns)
+
+    def _cut(self, plan: ClipPlan, sessions: Sessions, ended_early: str | None) -> ClipCut:
+        provenance = sessions[plan.firings[0].session].provenance_at(plan.firings[0].firing.time_ns)
+        return ClipCut(self._reader, plan, provenance, ended_early, _rules_in_force(plan, sessions))
+
+    def _write(
+        self, plan: ClipPlan, cut: ClipCut, treatment: Treatment, draft: OpenClip, now_ns: int
+    ) -> list[SealedClip]:
         try:
-            manifest = cut.write(draft.path)
+            manifest = cut.write(draft.path, treatment)
             size_bytes = draft.path.stat().st_size
             answers = sealed_answers(plan, size_bytes)
             self._write_intent(plan, answers)
-            clip = draft.seal(delivery_metadata(manifest, size_bytes))
-        except EmptyClipError as error:
-            draft.discard()
-            self._give_up(plan, HISTORY, str(error))
-            return None
-        except OSError as error:
+            clip = draft.seal({**delivery_metadata(manifest, size_bytes), **treatment.metadata()})
+        except (EmptyClipError, SealingRefusedError, OSError) as error:
             draft.discard()
             self._refuse(plan, error, now_ns)
-            return None
+            return []
         self._tidy(plan, answers)
         self.status.sealed += 1
         self.status.sealed_bytes += clip.size_bytes
-        return clip
+        return [clip]
+
+    def _obey(
+        self, refusal: SealingRefusal, plan: ClipPlan, sessions: Sessions, ended_early: str | None, now_ns: int
+    ) -> list[SealedClip]:
+        """No clip of the whole plan; of merged firings, clips of those that are not refused by themselves."""
+
+        def judge(alone: ClipPlan) -> SealingRefusal | None:
+            if alone.firings[0].session not in sessions:
+                return refusal
+            window = self._cut(alone, sessions, ended_early).window
+            verdict = self._policy.admit(alone, window, self._reader)
+            return verdict if isinstance(verdict, SealingRefusal) else None
+
+        parts, refused = admitted_parts(plan, refusal, judge, self._max_clip_ns(sessions))
+        for part, why in refused:
+            self._refuse(part, SealingRefusedError(why), now_ns)
+        return [clip for part in parts for clip in self._seal(part, sessions, ended_early, now_ns)]
 
     def _write_intent(self, plan: ClipPlan, answers: Sequence[Answer]) -> None:
         names = [firing.path.name for firing in plan.firings]
@@ -209,19 +253,29 @@ class Recorder:
     def _intent(self, plan: ClipPlan) -> Path:
         return self._layout.intents / f"{plan.clip_id}.json"
 
-    def _refuse(self, plan: ClipPlan, error: OSError, now_ns: int) -> None:
+    def _refuse(self, plan: ClipPlan, error: Exception, now_ns: int) -> None:
+        """Give up what can never be sealed; anything else is tried again while history has the seconds."""
+        if isinstance(error, EmptyClipError):
+            self._give_up(plan, HISTORY, str(error))
+            return
         self.status.refused += 1
-        self.status.last_error = f"clip {plan.clip_id}: {error}"
+        refusal = error.refusal if isinstance(error, SealingRefusedError) else None
         oldest_ns = self._reader.oldest_start_ns()
-        if oldest_ns is None or oldest_ns > plan.end_ns:
+        is_past = oldest_ns is None or oldest_ns > plan.end_ns
+        if refusal is not None and (refusal.is_final or is_past):
+            self._give_up(plan, PRIVACY, str(error), refusal.reason)
+        elif is_past:
             self._give_up(plan, DISK, f"refused until history had nothing left of it: {error}")
         else:
+            self.status.last_error = f"clip {plan.clip_id}: {error}"
             self._retry_at_ns[plan.clip_id] = now_ns + RETRY_NS
 
-    def _give_up(self, plan: ClipPlan, loss: str, reason: str) -> None:
+    def _give_up(self, plan: ClipPlan, loss: str, detail: str, reason: str = "") -> None:
         self.status.lost_firings.update(firing.firing.rule for firing in plan.firings)
-        self.status.last_error = f"clip {plan.clip_id} given up: {reason}"
-        self._tidy(plan, lost_answers(plan, loss))
+        if loss == PRIVACY:
+            self.status.policy_refused[reason] += len(plan.firings)
+        self.status.last_error = f"clip {plan.clip_id} given up: {detail}"
+        self._tidy(plan, lost_answers(plan, loss, reason))
 
     def _answer(self, answers: Sequence[Answer]) -> None:
         """Tell the runtime. A note that does not fit on tmpfs costs an estimate in place of a size, never a clip."""
@@ -263,7 +317,7 @@ class Recorder:
             note_crash(self._layout, session.record.session)
 
 
-def _rules_in_force(plan: ClipPlan, sessions: dict[str, Session]) -> list[str]:
+def _rules_in_force(plan: ClipPlan, sessions: Sessions) -> list[str]:
     """The fingerprint of the rules that ran at each firing; empty where its run is forgotten."""
     runs = [sessions.get(waiting.session) for waiting in plan.firings]
     return [

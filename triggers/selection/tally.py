@@ -8,10 +8,11 @@
     campaign   before its campaign's start or after its expiry
     disk       it fired, but the disk or the spool had no room for the clip
     history    it fired, but history no longer held its seconds
+    privacy    it fired, but no clip may be made of it: in an excluded place, or what protects it is missing
 
-The sum over all outcomes is the number of events, so that rates are unbiased whatever was kept. `disk` and `history`
-move an event away from `kept` when the recorder says so; nothing is ever counted twice. A sealed clip that the spool
-gives up before it is delivered stays `kept` here: the spool's own ledger has it as a tombstone.
+The sum over all outcomes is the number of events, so that rates are unbiased whatever was kept. `disk`, `history` and
+`privacy` move an event away from `kept` when the recorder says so; nothing is ever counted twice. A sealed clip that
+the spool gives up before it is delivered stays `kept` here: the spool's own ledger has it as a tombstone.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from collections import Counter
 from collections.abc import Mapping
 
 KEPT, COOLDOWN, SAMPLE, BUDGET, SCORE, CAMPAIGN = "kept", "cooldown", "sample", "budget", "score", "campaign"
-DISK, HISTORY = "disk", "history"
+DISK, HISTORY, PRIVACY = "disk", "history", "privacy"
 #: Why a firing can be without a clip.
-LOSSES = frozenset({DISK, HISTORY})
-OUTCOMES = (KEPT, COOLDOWN, SAMPLE, BUDGET, SCORE, CAMPAIGN, DISK, HISTORY)
+LOSSES = frozenset({DISK, HISTORY, PRIVACY})
+OUTCOMES = (KEPT, COOLDOWN, SAMPLE, BUDGET, SCORE, CAMPAIGN, DISK, HISTORY, PRIVACY)
 
 
 class Tally:

@@ -1,0 +1,153 @@
+"""What stands between history and a sealed clip: one seam, through which every clip goes, whatever asked for it.
+
+    verdict = policy.admit(plan, window, history)   # before anything reaches the disk: a Treatment, or a SealingRefusal
+    treatment.transform(messages)                   # every message, in order of time, before anything else sees it
+    treatment.wrap(stream)                          # every byte, before it reaches the disk
+
+The recorder composes nothing here: `runtime.privacy` implements the policy, replays have none. It fails closed: a
+refusal, whether answered by `admit` or raised as `SealingRefusedError` in the middle of a transformation, means that
+there is no clip. A final one is given up at once, another (a file that cannot be read, a detector that is missing) is
+tried again for as long as history has the seconds; both are counted and named to the rule that fired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO, Any, Protocol
+
+from runtime.formats.mcap_files import RawMessage
+from runtime.messages import Firing, SignalSample
+from runtime.recording.clip_plan import ClipPlan
+
+
+@dataclass(frozen=True, slots=True)
+class SealingRefusal:
+    """Why there is no clip."""
+
+    reason: str  # one word for counters: "zone", "no_fix", ...
+    detail: str  # for people; never a position
+    is_final: bool = True  # False: what is in the way may be mended while history still has the seconds
+
+
+class SealingRefusedError(Exception):
+    """A clip that was begun may not be finished."""
+
+    def __init__(self, refusal: SealingRefusal) -> None:
+        super().__init__(f"{refusal.reason}: {refusal.detail}")
+        self.refusal = refusal
+
+
+@dataclass(frozen=True, slots=True)
+class ClipWindow:
+    """What a clip will hold: from its first key frame, which may lie before what was asked for, to its last record."""
+
+    start_ns: int
+    end_ns: int
+
+
+class SignalHistory(Protocol):
+    """What a policy may read before it decides."""
+
+    def signal_samples(self, namespace: str, start_ns: int, end_ns: int) -> Iterator[SignalSample | tuple[str, int]]:
+        """Samples of `<namespace>.*` with start <= time <= end, in order; `(name, time_ns)` where one became unknown.
+
+        OSError when history cannot be read.
+        """
+
+
+class ClipStream(Protocol):
+    """Where the bytes of a clip go."""
+
+    def write(self, data: bytes, /) -> int:
+        """Take all of `data`; OSError from the disk."""
+
+    def tell(self) -> int:
+        """Bytes taken so far."""
+
+    def flush(self) -> None:
+        """Hand on what can be."""
+
+    def finish(self) -> None:
+        """No more follows. Leaves the file underneath open."""
+
+
+class Treatment(Protocol):
+    """What is done to one clip; used once."""
+
+    def firing(self, firing: Firing) -> Firing:
+        """A firing as the clip's manifest may show it."""
+
+    def transform(self, messages: Iterable[RawMessage]) -> Iterator[RawMessage]:
+        """The messages that may enter the clip, in order of time. SealingRefusedError: none may, after all."""
+
+    def wrap(self, stream: IO[bytes]) -> ClipStream:
+        """What the clip is written through."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """For the manifest, once all is transformed: what was done. Empty: nothing. JSON-ready."""
+
+    def metadata(self) -> Mapping[str, Any]:
+        """For the spool and the receiver, beside what travels ahead of every clip."""
+
+
+class SealingPolicy(Protocol):
+    """Decides over every clip."""
+
+    def admit(self, plan: ClipPlan, window: ClipWindow, history: SignalHistory) -> Treatment | SealingRefusal:
+        """May this be sealed, and how? Never raises but OSError."""
+
+
+class Untreated:
+    """History as it is."""
+
+    def firing(self, firing: Firing) -> Firing:
+        """Unchanged."""
+        return firing
+
+    def transform(self, messages: Iterable[RawMessage]) -> Iterator[RawMessage]:
+        """Unchanged."""
+        return iter(messages)
+
+    def wrap(self, stream: IO[bytes]) -> ClipStream:
+        """Nothing around it."""
+        return PlainStream(stream)
+
+    def facts(self) -> Mapping[str, Any]:
+        """Nothing was done."""
+        return {}
+
+    def metadata(self) -> Mapping[str, Any]:
+        """Nothing to add."""
+        return {}
+
+
+class OpenPolicy:
+    """Every clip, untreated: for replays, whose recordings are somebody's files already."""
+
+    def admit(self, plan: ClipPlan, window: ClipWindow, history: SignalHistory) -> Treatment | SealingRefusal:
+        """Always."""
+        return Untreated()
+
+
+class PlainStream:
+    """The file itself."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def write(self, data: bytes, /) -> int:
+        """To the file."""
+        return self._stream.write(data)
+
+    def tell(self) -> int:
+        """Of the file."""
+        return self._stream.tell()
+
+    def flush(self) -> None:
+        """The file."""
+        self._stream.flush()
+
+    def finish(self) -> None:
+        """Nothing is held back."""
+        self._stream.flush()
