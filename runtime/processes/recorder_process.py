@@ -10,7 +10,10 @@ from typing import Any
 
 from runtime.clock import SystemClock
 from runtime.config.rig_config import RigConfig
-from runtime.messages import Priority
+from runtime.messages import NANOSECONDS_PER_SECOND, Priority
+from runtime.privacy.opening import open_policy
+from runtime.privacy.policy import PrivacyPolicy
+from runtime.privacy.retention import Retention
 from runtime.processes.selection_copy import SelectionCopy, disk_copy_path
 from runtime.processes.shell import ProcessShell, log, make_directories
 from runtime.recording.clip_sink import OpenClip, SealedClip
@@ -58,19 +61,47 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
     shell = ProcessShell("recorder", directories.status, clock, config.health.progress_timeout_s)
     with Spool.open(directories.spool, config.spool.quota) as spool:
         settings = RecorderSettings(max_clip_s=config.max_clip_s)
-        recorder = Recorder(directories.history, SpoolClipSink(spool), settings)
+        beat = _Beat(shell, clock)
+        policy = open_policy(config, directories.campaigns, beat)
+        retention = Retention(spool, config.privacy.keep_s)
+        recorder = Recorder(directories.history, SpoolClipSink(spool), settings, policy)
         copy = SelectionCopy(HistoryLayout(directories.history).selection, disk_copy_path(directories.spool))
         shell.ready(f"recording into {directories.spool}")
         while not stop.wait(config.recorder.scan_interval_s):
             _tell(recorder.step(clock.now_ns()))
             copy.step(clock.now_ns())
+            retention.step(clock.now_ns(), clock.wall_ns())
             shell.progress()
-            shell.publish(_status(recorder, spool, copy))
+            beat.status = {**_status(recorder, spool, copy), **_privacy(recorder, policy, retention)}
+            shell.publish(beat.status)
         shell.stopping("sealing what is in flight")
         _tell(recorder.finish(clock.now_ns()))
         copy.copy()
-        shell.close(lambda: _status(recorder, spool, copy))
+        shell.close(lambda: {**_status(recorder, spool, copy), **_privacy(recorder, policy, retention)})
+        policy.close()
     return 0
+
+
+class _Beat:
+    """Shows while one clip takes long (blurring does) that the process is alive; the status is the last one."""
+
+    def __init__(self, shell: ProcessShell, clock: SystemClock) -> None:
+        self.status: Mapping[str, Any] = {}
+        self._shell = shell
+        self._clock = clock
+        self._next_ns = 0
+
+    def __call__(self) -> None:
+        self._shell.progress()
+        if self._clock.now_ns() >= self._next_ns:
+            self._next_ns = self._clock.now_ns() + NANOSECONDS_PER_SECOND
+            self._shell.publish(self.status)
+
+
+def _privacy(recorder: Recorder, policy: PrivacyPolicy, retention: Retention) -> dict[str, Any]:
+    refused = dict(recorder.status.policy_refused)
+    deleted = {"deleted_by_age": retention.deleted, "deleting_error": retention.last_error}
+    return {"privacy": {**policy.facts(), "refused_firings": refused, **deleted}}
 
 
 def _tell(clips: list[SealedClip]) -> None:
