@@ -161,7 +161,7 @@ def unlocked(stream: IO[bytes], secret: X25519PrivateKey, is_partial: bool = Fal
         chunk, number = following, number + 1
 
 
-def envelope_problems(path: Path, key_ids: Sequence[str] = ()) -> list[str]:
+def envelope_problems(path: Path) -> list[str]:
     """What is wrong with a locked clip as far as one can see without its key. OSError when it cannot be read."""
     with path.open("rb") as stream:
         try:
