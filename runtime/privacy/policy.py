@@ -29,7 +29,7 @@ from runtime.privacy.campaign_terms import CampaignsOnShelf, CampaignTermsError
 from runtime.privacy.clip_keys import ClipKeyError, load_public_key
 from runtime.privacy.envelope import RandomBytes
 from runtime.privacy.location import LocationRule
-from runtime.privacy.trail import NAMESPACE, first_unknown_ns, fixes_of, way_through
+from runtime.privacy.trail import NAMESPACE, during, first_unknown_ns, fixes_of, way_through
 from runtime.privacy.treatment import ClipTreatment
 from runtime.privacy.zones import ExclusionZone, ZoneFiles, first_near
 from runtime.recording.clip_plan import ClipPlan
@@ -141,7 +141,7 @@ class PrivacyPolicy:
         if unknown_ns is not None and rules.needs_fix:
             at_s = (unknown_ns - window.start_ns) / NANOSECONDS_PER_SECOND
             raise _refused("no_fix", f"the place was not known {at_s:.1f} s into the clip, and there are zones")
-        for latitude_deg, longitude_deg in way_through(fixes):
+        for latitude_deg, longitude_deg in way_through(during(fixes, window.start_ns, window.end_ns)):
             zone = first_near(zones, latitude_deg, longitude_deg, rules.zone_margin_m)
             if zone is not None:
                 raise _refused("zone", f"in or near zone {zone.name!r} of {zone.source}")

@@ -90,6 +90,13 @@ def first_unknown_ns(fixes: Sequence[Fix], start_ns: int, end_ns: int) -> int | 
     return known_until_ns
 
 
+def during(fixes: Sequence[Fix], start_ns: int, end_ns: int) -> Sequence[Fix]:
+    """The fixes that tell the way from start to end: with the one before and the one behind, where there are any."""
+    first = max((index for index, fix in enumerate(fixes) if fix.time_ns <= start_ns), default=0)
+    last = min((index for index, fix in enumerate(fixes) if fix.time_ns >= end_ns), default=len(fixes) - 1)
+    return fixes[first : last + 1]
+
+
 def way_through(fixes: Sequence[Fix]) -> Iterator[tuple[float, float]]:
     """Latitudes and longitudes along the way, at most `STEP_M` apart as long as `MAX_STEPS` reach."""
     if fixes:

@@ -68,8 +68,9 @@ class ClipCut:
 
     @property
     def window(self) -> ClipWindow:
-        """From the first key frame to the last record that history has of the plan."""
-        return ClipWindow(self._first_ns, self._reader.last_time_ns(self._first_ns, self._plan.end_ns))
+        """From the first key frame, or record, to the last record that history has of the plan."""
+        first_ns, end_ns = self._first_ns, self._plan.end_ns
+        return ClipWindow(self._reader.first_time_ns(first_ns, end_ns), self._reader.last_time_ns(first_ns, end_ns))
 
     def write(self, path: Path, treatment: Treatment | None = None) -> ClipManifest:
         """Write the clip to `path`. EmptyClipError when there is nothing to write, OSError from the disk.

@@ -95,6 +95,15 @@ class HistoryReader:
                     after[camera] = min(*later, after.get(camera, end_ns))
         return {**after, **before}
 
+    def first_time_ns(self, start_ns: int, end_ns: int) -> int:
+        """Capture time of the first record from `start_ns` on, or `start_ns` where that is not known to be later."""
+        for segment in self._covering(start_ns, end_ns):
+            with _open(self.layout, segment) as reader:
+                times = reader.time_range_ns if reader is not None else None
+                if times is not None and times[1] >= start_ns:
+                    return max(times[0], start_ns)
+        return start_ns
+
     def last_time_ns(self, start_ns: int, end_ns: int) -> int:
         """Capture time of the last record up to `end_ns`, or `end_ns` where that is not known to be earlier."""
         for segment in reversed(self._covering(start_ns, end_ns)):
