@@ -231,6 +231,7 @@ def test_no_byte_of_a_clip_reaches_the_disk_before_it_is_locked(
     tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is written while the clip is cut: every write to the draft is looked at."""
+    import runtime.formats.mcap_writer as mcap_writer
     import runtime.privacy.envelope as envelope
     import runtime.recording.clip_writer as clip_writer
 
@@ -245,6 +246,7 @@ def test_no_byte_of_a_clip_reaches_the_disk_before_it_is_locked(
 
     monkeypatch.setattr(clip_writer, "_sync", look)
     monkeypatch.setattr(clip_writer, "SYNC_BYTES", 1000)
+    monkeypatch.setattr(mcap_writer, "CHUNK_BYTES", 2000)
     monkeypatch.setattr(envelope, "CHUNK_BYTES", 500)
     _, (clip,) = seal(history, tmp_path / "clips", PrivacyRules(recipients=(keys / "fleet.clips.public",)))
     final = clip.path.read_bytes()
