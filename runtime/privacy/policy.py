@@ -179,7 +179,9 @@ class PrivacyPolicy:
         lifted = {}
         for what in self._rules.liftable:
             firings = [waiting.firing for waiting in plan.firings]
-            if all(one.campaign in terms and terms[one.campaign].lifts(what, one.wall_ns) for one in firings):
+            if firings and all(
+                one.campaign in terms and terms[one.campaign].lifts(what, one.wall_ns) for one in firings
+            ):
                 lifted[what] = sorted({one.campaign for one in firings})
         return lifted
 

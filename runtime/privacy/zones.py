@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import Field
@@ -22,6 +22,32 @@ from triggers.language.zones import EARTH_RADIUS_M, Circle, Polygon, Zone, dista
 from triggers.rules.format import MAX_NAMES, Name, Section, ZoneSection
 
 _METRES_PER_DEGREE = math.radians(EARTH_RADIUS_M)
+#: Cosines of latitude below this are too close to a pole for a box of degrees.
+_NEAR_THE_POLE = 0.01
+#: Distances on the ball are a little shorter than on the box.
+_SLACK = 1.2
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """A box of degrees around a zone: most points are far from most zones, and need no more than this."""
+
+    south_deg: float
+    north_deg: float
+    west_deg: float
+    width_deg: float
+    narrowest: float  # cosine of the latitude farthest from the equator
+
+    def are_far(self, latitude_deg: float, longitude_deg: float, reach_deg: float) -> bool:
+        """True when the point is certainly farther than `reach_deg` of latitude from the zone."""
+        if not self.south_deg - reach_deg <= latitude_deg <= self.north_deg + reach_deg:
+            return True
+        narrowing = min(self.narrowest, math.cos(math.radians(latitude_deg)))
+        if narrowing < _NEAR_THE_POLE:
+            return False
+        sideways_deg = reach_deg / narrowing * _SLACK
+        east_deg = (longitude_deg - self.west_deg + sideways_deg) % 360.0
+        return east_deg > self.width_deg + 2 * sideways_deg
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +57,15 @@ class ExclusionZone:
     name: str
     source: str  # the file or campaign that says so
     zone: Zone
+    _bounds: _Bounds = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_bounds", _bounds_of(self.zone))
 
     def is_near(self, latitude_deg: float, longitude_deg: float, margin_m: float) -> bool:
         """Whether the point is inside, or outside by at most `margin_m`."""
+        if self._bounds.are_far(latitude_deg, longitude_deg, margin_m / _METRES_PER_DEGREE):
+            return False
         if isinstance(self.zone, Circle):
             away_m = distance_m(self.zone.latitude_deg, self.zone.longitude_deg, latitude_deg, longitude_deg)
             return away_m <= self.zone.radius_m + margin_m
@@ -44,6 +76,22 @@ class ExclusionZone:
 
 class _ZonesFile(Section):
     zones: dict[Name, ZoneSection] = Field(min_length=1, max_length=MAX_NAMES)
+
+
+def _bounds_of(zone: Zone) -> _Bounds:
+    if isinstance(zone, Circle):
+        half_deg = zone.radius_m / _METRES_PER_DEGREE
+        south_deg, north_deg = zone.latitude_deg - half_deg, zone.latitude_deg + half_deg
+        narrowest = math.cos(math.radians(min(max(abs(south_deg), abs(north_deg)), 90.0)))
+        # The meridians that touch a cap: sin(half width) = sin(radius) / cos(latitude of its middle).
+        sine = math.sin(math.radians(min(half_deg, 90.0))) / max(math.cos(math.radians(zone.latitude_deg)), 1e-9)
+        half_width_deg = math.degrees(math.asin(sine)) if sine < 1.0 and narrowest > _NEAR_THE_POLE else 180.0
+        return _Bounds(south_deg, north_deg, zone.longitude_deg - half_width_deg, 2 * half_width_deg, narrowest)
+    corners = unrolled(zone.corners)
+    latitudes_deg, longitudes_deg = [corner[0] for corner in corners], [corner[1] for corner in corners]
+    narrowest = math.cos(math.radians(max(map(abs, latitudes_deg))))
+    west_deg = min(longitudes_deg)
+    return _Bounds(min(latitudes_deg), max(latitudes_deg), west_deg, max(longitudes_deg) - west_deg, narrowest)
 
 
 def load_zones(path: Path, source: str = "") -> list[ExclusionZone]:
@@ -89,10 +137,6 @@ def first_near(
 
 def _is_near_edge(polygon: Polygon, latitude_deg: float, longitude_deg: float, margin_m: float) -> bool:
     corners = unrolled(polygon.corners)
-    reach_deg = margin_m / _METRES_PER_DEGREE
-    south_deg, north_deg = min(corner[0] for corner in corners), max(corner[0] for corner in corners)
-    if not south_deg - reach_deg <= latitude_deg <= north_deg + reach_deg:
-        return False
     narrowing = math.cos(math.radians(latitude_deg))
     before = corners[-1]
     for corner in corners:

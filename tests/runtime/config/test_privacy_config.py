@@ -38,10 +38,13 @@ def parse(folder: Path, text: str):
 
 
 def problems(folder: Path, text: str, check: bool = False) -> list[str]:
-    with pytest.raises(DocumentError) as caught:
+    def look() -> None:
         config, document = parse(folder, text)
         if check:
             check_privacy(config, document)
+
+    with pytest.raises(DocumentError) as caught:
+        look()
     return [f"{Path(problem.file).name}:{problem.line}: {problem.message}" for problem in caught.value.problems]
 
 
@@ -69,7 +72,12 @@ def test_a_whole_section_becomes_the_rules(folder: Path) -> None:
     assert (rules.recipients, rules.liftable) == ((folder / "fleet.clips.public",), ("video",))
     assert rules.keep_s == 30 * 86_400
     found = probe_privacy(config)
-    for part in ("1 excluded zones, keep without a fix", "location: round", "pedestrian blurred by", "locked for 1 key"):
+    for part in (
+        "1 excluded zones, keep without a fix",
+        "location: round",
+        "pedestrian blurred by",
+        "locked for 1 key",
+    ):
         assert part in found
 
 
@@ -97,13 +105,14 @@ def test_nothing_asked_for_means_that_clips_stay_as_they_are(folder: Path) -> No
 )
 def test_a_mistake_is_told_at_its_line(folder: Path, text: str, expected: str) -> None:
 
-
     found = problems(folder, text)
     assert any(re.match(expected, line) for line in found), found
 
 
 def test_what_the_files_hold_is_checked_before_anything_starts(folder: Path) -> None:
-    (folder / "zones.yaml").write_text("zones:\n  clinic: {circle: {latitude_deg: 560, longitude_deg: 18, radius_m: 1}}\n")
+    (folder / "zones.yaml").write_text(
+        "zones:\n  clinic: {circle: {latitude_deg: 560, longitude_deg: 18, radius_m: 1}}\n"
+    )
     text = WHOLE.replace("[pedestrian]", "[pedestrain]").replace("fleet.clips.public", "fleet.clips.secret")
     found = "\n".join(problems(folder, text, check=True))
     assert "zones.yaml:2:" in found

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.config import load_config
 from runtime.config import bundles as bundles_module
+from runtime.config import load_config
 from runtime.config.rig_config import RigConfig
 from runtime.formats.documents import DocumentError
 

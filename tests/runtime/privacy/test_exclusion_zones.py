@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -30,7 +32,7 @@ from tests.runtime.privacy.private_history import (
     zones_file,
 )
 from tests.runtime.recording.recorded_rig import SECOND_NS, encode_camera, firing
-from triggers.language.zones import Circle, Polygon
+from triggers.language.zones import EARTH_RADIUS_M, Circle, Polygon
 
 
 def rules(tmp_path: Path, north_m: float, **facts: object) -> PrivacyRules:
@@ -162,7 +164,7 @@ def test_a_zones_file_that_changes_is_read_again(tmp_path: Path) -> None:
     )
     asked = rules(tmp_path, 5000)
     recorder = recorder_with(history, tmp_path / "clips", asked)
-    first, second = HistoryLayout(history).list_firings()
+    second = HistoryLayout(history).list_firings()[1]
     later = second.rename(tmp_path / second.name)
     assert len(recorder.step(END_NS)) == 1
     zones_file(asked.zone_files[0], 0)
@@ -247,7 +249,7 @@ def test_a_point_is_near_a_polygon_when_a_sampled_point_of_it_is_that_close(
     corners = [*TRIANGLE.corners, TRIANGLE.corners[0]]
     nearest_m = min(
         distance_m(latitude_deg, longitude_deg, a[0] + (b[0] - a[0]) * i / 400, a[1] + (b[1] - a[1]) * i / 400)
-        for a, b in zip(corners[:-1], corners[1:], strict=True)
+        for a, b in pairwise(corners)
         for i in range(401)
     )
     is_near = ExclusionZone("t", "", TRIANGLE).is_near(latitude_deg, longitude_deg, margin_m)
@@ -287,3 +289,30 @@ def test_mistakes_in_a_zones_file_are_told_all_at_once_with_their_lines(tmp_path
     path.write_text("zones: {}\n")
     with pytest.raises(DocumentError):
         load_zones(path)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.tuples(st.floats(-89, 89), st.floats(-180, 180)),
+    st.floats(1, 2_000_000),
+    st.floats(0, 5000),
+    st.floats(0, 360),
+    st.floats(0, 1.2),
+)
+def test_a_circle_is_never_passed_over_wherever_it_lies(
+    centre: tuple[float, float], radius_m: float, margin_m: float, bearing_deg: float, share: float
+) -> None:
+    """A point at a known distance, by the direct formula on the ball."""
+    latitude_deg, longitude_deg = centre
+    away = share * (radius_m + margin_m) / EARTH_RADIUS_M
+    start, bearing = math.radians(latitude_deg), math.radians(bearing_deg)
+    there = math.asin(math.sin(start) * math.cos(away) + math.cos(start) * math.sin(away) * math.cos(bearing))
+    turn = math.atan2(
+        math.sin(bearing) * math.sin(away) * math.cos(start), math.cos(away) - math.sin(start) * math.sin(there)
+    )
+    point = (math.degrees(there), (longitude_deg + math.degrees(turn) + 180) % 360 - 180)
+    zone = ExclusionZone("z", "", Circle(latitude_deg, longitude_deg, radius_m))
+    if share < 0.999:
+        assert zone.is_near(*point, margin_m)
+    elif share > 1.001:
+        assert not zone.is_near(*point, margin_m)

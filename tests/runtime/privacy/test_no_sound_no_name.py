@@ -72,10 +72,14 @@ def test_the_sound_of_a_recorded_drive_never_enters_a_clip(tmp_path: Path, with_
 def test_a_live_source_with_sound_gives_pictures_only(with_sound: Path) -> None:
     source = ContainerSource("front", str(with_sound), SystemClock(), format_name=None, options={})
     source.open()
-    packets = []
-    with pytest.raises(CaptureReadError, match="ended"):
+    packets: list[Packet] = []
+
+    def read_all() -> None:
         while (packet := source.read(5.0)) is not None:
             packets.append(packet)
+
+    with pytest.raises(CaptureReadError, match="ended"):
+        read_all()
     source.close()
     assert packets
     assert all(packet.codec == "h264" and TONE[160:320].tobytes() not in packet.data for packet in packets)
