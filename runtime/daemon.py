@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from runtime.clock import SystemClock
-from runtime.config import load_receiver_config, parse_config
+from runtime.config import load_config, load_receiver_config, parse_config
 from runtime.config.directories import Directories, resolve_directories
 from runtime.config.rig_config import RigConfig
 from runtime.formats.documents import Document, DocumentError, load_document
@@ -112,17 +112,23 @@ def run_receiver(config_path: Path) -> int:
         raise DaemonError(str(error)) from error
 
 
-def examine_machine() -> list[Check]:
-    """What this machine can and cannot do for the daemon, with the bundled model looked at too."""
+def examine_machine(config_path: Path | None = None) -> list[Check]:
+    """What this machine can and cannot do for the daemon, with the bundled model looked at too.
+
+    With a configuration: also where that one puts its data, and whether what protects its clips is all there.
+    """
     from runtime.config.rig_config import BUNDLED_MODELS
     from runtime.inference.backends import describe_tensorrt
     from runtime.inference.bundle import load_bundle
+    from runtime.privacy.doctor import probe_lock, probe_privacy
 
     def probe_model() -> str:
         bundle = load_bundle(BUNDLED_MODELS / DEFAULT_MODEL)
         return f"{bundle.manifest.name} {bundle.manifest.version}: {', '.join(sorted(bundle.graphs))}"
 
-    config = RigConfig.model_validate({"vehicle": {"id": "doctor"}})
+    config = (
+        RigConfig.model_validate({"vehicle": {"id": "doctor"}}) if config_path is None else load_config(config_path)
+    )
     directories = resolve_directories(config, os.environ, os.getuid())
     plan = DoctorPlan(
         history_directory=directories.history,
@@ -133,6 +139,10 @@ def examine_machine() -> list[Check]:
         probes=[
             Probe("model bundle", probe_model, "reinstall shadowrig: the bundled model is damaged"),
             Probe("tensorrt", describe_tensorrt, "see deploy/TENSORRT.md"),
+            Probe(
+                "clip lock", probe_lock, "install the cryptography wheel: pip install --force-reinstall cryptography"
+            ),
+            Probe("privacy", lambda: probe_privacy(config), "see deploy/PRIVACY.md; until then no clip is sealed"),
         ],
     )
     return diagnose(plan)

@@ -17,6 +17,7 @@ from runtime.inference.heads.decoder import BundleFitError
 from runtime.inference.rows import layout_for
 from runtime.live_sources import SourceBuilder
 from runtime.openings import Openings
+from runtime.privacy.opening import check_privacy
 from runtime.rig import Rig
 
 
@@ -30,6 +31,7 @@ def check_parts(config: RigConfig, document: Document, clock: Clock) -> None:
     cameras = None if sources is None else tuple(camera.name for camera in sources.cameras)
     openings.open(lambda: _check_model(config.model, document, "model", cameras, rig))
     openings.open(lambda: _check_model(config.second_model, document, "second_model", cameras, rig))
+    openings.open(lambda: check_privacy(config, document))
     openings.settle()
 
 

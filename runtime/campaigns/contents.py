@@ -10,9 +10,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from runtime.campaigns.document import CAMPAIGN_FILE, Campaign
+from runtime.campaigns.document import CAMPAIGN_FILE, FILE_KEYS, Campaign
 from runtime.campaigns.paths import file_below
 from runtime.formats.documents import Document, DocumentError, Problem, load_document
+from runtime.privacy.zones import zone_problems
 from triggers.language.types import Type
 from triggers.rules.loading import load_rules
 from triggers.rules.rule import CampaignTerms, RuleSet
@@ -27,7 +28,7 @@ def check_files(folder: Path, campaign: Campaign) -> list[Problem]:
     """Files that campaign.yaml lists and that are not there, lead out of the folder, or are too large."""
     document = load_document(folder / CAMPAIGN_FILE)
     problems, total_bytes = [], 0
-    for key in ("rules", "classifiers", "queries", "model"):
+    for key in FILE_KEYS:
         for index, path in enumerate(getattr(campaign, key)):
             problem, size_bytes = _file_problem(document, folder, (key, index), path)
             problems += problem
@@ -48,10 +49,14 @@ def _file_problem(document: Document, folder: Path, place: tuple[str, int], path
 
 
 def campaign_rules(folder: Path, campaign: Campaign, declared: Declared | None = None) -> RuleSet:
-    """The campaign's rules, each marked as its. Raises DocumentError with every problem of every file."""
+    """The campaign's rules, each marked as its; its zones are looked at as well.
+
+    Raises DocumentError with every problem of every file.
+    """
     rules = load_rules([folder / path for path in campaign.rules], declared)
     outside = [_unlisted(folder, campaign, path) for path in _learned_files(rules)]
     problems = [problem for problem in outside if problem is not None]
+    problems += [problem for path in campaign.exclusion_zones for problem in zone_problems(folder / path)]
     if problems:
         raise DocumentError(problems)
     marked = tuple(dataclasses.replace(rule, campaign=campaign.label) for rule in rules.rules)

@@ -11,6 +11,8 @@ rules: [lights.yaml]             # rule files, relative to this file
 classifiers: [learned/lights.onnx]      # files that the rules name: beside or below the rule file
 queries: [learned/lights.json]
 model: [model/model.yaml, model/network.onnx]       # a model bundle, its model.yaml first; leave out to keep the model
+exclusion_zones: [clinics.yaml]  # places where vehicles seal no clip at all (deploy/PRIVACY.md); needs no rules
+raw: [video, location]           # its own firings go home without blurring, and with the exact place
 
 Every file of the campaign is listed here; whatever else lies in the folder is not part of it.
 """
@@ -22,7 +24,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
@@ -36,6 +38,8 @@ MAX_VERSION = 1_000_000_000
 MAX_FILES = 256
 MAX_SELECTORS = 1000
 LONGEST = timedelta(days=731)
+#: Keys that list files.
+FILE_KEYS = ("rules", "classifiers", "queries", "model", "exclusion_zones")
 
 
 def _safe(value: str) -> str:
@@ -69,10 +73,12 @@ class CampaignSection(BaseModel):
     starts: datetime
     expires: datetime
     budget: BudgetSection = BudgetSection()
-    rules: tuple[FilePath, ...] = Field(min_length=1, max_length=MAX_FILES)
+    rules: tuple[FilePath, ...] = Field(default=(), max_length=MAX_FILES)
     classifiers: tuple[FilePath, ...] = Field(default=(), max_length=MAX_FILES)
     queries: tuple[FilePath, ...] = Field(default=(), max_length=MAX_FILES)
     model: tuple[FilePath, ...] = Field(default=(), max_length=MAX_FILES)
+    exclusion_zones: tuple[FilePath, ...] = Field(default=(), max_length=MAX_FILES)
+    raw: tuple[Literal["video", "location"], ...] = Field(default=(), max_length=2)
 
     @field_validator("starts", "expires")
     @classmethod
@@ -97,6 +103,8 @@ class Campaign:
     classifiers: tuple[str, ...]
     queries: tuple[str, ...]
     model: tuple[str, ...]
+    exclusion_zones: tuple[str, ...] = ()
+    raw: tuple[str, ...] = ()  # protections of privacy that its own firings go without
 
     @property
     def label(self) -> str:
@@ -106,7 +114,7 @@ class Campaign:
     @property
     def files(self) -> tuple[str, ...]:
         """Every file beside campaign.yaml."""
-        return (*self.rules, *self.classifiers, *self.queries, *self.model)
+        return (*self.rules, *self.classifiers, *self.queries, *self.model, *self.exclusion_zones)
 
     def is_for(self, vehicle: str) -> bool:
         """Whether the selector names this vehicle."""
@@ -144,6 +152,8 @@ def _campaign(document: Document) -> Campaign:
         classifiers=section.classifiers,
         queries=section.queries,
         model=section.model,
+        exclusion_zones=section.exclusion_zones,
+        raw=section.raw,
     )
 
 
@@ -152,8 +162,10 @@ def _contradictions(document: Document, section: CampaignSection) -> Iterator[Pr
         yield document.problem(("expires",), "'expires' is not after 'starts'", "write a later date")
     if section.expires - section.starts > LONGEST:
         yield document.problem(("expires",), f"a campaign lasts at most {LONGEST.days} days", "write an earlier date")
+    if not (section.rules or section.exclusion_zones):
+        yield document.problem((), "a campaign without rules does nothing", "list 'rules' or 'exclusion_zones'")
     seen: dict[str, str] = {CAMPAIGN_FILE: "the campaign itself"}
-    for key in ("rules", "classifiers", "queries", "model"):
+    for key in FILE_KEYS:
         for index, path in enumerate(getattr(section, key)):
             if path in seen:
                 yield document.problem((key, index), f"{path!r} is listed twice, also as {seen[path]}", "remove one")

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from runtime.cli import clip_lock
 from runtime.cli.common import CommandError, Subcommands, add_command, add_group, write_json
 from runtime.recording.pictures import Picture
 
@@ -47,6 +48,7 @@ def add(commands: Subcommands) -> None:
     export.add_argument(
         "--parts", default=",".join(EXPORT_PARTS), metavar="LIST", help=f"some of {','.join(EXPORT_PARTS)} (all)"
     )
+    clip_lock.add(group)
 
 
 def run_verify(options: argparse.Namespace) -> int:
@@ -138,4 +140,8 @@ def _draw(draw: Callable[[Path, Path], Picture], options: argparse.Namespace) ->
 def _existing(path: Path) -> Path:
     if not path.is_file():
         raise CommandError(f"{path} is not a file: name a sealed clip (.mcap)")
+    from runtime.privacy.envelope import is_locked
+
+    if is_locked(path):
+        raise CommandError(f"{path} is locked for the fleet: open it first with 'shadowrig clip decrypt'")
     return path

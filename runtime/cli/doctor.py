@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from runtime.cli.common import Subcommands, add_command, write_json
 
@@ -16,6 +17,7 @@ def add(commands: Subcommands) -> None:
         "shadowrig doctor --json doctor.json",
         run,
     )
+    parser.add_argument("--config", default=None, type=Path, metavar="RIG.yaml", help="also look at what it asks for")
     parser.add_argument("--json", default=None, metavar="FILE", help="write the checks as JSON ('-': standard output)")
 
 
@@ -24,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     from runtime.daemon import examine_machine
     from runtime.health.doctor import report_lines, to_dict, worst
 
-    checks = examine_machine()
+    checks = examine_machine(options.config)
     if options.json is not None:
         write_json(options.json, to_dict(checks))
     if options.json != "-":

@@ -34,6 +34,7 @@ def contradictions(document: Document) -> Iterator[Problem]:
     yield from _prepared_on_no_device(document)
     yield from _retries(document)
     yield from _clip_longer_than_history(document)
+    yield from _blurred_cameras(document)
 
 
 def _mapping(document: Document, *path: str | int) -> Mapping[str, Any]:
@@ -168,6 +169,17 @@ def _clip_longer_than_history(document: Document) -> Iterator[Problem]:
     if clip_s is not None and history_s is not None and clip_s > history_s:
         message = f"a clip of {clip_s:g} s cannot be cut from a history of {history_s:g} s"
         yield document.problem(path, message, "raise history.seconds or lower recorder.max_clip_s")
+
+
+def _blurred_cameras(document: Document) -> Iterator[Problem]:
+    """A name that is wrong here would leave a camera unblurred."""
+    known = set(_mapping(document, "cameras")) | _drive_camera_names(document)
+    if str(document.at(("drive",)) or "").endswith(".mcap"):
+        return  # its cameras are known once it is opened
+    for index, name in enumerate(_list(document, "privacy", "blur", "cameras")):
+        if isinstance(name, str) and name not in known:
+            message = "the camera to blur is not one of the cameras"
+            yield document.problem(("privacy", "blur", "cameras", index), message, suggest(name, known))
 
 
 def _amount(value: object) -> float | None:

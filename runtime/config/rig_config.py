@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
+from runtime.config.bundles import BUNDLED_MODELS, ModelBundlePath
 from runtime.config.cross_checks import contradictions
 from runtime.config.places import (
     DirectoryOrAuto,
@@ -24,34 +25,16 @@ from runtime.config.places import (
     ZeromqPeerAddress,
     existing,
 )
+from runtime.config.privacy_config import PrivacyConfig
 from runtime.config.quantities import ByteCount, Seconds, SecondsOrZero
 from runtime.config.sources import MAX_RATE_HZ, CameraConfig, CameraName, RateHz, Section, SignalsConfig
-from runtime.formats.documents import Document, DocumentError, Mistake, load_document, suggest, validate
+from runtime.formats.documents import Document, DocumentError, Mistake, load_document, validate
 
-#: Networks that come with the software, one folder each.
-BUNDLED_MODELS = Path(__file__).resolve().parents[1] / "models"
+#: ISO 3779: 17 letters and digits without I, O and Q, the last four digits.
+_LIKE_A_VIN = re.compile(r"[A-HJ-NPR-Z0-9]{13}[0-9]{4}")
 
 #: Means the rules that come with the software, wherever a list of rule files is asked for.
 RULE_LIBRARY: Literal["library"] = "library"
-
-
-def _model_bundle(value: object, info: ValidationInfo) -> Path:
-    """A bundled network by its name, or the folder of another (with a `/` or `.` in it)."""
-    if not isinstance(value, str) or "/" in value or value.startswith("."):
-        path = existing(value, info)
-    else:
-        path = BUNDLED_MODELS / value
-        if not path.is_dir():
-            bundled = sorted(entry.name for entry in BUNDLED_MODELS.iterdir()) if BUNDLED_MODELS.is_dir() else []
-            fix = (
-                f"{suggest(value, bundled)}; a folder is written ./{value}"
-                if bundled
-                else f"write ./{value} to name a folder"
-            )
-            raise Mistake(f"no bundled model is called {value!r}", fix)
-    if not (path / "model.yaml").is_file():
-        raise Mistake(f"{path} is not a model bundle: it has no model.yaml", "name a folder made by 'model import'")
-    return path
 
 
 def _rule_place(value: object, info: ValidationInfo) -> Path | Literal["library"]:
@@ -64,6 +47,8 @@ def _pseudonym(value: str) -> str:
         raise Mistake(
             "is not a vehicle id", "write up to 64 letters, digits, '_', '.' and '-', a letter or digit first"
         )
+    if _LIKE_A_VIN.fullmatch(value.upper()) is not None and any(character.isdigit() for character in value):
+        raise Mistake("looks like a vehicle identification number", "write a pseudonym that names no vehicle or person")
     return value
 
 
@@ -78,7 +63,7 @@ class VehicleConfig(Section):
 class ModelConfig(Section):
     """The candidate network and how it runs."""
 
-    bundle: Annotated[Path, BeforeValidator(_model_bundle)] = Field(examples=["hydra_mini"])
+    bundle: ModelBundlePath = Field(examples=["hydra_mini"])
     backend: Literal["auto", "onnx", "tensorrt"] = "auto"
     precision: Literal["auto", "int8", "fp16", "fp32"] = "auto"
     #: Where images are scaled and converted; device: by backend tensorrt; auto: there, where its kernel proves right.
@@ -215,6 +200,7 @@ class RigConfig(Section):
     spool: SpoolConfig = SpoolConfig()
     uplink: UplinkConfig = UplinkConfig()
     campaigns: CampaignsConfig = CampaignsConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     state_directory: DirectoryOrAuto = None
     realtime: RealtimeConfig = RealtimeConfig()
     health: HealthConfig = HealthConfig()

@@ -12,6 +12,7 @@ import zmq
 from runtime.campaigns.serving import CampaignFiles
 from runtime.clock import SystemClock
 from runtime.config.receiver_config import ReceiverConfig
+from runtime.privacy.envelope import envelope_problems, is_locked
 from runtime.processes.shell import ProcessShell, StartError
 from runtime.recording.verify import verify_clip
 from runtime.uplink.keys import EnrolledVehicles, KeyFileError, ensure_keys
@@ -65,5 +66,10 @@ def run_receiver_process(config: ReceiverConfig, stop: threading.Event) -> int:
 
 
 def problems_of(path: Path) -> Sequence[str]:
-    """What is wrong with a stored clip; nothing when it keeps every promise."""
+    """What is wrong with a stored clip; nothing when it keeps every promise.
+
+    Of one that is locked only its envelope can be seen here: the receiver has no key to open it.
+    """
+    if is_locked(path):
+        return envelope_problems(path)
     return [str(problem) for problem in verify_clip(path).problems]

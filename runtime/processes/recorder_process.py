@@ -13,7 +13,10 @@ from runtime.clock import SystemClock
 from runtime.config.rig_config import RigConfig
 from runtime.formats.pull_files import PullFolder
 from runtime.formats.synced_stream import SyncedStream
-from runtime.messages import Priority
+from runtime.messages import NANOSECONDS_PER_SECOND, Priority
+from runtime.privacy.opening import open_policy
+from runtime.privacy.policy import PrivacyPolicy
+from runtime.privacy.retention import Retention
 from runtime.processes.selection_copy import SelectionCopy, disk_copy_path
 from runtime.processes.shell import ProcessShell, log, make_directories
 from runtime.recording.clip_sink import ClipOutput, OpenClip, SealedClip
@@ -131,8 +134,11 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
     with Spool.open(directories.spool, config.spool.quota) as spool:
         thumbnails = ThumbnailSettings(**config.recorder.thumbnails.model_dump())
         settings = RecorderSettings(config.max_clip_s, config.recorder.crash_pre_s, thumbnails)
+        beat = _Beat(shell, clock)
+        policy = open_policy(config, directories.campaigns, beat)
+        retention = Retention(spool, config.privacy.keep_s)
         pulls = PullFolder(directories.spool)
-        recorder = Recorder(directories.history, SpoolClipSink(spool), settings, pulls=pulls)
+        recorder = Recorder(directories.history, SpoolClipSink(spool), settings, policy, pulls)
         copy = SelectionCopy(HistoryLayout(directories.history).selection, disk_copy_path(directories.spool))
         shell.ready(f"recording into {directories.spool}")
         while not stop.wait(config.recorder.scan_interval_s):
@@ -140,13 +146,38 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
             if spool.must_be_reopened:
                 raise SpoolError("a failed seal could not be taken back: leaving, the next start recovers the spool")
             copy.step(clock.now_ns())
+            retention.step(clock.now_ns(), clock.wall_ns())
             shell.progress()
-            shell.publish(_status(recorder, spool, copy))
+            beat.status = {**_status(recorder, spool, copy), **_privacy(recorder, policy, retention)}
+            shell.publish(beat.status)
         shell.stopping("sealing what is in flight")
         _tell(recorder.finish(clock.now_ns()))
         copy.copy()
-        shell.close(lambda: _status(recorder, spool, copy))
+        shell.close(lambda: {**_status(recorder, spool, copy), **_privacy(recorder, policy, retention)})
+        policy.close()
     return 0
+
+
+class _Beat:
+    """Shows while one clip takes long (blurring does) that the process is alive; the status is the last one."""
+
+    def __init__(self, shell: ProcessShell, clock: SystemClock) -> None:
+        self.status: Mapping[str, Any] = {}
+        self._shell = shell
+        self._clock = clock
+        self._next_ns = 0
+
+    def __call__(self) -> None:
+        self._shell.progress()
+        if self._clock.now_ns() >= self._next_ns:
+            self._next_ns = self._clock.now_ns() + NANOSECONDS_PER_SECOND
+            self._shell.publish(self.status)
+
+
+def _privacy(recorder: Recorder, policy: PrivacyPolicy, retention: Retention) -> dict[str, Any]:
+    refused = dict(recorder.status.policy_refused)
+    deleted = {"deleted_by_age": retention.deleted, "deleting_error": retention.last_error}
+    return {"privacy": {**policy.facts(), "refused_firings": refused, **deleted}}
 
 
 def _tell(clips: list[SealedClip]) -> None:

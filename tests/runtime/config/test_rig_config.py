@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from runtime.config import bundles as bundles_module
 from runtime.config import load_config
-from runtime.config import rig_config as rig_config_module
 from runtime.config.rig_config import RigConfig
 from runtime.formats.documents import DocumentError
 
@@ -146,7 +146,7 @@ def test_a_bundle_is_found_by_name_or_folder(tmp_path, monkeypatch):
     bundled = tmp_path / "models"
     (bundled / "net").mkdir(parents=True)
     (bundled / "net" / "model.yaml").write_text("name: net\n")
-    monkeypatch.setattr(rig_config_module, "BUNDLED_MODELS", bundled)
+    monkeypatch.setattr(bundles_module, "BUNDLED_MODELS", bundled)
     assert load(tmp_path, MINIMAL + "model: {bundle: net}\n").model.bundle == bundled / "net"
     assert load(tmp_path, MINIMAL + "model: {bundle: ./models/net}\n").model.bundle == bundled / "net"
     (misspelt,) = messages(tmp_path, MINIMAL + "model: {bundle: nett}\n")

@@ -1,0 +1,217 @@
+"""Decides over every clip: `PrivacyPolicy.admit`. See `runtime.recording.sealing_policy` for what a policy promises.
+
+Reasons of a refusal, as they stand in the recorder's status and in the answers to firings:
+
+    zone         it was in or near an excluded place at some time of the clip                       final
+    no_fix       for a time of the clip its place was not known, and there are excluded places      final
+    zones_file   a file of zones cannot be read                                                      tried again
+    campaign     a campaign on the shelf, which may bring zones, cannot be read                      tried again
+    detector     blurring is asked for, and the detector cannot be opened or failed                  tried again
+    encoder      a blurred picture could not be encoded                                              tried again
+    video        a camera's message cannot be read                                                   final
+    key          encryption is asked for, and a public key cannot be read                            tried again
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+
+from runtime.formats.documents import DocumentError
+from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.privacy.blurring import Blurring, BlurSettings, DetectorError
+from runtime.privacy.campaign_terms import CampaignsOnShelf, CampaignTermsError
+from runtime.privacy.clip_keys import ClipKeyError, load_public_key
+from runtime.privacy.envelope import RandomBytes
+from runtime.privacy.location import LocationRule
+from runtime.privacy.trail import NAMESPACE, during, first_unknown_ns, fixes_of, way_through
+from runtime.privacy.treatment import ClipTreatment
+from runtime.privacy.zones import ExclusionZone, ZoneFiles, first_near
+from runtime.recording.clip_plan import ClipPlan
+from runtime.recording.sealing_policy import (
+    ClipWindow,
+    SealingRefusal,
+    SealingRefusedError,
+    SignalHistory,
+    Treatment,
+)
+
+if TYPE_CHECKING:
+    from runtime.privacy.detector import Detector
+
+VIDEO, LOCATION = "video", "location"
+
+
+@dataclass(frozen=True, slots=True)
+class BlurPlan:
+    """What blurs."""
+
+    bundle: Path
+    classes: tuple[str, ...] = ()
+    min_score: float = 0.2
+    threads: int = 1
+    settings: BlurSettings = field(default_factory=BlurSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyRules:
+    """What is asked for; see `runtime.config.privacy_config`."""
+
+    zone_files: tuple[Path, ...] = ()
+    zone_margin_m: float = 30.0
+    needs_fix: bool = True
+    fix_timeout_s: float = 2.0
+    location: LocationRule = field(default_factory=LocationRule)
+    blur: BlurPlan | None = None
+    recipients: tuple[Path, ...] = ()
+    liftable: tuple[str, ...] = (VIDEO, LOCATION)
+    keep_s: float | None = None
+
+
+class PrivacyPolicy:
+    """Belongs to the recorder's thread. Files that it needs are looked at for every clip: they may vanish or change."""
+
+    def __init__(
+        self,
+        rules: PrivacyRules,
+        campaigns: CampaignsOnShelf | None = None,
+        progress: Callable[[], None] = lambda: None,
+        random_bytes: RandomBytes = os.urandom,
+    ) -> None:
+        """`campaigns` is None where the vehicle takes none; `progress` is called while a clip is blurred."""
+        self._rules = rules
+        self._campaigns = campaigns
+        self._progress = progress
+        self._random_bytes = random_bytes
+        self._zone_files = ZoneFiles(rules.zone_files)
+        self._detector: Detector | None = None
+
+    def admit(self, plan: ClipPlan, window: ClipWindow, history: SignalHistory) -> Treatment | SealingRefusal:
+        """See `SealingPolicy.admit`."""
+        try:
+            zones = self._zones(plan.firings[0].firing.wall_ns)
+            if zones:
+                self._check_way(zones, window, history)
+            return self._treatment(plan)
+        except SealingRefusedError as error:
+            return error.refusal
+
+    def facts(self) -> Mapping[str, Any]:
+        """For the status: what is asked for, by its names only."""
+        rules, detector = self._rules, self._detector
+        return {
+            "zones": len(self._zone_files.known),
+            "location": rules.location.mode,
+            "blurring": None if rules.blur is None else (detector.description.name if detector else "not opened yet"),
+            "encrypted_for": len(rules.recipients),
+            "keep_s": rules.keep_s,
+        }
+
+    def close(self) -> None:
+        """Give the detector back."""
+        if self._detector is not None:
+            self._detector.close()
+            self._detector = None
+
+    # Places
+
+    def _zones(self, wall_ns: int) -> list[ExclusionZone]:
+        try:
+            zones = self._zone_files.zones()
+        except (DocumentError, OSError) as error:
+            raise _refused("zones_file", str(error), is_final=False) from error
+        if self._campaigns is None:
+            return zones
+        try:
+            return zones + self._campaigns.zones(wall_ns)
+        except (CampaignTermsError, OSError) as error:
+            raise _refused("campaign", str(error), is_final=False) from error
+
+    def _check_way(self, zones: Sequence[ExclusionZone], window: ClipWindow, history: SignalHistory) -> None:
+        rules = self._rules
+        reach_ns = round(rules.fix_timeout_s * NANOSECONDS_PER_SECOND)
+        samples = history.signal_samples(NAMESPACE, window.start_ns - reach_ns, window.end_ns + reach_ns)
+        fixes = fixes_of(samples, rules.fix_timeout_s)
+        unknown_ns = first_unknown_ns(fixes, window.start_ns, window.end_ns)
+        if unknown_ns is not None and rules.needs_fix:
+            at_s = (unknown_ns - window.start_ns) / NANOSECONDS_PER_SECOND
+            raise _refused("no_fix", f"the place was not known {at_s:.1f} s into the clip, and there are zones")
+        for latitude_deg, longitude_deg in way_through(during(fixes, window.start_ns, window.end_ns)):
+            zone = first_near(zones, latitude_deg, longitude_deg, rules.zone_margin_m)
+            if zone is not None:
+                raise _refused("zone", f"in or near zone {zone.name!r} of {zone.source}")
+
+    # Treatment
+
+    def _treatment(self, plan: ClipPlan) -> ClipTreatment:
+        rules, lifted = self._rules, self._lifted(plan)
+        is_blurred = rules.blur is not None and VIDEO not in lifted
+        is_truncated = rules.location.mode != "keep" and LOCATION not in lifted
+        detector = self._open_detector() if is_blurred else None
+        keep_ns = None if rules.keep_s is None else round(rules.keep_s * NANOSECONDS_PER_SECOND)
+        newest_wall_ns = max(waiting.firing.wall_ns for waiting in plan.firings)
+        return ClipTreatment(
+            random_bytes=self._random_bytes,
+            location=rules.location if is_truncated else None,
+            blurring=self._blurring(detector) if detector is not None else None,
+            detector={} if detector is None else _described(detector),
+            recipients=self._recipients(),
+            raw={what: labels for what, labels in lifted.items() if self._protects(what)},
+            expires_wall_ns=None if keep_ns is None else newest_wall_ns + keep_ns,
+        )
+
+    def _protects(self, what: str) -> bool:
+        return self._rules.blur is not None if what == VIDEO else self._rules.location.mode != "keep"
+
+    def _lifted(self, plan: ClipPlan) -> dict[str, list[str]]:
+        """What the campaigns of all firings lift; one firing that is of none keeps the clip protected."""
+        if self._campaigns is None or not self._rules.liftable:
+            return {}
+        try:
+            terms = self._campaigns.terms()
+        except (CampaignTermsError, OSError) as error:
+            raise _refused("campaign", str(error), is_final=False) from error
+        lifted = {}
+        for what in self._rules.liftable:
+            firings = [waiting.firing for waiting in plan.firings]
+            if firings and all(
+                one.campaign in terms and terms[one.campaign].lifts(what, one.wall_ns) for one in firings
+            ):
+                lifted[what] = sorted({one.campaign for one in firings})
+        return lifted
+
+    def _open_detector(self) -> Detector:
+        from runtime.privacy.detector import Detector  # a network library: only where something is to be blurred
+
+        blur = self._rules.blur
+        assert blur is not None
+        if self._detector is None:
+            try:
+                self._detector = Detector(blur.bundle, blur.classes, blur.min_score, blur.threads)
+            except DetectorError as error:
+                raise _refused("detector", str(error), is_final=False) from error
+        return self._detector
+
+    def _blurring(self, detector: Detector) -> Blurring:
+        assert self._rules.blur is not None
+        return Blurring(detector, self._rules.blur.settings, self._progress)
+
+    def _recipients(self) -> list[X25519PublicKey]:
+        try:
+            return [load_public_key(path) for path in self._rules.recipients]
+        except ClipKeyError as error:
+            raise _refused("key", str(error), is_final=False) from error
+
+
+def _described(detector: Detector) -> dict[str, Any]:
+    said = detector.description
+    return {"detector": said.name, "version": said.version, "sha256": said.sha256, "classes": list(detector.classes)}
+
+
+def _refused(reason: str, detail: str, is_final: bool = True) -> SealingRefusedError:
+    return SealingRefusedError(SealingRefusal(reason, detail, is_final))

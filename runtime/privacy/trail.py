@@ -1,0 +1,112 @@
+"""Where the vehicle was while a clip was recorded, and whether that is known at every instant of it.
+
+A fix is a latitude and a longitude of about the same time. It holds until the next one, for `timeout_s` at most, and
+ends when either signal becomes unknown. Between two fixes the vehicle is taken to have driven in a straight line, so a
+zone that lies between them counts. (0, 0) is what many receivers say for "no fix", and is taken for that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from runtime.messages import NANOSECONDS_PER_SECOND, SignalSample
+from triggers.language.zones import distance_m
+
+NAMESPACE = "vehicle"
+LATITUDE, LONGITUDE = "vehicle.latitude_deg", "vehicle.longitude_deg"
+#: Points put between two fixes are at most so far apart, and at most so many.
+STEP_M = 5.0
+MAX_STEPS = 2000
+_NOWHERE_DEG = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """A position and how long it held."""
+
+    time_ns: int
+    until_ns: int
+    latitude_deg: float
+    longitude_deg: float
+
+
+def fixes_of(samples: Iterable[SignalSample | tuple[str, int]], timeout_s: float) -> list[Fix]:
+    """Fixes from samples in order of time; `(name, time_ns)` says that a signal became unknown then."""
+    timeout_ns = round(timeout_s * NANOSECONDS_PER_SECOND)
+    known: dict[str, tuple[int, float]] = {}
+    events: list[tuple[int, tuple[float, float] | None]] = []
+    for sample in samples:
+        name, time_ns = (sample.name, sample.time_ns) if isinstance(sample, SignalSample) else sample
+        if name not in (LATITUDE, LONGITUDE):
+            continue
+        value = sample.value if isinstance(sample, SignalSample) else None
+        value_deg = _degrees(value, 90.0 if name == LATITUDE else 180.0)
+        if value_deg is None:
+            known.pop(name, None)
+        else:
+            known[name] = (time_ns, value_deg)
+        position = _position(known, time_ns, timeout_ns)
+        if events and events[-1][0] == time_ns:
+            events.pop()  # the second half of the same fix
+        events.append((time_ns, position))
+    return _held(events, timeout_ns)
+
+
+def _degrees(value: object, limit_deg: float) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value) if abs(value) <= limit_deg else None
+
+
+def _position(known: dict[str, tuple[int, float]], now_ns: int, timeout_ns: int) -> tuple[float, float] | None:
+    if len(known) < 2 or any(now_ns - time_ns > timeout_ns for time_ns, _ in known.values()):
+        return None
+    latitude_deg, longitude_deg = known[LATITUDE][1], known[LONGITUDE][1]
+    is_nowhere = abs(latitude_deg) < _NOWHERE_DEG and abs(longitude_deg) < _NOWHERE_DEG
+    return None if is_nowhere else (latitude_deg, longitude_deg)
+
+
+def _held(events: Sequence[tuple[int, tuple[float, float] | None]], timeout_ns: int) -> list[Fix]:
+    fixes = []
+    for index, (time_ns, position) in enumerate(events):
+        following_ns = events[index + 1][0] if index + 1 < len(events) else time_ns + timeout_ns
+        if position is not None:
+            fixes.append(Fix(time_ns, min(following_ns, time_ns + timeout_ns), *position))
+    return fixes
+
+
+def first_unknown_ns(fixes: Sequence[Fix], start_ns: int, end_ns: int) -> int | None:
+    """The first instant of start..end at which no fix holds; None: it is known throughout."""
+    known_until_ns = start_ns
+    for fix in fixes:
+        if fix.time_ns > known_until_ns:
+            break
+        known_until_ns = max(known_until_ns, fix.until_ns)
+        if known_until_ns >= end_ns > start_ns or fix.until_ns >= end_ns:
+            return None
+    return known_until_ns
+
+
+def during(fixes: Sequence[Fix], start_ns: int, end_ns: int) -> Sequence[Fix]:
+    """The fixes that tell the way from start to end: with the one before and the one behind, where there are any."""
+    first = max((index for index, fix in enumerate(fixes) if fix.time_ns <= start_ns), default=0)
+    last = min((index for index, fix in enumerate(fixes) if fix.time_ns >= end_ns), default=len(fixes) - 1)
+    return fixes[first : last + 1]
+
+
+def way_through(fixes: Sequence[Fix]) -> Iterator[tuple[float, float]]:
+    """Latitudes and longitudes along the way, at most `STEP_M` apart as long as `MAX_STEPS` reach."""
+    if fixes:
+        yield fixes[0].latitude_deg, fixes[0].longitude_deg
+    for before, after in pairwise(fixes):
+        east_deg = (after.longitude_deg - before.longitude_deg + 180.0) % 360.0 - 180.0
+        north_deg = after.latitude_deg - before.latitude_deg
+        way_m = distance_m(before.latitude_deg, before.longitude_deg, after.latitude_deg, after.longitude_deg)
+        steps = min(max(1, math.ceil(way_m / STEP_M)), MAX_STEPS)
+        for step in range(1, steps + 1):
+            share = step / steps
+            longitude_deg = before.longitude_deg + share * east_deg
+            yield before.latitude_deg + share * north_deg, (longitude_deg + 180.0) % 360.0 - 180.0

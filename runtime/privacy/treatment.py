@@ -1,0 +1,88 @@
+"""What the policy decided for one clip, done: truncation, then blurring, then the lock around the bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+
+from runtime.formats.mcap_files import RawMessage
+from runtime.messages import Firing
+from runtime.privacy.blurring import Blurring
+from runtime.privacy.clip_keys import key_id
+from runtime.privacy.envelope import CIPHER, LockingStream, RandomBytes
+from runtime.privacy.location import LocationRule, Truncation
+from runtime.recording.sealing_policy import ClipStream, PlainStream
+
+
+@dataclass(slots=True)
+class ClipTreatment:
+    """See `runtime.recording.sealing_policy.Treatment`. `None` and empty: that protection is not asked for."""
+
+    random_bytes: RandomBytes
+    location: LocationRule | None = None
+    blurring: Blurring | None = None
+    detector: Mapping[str, Any] = field(default_factory=dict)  # who blurs, for the manifest
+    recipients: Sequence[X25519PublicKey] = ()
+    raw: Mapping[str, Sequence[str]] = field(default_factory=dict)  # campaigns by what they lifted
+    expires_wall_ns: int | None = None
+    _truncation: Truncation | None = None
+    _sounds: Counter[str] = field(default_factory=Counter)
+
+    def firing(self, firing: Firing) -> Firing:
+        """Without what tells the place, where that is asked for."""
+        return firing if self.location is None else Truncation(self.location).firing(firing)
+
+    def transform(self, messages: Iterable[RawMessage]) -> Iterator[RawMessage]:
+        """See `Treatment.transform`. Sound never passes, whatever is configured."""
+        stream = self._without_sound(messages)
+        if self.location is not None:
+            self._truncation = Truncation(self.location)
+            stream = self._truncation.transform(stream)
+        return stream if self.blurring is None else self.blurring.transform(stream)
+
+    def wrap(self, stream: IO[bytes]) -> ClipStream:
+        """The lock, where clips are encrypted."""
+        return LockingStream(stream, self.recipients, self.random_bytes) if self.recipients else PlainStream(stream)
+
+    def facts(self) -> Mapping[str, Any]:
+        """See `Treatment.facts`."""
+        facts: dict[str, Any] = {}
+        if self.location is not None:
+            is_rounded = self.location.mode == "round"
+            facts["location"] = {"mode": self.location.mode}
+            facts["location"] |= {"decimals": self.location.decimals} if is_rounded else {}
+        if self.blurring is not None:
+            frames, regions = dict(self.blurring.frames), dict(self.blurring.regions)
+            facts["blurring"] = {**self.detector, "frames": frames, "regions": regions}
+        if self.raw:
+            facts["raw"] = {what: list(labels) for what, labels in self.raw.items()}
+        dropped = self._dropped()
+        return {**facts, "dropped": dropped} if dropped else facts
+
+    def metadata(self) -> Mapping[str, Any]:
+        """See `Treatment.metadata`."""
+        metadata: dict[str, Any] = {}
+        if self.recipients:
+            metadata["encryption"] = {"cipher": CIPHER, "recipients": [key_id(key) for key in self.recipients]}
+        if self.expires_wall_ns is not None:
+            metadata["expires_wall_ns"] = self.expires_wall_ns
+        return metadata
+
+    def _without_sound(self, messages: Iterable[RawMessage]) -> Iterator[RawMessage]:
+        for message in messages:
+            if "audio" in message.channel.schema_name.lower():
+                self._sounds[message.channel.schema_name] += 1
+            else:
+                yield message
+
+    def _dropped(self) -> dict[str, int]:
+        dropped = Counter(self._sounds)
+        if self._truncation is not None:
+            dropped += self._truncation.dropped
+        if self.blurring is not None:
+            dropped += self.blurring.dropped
+        return dict(dropped)

@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import io
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime.cli import main
+from runtime.privacy.clip_keys import ClipKeyError, key_id, load_public_key, load_secret_key, new_clip_keys
+from runtime.privacy.envelope import (
+    CHUNK_BYTES,
+    TAG_BYTES,
+    EnvelopeError,
+    LockingStream,
+    envelope_problems,
+    is_locked,
+    read_header,
+    unlocked,
+)
+from runtime.privacy.policy import PrivacyRules
+from runtime.processes.receiver_process import problems_of
+from runtime.recording.layout import HistoryLayout
+from runtime.recording.recorder import RETRY_NS
+from runtime.recording.verify import verify_clip
+from tests.runtime.privacy.private_history import END_NS, north_of, recorder_with, seal, write_history
+from tests.runtime.recording.recorded_rig import firing
+
+SECRET = X25519PrivateKey.generate()
+SEALED_BYTES = CHUNK_BYTES + TAG_BYTES
+
+
+def locked(data: bytes, secret: X25519PrivateKey = SECRET) -> bytes:
+    file = io.BytesIO()
+    stream = LockingStream(file, [secret.public_key()])
+    stream.write(data)
+    stream.finish()
+    return file.getvalue()
+
+
+def opened(data: bytes, secret: X25519PrivateKey = SECRET, is_partial: bool = False) -> bytes:
+    return b"".join(unlocked(io.BytesIO(data), secret, is_partial))
+
+
+def header_bytes(data: bytes) -> int:
+    return len(read_header(io.BytesIO(data)).raw)
+
+
+# The format
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 3 * CHUNK_BYTES), max_size=6))
+def test_what_is_locked_comes_out_as_it_went_in_however_it_was_written(sizes: list[int]) -> None:
+    file, pieces = io.BytesIO(), [os.urandom(size) for size in sizes]
+    stream = LockingStream(file, [SECRET.public_key()])
+    for piece in pieces:
+        assert stream.write(piece) == len(piece)
+    assert stream.tell() == sum(sizes)
+    stream.finish()
+    assert opened(file.getvalue()) == b"".join(pieces)
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 2 * CHUNK_BYTES])
+def test_sizes_around_a_chunk(size: int) -> None:
+    data = os.urandom(size)
+    assert opened(locked(data)) == data
+
+
+WHOLE = locked(bytes(range(256)) * 700)  # three chunks
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, len(WHOLE) - 1), st.integers(1, 255))
+def test_a_changed_byte_anywhere_is_noticed(place: int, change: int) -> None:
+    changed = bytearray(WHOLE)
+    changed[place] ^= change
+    with pytest.raises(EnvelopeError):
+        opened(bytes(changed))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, len(WHOLE) - 1))
+def test_a_file_cut_short_anywhere_is_noticed_and_partly_opened_only_when_asked(length: int) -> None:
+    with pytest.raises(EnvelopeError):
+        opened(WHOLE[:length])
+    whole_chunks = (length - header_bytes(WHOLE)) // SEALED_BYTES
+    if length >= header_bytes(WHOLE) + TAG_BYTES:
+        assert opened(WHOLE[:length], is_partial=True) == opened(WHOLE)[: whole_chunks * CHUNK_BYTES]
+
+
+def test_chunks_cannot_change_places_be_repeated_or_come_from_another_clip() -> None:
+    start = header_bytes(WHOLE)
+    chunks = [WHOLE[start + i * SEALED_BYTES : start + (i + 1) * SEALED_BYTES] for i in range(3)]
+    other = locked(bytes(range(256)) * 700)
+    foreign = other[header_bytes(other) : header_bytes(other) + SEALED_BYTES]
+    for wrong in ([1, 0, 2], [0, 0, 1, 2], [0, 2], [0, 1], [0, 1, 2, 2]):
+        with pytest.raises(EnvelopeError):
+            opened(WHOLE[:start] + b"".join(chunks[index] for index in wrong))
+    with pytest.raises(EnvelopeError):
+        opened(WHOLE[:start] + foreign + chunks[1] + chunks[2])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=400))
+def test_garbage_is_refused_and_never_breaks_the_reader(data: bytes) -> None:
+    for start in (b"", b"SHRGLCK1", b"SHRGLCK1\x00\x00\x00\x20"):
+        with pytest.raises(EnvelopeError):
+            opened(start + data)
+
+
+def test_another_key_opens_nothing_and_is_told_so() -> None:
+    other = X25519PrivateKey.generate()
+    with pytest.raises(EnvelopeError, match=key_id(SECRET.public_key())):
+        opened(WHOLE, other)
+
+
+def test_every_recipient_opens_the_same_clip() -> None:
+    second, file = X25519PrivateKey.generate(), io.BytesIO()
+    stream = LockingStream(file, [SECRET.public_key(), second.public_key()])
+    stream.write(b"clip")
+    stream.finish()
+    assert opened(file.getvalue(), second) == opened(file.getvalue()) == b"clip"
+
+
+def test_two_clips_of_the_same_bytes_have_nothing_in_common() -> None:
+    one, other = locked(b"\0" * 1000), locked(b"\0" * 1000)
+    assert one[header_bytes(one) :] != other[header_bytes(other) :]
+
+
+def test_after_the_end_nothing_more_can_be_written() -> None:
+    stream = LockingStream(io.BytesIO(), [SECRET.public_key()])
+    stream.finish()
+    stream.write(b"more")
+    with pytest.raises(ValueError, match="finished"):
+        stream.finish()
+
+
+# Keys
+
+
+def test_key_files_keep_the_secret_to_their_owner(tmp_path: Path) -> None:
+    public = new_clip_keys(tmp_path / "keys", "fleet")
+    secret_path, public_path = tmp_path / "keys/fleet.clips.secret", tmp_path / "keys/fleet.clips.public"
+    assert stat.S_IMODE(secret_path.stat().st_mode) == 0o600
+    assert key_id(load_public_key(public_path)) == key_id(public) == key_id(load_secret_key(secret_path).public_key())
+    with pytest.raises(ClipKeyError, match="exists"):
+        new_clip_keys(tmp_path / "keys", "fleet")
+    secret_path.chmod(0o640)
+    with pytest.raises(ClipKeyError, match="chmod 600"):
+        load_secret_key(secret_path)
+
+
+def test_a_vehicle_refuses_a_secret_key_and_one_of_another_kind(tmp_path: Path) -> None:
+    new_clip_keys(tmp_path, "fleet")
+    with pytest.raises(ClipKeyError, match="secret key"):
+        load_public_key(tmp_path / "fleet.clips.secret")
+    signing = Ed25519PrivateKey.generate().public_key()
+    (tmp_path / "signing").write_bytes(signing.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    with pytest.raises(ClipKeyError, match="X25519"):
+        load_public_key(tmp_path / "signing")
+    with pytest.raises(ClipKeyError, match="cannot read"):
+        load_public_key(tmp_path / "absent")
+
+
+# Clips
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    new_clip_keys(tmp_path / "keys", "fleet")
+    return tmp_path / "keys"
+
+
+def test_a_locked_clip_is_opened_by_the_fleet_and_keeps_every_promise(
+    tmp_path: Path, keys: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history = write_history(tmp_path / "history", north_of(0), [firing(6.0)])
+    rules = PrivacyRules(recipients=(keys / "fleet.clips.public",))
+    _, (clip,) = seal(history, tmp_path / "clips", rules)
+    assert is_locked(clip.path)
+    assert clip.metadata["encryption"] == {
+        "cipher": "AES-256-GCM",
+        "recipients": [key_id(load_public_key(keys / "fleet.clips.public"))],
+    }
+    for word in (b"foxglove", b"MCAP", b"driver_takeover", b"vehicle-7f3a"):
+        assert word not in clip.path.read_bytes()
+    assert problems_of(clip.path) == []  # what the receiver can see
+    assert main(["clip", "verify", str(clip.path)]) == 2
+    assert "clip decrypt" in capsys.readouterr().err
+    arguments = ["clip", "decrypt", "--key", str(keys / "fleet.clips.secret"), "--out", str(tmp_path / "open")]
+    assert main([*arguments, str(clip.path)]) == 0
+    assert verify_clip(tmp_path / "open" / clip.path.name).problems == []
+    assert main([*arguments, str(clip.path)]) == 1  # it is there already
+
+
+def test_a_damaged_locked_clip_leaves_nothing_behind(tmp_path: Path, keys: Path) -> None:
+    damaged = tmp_path / "clip.mcap"
+    secret = load_secret_key(keys / "fleet.clips.secret")
+    whole = locked(b"x" * 3 * CHUNK_BYTES, secret)
+    damaged.write_bytes(whole[:-5])
+    assert envelope_problems(damaged) == []  # not to be seen without the key, unless the last tag is cut
+    arguments = ["clip", "decrypt", "--key", str(keys / "fleet.clips.secret"), "--out", str(tmp_path / "open")]
+    assert main([*arguments, str(damaged)]) == 1
+    assert list((tmp_path / "open").iterdir()) == []
+    assert main([*arguments, "--partial", str(damaged)]) == 0
+    assert (tmp_path / "open" / "clip.mcap").read_bytes() == b"x" * 2 * CHUNK_BYTES
+
+
+def test_a_missing_key_means_no_clip_and_never_an_open_one(tmp_path: Path, keys: Path) -> None:
+    history = write_history(tmp_path / "history", north_of(0), [firing(6.0)])
+    public = keys / "fleet.clips.public"
+    recorder = recorder_with(history, tmp_path / "clips", PrivacyRules(recipients=(public,)))
+    aside = public.rename(tmp_path / "aside")
+    assert recorder.step(END_NS) == []
+    assert list((tmp_path / "clips").iterdir()) == []
+    assert "key: cannot read" in recorder.status.last_error
+    assert len(HistoryLayout(history).list_firings()) == 1
+    aside.rename(public)
+    (clip,) = recorder.step(END_NS + RETRY_NS)
+    assert is_locked(clip.path)
+
+
+def test_no_byte_of_a_clip_reaches_the_disk_before_it_is_locked(
+    tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is written while the clip is cut: every write to the draft is looked at."""
+    import runtime.formats.mcap_writer as mcap_writer
+    import runtime.privacy.envelope as envelope
+    import runtime.recording.clip_writer as clip_writer
+
+    history = write_history(tmp_path / "history", north_of(0), [firing(6.0)])
+    seen: list[bytes] = []
+    synced = clip_writer._sync
+
+    def look(stream: io.BufferedWriter) -> int:
+        place = synced(stream)
+        seen.append(Path(stream.name).read_bytes())
+        return place
+
+    monkeypatch.setattr(clip_writer, "_sync", look)
+    monkeypatch.setattr(clip_writer, "SYNC_BYTES", 1000)
+    monkeypatch.setattr(mcap_writer, "CHUNK_BYTES", 2000)
+    monkeypatch.setattr(envelope, "CHUNK_BYTES", 500)
+    _, (clip,) = seal(history, tmp_path / "clips", PrivacyRules(recipients=(keys / "fleet.clips.public",)))
+    final = clip.path.read_bytes()
+    assert len(seen) > 1
+    assert all(part and final.startswith(part) for part in seen)
+    assert b"foxglove" not in final
