@@ -12,16 +12,14 @@ import zmq
 from runtime.campaigns.serving import CampaignFiles
 from runtime.clock import SystemClock
 from runtime.config.receiver_config import ReceiverConfig
+from runtime.processes.receiver_pulls import open_pull_book
 from runtime.processes.shell import ProcessShell, StartError
 from runtime.recording.verify import verify_clip
 from runtime.uplink.keys import EnrolledVehicles, KeyFileError, ensure_keys
-from runtime.uplink.pull_book import PullBook
-from runtime.uplink.pull_ledger import SqliteTransactions
 from runtime.uplink.receiver import Receiver, ReceiverSettings
 from runtime.uplink.store import StoreLimits
 
 PROGRESS_TIMEOUT_S = 30.0
-CATALOGUE = "catalogue.sqlite"
 
 
 def run_receiver_process(config: ReceiverConfig, stop: threading.Event) -> int:
@@ -56,7 +54,7 @@ def run_receiver_process(config: ReceiverConfig, stop: threading.Event) -> int:
         receiver = Receiver(
             settings, own, enrolled, clock, publish, problems_of,
             lambda address: shell.ready(f"listening at {address}"), campaigns,
-            PullBook(SqliteTransactions(config.directory / CATALOGUE)),
+            open_pull_book(config),
         )  # fmt: skip
         receiver.run(stop)
     except (KeyFileError, OSError) as error:
