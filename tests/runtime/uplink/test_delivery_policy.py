@@ -1,4 +1,4 @@
-"""Which clips go over which network and when: the policy itself, the kernel's facts, and an uploader that keeps to it."""
+"""Which clips go over which network and when: the policy, the kernel's facts, and an uploader that keeps to it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from live_receiver import PATIENCE_S, wait_for
 
 from runtime.clock import SystemClock
-from runtime.config import parse_config
-from runtime.formats.documents import DocumentError, parse_document
+from runtime.config import load_config
+from runtime.formats.documents import DocumentError
 from runtime.messages import Priority
 from runtime.processes.uplink_policy import delivery_policy
 from runtime.spool import Spool
@@ -162,6 +162,7 @@ def test_campaign_files_wait_for_their_network_and_say_so():
 
 CONFIG = """
 vehicle: {{id: car}}
+drive: .
 uplink:
   policy:
     metered_interfaces: [wwan*]
@@ -173,7 +174,7 @@ uplink:
 def test_the_configured_policy_is_the_policy(tmp_path):
     path = tmp_path / "rig.yaml"
     path.write_text(CONFIG.format(zone="Europe/Berlin", hours="22:00-06:30"))
-    policy = delivery_policy(parse_config(parse_document(path.read_text(), path)).uplink.policy)
+    policy = delivery_policy(load_config(path).uplink.policy)
     assert policy.ways[Priority.LOW] == Way(HOME, False, (HoursOfDay(1320, 390),))
     assert policy.ways[Priority.SAFETY] == Way()
     assert policy.metered_interfaces == ("wwan*",)
@@ -188,5 +189,5 @@ def test_a_policy_that_cannot_be_is_refused_with_its_line(tmp_path, zone, hours,
     path = tmp_path / "rig.yaml"
     path.write_text(CONFIG.format(zone=zone, hours=hours))
     with pytest.raises(DocumentError, match=part) as refused:
-        parse_config(parse_document(path.read_text(), path))
-    assert refused.value.problems[0].line in (6, 7)
+        load_config(path)
+    assert [problem.line for problem in refused.value.problems] in ([7], [8])
