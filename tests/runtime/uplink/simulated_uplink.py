@@ -62,6 +62,7 @@ class World:
         self.late: list[list[bytes]] = []
         self.content: dict[int, bytes] = {}
         self.entombed: set[int] = set()
+        self._seen_whole: set[int] = set()
         self.desk = Desk()
         self.wall_shift_ns = 0
         self.boot_vehicle()
@@ -235,22 +236,24 @@ class World:
 
     # What must hold
 
-    def stored(self) -> dict[int, bytes]:
+    def stored(self) -> set[int]:
+        """Numbers that are in the catalogue, each once, each with the bytes that were sealed."""
         clips = self.store.catalogue.clips(self.store.directory)
-        assert len({clip.key.n for clip in clips}) == len(clips), "stored twice"
-        return {clip.key.n: clip.path.read_bytes() for clip in clips}
+        numbers = {clip.key.n for clip in clips}
+        assert len(numbers) == len(clips), "stored twice"
+        for clip in clips:
+            if clip.key.n not in self._seen_whole and clip.key.n in self.content:
+                assert clip.path.read_bytes() == self.content[clip.key.n], f"clip {clip.key.n} is not what was sealed"
+                self._seen_whole.add(clip.key.n)
+        return numbers
 
     def check_nothing_is_lost(self) -> None:
         """{1..n} = delivered, tombstoned or pending, and what is delivered is stored byte for byte."""
-        counts = self.spool.counts()
-        assert counts.is_gapless
+        assert self.spool.counts().is_gapless
         stored = self.stored()
         pending = {clip.n for clip in self.spool.pending()}
-        for n, content in self.content.items():
-            if n in stored:
-                assert stored[n] == content, f"clip {n} is not what was sealed"
-            else:
-                assert n in pending or n in self.entombed, f"clip {n} is nowhere"
+        for n in self.content:
+            assert n in stored or n in pending or n in self.entombed, f"clip {n} is nowhere"
 
     def is_settled(self) -> bool:
         """Everything is delivered or told to be gone, and every pull is answered."""
@@ -260,10 +263,11 @@ class World:
 
     def check_the_end(self) -> None:
         """Both ends agree about every number and every pull."""
+        self._seen_whole.clear()
         stored = self.stored()
         told = self.store.catalogue.tombstones(VEHICLE)
-        assert set(stored) | self.entombed >= set(self.content)
-        assert set(told) >= self.entombed - set(stored)
+        assert stored | self.entombed >= set(self.content)
+        assert set(told) >= self.entombed - stored
         assert self.store.catalogue.partials() == []
         for name, answer in self.desk.answers.items():
             pulled = [n for n in self.content if self.spool.clip(n).metadata.get("pull_id") == name]

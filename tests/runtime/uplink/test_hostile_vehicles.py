@@ -223,5 +223,3 @@ def test_a_bad_chunk_counts_as_a_fault(context, receiver, own):
     meter = receiver.receiver.reception.meters._meters[VEHICLE]
     assert meter.faults._tokens < VehicleLimits().faults_at_once
     assert heard(socket, 50) is None
-
-
