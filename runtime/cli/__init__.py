@@ -18,7 +18,7 @@ from runtime.version import package_version
 
 COMMANDS = (
     "demo", "run", "replay", "receive", "hil", "model", "calibrate", "triggers", "bench", "campaign", "clip", "keys",
-    "rig", "doctor",
+    "pull", "rig", "doctor",
 )  # fmt: skip
 
 

@@ -155,7 +155,7 @@ def _prepared_on_no_device(document: Document) -> Iterator[Problem]:
 def _retries(document: Document) -> Iterator[Problem]:
     uplink = _mapping(document, "uplink")
     shortest, longest = (
-        _amount(uplink.get(key, default)) for key, default in (("retry_min_s", 1), ("retry_max_s", 60))
+        _amount(uplink.get(key, default)) for key, default in (("retry_min_s", 1), ("retry_max_s", 20))
     )
     if shortest is not None and longest is not None and shortest > longest:
         message = f"the shortest retry ({shortest:g} s) is longer than the longest ({longest:g} s)"

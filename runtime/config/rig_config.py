@@ -22,13 +22,13 @@ from runtime.config.places import (
     ExistingFile,
     ExistingPath,
     ZeromqAddress,
-    ZeromqPeerAddress,
     existing,
 )
 from runtime.config.privacy_config import PrivacyConfig
 from runtime.config.quantities import ByteCount, Seconds, SecondsOrZero
 from runtime.config.sources import MAX_RATE_HZ, CameraConfig, CameraName, RateHz, Section, SignalsConfig
-from runtime.formats.documents import Document, DocumentError, Mistake, load_document, validate
+from runtime.config.uplink_config import UplinkConfig
+from runtime.formats.documents import Document, DocumentError, Mistake, load_document, suggest, validate
 
 #: ISO 3779: 17 letters and digits without I, O and Q, the last four digits.
 _LIKE_A_VIN = re.compile(r"[A-HJ-NPR-Z0-9]{13}[0-9]{4}")
@@ -123,19 +123,6 @@ class SpoolConfig(Section):
 
     directory: DirectoryOrAuto = None
     quota: ByteCount = Field(default=20_000_000_000, ge=64_000_000)
-
-
-class UplinkConfig(Section):
-    """The one place that talks outward. Without a server, clips stay in the spool."""
-
-    server: ZeromqPeerAddress | None = None
-    server_public_key: ExistingFile | None = Field(
-        default=None, description="the receiver's public CURVE key; receiver.public in keys when not given"
-    )
-    keys: DirectoryOrAuto = None
-    bandwidth_bytes_per_s: ByteCount | None = Field(default=None, ge=1000)
-    retry_min_s: Seconds = 1.0
-    retry_max_s: Seconds = 60.0
 
 
 class CampaignsConfig(Section):

@@ -27,7 +27,6 @@ from runtime.messages import Priority
 
 PULLS_FOLDER = "pulls"
 MAX_CAMERAS = 32
-MAX_CAMERA_NAME_LENGTH = 64
 MAX_WAITING_REQUESTS = 64
 MAX_REPORTED = 1000
 MAX_FILE_BYTES = 16 * 1024
@@ -35,6 +34,7 @@ MAX_REASON_LENGTH = 500
 CLOCKS = ("capture", "wall")
 ANSWER_STATES = ("sealed", "refused")
 PULL_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+CAMERA_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class PullFileError(ValueError):
@@ -56,8 +56,8 @@ class PullRequest:
         """Raises PullFileError for an id, a list, a clock or a window that cannot be."""
         if PULL_ID.fullmatch(self.id) is None:
             raise PullFileError(f"pull id {self.id!r:.80} must be up to 64 lower-case letters, digits and -")
-        if len(self.cameras) > MAX_CAMERAS or any(not 0 < len(c) <= MAX_CAMERA_NAME_LENGTH for c in self.cameras):
-            raise PullFileError(f"pull {self.id}: name at most {MAX_CAMERAS} cameras, none of them empty or long")
+        if len(self.cameras) > MAX_CAMERAS or any(not CAMERA_NAME.fullmatch(c) for c in self.cameras):
+            raise PullFileError(f"pull {self.id}: cameras {self.cameras!r:.80}: at most {MAX_CAMERAS} names of cameras")
         if self.clock not in CLOCKS:
             raise PullFileError(f"pull {self.id}: clock {self.clock!r:.40} must be one of {', '.join(CLOCKS)}")
         if not 0 <= self.start_ns < self.end_ns:

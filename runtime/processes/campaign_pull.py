@@ -29,7 +29,7 @@ from runtime.formats.documents import DocumentError
 from runtime.health.status import StatusError, read_status
 from runtime.processes.shell import StartError, log
 from runtime.uplink.exchange import Exchange, ExchangeError
-from runtime.uplink.wire import CampaignPart, Pull, Result
+from runtime.uplink.wire import CampaignPart, CampaignQuestion, Result
 from triggers.rules.loading import library_path, load_rules
 from triggers.rules.rule import RuleSet
 
@@ -49,7 +49,7 @@ class ExchangePuller:
     def pull(self, path: str, offset: int, length: int) -> Part | None:
         """See `Puller`."""
         try:
-            answer, data = self._exchange.ask(Pull(path, offset, length), b"", self._timeout_s)
+            answer, data = self._exchange.ask(CampaignQuestion(path, offset, length), b"", self._timeout_s)
         except ExchangeError as error:
             raise FetchError("unsupported" if error.is_unsupported else "no_answer", str(error)) from error
         except ValueError as error:  # a path too long for a header

@@ -13,6 +13,7 @@ from runtime.campaigns.serving import CampaignFiles
 from runtime.clock import SystemClock
 from runtime.config.receiver_config import ReceiverConfig
 from runtime.privacy.envelope import envelope_problems, is_locked
+from runtime.processes.receiver_pulls import open_pull_book
 from runtime.processes.shell import ProcessShell, StartError
 from runtime.recording.verify import verify_clip
 from runtime.uplink.keys import EnrolledVehicles, KeyFileError, ensure_keys
@@ -54,6 +55,7 @@ def run_receiver_process(config: ReceiverConfig, stop: threading.Event) -> int:
         receiver = Receiver(
             settings, own, enrolled, clock, publish, problems_of,
             lambda address: shell.ready(f"listening at {address}"), campaigns,
+            open_pull_book(config),
         )  # fmt: skip
         receiver.run(stop)
     except (KeyFileError, OSError) as error:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from runtime.clock import SystemClock
 from runtime.config.directories import Directories
 from runtime.config.rig_config import RigConfig
+from runtime.formats.pull_files import PullFolder
 from runtime.processes.shell import ProcessShell, StartError, make_directories
+from runtime.processes.uplink_policy import delivery_policy
 from runtime.spool import Spool
-from runtime.uplink.delivery import DeliveryLimits
+from runtime.uplink.delivery_limits import DeliveryLimits
 from runtime.uplink.exchange import Exchange
 from runtime.uplink.keys import KeyFileError, ensure_keys, load_public_key
 from runtime.uplink.status_file import Publish
@@ -50,7 +52,8 @@ def run_uploader_process(config: RigConfig, stop: threading.Event) -> int:
             publish({})
     else:
         with Spool.open(directories.spool, config.spool.quota) as spool:
-            uploader = _make_uploader(config, directories.keys, spool, clock, publish, exchange)
+            pulls = PullFolder(directories.spool)
+            uploader = _make_uploader(config, directories.keys, spool, clock, publish, exchange, pulls)
             shell.ready(f"delivering to {config.uplink.server}")
             if campaigns is not None:
                 campaigns.start()
@@ -75,7 +78,13 @@ def _open_campaigns(
 
 
 def _make_uploader(
-    config: RigConfig, keys: Path, spool: Spool, clock: SystemClock, publish: Publish, exchange: Exchange
+    config: RigConfig,
+    keys: Path,
+    spool: Spool,
+    clock: SystemClock,
+    publish: Publish,
+    exchange: Exchange,
+    pulls: PullFolder,
 ) -> Uploader:
     uplink = config.uplink
     if uplink.server is None:
@@ -88,13 +97,14 @@ def _make_uploader(
         backoff_first_s=uplink.retry_min_s,
         backoff_longest_s=uplink.retry_max_s,
         limits=limits,
+        policy=delivery_policy(uplink.policy),
     )
     try:
         own = ensure_keys(keys, "vehicle")
         receiver_key = load_public_key(uplink.server_public_key or keys / "receiver.public")
     except (KeyFileError, OSError) as error:
         raise StartError(f"keys in {keys} cannot be used: {error}") from error
-    return Uploader(spool, settings, own, receiver_key, clock, random.Random(), publish, exchange)
+    return Uploader(spool, settings, own, receiver_key, clock, random.Random(), publish, exchange, pulls)
 
 
 def _progress_timeout_s(config: RigConfig) -> float:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import zmq
 from zmq.utils import z85
@@ -35,13 +35,20 @@ class AuthenticatorError(RuntimeError):
 class ZapAuthenticator:
     """Runs in its own thread, in the same context as the socket it guards; start it before that socket binds."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], domain: str, enrolled: EnrolledVehicles) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        domain: str,
+        enrolled: EnrolledVehicles,
+        is_barred: Callable[[str], bool] = lambda vehicle: False,
+    ) -> None:
         if not domain or domain == "*":
             raise AuthenticatorError(f"ZAP domain {domain!r} would let strangers in: give it a name")
         self.admitted: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self._domain = domain.encode()
         self._enrolled = enrolled
+        self._is_barred = is_barred
         self._context = context
         self._stop = threading.Event()
         self._bound = threading.Event()
@@ -105,6 +112,9 @@ class ZapAuthenticator:
         if mechanism != b"CURVE" or len(key) != 32:
             return b"", "mechanism is not CURVE"
         text = z85.encode(key)
-        if self._enrolled.vehicle_of(text) is None:
+        vehicle = self._enrolled.vehicle_of(text)
+        if vehicle is None:
             return b"", "key is not enrolled"
+        if self._is_barred(vehicle):
+            return b"", "barred for a while"
         return text, ""

@@ -7,16 +7,20 @@ refused and must wait is remembered across sessions.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from runtime.formats.durable_files import sha256_of
 from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.uplink.delivery_limits import DeliveryLimits, DeliveryStatistics
 from runtime.uplink.exchange import Exchange
+from runtime.uplink.notices import Notices
+from runtime.uplink.outbox import Outbox
 from runtime.uplink.pace import Pace
+from runtime.uplink.policy import Permissions
+from runtime.uplink.pull_inbox import NoPulls, PullInbox, PullSeam
 from runtime.uplink.transfer import DamagedClipError, Outgoing, OutgoingClip, Phase, Transfer
+from runtime.uplink.window import SendWindow
 from runtime.uplink.wire import (
     FROM_RECEIVER,
     MAX_PAYLOAD_BYTES,
@@ -25,7 +29,10 @@ from runtime.uplink.wire import (
     Chunk,
     Done,
     Hello,
+    Message,
     Nack,
+    Pull,
+    PullResult,
     State,
     TombstoneNotice,
     Welcome,
@@ -38,52 +45,8 @@ MAX_FAILURES = 8
 MAX_SET_ASIDE = 1000
 MAX_TOMBSTONES_AT_ONCE = 32
 MAX_REASON_LENGTH = 500
-
-
-class TombstoneRow(Protocol):
-    """A number that will never be delivered; `runtime.spool.Tombstone` is one."""
-
-    @property
-    def n(self) -> int: ...
-    @property
-    def reason(self) -> str: ...
-
-
-class Outbox(Protocol):
-    """Where clips come from; `runtime.spool.Spool` is one."""
-
-    def pending(self, limit: int = ...) -> Sequence[OutgoingClip]: ...
-    def mark_delivered(self, n: int) -> bool: ...
-    def tombstone(self, n: int, reason: str) -> bool: ...
-    def unreported_tombstones(self, limit: int = ...) -> Sequence[TombstoneRow]: ...
-    def mark_tombstone_reported(self, n: int) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryLimits:
-    """Times and rates of the vehicle's side."""
-
-    reply_timeout_s: float = 15.0
-    refused_retry_s: float = 60.0
-    refresh_s: float = 0.5
-    keep_alive_s: float = 20.0
-    max_bytes_per_s: int | None = None
-
-
-@dataclass(slots=True)
-class DeliveryStatistics:
-    """What happened since the uploader started."""
-
-    sessions: int = 0
-    bytes_sent: int = 0
-    chunks_sent: int = 0
-    clips_delivered: int = 0
-    bytes_delivered: int = 0
-    tombstones_reported: int = 0
-    clips_damaged: int = 0
-    messages_ignored: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-    nacks: Counter[str] = field(default_factory=Counter)
+#: A receiver that answers "too fast" is left in peace for so long.
+TOO_FAST_PAUSE_S = 1.0
 
 
 class SessionError(Exception):
@@ -93,20 +56,29 @@ class SessionError(Exception):
 class Delivery:
     """Decides what to send next and what a reply means."""
 
-    def __init__(self, outbox: Outbox, limits: DeliveryLimits, software: str, exchange: Exchange | None = None) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        limits: DeliveryLimits,
+        software: str,
+        exchange: Exchange | None = None,
+        pulls: PullSeam | None = None,
+    ) -> None:
         self.statistics = DeliveryStatistics()
         self.welcome: Welcome | None = None
+        self.permissions = Permissions()
         self._outbox = outbox
         self._limits = limits
         self._software = software
         self._exchange = exchange or Exchange()
-        self._pace = Pace(limits.max_bytes_per_s, burst_bytes=2 * MAX_PAYLOAD_BYTES)
+        self._pace = Pace(limits.max_bytes_per_s, limits.burst_bytes)
+        self._window = SendWindow()
         self._transfers: dict[int, Transfer] = {}
         self._pending: Sequence[OutgoingClip] = ()
         self._set_aside: dict[int, int] = {}  # n -> not before
-        self._tombstones: dict[int, str] = {}
-        self._tombstones_sent: set[int] = set()
-        self._tombstone_sent_ns: int | None = None
+        self._tombstones: Notices[int] = Notices(self._unreported_tombstones, outbox.mark_tombstone_reported)
+        self._pulls = PullInbox(NoPulls() if pulls is None else pulls)
+        self._paused_until_ns = 0
         self._refresh_ns = 0
         self._hello_sent_ns: int | None = None
         self._hello_due_ns = 0
@@ -121,10 +93,11 @@ class Delivery:
         """A new connection: say HELLO, offer everything again."""
         self.statistics.sessions += 1
         self._exchange.begin_session()
+        self._window.begin_session()
+        self._tombstones.begin_session()
+        self._pulls.results.begin_session()
         self.welcome = None
         self._transfers.clear()
-        self._tombstones_sent.clear()
-        self._tombstone_sent_ns = None
         self._hello_sent_ns = None
         self._hello_due_ns = now_ns
         self._refresh_ns = now_ns
@@ -133,9 +106,14 @@ class Delivery:
     def is_overdue(self, now_ns: int) -> bool:
         """True when some answer has been due for too long: the link, or the peer behind it, is dead."""
         waits = [t.waiting_since_ns for t in self._transfers.values()]
-        waits += [self._hello_sent_ns, self._tombstone_sent_ns]
+        waits += [self._hello_sent_ns, self._tombstones.waiting_since_ns, self._pulls.results.waiting_since_ns]
         patience_ns = int(self._limits.reply_timeout_s * NANOSECONDS_PER_SECOND)
         return any(since is not None and now_ns - since > patience_ns for since in waits)
+
+    def permit(self, permissions: Permissions) -> None:
+        """What the policy lets go over the network of now; a clip under way stops at its next chunk."""
+        self.permissions = permissions
+        self._exchange.hold_back(permissions.reasons.get("campaigns", ""))
 
     # -- sending ------------------------------------------------------------------------------------------------
 
@@ -148,9 +126,10 @@ class Delivery:
             return None
         if now_ns >= self._refresh_ns:
             self._refresh(now_ns)
-        return (
-            self._next_tombstone(now_ns) or self._exchange.next_message() or self._next_of_clips(now_ns, self.welcome)
-        )
+        notice = self._tombstones.next_message(now_ns) or self._pulls.results.next_message(now_ns)
+        if notice is not None:
+            return notice, b""
+        return self._exchange.next_message() or self._next_of_clips(now_ns, self.welcome)
 
     def _refresh(self, now_ns: int) -> None:
         self._refresh_ns = now_ns + int(self._limits.refresh_s * NANOSECONDS_PER_SECOND)
@@ -158,41 +137,41 @@ class Delivery:
         self._pending = self._outbox.pending(limit=2 * MAX_OPEN_TRANSFERS + len(self._set_aside))
         known = {clip.n for clip in self._pending}
         self._transfers = {n: t for n, t in self._transfers.items() if n in known}
-        rows = self._outbox.unreported_tombstones(limit=MAX_TOMBSTONES_AT_ONCE)
-        self._tombstones = {row.n: row.reason for row in rows}
+        self._tombstones.refresh()
+        self._pulls.results.refresh()
 
-    def _next_tombstone(self, now_ns: int) -> Outgoing | None:
-        for n, reason in self._tombstones.items():
-            if n not in self._tombstones_sent:
-                self._tombstones_sent.add(n)
-                self._tombstone_sent_ns = self._tombstone_sent_ns or now_ns
-                return TombstoneNotice(n, reason[:MAX_REASON_LENGTH]), b""
-        return None
+    def _unreported_tombstones(self) -> dict[int, Message]:
+        rows = self._outbox.unreported_tombstones(limit=MAX_TOMBSTONES_AT_ONCE)
+        return {row.n: TombstoneNotice(row.n, row.reason[:MAX_REASON_LENGTH]) for row in rows}
 
     def _next_of_clips(self, now_ns: int, welcome: Welcome) -> Outgoing | None:
-        if not self._pace.is_open(now_ns):
+        if now_ns < self._paused_until_ns or not self._pace.is_open(now_ns):
             return None
-        credit_bytes = welcome.credit_bytes - sum(t.under_way_bytes for t in self._transfers.values())
-        chunk_bytes = min(welcome.chunk_bytes, MAX_PAYLOAD_BYTES)
+        under_way_bytes = sum(transfer.under_way_bytes for transfer in self._transfers.values())
+        room_bytes = min(welcome.credit_bytes, self._window.size_bytes) - under_way_bytes
+        chunk_bytes = min(welcome.chunk_bytes, MAX_PAYLOAD_BYTES, self._window.chunk_bytes, self._limits.chunk_bytes)
         for clip in self._most_urgent():
             transfer = self._transfers.setdefault(clip.n, Transfer(clip))
             try:
-                outgoing = transfer.next_message(now_ns, chunk_bytes, credit_bytes)
+                outgoing = transfer.next_message(now_ns, chunk_bytes, room_bytes)
             except DamagedClipError as error:
                 self._give_up_damaged(clip, str(error))
                 return None
             if outgoing is not None:
-                self._count_sent(outgoing, now_ns)
+                self._count_sent(outgoing)
                 return outgoing
+            if transfer.waits_for_room:
+                return None
         return None
 
     def _most_urgent(self) -> Iterator[OutgoingClip]:
-        eligible = (clip for clip in self._pending if clip.n not in self._set_aside)
+        allowed = self.permissions.priorities
+        eligible = (clip for clip in self._pending if clip.n not in self._set_aside and clip.priority in allowed)
         return (clip for _, clip in zip(range(MAX_OPEN_TRANSFERS), eligible, strict=False))
 
-    def _count_sent(self, outgoing: Outgoing, now_ns: int) -> None:
+    def _count_sent(self, outgoing: Outgoing) -> None:
         message, payload = outgoing
-        self._pace.spend(len(payload), now_ns)
+        self._pace.spend(len(payload))
         if isinstance(message, Chunk):
             self.statistics.chunks_sent += 1
             self.statistics.bytes_sent += len(payload)
@@ -220,9 +199,21 @@ class Delivery:
         if isinstance(message, Welcome):
             self._on_welcome(message, now_ns)
         elif isinstance(message, TombstoneNotice):
-            self._on_tombstone_recorded(message.n)
+            self._on_recorded(self._tombstones, message.n)
+            self.statistics.tombstones_reported = self._tombstones.settled
+        elif isinstance(message, Pull):
+            self._pulls.take(message)
+            self.statistics.pulls_taken = self._pulls.taken
+            self._refresh_ns = now_ns
+        elif isinstance(message, PullResult):
+            self._on_recorded(self._pulls.results, message.id)
+            self.statistics.pulls_answered = self._pulls.results.settled
         else:
             self._on_clip_message(message, now_ns)
+
+    def _on_recorded(self, notices: Notices[Any], key: int | str) -> None:
+        self._made_progress = True
+        notices.on_echo(key)
 
     def _on_welcome(self, message: Welcome, now_ns: int) -> None:
         if message.version != PROTOCOL_VERSION:
@@ -231,32 +222,30 @@ class Delivery:
         self._hello_sent_ns = None
         self._hello_due_ns = now_ns + int(self._limits.keep_alive_s * NANOSECONDS_PER_SECOND)
 
-    def _on_tombstone_recorded(self, n: int) -> None:
-        self._made_progress = True
-        if n in self._tombstones_sent:
-            self._outbox.mark_tombstone_reported(n)
-            self._tombstones.pop(n, None)
-            self.statistics.tombstones_reported += 1
-        if not set(self._tombstones) & self._tombstones_sent:
-            self._tombstone_sent_ns = None
-
     def _on_clip_message(self, message: Any, now_ns: int) -> None:
         if isinstance(message, Nack):
             self.statistics.nacks[message.code] += 1
-            if message.n == 0:
+            if message.code == "too_fast":
+                self._pause(now_ns)
+            elif message.n == 0:
                 raise SessionError(f"the receiver answered {message.code}: {message.detail}")
         transfer = self._transfers.get(message.n)
         if transfer is None or transfer.digest != message.sha256:
             self.statistics.messages_ignored += 1
         elif isinstance(message, Ack):
             self._made_progress = True
-            transfer.on_ack(message.ranges, now_ns)
+            self._on_ack(transfer, message, now_ns)
         elif isinstance(message, State):
             self._on_state(transfer, message, now_ns)
         elif isinstance(message, Done):
             self._on_done(transfer)
         else:
             self._on_nack(transfer, message, now_ns)
+
+    def _on_ack(self, transfer: Transfer, message: Ack, now_ns: int) -> None:
+        credit_bytes = MAX_PAYLOAD_BYTES if self.welcome is None else self.welcome.credit_bytes
+        for chunk in transfer.on_ack(message.ranges, now_ns):
+            self._window.on_ack(chunk.size_bytes, chunk.sent_ns, now_ns, credit_bytes)
 
     def _on_state(self, transfer: Transfer, message: State, now_ns: int) -> None:
         if message.state == "done":
@@ -278,7 +267,9 @@ class Delivery:
             self.statistics.bytes_delivered += clip.size_bytes
 
     def _on_nack(self, transfer: Transfer, message: Nack, now_ns: int) -> None:
-        if message.code == "bad_chunk_hash":
+        if message.code == "too_fast":
+            transfer.restart(is_failure=False)
+        elif message.code == "bad_chunk_hash":
             transfer.on_bad_chunk(message.offset)
         elif message.code == "bad_file_hash" and not is_intact(transfer.clip):
             self._give_up_damaged(transfer.clip, "its content no longer has the hash that was sealed")
@@ -290,6 +281,10 @@ class Delivery:
             transfer.restart()
         if transfer.failures > MAX_FAILURES:
             self._put_aside(transfer.clip.n, now_ns)
+
+    def _pause(self, now_ns: int) -> None:
+        """The receiver has had more of us than it takes: nothing about clips for a moment, then go on there."""
+        self._paused_until_ns = now_ns + int(TOO_FAST_PAUSE_S * NANOSECONDS_PER_SECOND)
 
     def _put_aside(self, n: int, now_ns: int) -> None:
         """Leave a clip alone for a while; others go on."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from runtime.uplink.transfer import Outgoing
-from runtime.uplink.wire import CampaignPart, Message, Nack, Pull, Result
+from runtime.uplink.wire import CampaignPart, CampaignQuestion, Message, Nack, Result
 
 Answer = tuple[CampaignPart | Result, bytes]
 
@@ -36,12 +36,15 @@ class Exchange:
         self._is_sent = False
         self._answer: Answer | ExchangeError | None = None
         self._is_closed = False
+        self._held_back = ""
 
     # The asking thread
 
-    def ask(self, message: Pull | Result, payload: bytes, timeout_s: float) -> Answer:
+    def ask(self, message: CampaignQuestion | Result, payload: bytes, timeout_s: float) -> Answer:
         """The answer to one question. Raises ExchangeError, at the latest after `timeout_s`."""
         with self._changed:
+            if self._held_back and isinstance(message, CampaignQuestion):
+                raise ExchangeError(f"campaign files {self._held_back}")
             self._question, self._is_sent, self._answer = (message, payload), False, None
             arrived = self._changed.wait_for(lambda: self._answer is not None or self._is_closed, timeout_s)
             answer, was_sent = self._answer, self._is_sent
@@ -65,6 +68,11 @@ class Exchange:
         """A new connection: what the old one took with it must be asked again."""
         with self._changed:
             self._is_sent = False
+
+    def hold_back(self, reason: str) -> None:
+        """Ask for no campaign files for this reason; "" lets them go. Reports are small and go anyway."""
+        with self._changed:
+            self._held_back = reason
 
     def next_message(self) -> Outgoing | None:
         """The question, if one waits to be sent."""
@@ -96,7 +104,7 @@ class Exchange:
 
 def _is_about(nack: Nack, asked: Message) -> bool:
     """Older receivers do not know the question, others cannot read a file or keep a report; no clip has number 0."""
-    codes = ("storage",) if isinstance(asked, Pull) else ("bad_report", "malformed", "storage")
+    codes = ("storage",) if isinstance(asked, CampaignQuestion) else ("bad_report", "malformed", "storage")
     return nack.n == 0 and nack.code in ("unsupported", *codes)
 
 
@@ -108,4 +116,4 @@ def _is_receipt_of(asked: Any, answer: Any) -> bool:
     return isinstance(answer, Result) and answer.sha256 == asked.sha256
 
 
-_ANSWERS: dict[type[Any], Callable[[Any, Any], bool]] = {Pull: _is_part_of, Result: _is_receipt_of}
+_ANSWERS: dict[type[Any], Callable[[Any, Any], bool]] = {CampaignQuestion: _is_part_of, Result: _is_receipt_of}

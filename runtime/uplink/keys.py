@@ -134,7 +134,7 @@ def enroll(receiver_keys: Path, vehicle: str, public_key: bytes) -> None:
 
 
 def revoke(receiver_keys: Path, vehicle: str) -> None:
-    """Shut a vehicle out: at once for new connections, within 5 s for a live one. Its clips stay."""
+    """Shut a vehicle out: at once for new connections; live ones are cut within 5 s. Its clips stay."""
     source = receiver_keys / "enrolled" / f"{checked_name(vehicle)}.public"
     if not source.exists():
         raise KeyFileError(f"{vehicle} is not enrolled in {receiver_keys}: see `shadowrig keys list`")
@@ -195,6 +195,10 @@ class EnrolledVehicles:
     def vehicle_of(self, key: bytes) -> str | None:
         """The vehicle that this public key (Z85) belongs to, None when it is not enrolled."""
         return self._by_key.get(key)
+
+    def names(self) -> frozenset[str]:
+        """Every enrolled vehicle."""
+        return frozenset(self._by_key.values())
 
     def __len__(self) -> int:
         return len(self._by_key)

@@ -2,8 +2,9 @@
 
 One thread answers messages and touches files; the ZAP handler has its own; a verifier, if there is one, looks at
 stored clips in a third. Who sent a message is found by the key that its connection proved (User-Id), looked up in
-the enrolled table for every message: a revoked vehicle's messages are dropped from the table's next reading on,
-every `reload_s`. Should the authenticator die, `run` closes the socket and raises AuthenticatorError.
+the enrolled table for every message. The table is read again every `reload_s`: from then on a revoked vehicle's
+messages are dropped, nothing more is sent to it, and its connections are cut. Should the authenticator die, `run`
+closes the socket and raises AuthenticatorError.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from runtime.clock import Clock, SystemClock
 from runtime.messages import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND
 from runtime.uplink.authenticator import ZapAuthenticator
+from runtime.uplink.connections import ConnectionTable
 from runtime.uplink.keys import EnrolledVehicles, KeyPair, ensure_keys
-from runtime.uplink.reception import CampaignDesk, Reception, Reply
+from runtime.uplink.limits import VehicleLimits
+from runtime.uplink.reception import CampaignDesk, PullDesk, Reception, Reply
 from runtime.uplink.sockets import ZAP_DOMAIN, receiver_socket
 from runtime.uplink.status_file import Publish, publish_to
 from runtime.uplink.store import ClipStore, StoreLimits
@@ -34,6 +38,12 @@ DIRTY_POLL_MS = 10
 FLUSH_BYTES = 2 << 20
 FLUSH_AFTER_MS = 30
 STATUS_PERIOD_S = 1.0
+#: How often connections are looked at: one that sends without end gets so much further.
+GUARD_PERIOD_S = 0.25
+PULL_PERIOD_S = 2.0
+MONITORED = zmq.EVENT_ACCEPTED | zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED
+#: libzmq's own routing ids begin so; one that a peer chose itself cannot.
+OWN_ROUTING_ID = b"\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,7 @@ class ReceiverSettings:
     credit_bytes: int = 8 << 20
     reload_s: float = 5.0
     limits: StoreLimits = field(default_factory=StoreLimits)
+    vehicle_limits: VehicleLimits = field(default_factory=VehicleLimits)
 
 
 class Receiver:
@@ -62,12 +73,17 @@ class Receiver:
         verify: Verify | None = None,
         on_bound: Callable[[str], None] | None = None,
         campaigns: CampaignDesk | None = None,
+        pulls: PullDesk | None = None,
     ) -> None:
         self.address = ""
         self.store = ClipStore(settings.directory, settings.limits)
-        self.reception = Reception(self.store, settings.credit_bytes, campaigns=campaigns)
+        self.reception = Reception(
+            self.store, settings.credit_bytes, campaigns=campaigns, pulls=pulls, limits=settings.vehicle_limits
+        )
+        self.connections = ConnectionTable()
         self.dropped: Counter[str] = Counter()
         self.completed_at_start = 0
+        self.last_error = ""
         self._settings = settings
         self._own = own
         self._enrolled = enrolled
@@ -76,8 +92,7 @@ class Receiver:
         self._verify = verify
         self._on_bound = on_bound
         self._routes: dict[str, bytes] = {}  # vehicle -> routing id of its newest message
-        self._reload_ns = 0
-        self._publish_ns = 0
+        self._due_ns: dict[str, int] = {}
         self._dirty_since_ns: int | None = None
 
     def run(self, stop: threading.Event) -> None:
@@ -91,9 +106,10 @@ class Receiver:
 
     def _serve(self, stop: threading.Event) -> None:
         with zmq.Context() as context:
-            authenticator = ZapAuthenticator(context, ZAP_DOMAIN, self._enrolled)
+            authenticator = ZapAuthenticator(context, ZAP_DOMAIN, self._enrolled, self._is_barred)
             authenticator.start()  # before the socket binds, or nobody would be asked
             socket = receiver_socket(context, self._own)
+            monitor = socket.get_monitor_socket(MONITORED)
             try:
                 socket.bind(self._settings.bind)
                 self.address = socket.getsockopt_string(zmq.LAST_ENDPOINT)
@@ -101,9 +117,12 @@ class Receiver:
                     self._on_bound(self.address)
                 while not stop.is_set():
                     authenticator.raise_if_dead()
+                    self._watch(monitor)
                     self._turn(socket, authenticator)
                 self._deliver(socket, self.reception.flush(self._clock.wall_ns()))
             finally:
+                socket.disable_monitor()
+                monitor.close(0)
                 socket.close(0)
                 authenticator.stop()
 
@@ -113,25 +132,67 @@ class Receiver:
         if ready:
             self._take(socket, now_ns)
         self._flush_when_due(socket, now_ns)
-        if now_ns >= self._reload_ns:
-            self._reload_ns = now_ns + int(self._settings.reload_s * NANOSECONDS_PER_SECOND)
-            self._enrolled.reload()
-        if now_ns >= self._publish_ns:
-            self._publish_ns = now_ns + int(STATUS_PERIOD_S * NANOSECONDS_PER_SECOND)
+        if self._is_due("guard", GUARD_PERIOD_S, now_ns):
+            self.connections.cut_silent_and_endless(now_ns)
+        if self._is_due("reload", self._settings.reload_s, now_ns):
+            self._reload()
+        if self._is_due("pulls", PULL_PERIOD_S, now_ns):
+            self._ask_for_pulls(socket)
+        if self._is_due("status", STATUS_PERIOD_S, now_ns):
             self._publish(self.figures(authenticator))
+
+    def _is_due(self, what: str, period_s: float, now_ns: int) -> bool:
+        if now_ns < self._due_ns.get(what, 0):
+            return False
+        self._due_ns[what] = now_ns + int(period_s * NANOSECONDS_PER_SECOND)
+        return True
+
+    def _watch(self, monitor: zmq.Socket[bytes]) -> None:
+        """Keep the table of connections; unread events would make libzmq wait."""
+        while monitor.poll(0):
+            event = recv_monitor_message(monitor)
+            if event["event"] == zmq.EVENT_ACCEPTED:
+                self.connections.accepted(event["value"], self._clock.now_ns())
+            else:
+                self.connections.closed(event["value"])
+
+    def _reload(self) -> None:
+        """Read who is enrolled, and let go of who is not any more."""
+        self._enrolled.reload()
+        self.connections.cut_where(
+            "key no longer enrolled",
+            lambda connection: bool(connection.key) and self._enrolled.vehicle_of(connection.key.encode()) is None,
+        )
+        names = self._enrolled.names()
+        self._routes = {vehicle: route for vehicle, route in self._routes.items() if vehicle in names}
+        self.reception.meters.forget_except(names)
+
+    def _ask_for_pulls(self, socket: zmq.Socket[bytes]) -> None:
+        try:
+            self._deliver(socket, self.reception.pulls_due(list(self._routes), self._clock.wall_ns()))
+        except OSError as error:  # the catalogue is busy or its disk full: clips have said so already
+            self.dropped["pulls not read"] += 1
+            self.last_error = str(error)
+
+    def _is_barred(self, vehicle: str) -> bool:
+        return self.reception.meters.is_barred(vehicle, self._clock.wall_ns())
 
     def _take(self, socket: zmq.Socket[bytes], now_ns: int) -> None:
         frames = socket.recv_multipart(copy=False)
-        vehicle = self._vehicle_of(frames)
+        vehicle = self._vehicle_of(frames, now_ns)
         if vehicle is None:
             return
-        self._routes[vehicle] = frames[0].bytes
+        if self._routes.get(vehicle) != frames[0].bytes:
+            self._routes[vehicle] = frames[0].bytes
+            self.reception.vehicle_connected(vehicle)
         buffers = [frame.buffer for frame in frames[1:]]
         self._deliver(socket, self.reception.handle(vehicle, buffers, self._clock.wall_ns()))
+        if self._is_barred(vehicle):
+            self.connections.cut_where("barred", lambda connection: connection.vehicle == vehicle)
         if self.store.has_unanswered and self._dirty_since_ns is None:
             self._dirty_since_ns = now_ns
 
-    def _vehicle_of(self, frames: Sequence[zmq.Frame]) -> str | None:
+    def _vehicle_of(self, frames: Sequence[zmq.Frame], now_ns: int) -> str | None:
         """The enrolled vehicle whose key sent this message; None, counted, when there is none (any more)."""
         try:
             key = str(frames[-1].get("User-Id"))
@@ -139,8 +200,12 @@ class Receiver:
             self.dropped["no User-Id"] += 1
             return None
         vehicle = self._enrolled.vehicle_of(key.encode())
+        self.connections.spoke(int(frames[-1].get(zmq.SRCFD)), vehicle or "", key, now_ns)
         if vehicle is None:
             self.dropped["key no longer enrolled"] += 1
+        elif not frames[0].bytes.startswith(OWN_ROUTING_ID):
+            self.dropped["fixed routing id"] += 1
+            return None
         return vehicle
 
     def _flush_when_due(self, socket: zmq.Socket[bytes], now_ns: int) -> None:
@@ -154,8 +219,12 @@ class Receiver:
     def _deliver(self, socket: zmq.Socket[bytes], replies: Sequence[Reply]) -> None:
         """Send replies without waiting; a vehicle that is gone or does not read asks again later."""
         for vehicle, message, payload in replies:
+            route = self._routes.get(vehicle)
+            if route is None:
+                self.dropped["key no longer enrolled"] += 1
+                continue
             try:
-                socket.send_multipart([self._routes[vehicle], encode(message), payload], zmq.NOBLOCK)
+                socket.send_multipart([route, encode(message), payload], zmq.NOBLOCK)
             except zmq.Again:
                 self.dropped["reply queue full"] += 1
             except zmq.ZMQError as error:
@@ -168,6 +237,10 @@ class Receiver:
         return {
             "address": self.address,
             **self.store.catalogue.figures(),
+            "connections": len(self.connections),
+            "connections_cut": dict(self.connections.cut),
+            "vehicles_barred": self.reception.meters.barred,
+            "last_error": self.last_error,
             "enrolled": len(self._enrolled),
             "enrolment_problems": list(self._enrolled.problems),
             "received": dict(self.reception.received),

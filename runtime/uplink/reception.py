@@ -13,15 +13,19 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from runtime.formats.pull_files import PullAnswer, PullFileError, PullRequest
+from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.catalogue import ClipKey, PartialRow
+from runtime.uplink.fields import MAX_TEXT_LENGTH
+from runtime.uplink.limits import FAULT_CODES, VehicleLimits, VehicleMeters
 from runtime.uplink.store import ClipStore, RefusedError
 from runtime.uplink.wire import (
     FROM_VEHICLE,
     MAX_PAYLOAD_BYTES,
-    MAX_TEXT_LENGTH,
     PROTOCOL_VERSION,
     Ack,
     CampaignPart,
+    CampaignQuestion,
     Chunk,
     Commit,
     Done,
@@ -30,6 +34,7 @@ from runtime.uplink.wire import (
     Nack,
     Offer,
     Pull,
+    PullResult,
     Result,
     State,
     TombstoneNotice,
@@ -40,6 +45,9 @@ from runtime.uplink.wire import (
 )
 
 MAX_METADATA_BYTES = 64 * 1024
+#: PULLs that are sent in one go, and how long the receiver waits for the vehicle's RESULT before it asks again.
+PULLS_AT_ONCE = 64
+PULL_REPEAT_S = 30.0
 
 #: The vehicle that a message goes to, the message, and its payload.
 Reply = tuple[str, Message, bytes]
@@ -52,6 +60,13 @@ class CampaignDesk(Protocol):
     def record(self, vehicle: str, report: bytes, wall_ns: int) -> None: ...
 
 
+class PullDesk(Protocol):
+    """What people want of vehicles; `runtime.uplink.pull_book.PullBook` is one."""
+
+    def waiting(self, vehicles: Sequence[str], limit: int, wall_ns: int) -> list[tuple[str, PullRequest]]: ...
+    def answer(self, vehicle: str, answer: PullAnswer, wall_ns: int) -> None: ...
+
+
 class Reception:
     """Answers vehicles. `handle` never raises for anything a message holds."""
 
@@ -61,6 +76,8 @@ class Reception:
         credit_bytes: int,
         chunk_bytes: int = MAX_PAYLOAD_BYTES,
         campaigns: CampaignDesk | None = None,
+        pulls: PullDesk | None = None,
+        limits: VehicleLimits | None = None,
     ) -> None:
         if not 0 < chunk_bytes <= min(MAX_PAYLOAD_BYTES, credit_bytes):
             raise ValueError(
@@ -73,26 +90,37 @@ class Reception:
         self._credit_bytes = credit_bytes
         self._chunk_bytes = chunk_bytes
         self._campaigns = campaigns
+        self._pulls = pulls
+        self._pulls_sent: dict[tuple[str, str], int] = {}  # (vehicle, id) -> when
+        self.meters = VehicleMeters(limits or VehicleLimits())
 
     def handle(self, vehicle: str, frames: Sequence[bytes | memoryview], wall_ns: int) -> list[Reply]:
         """The replies to one message of the vehicle whose key sent it, and ACKs to others that fell due with it."""
         try:
             message, payload = decode(frames, FROM_VEHICLE)
         except WireError as error:
+            self.meters.fault(vehicle, wall_ns)
             return [(vehicle, self._nack(error.code, error.detail), b"")]
         self.received[message.TYPE] += 1
         try:
-            return self._answer(vehicle, message, payload, wall_ns)
+            if not self.meters.admit(vehicle, message, len(payload), wall_ns):
+                raise RefusedError("too_fast", "more than one vehicle may ask: wait a second")
+            replies = self._answer(vehicle, message, payload, wall_ns)
         except RefusedError as error:
-            return [(vehicle, self._nack(error.code, error.detail, message), b"")]
+            replies = [(vehicle, self._nack(error.code, error.detail, message), b"")]
         except (OSError, sqlite3.OperationalError) as error:
             return [(vehicle, self._nack("storage", str(error), message), b"")]
+        if any(isinstance(reply, Nack) and reply.code in FAULT_CODES for _, reply, _ in replies):
+            self.meters.fault(vehicle, wall_ns)
+        return replies
 
     def _answer(self, vehicle: str, message: Any, payload: bytes | memoryview, wall_ns: int) -> list[Reply]:
         if isinstance(message, Hello):
             return [(vehicle, self._welcome(message), b"")]
-        if isinstance(message, Pull):
-            return [(vehicle, *self._on_pull(message))]
+        if isinstance(message, CampaignQuestion):
+            return [(vehicle, *self._on_campaign_question(message))]
+        if isinstance(message, PullResult):
+            return [(vehicle, self._on_pull_result(vehicle, message, wall_ns), b"")]
         if isinstance(message, Result):
             return [(vehicle, self._on_result(vehicle, message, payload, wall_ns), b"")]
         if isinstance(message, TombstoneNotice):
@@ -155,7 +183,33 @@ class Reception:
             replies.append((key.vehicle, nack, b""))
         return replies
 
-    def _on_pull(self, message: Pull) -> tuple[Message, bytes]:
+    def pulls_due(self, vehicles: Sequence[str], wall_ns: int) -> list[Reply]:
+        """PULLs for those of these connected vehicles that have not answered; each again after PULL_REPEAT_S."""
+        if self._pulls is None or not vehicles:
+            return []
+        waiting = self._pulls.waiting(vehicles, PULLS_AT_ONCE, wall_ns)
+        repeat_ns = int(PULL_REPEAT_S * NANOSECONDS_PER_SECOND)
+        before = {(vehicle, request.id): self._pulls_sent.get((vehicle, request.id)) for vehicle, request in waiting}
+        due = [key for key, sent_ns in before.items() if sent_ns is None or abs(wall_ns - sent_ns) >= repeat_ns]
+        self._pulls_sent = {key: ns for key, ns in before.items() if ns is not None} | dict.fromkeys(due, wall_ns)
+        asked = set(due)
+        return [(vehicle, pull_message(request), b"") for vehicle, request in waiting if (vehicle, request.id) in asked]
+
+    def vehicle_connected(self, vehicle: str) -> None:
+        """A vehicle has come (back): what it was asked over its old connection may be lost."""
+        self._pulls_sent = {key: sent_ns for key, sent_ns in self._pulls_sent.items() if key[0] != vehicle}
+
+    def _on_pull_result(self, vehicle: str, message: PullResult, wall_ns: int) -> Message:
+        """An answer that nobody asked for is echoed as well, so that the vehicle lets go of it."""
+        try:
+            answer = PullAnswer(message.id, message.state, message.reason, message.n)
+        except PullFileError as error:
+            raise RefusedError("malformed", str(error)) from error
+        if self._pulls is not None:
+            self._pulls.answer(vehicle, answer, wall_ns)
+        return message
+
+    def _on_campaign_question(self, message: CampaignQuestion) -> tuple[Message, bytes]:
         """Part of a campaign file. Which files there are is no secret of an enrolled vehicle's."""
         if self._campaigns is None:
             return CampaignPart(message.path, message.offset, 0, "off"), b""
@@ -182,6 +236,12 @@ class Reception:
             getattr(about, "sha256", b""),
             getattr(about, "offset", 0),
         )
+
+
+def pull_message(request: PullRequest) -> Pull:
+    """A request as it travels."""
+    window = request.start_ns, request.end_ns, request.clock
+    return Pull(request.id, request.cameras, *window, request.priority.value)
 
 
 def checked_metadata(payload: bytes | memoryview) -> str:

@@ -15,6 +15,8 @@ HANDSHAKE_INTERVAL_MS = 5_000
 HEARTBEAT_INTERVAL_MS = 3_000
 HEARTBEAT_TIMEOUT_MS = 10_000
 QUEUE_MESSAGES = 64
+#: A connection attempt into a black hole is given up and made anew: the kernel alone would wait ever longer.
+CONNECT_TIMEOUT_MS = 5_000
 RECONNECT_INTERVAL_MS = 200
 RECONNECT_INTERVAL_LONGEST_MS = 2_000
 BACKLOG = 128
@@ -38,6 +40,7 @@ def vehicle_socket(context: zmq.Context[zmq.Socket[bytes]], own: KeyPair, receiv
     """A DEALER that talks to the holder of `receiver_key` only. It gets a fresh random routing id per connection."""
     socket = context.socket(zmq.DEALER)
     set_limits(socket)
+    socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT_MS)
     socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_INTERVAL_MS)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_INTERVAL_LONGEST_MS)
     socket.setsockopt(zmq.IMMEDIATE, 1)  # nothing queues for a peer that is not there

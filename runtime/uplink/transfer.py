@@ -13,13 +13,15 @@ import json
 import os
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
 from runtime.messages import Priority
+from runtime.uplink.fields import Ranges
 from runtime.uplink.ranges import RangeSet
-from runtime.uplink.wire import Chunk, Commit, Message, Offer, Ranges
+from runtime.uplink.wire import Chunk, Commit, Message, Offer
 
 Outgoing = tuple[Message, bytes]
 
@@ -54,6 +56,20 @@ class Phase(Enum):
     COMMITTED = "committed"
 
 
+@dataclass(frozen=True, slots=True)
+class ChunkUnderWay:
+    """Bytes `[start, end)` that were sent and not yet acknowledged."""
+
+    start: int
+    end: int
+    sent_ns: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Its length."""
+        return self.end - self.start
+
+
 class Transfer:
     """The progress of one clip in one session."""
 
@@ -65,28 +81,34 @@ class Transfer:
         self.waiting_since_ns: int | None = None
         self._held = RangeSet()
         self._to_send: deque[tuple[int, int]] = deque()
-        self._under_way: dict[int, int] = {}  # offset -> end
+        self._under_way: dict[int, ChunkUnderWay] = {}  # by offset
 
     @property
     def under_way_bytes(self) -> int:
         """Bytes sent and not yet acknowledged."""
-        return sum(end - offset for offset, end in self._under_way.items())
+        return sum(chunk.size_bytes for chunk in self._under_way.values())
+
+    @property
+    def waits_for_room(self) -> bool:
+        """True while it has bytes to send: those of less urgent clips must not take the room first."""
+        return self.phase is Phase.SENDING and bool(self._to_send)
 
     def next_message(self, now_ns: int, chunk_bytes: int, credit_bytes: int) -> Outgoing | None:
         """The next message of this clip, or None while it has to wait. Raises DamagedClipError."""
-        outgoing = self._choose(chunk_bytes, credit_bytes)
+        outgoing = self._choose(now_ns, chunk_bytes, credit_bytes)
         if outgoing is not None and self.waiting_since_ns is None:
             self.waiting_since_ns = now_ns
         return outgoing
 
-    def _choose(self, chunk_bytes: int, credit_bytes: int) -> Outgoing | None:
+    def _choose(self, now_ns: int, chunk_bytes: int, credit_bytes: int) -> Outgoing | None:
         if self.phase is Phase.TO_OFFER:
             self.phase = Phase.OFFERED
             return self._offer(), json.dumps(dict(self.clip.metadata)).encode()
         if self.phase is not Phase.SENDING:
             return None
         if self._to_send:
-            return self._next_chunk(chunk_bytes) if min(chunk_bytes, self._left_in_range()) <= credit_bytes else None
+            fits = min(chunk_bytes, self._left_in_range()) <= credit_bytes
+            return self._next_chunk(now_ns, chunk_bytes) if fits else None
         if self._under_way:
             return None
         self.phase = Phase.COMMITTED
@@ -99,13 +121,13 @@ class Transfer:
         start, end = self._to_send[0]
         return end - start
 
-    def _next_chunk(self, chunk_bytes: int) -> Outgoing:
+    def _next_chunk(self, now_ns: int, chunk_bytes: int) -> Outgoing:
         start, end = self._to_send.popleft()
         stop = min(end, start + chunk_bytes)
         if stop < end:
             self._to_send.appendleft((stop, end))
         payload = read_bytes(self.clip.path, start, stop - start)
-        self._under_way[start] = stop
+        self._under_way[start] = ChunkUnderWay(start, stop, now_ns)
         return Chunk(self.clip.n, self.digest, start, hashlib.sha256(payload).digest()), payload
 
     def on_state(self, ranges: Ranges) -> None:
@@ -116,22 +138,25 @@ class Transfer:
         self.phase = Phase.SENDING
         self.waiting_since_ns = None
 
-    def on_ack(self, ranges: Ranges, now_ns: int) -> None:
-        """These ranges are durable."""
+    def on_ack(self, ranges: Ranges, now_ns: int) -> list[ChunkUnderWay]:
+        """These ranges are durable; the chunks that this acknowledges for the first time."""
         self._held.update(ranges)
-        self._under_way = {a: b for a, b in self._under_way.items() if not self._held.covers(a, b)}
+        arrived = [chunk for chunk in self._under_way.values() if self._held.covers(chunk.start, chunk.end)]
+        for chunk in arrived:
+            del self._under_way[chunk.start]
         self.waiting_since_ns = now_ns if self._under_way or self.phase is Phase.COMMITTED else None
+        return arrived
 
     def on_bad_chunk(self, offset: int) -> None:
         """The chunk at `offset` arrived damaged: send it again."""
         self.failures += 1
-        end = self._under_way.pop(offset, None)
-        if end is not None:
-            self._to_send.appendleft((offset, end))
+        chunk = self._under_way.pop(offset, None)
+        if chunk is not None:
+            self._to_send.appendleft((chunk.start, chunk.end))
 
-    def restart(self) -> None:
+    def restart(self, is_failure: bool = True) -> None:
         """Offer the clip again; the receiver's answer tells where to go on."""
-        self.failures += 1
+        self.failures += is_failure
         self.phase = Phase.TO_OFFER
         self.waiting_since_ns = None
         self._to_send.clear()

@@ -4,6 +4,9 @@ A session is one socket. It ends when the link is reset, when an answer is overd
 cannot go on; then the socket is closed and after a jittered, bounded back-off a fresh one is opened. Nothing is lost
 by that: OFFER asks what is durable, and sending goes on at that byte. A spool that cannot be read or written is an
 error of this process and ends it; the supervisor starts it again.
+
+Where a policy says which clips may go over which network, the session's own interface decides. It lasts as long as the
+session: when the route to the receiver changes to another interface, the session ends and the next one uses it.
 """
 
 from __future__ import annotations
@@ -21,9 +24,14 @@ from zmq.utils.monitor import recv_monitor_message
 from runtime.clock import Clock, SystemClock
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.backoff import Backoff
-from runtime.uplink.delivery import Delivery, DeliveryLimits, Outbox, SessionError
+from runtime.uplink.delivery import Delivery, SessionError
+from runtime.uplink.delivery_limits import DeliveryLimits
 from runtime.uplink.exchange import Exchange
 from runtime.uplink.keys import KeyPair, ensure_keys, load_public_key
+from runtime.uplink.network import ends_of, interface_of, route_to
+from runtime.uplink.outbox import Outbox
+from runtime.uplink.policy import DeliveryPolicy
+from runtime.uplink.pull_inbox import PullSeam
 from runtime.uplink.sockets import vehicle_socket
 from runtime.uplink.status_file import Publish, publish_to
 from runtime.uplink.transfer import Outgoing
@@ -32,13 +40,14 @@ from runtime.uplink.wire import encode
 POLL_MS = 50
 MESSAGES_AT_ONCE = 64
 STATUS_PERIOD_S = 1.0
+ROUTE_PERIOD_S = 10.0
 
 HANDSHAKE_FAILURES: dict[int, str] = {
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the receiver refuses this vehicle's key: is it enrolled, or revoked?",
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "the handshake broke off: is the pinned receiver key the right one?",
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the handshake failed: is this vehicle's key enrolled?",
 }
-WATCHED_EVENTS = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | sum(HANDSHAKE_FAILURES)
+WATCHED_EVENTS = zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | sum(HANDSHAKE_FAILURES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,7 @@ class UploaderSettings:
     backoff_first_s: float = 0.5
     backoff_longest_s: float = 10.0
     limits: DeliveryLimits = field(default_factory=DeliveryLimits)
+    policy: DeliveryPolicy = field(default_factory=DeliveryPolicy)
 
 
 class Uploader:
@@ -67,8 +77,9 @@ class Uploader:
         rng: random.Random,
         publish: Publish,
         exchange: Exchange | None = None,
+        pulls: PullSeam | None = None,
     ) -> None:
-        self.delivery = Delivery(outbox, settings.limits, settings.software, exchange)
+        self.delivery = Delivery(outbox, settings.limits, settings.software, exchange, pulls)
         self.link = "not connected"
         self.last_error = ""
         self._settings = settings
@@ -78,7 +89,10 @@ class Uploader:
         self._backoff = Backoff(settings.backoff_first_s, settings.backoff_longest_s, rng)
         self._publish = publish
         self._publish_ns = 0
+        self._route_ns = 0
         self._handshake_done = False
+        self._interface: str | None = None
+        self._peer: str | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Deliver until told to stop; then leave at once, everything is on disk."""
@@ -95,6 +109,8 @@ class Uploader:
         statistics = self.delivery.statistics
         return {
             "link": self.link,
+            "interface": self._interface,
+            "waiting": dict(self.delivery.permissions.reasons),
             "last_error": self.last_error,
             "sessions": statistics.sessions,
             "retries": max(0, statistics.sessions - 1),
@@ -104,6 +120,8 @@ class Uploader:
             "bytes_delivered": statistics.bytes_delivered,
             "clips_damaged": statistics.clips_damaged,
             "tombstones_reported": statistics.tombstones_reported,
+            "pulls_taken": statistics.pulls_taken,
+            "pulls_answered": statistics.pulls_answered,
             "messages_ignored": statistics.messages_ignored,
             "refused": dict(statistics.refused),
             "nacks": dict(statistics.nacks),
@@ -113,6 +131,8 @@ class Uploader:
         socket = vehicle_socket(context, self._own, self._receiver_key)
         monitor = socket.get_monitor_socket(WATCHED_EVENTS)
         self._handshake_done = False
+        self._interface = self._peer = None
+        self._route_ns = 0
         self.link = "connecting"
         try:
             socket.connect(self._settings.server)
@@ -135,6 +155,7 @@ class Uploader:
         while not stop.is_set():
             now_ns = self._clock.now_ns()
             self._watch(monitor)
+            self._follow_policy(now_ns)
             self._receive(socket, now_ns)
             unsent = self._send(socket, unsent, now_ns)
             if self.delivery.is_overdue(now_ns) or (not self._handshake_done and now_ns - began_ns > patience_ns):
@@ -146,8 +167,11 @@ class Uploader:
     def _watch(self, monitor: zmq.Socket[bytes]) -> None:
         """Look at what libzmq says about the connection."""
         while monitor.poll(0):
-            event = recv_monitor_message(monitor)["event"]
-            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            message = recv_monitor_message(monitor)
+            event = message["event"]
+            if event == zmq.EVENT_CONNECTED:
+                self._notice_ends(message["value"])
+            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._handshake_done = True
                 self.link = "connected"
                 self.last_error = ""
@@ -155,6 +179,23 @@ class Uploader:
                 raise SessionError(reason)
             elif event == zmq.EVENT_DISCONNECTED and self._handshake_done:
                 raise SessionError("the connection was closed")
+
+    def _notice_ends(self, descriptor: int) -> None:
+        """Which interface this connection uses. Should libzmq have closed it already: unknown, which is metered."""
+        ends = ends_of(descriptor)
+        self._interface, self._peer = (None, None) if ends is None else (interface_of(ends[0]), ends[1])
+        self._route_ns = 0
+
+    def _follow_policy(self, now_ns: int) -> None:
+        """Ask the policy about this network, this hour; leave a network that is no longer the way to the receiver."""
+        if now_ns < self._route_ns:
+            return
+        self._route_ns = now_ns + int(ROUTE_PERIOD_S * NANOSECONDS_PER_SECOND)
+        if self._interface is not None and self._peer is not None:
+            better = interface_of(route_to(self._peer))
+            if better not in (None, self._interface):
+                raise SessionError(f"the way to the receiver is {better} now, no longer {self._interface}")
+        self.delivery.permit(self._settings.policy.permissions(self._interface, self._clock.wall_ns()))
 
     def _receive(self, socket: zmq.Socket[bytes], now_ns: int) -> None:
         for _ in range(MESSAGES_AT_ONCE):

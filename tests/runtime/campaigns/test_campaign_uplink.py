@@ -15,7 +15,7 @@ from runtime.campaigns.serving import CampaignFiles, read_reports
 from runtime.messages import Priority
 from runtime.uplink.exchange import Exchange, ExchangeError
 from runtime.uplink.reception import Reception
-from runtime.uplink.wire import CampaignPart, Nack, Pull, Result, WireError, decode, encode
+from runtime.uplink.wire import CampaignPart, CampaignQuestion, Nack, Result, WireError, decode, encode
 
 BIG = bytes(range(256)) * 2000
 
@@ -72,13 +72,13 @@ def test_what_is_not_published_is_not_there(bench, path):
     "path", ["../outside", "/etc/passwd", "targets/../../outside", "targets/./big", ".hidden", "a//b", "", "a\0b", "é"]
 )
 def test_a_path_that_leads_elsewhere_is_no_message(path):
-    with pytest.raises(WireError, match=r"PULL\.path"):
-        decode([encode(Pull(path, 0, 10)), b""], (Pull,))
+    with pytest.raises(WireError, match=r"CAMPAIGN\.path"):
+        decode([encode(CampaignQuestion(path, 0, 10)), b""], (CampaignQuestion,))
     assert CampaignFiles(Path("/"), Path("/tmp")).part(path, 0, 10) is None
 
 
 def test_more_than_a_message_holds_comes_in_parts(bench):
-    answer, data = bench.exchange.ask(Pull("targets/big", 0, 1 << 40), b"", 10)
+    answer, data = bench.exchange.ask(CampaignQuestion("targets/big", 0, 1 << 40), b"", 10)
     assert (answer.size_bytes, len(data)) == (len(BIG), 256 * 1024)
 
 
@@ -100,9 +100,9 @@ def test_a_report_that_is_none_is_refused_and_the_session_goes_on(bench, report)
 
 def test_a_receiver_from_before_campaigns_is_not_asked_to_death(bench, monkeypatch):
     def unsupported(self, message):
-        return Nack("unsupported", "message type 'PULL'"), b""
+        return Nack("unsupported", "message type CAMPAIGN"), b""
 
-    monkeypatch.setattr(Reception, "_on_pull", unsupported)
+    monkeypatch.setattr(Reception, "_on_campaign_question", unsupported)
     with pytest.raises(FetchError) as refused:
         bench.puller.pull("metadata/timestamp.json", 0, 10)
     assert refused.value.reason == "unsupported"
@@ -131,14 +131,14 @@ def test_a_receiver_without_a_repository_says_so(tmp_path):
 
 def test_without_a_connection_a_question_ends_by_itself():
     with pytest.raises(ExchangeError, match="no connection"):
-        Exchange().ask(Pull("metadata/x", 0, 1), b"", 0.01)
+        Exchange().ask(CampaignQuestion("metadata/x", 0, 1), b"", 0.01)
 
 
 def test_leaving_lets_a_waiting_question_go():
     exchange = Exchange()
     exchange.close()
     with pytest.raises(ExchangeError, match="leaving"):
-        exchange.ask(Pull("metadata/x", 0, 1), b"", 60)
+        exchange.ask(CampaignQuestion("metadata/x", 0, 1), b"", 60)
 
 
 def test_answers_to_earlier_questions_are_dropped():
@@ -146,4 +146,4 @@ def test_answers_to_earlier_questions_are_dropped():
     assert exchange.on_message(CampaignPart("metadata/x", 0, 1, "part"), b"x")
     assert not exchange.on_message(Nack("unsupported", ""), b"")
     with pytest.raises(ExchangeError):
-        exchange.ask(Pull("metadata/x", 0, 1), b"", 0.01)
+        exchange.ask(CampaignQuestion("metadata/x", 0, 1), b"", 0.01)

@@ -4,114 +4,22 @@ from __future__ import annotations
 
 import random
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgpack
 import pytest
 import zmq
+from live_receiver import HELLO, PATIENCE_S, REFUSAL_WAIT_MS, VEHICLE, RunningReceiver, ask, wait_for
 
 from runtime.clock import SystemClock
 from runtime.messages import Priority
 from runtime.spool import Spool
 from runtime.uplink.authenticator import AuthenticatorError, ZapAuthenticator
 from runtime.uplink.delivery import DeliveryLimits
-from runtime.uplink.keys import EnrolledVehicles, KeyPair, ensure_local_pair, load_keys, revoke
-from runtime.uplink.receiver import Receiver, ReceiverSettings
+from runtime.uplink.keys import EnrolledVehicles, KeyPair, load_keys, revoke
 from runtime.uplink.sockets import receiver_socket, vehicle_socket
 from runtime.uplink.uploader import Uploader, UploaderSettings
-from runtime.uplink.wire import MAX_PAYLOAD_BYTES, PROTOCOL_VERSION, Hello, Nack, Welcome, decode, encode
-
-VEHICLE = "car-1"
-PATIENCE_S = 10.0
-REFUSAL_WAIT_MS = 700
-HELLO = [encode(Hello(PROTOCOL_VERSION, "test")), b""]
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for {what}"
-        time.sleep(0.01)
-
-
-class RunningReceiver:
-    """A receiver in a thread, with the figures it last published and the error it ended with."""
-
-    def __init__(self, directory: Path, keys: Path, verify=None) -> None:
-        settings = ReceiverSettings("tcp://127.0.0.1:*", directory, keys, reload_s=0.1)
-        bound = threading.Event()
-        self.stop = threading.Event()
-        self.error: BaseException | None = None
-        self.figures: dict = {}
-        self.own = load_keys(keys, "receiver")
-        self.receiver = Receiver(
-            settings,
-            self.own,
-            EnrolledVehicles(keys),
-            SystemClock(),
-            self.figures.update,
-            verify,
-            lambda address: bound.set(),
-        )
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
-        assert bound.wait(PATIENCE_S), self.error
-        self.address = self.receiver.address
-
-    def _run(self) -> None:
-        try:
-            self.receiver.run(self.stop)
-        except BaseException as error:
-            self.error = error
-
-    def end(self) -> None:
-        self.stop.set()
-        self.thread.join(PATIENCE_S)
-        assert not self.thread.is_alive()
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> tuple[Path, Path]:
-    return ensure_local_pair(tmp_path / "keys", VEHICLE)
-
-
-@pytest.fixture
-def receiver(tmp_path: Path, keys):
-    running = RunningReceiver(tmp_path / "receiver", keys[1])
-    yield running
-    running.end()
-
-
-@pytest.fixture
-def context():
-    with zmq.Context() as created:
-        yield created
-        created.destroy(linger=0)
-
-
-@pytest.fixture
-def own(keys) -> KeyPair:
-    return load_keys(keys[0], "vehicle")
-
-
-@pytest.fixture
-def vehicle(context, receiver, own):
-    """An enrolled vehicle that says what it likes."""
-    socket = vehicle_socket(context, own, receiver.own.public)
-    socket.connect(receiver.address)
-    return socket
-
-
-def ask(socket, frames: list[bytes], timeout_ms: int = 5000):
-    """Send, and return the decoded answer; None when there is none."""
-    if not socket.poll(timeout_ms, zmq.POLLOUT):
-        return None
-    socket.send_multipart(frames)
-    if not socket.poll(timeout_ms):
-        return None
-    return decode(socket.recv_multipart(), (Welcome, Nack))[0]
+from runtime.uplink.wire import MAX_PAYLOAD_BYTES, Hello, Welcome, encode
 
 
 def test_clips_are_delivered_verified_and_gone_from_the_vehicle(tmp_path, keys):
@@ -256,9 +164,12 @@ def test_only_our_domain_curve_and_an_enrolled_key_are_admitted(context, keys, o
 
 def test_a_revoked_vehicle_is_cut_off_in_its_live_session(context, receiver, vehicle, keys):
     assert isinstance(ask(vehicle, HELLO), Welcome)
+    monitor = vehicle.get_monitor_socket(zmq.EVENT_DISCONNECTED)
     revoke(keys[1], VEHICLE)
-    wait_for(lambda: ask(vehicle, HELLO, 50) is None, "the table to be read again")
-    assert receiver.receiver.dropped["key no longer enrolled"] >= 1
+    assert monitor.poll(5000), "the receiver cuts the connection, though the vehicle says nothing"
+    monitor.close(0)
+    wait_for(lambda: receiver.receiver.connections.cut == {"key no longer enrolled": 1}, "the count of it")
+    assert ask(vehicle, HELLO, REFUSAL_WAIT_MS) is None
     again = vehicle_socket(context, load_keys(keys[0], "vehicle"), receiver.own.public)
     again.connect(receiver.address)
     assert ask(again, HELLO, REFUSAL_WAIT_MS) is None, "and no new session begins"

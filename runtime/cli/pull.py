@@ -1,0 +1,180 @@
+"""`shadowrig pull`: ask a vehicle for some seconds that it still holds."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.cli.common import CommandError, Subcommands, add_command, add_json_option, write_json
+
+if TYPE_CHECKING:
+    from runtime.config.receiver_config import ReceiverConfig
+    from runtime.uplink.pull_book import PullBook, PullRow
+
+NANOSECONDS_PER_SECOND = 1_000_000_000
+POLL_S = 0.5
+_NANOSECONDS = re.compile(r"\d{1,19}")
+
+
+def add(commands: Subcommands) -> None:
+    """Register the command."""
+    parser = add_command(
+        commands,
+        "pull",
+        "Ask a vehicle for a range of what it still holds: it sends a clip, or says why not.",
+        "shadowrig pull car-17 --config receiver.yaml --camera front_main"
+        " --from 2026-11-21T09:30:00+01:00 --to +15s --wait 5min",
+        run,
+    )
+    parser.add_argument("vehicle", nargs="?", help="an enrolled vehicle; with --list: only its pulls")
+    parser.add_argument("--config", required=True, type=Path, help="the receiver's configuration")
+    parser.add_argument(
+        "--camera", action="append", default=[], dest="cameras", metavar="NAME", help="repeat for several; none: all"
+    )
+    parser.add_argument(
+        "--from", dest="start", metavar="T", help="wall time with its offset (2026-11-21T09:30:00Z), or nanoseconds"
+    )
+    parser.add_argument("--to", dest="end", metavar="T", help="the same, or +15s after --from")
+    parser.add_argument(
+        "--clock", choices=("wall", "capture"), default="wall",
+        help="what the times are; capture: the vehicle's own nanoseconds, as in a clip's manifest",
+    )  # fmt: skip
+    parser.add_argument("--priority", choices=("safety", "high", "normal", "low", "background"), default="high")
+    parser.add_argument("--expires", default="7d", metavar="DURATION", help="give up without an answer (7d)")
+    parser.add_argument("--wait", default=None, metavar="DURATION", help="wait for the vehicle's answer")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--list", action="store_true", help="show the newest pulls and their answers")
+    action.add_argument("--cancel", metavar="ID", help="ask no longer")
+    add_json_option(parser, "the pulls")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Ask, list or cancel; 1 when a pull was refused, expired or not answered in the time waited."""
+    from runtime.config.receiver_config import load_receiver_config
+    from runtime.processes.receiver_pulls import open_pull_book
+
+    config = load_receiver_config(options.config)
+    if not config.directory.is_dir():
+        raise CommandError(f"{config.directory} is not there: start the receiver once (shadowrig receive)")
+    try:
+        book = open_pull_book(config)
+        if options.list:
+            return _show(book.listed(options.vehicle), options)
+        if options.cancel is not None:
+            return _cancel(book, options.cancel)
+        return _ask(book, config, options)
+    except OSError as error:
+        raise CommandError(f"the catalogue in {config.directory} cannot be used: {error}", exit_code=1) from error
+
+
+def _ask(book: PullBook, config: ReceiverConfig, options: argparse.Namespace) -> int:
+    from runtime.config.quantities import parse_duration_s
+    from runtime.formats.documents import Mistake
+    from runtime.formats.pull_files import PullFileError, PullRequest
+    from runtime.messages import Priority
+    from runtime.uplink.pull_book import PullRefusedError
+
+    vehicle = _enrolled(options.vehicle, config)
+    if options.start is None or options.end is None:
+        raise CommandError("--from and --to say which seconds are wanted")
+    start_ns = instant_ns(options.start, options.clock)
+    now_ns = time.time_ns()
+    try:
+        is_relative = options.end.startswith("+")
+        end_ns = start_ns + _duration_ns(options.end[1:]) if is_relative else instant_ns(options.end, options.clock)
+        cameras = tuple(dict.fromkeys(options.cameras))
+        priority = Priority(options.priority)
+        request = PullRequest(uuid.uuid4().hex, cameras, start_ns, end_ns, options.clock, priority)
+        book.ask(vehicle, request, now_ns, now_ns + _duration_ns(options.expires))
+        wait_s = 0.0 if options.wait is None else parse_duration_s(options.wait)
+    except (PullFileError, PullRefusedError, Mistake) as error:
+        raise CommandError(str(error)) from error
+    row = _wait(book, request.id, wait_s)
+    _show([row], options)
+    is_settled_badly = row.state in ("refused", "expired", "cancelled") or (row.is_open and options.wait is not None)
+    return 1 if is_settled_badly else 0
+
+
+def _enrolled(vehicle: str | None, config: ReceiverConfig) -> str:
+    from runtime.uplink.keys import KeyFileError, list_vehicles
+
+    if vehicle is None:
+        raise CommandError("name a vehicle, or use --list")
+    try:
+        enrolled = list_vehicles(config.keys_directory)
+    except KeyFileError as error:
+        raise CommandError(str(error)) from error
+    if vehicle not in enrolled:
+        raise CommandError(f"{vehicle} is not enrolled: see `shadowrig keys list {config.keys_directory}`")
+    return vehicle
+
+
+def _duration_ns(text: str) -> int:
+    from runtime.config.quantities import parse_duration_s
+
+    return round(parse_duration_s(text) * NANOSECONDS_PER_SECOND)
+
+
+def instant_ns(text: str, clock: str) -> int:
+    """Nanoseconds of an instant as people write it. Raises CommandError."""
+    if _NANOSECONDS.fullmatch(text):
+        return int(text)
+    if clock == "capture":
+        raise CommandError(f"{text!r} is no capture time: write nanoseconds, as in the clip's manifest")
+    try:
+        moment = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text))
+    except ValueError as error:
+        raise CommandError(f"{text!r} is no time: write 2026-11-21T09:30:00Z, or nanoseconds") from error
+    if moment.tzinfo is None:
+        raise CommandError(f"{text!r} has no offset from UTC: add Z or +01:00")
+    return round(moment.timestamp() * 1_000_000) * 1000
+
+
+def _wait(book: PullBook, pull_id: str, wait_s: float) -> PullRow:
+    deadline = time.monotonic() + wait_s
+    while True:
+        row = book.find(pull_id)
+        if row is None:
+            raise CommandError(f"pull {pull_id} is gone from the catalogue", exit_code=1)
+        if not row.is_open or time.monotonic() >= deadline:
+            return row
+        time.sleep(POLL_S)
+
+
+def _cancel(book: PullBook, pull_id: str) -> int:
+    if not book.cancel(pull_id, time.time_ns()):
+        raise CommandError(f"no pull {pull_id} waits for an answer: see --list", exit_code=1)
+    print(f"{pull_id} is cancelled")
+    return 0
+
+
+def _show(rows: Sequence[PullRow], options: argparse.Namespace) -> int:
+    if options.json is not None:
+        write_json(options.json, [facts_of(row) for row in rows])
+    if options.json != "-":
+        for row in rows:
+            what = ", ".join(row.request.cameras) or "all cameras"
+            answer = f"clip {row.n}" if row.state == "sealed" else row.reason
+            length_s = (row.request.end_ns - row.request.start_ns) / NANOSECONDS_PER_SECOND
+            print(f"{row.request.id}  {row.vehicle}  {length_s:g} s of {what}: {row.state} {answer}".rstrip())
+    return 0
+
+
+def facts_of(row: PullRow) -> dict[str, Any]:
+    """A pull as JSON."""
+    return {
+        **row.request.to_json(),
+        "vehicle": row.vehicle,
+        "asked_wall_ns": row.asked_wall_ns,
+        "expires_wall_ns": row.expires_wall_ns,
+        "state": row.state,
+        "reason": row.reason,
+        "n": row.n,
+        "answered_wall_ns": row.answered_wall_ns,
+    }

@@ -1,0 +1,146 @@
+"""The receiver's connections as the kernel sees them, and the power to cut one.
+
+libzmq has no way to close one peer's connection, so a revoked vehicle would keep its place, an enrolled but hostile
+one could hold thousands, and one that sends frame after frame of a message without end would fill the memory: frames
+of an unfinished message are kept and never shown (neither ZMQ_MAXMSGSIZE nor ZMQ_RCVHWM counts them). What libzmq does
+tell is the descriptor a message came from (ZMQ_SRCFD) and when one is accepted and closed (the monitor). `shutdown` on
+that descriptor ends the connection for libzmq as if the peer had.
+
+A descriptor is a number that is used again: a connection is known by descriptor *and* peer address, and both are
+compared before anything is cut. How much a connection has received since its last whole message is the kernel's count
+(TCP_INFO, tcpi_bytes_received, Linux 4.1); where it is not given, that check is off and the others stay.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from runtime.messages import NANOSECONDS_PER_SECOND
+
+#: More than an honest vehicle can have on its way: a full queue of messages and the kernel's buffer.
+UNFINISHED_LIMIT_BYTES = 32 << 20
+#: A vehicle says HELLO at once.
+SILENCE_LIMIT_S = 30.0
+CONNECTIONS_A_VEHICLE = 8
+TCP_INFO_BYTES = 256
+BYTES_RECEIVED_OFFSET = 128
+
+Peer = tuple[object, ...]
+Answer = TypeVar("Answer")
+
+
+@dataclass(slots=True)
+class Connection:
+    """One accepted connection; `vehicle` and `key` are empty until its first message."""
+
+    descriptor: int
+    peer: Peer
+    since_ns: int
+    vehicle: str = ""
+    key: str = ""
+    messages: int = 0
+    checked_messages: int = -1
+    received_at_check: int = 0
+
+
+class ConnectionTable:
+    """What is connected. Used by the receiver's thread."""
+
+    def __init__(self, per_vehicle: int = CONNECTIONS_A_VEHICLE) -> None:
+        self.cut: Counter[str] = Counter()
+        self._per_vehicle = per_vehicle
+        self._by_descriptor: dict[int, Connection] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_descriptor)
+
+    def accepted(self, descriptor: int, now_ns: int) -> None:
+        """libzmq accepted a connection; its first message may have come before this news."""
+        peer = peer_of(descriptor)
+        known = self._by_descriptor.get(descriptor)
+        if peer is not None and (known is None or known.peer != peer):
+            self._by_descriptor[descriptor] = Connection(descriptor, peer, now_ns)
+
+    def closed(self, descriptor: int) -> None:
+        """libzmq let go of a connection."""
+        self._by_descriptor.pop(descriptor, None)
+
+    def spoke(self, descriptor: int, vehicle: str, key: str, now_ns: int) -> None:
+        """A whole message of an enrolled vehicle came from there."""
+        connection = self._by_descriptor.get(descriptor)
+        if connection is None or (connection.key and connection.key != key):  # the number is used again
+            self._by_descriptor.pop(descriptor, None)
+            self.accepted(descriptor, now_ns)
+            connection = self._by_descriptor.get(descriptor)
+            if connection is None:
+                return  # gone since
+        connection.messages += 1
+        if connection.key != key:
+            connection.vehicle, connection.key = vehicle, key
+            self._cut_surplus(vehicle)
+
+    def cut_where(self, reason: str, condition: Callable[[Connection], bool]) -> int:
+        """End every connection that the condition holds for; how many."""
+        doomed = [connection for connection in self._by_descriptor.values() if condition(connection)]
+        for connection in doomed:
+            del self._by_descriptor[connection.descriptor]
+            if peer_of(connection.descriptor) == connection.peer:
+                _with_socket(connection.descriptor, lambda live: live.shutdown(socket.SHUT_RDWR))
+                self.cut[reason] += 1
+        return len(doomed)
+
+    def cut_silent_and_endless(self, now_ns: int) -> None:
+        """End connections that never said anything, and those in the middle of a message that does not end."""
+        oldest_ns = now_ns - int(SILENCE_LIMIT_S * NANOSECONDS_PER_SECOND)
+        self.cut_where("silent", lambda connection: not connection.messages and connection.since_ns < oldest_ns)
+        self.cut_where("endless message", _is_endless)
+
+    def _cut_surplus(self, vehicle: str) -> None:
+        own = [connection for connection in self._by_descriptor.values() if connection.vehicle == vehicle]
+        surplus = sorted(own, key=lambda connection: connection.since_ns)[: max(0, len(own) - self._per_vehicle)]
+        descriptors = {connection.descriptor for connection in surplus}
+        if descriptors:
+            self.cut_where("too many of one vehicle", lambda connection: connection.descriptor in descriptors)
+
+
+def _is_endless(connection: Connection) -> bool:
+    received = received_bytes(connection.descriptor)
+    if received is None:
+        return False
+    if connection.messages != connection.checked_messages or received < connection.received_at_check:
+        connection.checked_messages, connection.received_at_check = connection.messages, received
+    return received - connection.received_at_check > UNFINISHED_LIMIT_BYTES
+
+
+def peer_of(descriptor: int) -> Peer | None:
+    """The peer's address of a connected socket, None when there is none (any more)."""
+    return _with_socket(descriptor, lambda live: tuple(live.getpeername()))
+
+
+def received_bytes(descriptor: int) -> int | None:
+    """What the kernel has received on a TCP connection since it began; None when it does not say."""
+    info = _with_socket(
+        descriptor, lambda live: live.getsockopt(socket.IPPROTO_TCP, getattr(socket, "TCP_INFO", 11), TCP_INFO_BYTES)
+    )
+    if info is None or len(info) < BYTES_RECEIVED_OFFSET + 8:
+        return None
+    return int(struct.unpack_from("Q", info, BYTES_RECEIVED_OFFSET)[0])
+
+
+def _with_socket(descriptor: int, ask: Callable[[socket.socket], Answer]) -> Answer | None:
+    """Ask something of libzmq's descriptor without owning it."""
+    try:
+        live = socket.socket(fileno=descriptor)
+    except OSError:
+        return None
+    try:
+        return ask(live)
+    except OSError:
+        return None
+    finally:
+        live.detach()

@@ -1,0 +1,69 @@
+"""PROTOCOL.md says what the code does: every message with its fields, every code, every bound."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import runtime.uplink
+from runtime.uplink import connections, limits, reception, sockets, window, wire
+from runtime.uplink.delivery_limits import DeliveryLimits
+from runtime.uplink.limits import VehicleLimits
+from runtime.uplink.receiver import GUARD_PERIOD_S, ReceiverSettings
+from runtime.uplink.store import StoreLimits
+
+FOLDER = Path(runtime.uplink.__file__).parent
+PAGE = (FOLDER / "PROTOCOL.md").read_text(encoding="utf-8")
+
+
+def section(title: str) -> str:
+    return PAGE.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize(
+    ("title", "classes"),
+    [("Messages from the vehicle", wire.FROM_VEHICLE), ("Messages from the receiver", wire.FROM_RECEIVER)],
+)
+def test_every_message_stands_there_with_its_fields(title, classes):
+    written = re.findall(r"^\| ([A-Z]+) \| ([a-z0-9_, ]+) \|", section(title), re.MULTILINE)
+    assert sorted(written) == sorted((cls.TYPE, ", ".join(field.name for field in fields(cls))) for cls in classes)
+
+
+def test_every_code_that_is_sent_is_explained():
+    source = "".join(path.read_text(encoding="utf-8") for path in FOLDER.rglob("*.py"))
+    sent = set(re.findall(r'(?:RefusedError|_nack|WireError|Nack)\(\s*"([a-z_]+)"', source))
+    explained = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"^\| ([a-z_, ]+) \|", section("Codes"), re.MULTILINE))))
+    assert sent - {"unsupported"} <= explained, "a code without an explanation"
+    assert explained >= limits.FAULT_CODES
+
+
+def test_the_figures_are_the_real_ones():
+    vehicle, delivery = VehicleLimits(), DeliveryLimits()
+    assert f"# Delivery protocol, version {wire.PROTOCOL_VERSION}\n" in PAGE
+    for text in (
+        f"header of at most {wire.MAX_HEADER_BYTES >> 10} KiB,",
+        f"payload of at most {wire.MAX_PAYLOAD_BYTES >> 10} KiB",
+        f"{vehicle.requests_per_s:g} requests/s ({vehicle.requests_at_once:,g} at once)",
+        f"{vehicle.durable_per_s:g} OFFER, COMMIT, TOMBSTONE, RESULT a second ({vehicle.durable_at_once:,g} at once)",
+        f"{vehicle.faults_per_s:g} a second ({vehicle.faults_at_once:,g} at once)",
+        f"barred for {vehicle.barred_s:g} s",
+        f"{StoreLimits().vehicle_partials} unfinished clips",
+        f"hold connections | {connections.CONNECTIONS_A_VEHICLE} |",
+        f"in silence | {connections.SILENCE_LIMIT_S:g} s",
+        f"{connections.UNFINISHED_LIMIT_BYTES >> 20} MiB beyond its last whole message",
+        f"looked at every {GUARD_PERIOD_S:g} s",
+        f"{sockets.HANDSHAKE_INTERVAL_MS // 1000} s (ZMQ_HANDSHAKE_IVL)",
+        f"| {sockets.QUEUE_MESSAGES} messages |",
+        f"every {sockets.HEARTBEAT_INTERVAL_MS // 1000} s, {sockets.HEARTBEAT_TIMEOUT_MS // 1000} s",
+        f"silence of {delivery.reply_timeout_s:g} s",
+        f"HELLO\n   every {delivery.keep_alive_s:g} s",
+        f"alone for {delivery.refused_retry_s:g} s",
+        f"repeated every {reception.PULL_REPEAT_S:g} s",
+        f"read again every {ReceiverSettings('x', FOLDER, FOLDER).reload_s:g} s",
+        f"JSON, at most {reception.MAX_METADATA_BYTES >> 10} KiB",
+    ):
+        assert text in PAGE, text
+    assert window.TARGET_DELAY_S == 2.0
