@@ -18,21 +18,21 @@ from typing import Any
 import zmq
 
 from runtime.clock import Clock, SystemClock
-from runtime.messages import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND
+from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.authenticator import ZapAuthenticator
 from runtime.uplink.keys import EnrolledVehicles, KeyPair, ensure_keys
 from runtime.uplink.reception import CampaignDesk, Reception, Reply
 from runtime.uplink.sockets import ZAP_DOMAIN, receiver_socket
 from runtime.uplink.status_file import Publish, publish_to
-from runtime.uplink.store import ClipStore, StoreLimits
+from runtime.uplink.storage.housekeeping import HousekeepingThread
+from runtime.uplink.storage.limits import StoreLimits
+from runtime.uplink.storage.opening import StoragePlaces, open_store
+from runtime.uplink.storage.removal import RetentionPolicy
 from runtime.uplink.verification import VerifierThread, Verify
 from runtime.uplink.wire import encode
 
 IDLE_POLL_MS = 100
-DIRTY_POLL_MS = 10
-#: Chunks are acknowledged together: when this much has come, or when the oldest has waited this long.
-FLUSH_BYTES = 2 << 20
-FLUSH_AFTER_MS = 30
+BUSY_POLL_MS = 10
 STATUS_PERIOD_S = 1.0
 
 
@@ -47,6 +47,9 @@ class ReceiverSettings:
     credit_bytes: int = 8 << 20
     reload_s: float = 5.0
     limits: StoreLimits = field(default_factory=StoreLimits)
+    #: Object storage and a shared catalogue; None: a folder and SQLite, in `directory`.
+    places: StoragePlaces | None = None
+    retention: RetentionPolicy = field(default_factory=RetentionPolicy)
 
 
 class Receiver:
@@ -64,7 +67,8 @@ class Receiver:
         campaigns: CampaignDesk | None = None,
     ) -> None:
         self.address = ""
-        self.store = ClipStore(settings.directory, settings.limits)
+        places = settings.places or StoragePlaces(settings.directory)
+        self.store = open_store(places, settings.limits)
         self.reception = Reception(self.store, settings.credit_bytes, campaigns=campaigns)
         self.dropped: Counter[str] = Counter()
         self.completed_at_start = 0
@@ -73,7 +77,8 @@ class Receiver:
         self._enrolled = enrolled
         self._clock = clock
         self._publish = publish
-        self._verify = verify
+        self._verifier = VerifierThread(self.store, clock, verify)
+        self._housekeeping = HousekeepingThread(self.store, settings.retention, clock)
         self._on_bound = on_bound
         self._routes: dict[str, bytes] = {}  # vehicle -> routing id of its newest message
         self._reload_ns = 0
@@ -84,7 +89,7 @@ class Receiver:
         """Receive until told to stop. Raises AuthenticatorError, and OSError when the catalogue cannot be used."""
         try:
             self.completed_at_start = self.store.recover(self._clock.wall_ns())
-            with VerifierThread(self.store.catalogue, self.store.directory, self._verify):
+            with self._verifier, self._housekeeping:
                 self._serve(stop)
         finally:
             self.store.close()
@@ -108,11 +113,14 @@ class Receiver:
                 authenticator.stop()
 
     def _turn(self, socket: zmq.Socket[bytes], authenticator: ZapAuthenticator) -> None:
-        ready = socket.poll(IDLE_POLL_MS if self._dirty_since_ns is None else DIRTY_POLL_MS)
+        is_busy = self._dirty_since_ns is not None or self.store.is_finishing
+        ready = socket.poll(BUSY_POLL_MS if is_busy else IDLE_POLL_MS)
         now_ns = self._clock.now_ns()
         if ready:
             self._take(socket, now_ns)
         self._flush_when_due(socket, now_ns)
+        if self.store.is_finishing:
+            self._deliver(socket, self.reception.settle(self._clock.wall_ns()))
         if now_ns >= self._reload_ns:
             self._reload_ns = now_ns + int(self._settings.reload_s * NANOSECONDS_PER_SECOND)
             self._enrolled.reload()
@@ -147,7 +155,7 @@ class Receiver:
         if self._dirty_since_ns is None:
             return
         waited_ns = now_ns - self._dirty_since_ns
-        if self.store.dirty_bytes >= FLUSH_BYTES or waited_ns >= FLUSH_AFTER_MS * NANOSECONDS_PER_MILLISECOND:
+        if self.store.dirty_bytes >= self.store.flush_bytes or waited_ns >= self.store.flush_after_ns:
             self._dirty_since_ns = None
             self._deliver(socket, self.reception.flush(self._clock.wall_ns()))
 
@@ -167,7 +175,7 @@ class Receiver:
         """What the status file says."""
         return {
             "address": self.address,
-            **self.store.catalogue.figures(),
+            **self.store.figures(self._clock.wall_ns()),
             "enrolled": len(self._enrolled),
             "enrolment_problems": list(self._enrolled.problems),
             "received": dict(self.reception.received),
@@ -176,6 +184,8 @@ class Receiver:
             "handshakes_admitted": sum(authenticator.admitted.values()),
             "handshakes_refused": dict(authenticator.refused),
             "completed_at_start": self.completed_at_start,
+            "housekeeping": self._housekeeping.figures,
+            "verifier_troubles": self._verifier.troubles,
         }
 
 
