@@ -9,28 +9,21 @@ Used by one thread, the receiver's loop. Where finishing a clip takes long (obje
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.catalogue import Catalogue, ClipKey, PartialRow
 from runtime.uplink.ranges import RangeSet
 from runtime.uplink.storage.depot import Depot
+from runtime.uplink.storage.finishing import Finisher, outcome_of
 from runtime.uplink.storage.folder_depot import FolderDepot
 from runtime.uplink.storage.limits import RefusedError, StoreLimits
-from runtime.uplink.storage.removal import empty_deletions
+from runtime.uplink.storage.open_partials import OpenPartial, OpenPartials
 from runtime.uplink.storage.rows import Segment
 from runtime.uplink.wire import MAX_RANGES
 
-__all__ = ["ClipStore", "OpenPartial", "RefusedError", "StoreLimits"]
+__all__ = ["ClipStore", "RefusedError", "StoreLimits"]
 
-#: Partials that are remembered between messages; the rest is looked up again.
-MAX_OPEN = 4096
-FINISHERS = 4
-MAX_FINISHING = 64
-ABANDONED_NS = 3600 * NANOSECONDS_PER_SECOND
 FIGURES_PERIOD_NS = 30 * NANOSECONDS_PER_SECOND
 
 
@@ -38,19 +31,6 @@ class PartialGoneError(OSError):
     """A clip under way was removed by somebody else; `code` goes to the vehicle."""
 
     code = "unknown_clip"
-
-
-@dataclass(slots=True)
-class OpenPartial:
-    """A clip under way in this process: what is durable, and what is only written."""
-
-    row: PartialRow
-    durable: RangeSet
-    written: RangeSet = field(default_factory=RangeSet)
-
-    def with_written(self) -> RangeSet:
-        """Everything that was written, durable or not."""
-        return RangeSet([*self.durable, *self.written])
 
 
 class ClipStore:
@@ -68,16 +48,13 @@ class ClipStore:
         except BaseException:
             self.depot.close()
             raise
-        self._open: dict[ClipKey, OpenPartial] = {}
-        self._unanswered: set[ClipKey] = set()
-        self._finishing: dict[ClipKey, tuple[PartialRow, Future[bool | None]]] = {}
-        self._workers = ThreadPoolExecutor(FINISHERS, "finish") if self.depot.finishes_slowly else None
+        self._open = OpenPartials(self.depot)
+        self.finisher = Finisher(self.depot, self.catalogue)
         self._figures: tuple[int, dict[str, int]] | None = None
 
     def close(self) -> None:
         """Close everything; what was not flushed was not acknowledged and is sent again."""
-        if self._workers is not None:
-            self._workers.shutdown(cancel_futures=True)
+        self.finisher.close()
         self.depot.close()
         self.catalogue.close()
 
@@ -94,12 +71,12 @@ class ClipStore:
     @property
     def has_unanswered(self) -> bool:
         """True while chunks wait for `flush`."""
-        return bool(self._unanswered)
+        return self._open.has_unanswered
 
     @property
     def is_finishing(self) -> bool:
         """True while `finished` has something to tell, now or soon."""
-        return bool(self._finishing)
+        return self.finisher.is_busy
 
     def figures(self, wall_ns: int) -> dict[str, int]:
         """Counts for the status file; asked of a shared catalogue now and then only, where they cost most."""
@@ -127,15 +104,15 @@ class ClipStore:
             raise RefusedError("receiver_full", "the receiver's disk is full")
         admission = self.catalogue.admit(row, self.limits, wall_ns)
         for gone in admission.gave_way:
-            self._forget(gone)
+            self._open.forget(gone)
         if admission.gave_way:
-            self._delete_soon(wall_ns)
+            self.finisher.delete_soon(wall_ns)
         if admission.partial is None:
-            self._forget_key(row.key)
+            self._open.forget_key(row.key)
             return None
         if not admission.partial.ranges:
             self._begin(admission.partial, wall_ns)
-        return self._take(admission.partial).durable
+        return self._open.take(admission.partial).durable
 
     def _begin(self, row: PartialRow, wall_ns: int) -> None:
         if self.depot.holds(row) and row.key in self._open:
@@ -152,7 +129,7 @@ class ClipStore:
         end = offset + len(data)
         if end > partial.row.size_bytes:
             raise RefusedError("malformed", f"chunk ends at {end}, the clip has {partial.row.size_bytes} bytes")
-        self._unanswered.add(key)
+        self._open.must_answer(partial)
         if partial.durable.covers(offset, end) or partial.written.covers(offset, end):
             return
         grown = partial.with_written()
@@ -169,7 +146,7 @@ class ClipStore:
 
     def flush(self, wall_ns: int) -> tuple[list[tuple[ClipKey, RangeSet]], list[tuple[ClipKey, OSError]]]:
         """Make everything written durable. What may be acknowledged now, and which partials were lost doing so."""
-        waiting = {self._open[key].row.id: self._open[key] for key in self._unanswered}
+        waiting = {partial.row.id: partial for partial in self._open.unanswered}
         self.dirty_bytes = 0
         if not waiting:
             return [], []
@@ -187,17 +164,16 @@ class ClipStore:
         except OSError as error:  # durable, but nobody would know: forget it, it was not acknowledged
             lost = [waiting[ident].row for ident, _, _ in durable]
             for row in lost:
-                self._forget(row)
+                self._open.forget(row)
             return [], [*failures, *((row.key, error) for row in lost)]
         answers: list[tuple[ClipKey, RangeSet]] = []
         for ident, _, synced in durable:
             partial = waiting[ident]
             if ident in held:
-                partial.durable, partial.written = held[ident], RangeSet()
-                self._unanswered.discard(partial.row.key)
+                self._open.answered(partial, held[ident])
                 answers.append((partial.row.key, held[ident]))
             else:
-                self._forget(partial.row)
+                self._open.forget(partial.row)
                 self._discard([segment.name for segment in synced])
                 if self.catalogue.has(partial.row.key):  # another receiver has stored it: all of it is held
                     answers.append((partial.row.key, RangeSet([(0, partial.row.size_bytes)])))
@@ -210,7 +186,7 @@ class ClipStore:
         if self.depot.is_exclusive:
             self._drop_row(partial.row, wall_ns)
         else:
-            self._forget(partial.row)
+            self._open.forget(partial.row)
 
     # -- storing ------------------------------------------------------------------------------------------------
 
@@ -229,75 +205,42 @@ class ClipStore:
 
         False when its hash is wrong; it is dropped then. None when that is under way: `finished` will tell.
         """
-        if key in self._finishing:
+        if self.finisher.is_finishing(key):
             return None
         row = self.catalogue.partial(key)
         if row is None:
             if self.catalogue.has(key):
                 return True
             raise RefusedError("unknown_clip", "offer it first")
-        if self._workers is None:
-            stored = self.finish(row, wall_ns)
-            self._forget_key(key)
-            return outcome_of(stored)
-        if len(self._finishing) >= MAX_FINISHING:
-            raise RefusedError("storage", f"{MAX_FINISHING} clips are being stored: later")
-        self._finishing[key] = (row, self._workers.submit(self.finish, row, wall_ns))
-        return None
+        if self.depot.finishes_slowly:
+            self.finisher.begin(row, wall_ns)
+            return None
+        stored = self.finisher.finish(row, wall_ns)
+        self._open.forget_key(key)
+        return outcome_of(stored)
 
     def finished(self) -> list[tuple[ClipKey, bool | OSError | RefusedError]]:
         """What became of commits that were under way: as `commit` returns and raises it."""
-        told: list[tuple[ClipKey, bool | OSError | RefusedError]] = []
-        for key in [key for key, (_, future) in self._finishing.items() if future.done()]:
-            try:
-                told.append((key, outcome_of(self._finishing.pop(key)[1].result())))
-            except (OSError, RefusedError) as error:
-                told.append((key, error))
-            self._forget_key(key)
+        told = self.finisher.finished()
+        for key, _ in told:
+            self._open.forget_key(key)
         return told
 
     def finishing_bytes(self, key: ClipKey) -> int:
         """The size of a clip whose commit is under way."""
-        return self._finishing[key][0].size_bytes
-
-    def finish(self, row: PartialRow, wall_ns: int) -> bool | None:
-        """Store a complete partial: True; False when its hash is wrong; None when it was removed meanwhile.
-
-        Safe at several receivers at once, in any thread, and again after having been cut short anywhere.
-        """
-        name = self.catalogue.plan_final_path(row.id, final_name(row, wall_ns))
-        if name is None:
-            return True if self.catalogue.has(row.key) else None
-        try:
-            is_right = self.depot.finish(row, self.catalogue.segments(row.id), name)
-        except FileNotFoundError:  # somebody finished or dropped it while we read
-            return True if self.catalogue.has(row.key) else None
-        except OSError:
-            if self.depot.is_exclusive:  # a file whose fsync failed cannot be trusted
-                self.catalogue.drop_partial(row, wall_ns)
-                self._delete_soon(wall_ns)
-            raise
-        if is_right:
-            stored = self.catalogue.store(row, name, wall_ns)
-            self._delete_soon(wall_ns)
-            return True if stored else None
-        if self.catalogue.has(row.key):
-            return True
-        self.catalogue.drop_partial(row, wall_ns)
-        self._delete_soon(wall_ns)
-        return False
+        return self.finisher.row_of(key).size_bytes
 
     def drop(self, key: ClipKey, wall_ns: int = 0) -> None:
         """Throw a partial away."""
         row = self.catalogue.partial(key)
         if row is not None:
             self._drop_row(row, wall_ns)
-        self._forget_key(key)
+        self._open.forget_key(key)
 
     def _drop_row(self, row: PartialRow, wall_ns: int) -> None:
-        self._forget(row)
+        self._open.forget(row)
         self.catalogue.drop_partial(row, wall_ns)
-        self._delete_soon(wall_ns)
+        self.finisher.delete_soon(wall_ns)
 
     def entomb(self, vehicle: str, n: int, reason: str, wall_ns: int) -> None:
         """Record that a number will never come, and drop what there is of it."""
@@ -317,31 +260,11 @@ class ClipStore:
         if self.depot.is_exclusive:
             self.catalogue.release_verifying()
             for row in self.catalogue.partials():
-                completed += self._recovered(row, wall_ns)
-            completed += self.finish_abandoned(wall_ns)
+                completed += self.finisher.recovered(row, wall_ns)
+            completed += self.finisher.finish_abandoned(wall_ns)
             self._discard(self.depot.strays(self.catalogue.partials(), (), 2**63 - 1))
-        self._delete_soon(wall_ns)
+        self.finisher.delete_soon(wall_ns)
         return completed
-
-    def _recovered(self, row: PartialRow, wall_ns: int) -> bool:
-        if row.final_path is not None and self.depot.is_finished(row, row.final_path):
-            return self.catalogue.store(row, row.final_path, wall_ns)
-        if not self.depot.holds(row):
-            self.catalogue.drop_partial(row, wall_ns)
-        elif row.final_path is not None:
-            self.catalogue.plan_final_path(row.id, None)
-        return False
-
-    def finish_abandoned(self, wall_ns: int) -> int:
-        """Store clips that are complete but were never committed: their vehicle may not come back. How many."""
-        rows = self.catalogue.untouched_since(wall_ns - ABANDONED_NS)
-        complete = [row for row in rows if RangeSet(row.ranges).covers(0, row.size_bytes)]
-        return sum(self.finish(row, wall_ns) is True for row in complete)
-
-    def _delete_soon(self, wall_ns: int) -> None:
-        """Delete what is left for deletion: at once in a folder, beside the loop (`storage.housekeeping`) elsewhere."""
-        if not self.depot.finishes_slowly:
-            empty_deletions(self.catalogue.database, self.depot, wall_ns)
 
     def _discard(self, names: Sequence[str]) -> None:
         if names:
@@ -351,48 +274,10 @@ class ClipStore:
 
     def _opened(self, key: ClipKey) -> OpenPartial:
         """The open partial of a clip. Raises RefusedError when it was never offered, or dropped since."""
-        if key in self._open:
-            return self._open[key]
+        known = self._open.get(key)
+        if known is not None:
+            return known
         row = self.catalogue.partial(key)
         if row is None or not self.depot.holds(row):
             raise RefusedError("unknown_clip", "offer it first")
-        return self._take(row)
-
-    def _take(self, row: PartialRow) -> OpenPartial:
-        """Know a partial as the catalogue has it now; bytes of an earlier attempt are forgotten."""
-        known = self._open.get(row.key)
-        if known is not None and known.row.id == row.id:
-            known.durable.update(row.ranges)
-            return known
-        if known is not None:
-            self._forget(known.row)
-        idle = [partial.row for key, partial in self._open.items() if key not in self._unanswered]
-        for oldest in idle[: max(0, len(self._open) + 1 - MAX_OPEN)]:
-            self._forget(oldest)
-        self._open[row.key] = OpenPartial(row, RangeSet(row.ranges))
-        return self._open[row.key]
-
-    def _forget(self, row: PartialRow) -> None:
-        """Keep nothing of this attempt in this process."""
-        self.depot.release(row)
-        known = self._open.get(row.key)
-        if known is not None and known.row.id == row.id:
-            del self._open[row.key]
-            self._unanswered.discard(row.key)
-
-    def _forget_key(self, key: ClipKey) -> None:
-        if key in self._open:
-            self._forget(self._open[key].row)
-
-
-def outcome_of(stored: bool | None) -> bool:
-    """What `commit` returns for what `finish` did. Raises RefusedError."""
-    if stored is None:
-        raise RefusedError("unknown_clip", "it was removed meanwhile: offer it again")
-    return stored
-
-
-def final_name(row: PartialRow, wall_ns: int) -> str:
-    """Where a clip's bytes lie in the end. The partial's id makes it a name that no other attempt ever has."""
-    day = datetime.fromtimestamp(wall_ns // NANOSECONDS_PER_SECOND, tz=timezone.utc).strftime("%Y-%m-%d")
-    return f"clips/{row.key.vehicle}/{day}/{row.key.n:012d}-{row.key.sha256[:16]}-{row.id}.mcap"
+        return self._open.take(row)

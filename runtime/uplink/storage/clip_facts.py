@@ -68,7 +68,7 @@ def facts_of(metadata: str) -> ClipFacts:
 
 def _time(value: object) -> int | None:
     is_time = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_TIME_NS
-    return int(value) if is_time else None  # type: ignore[call-overload, no-any-return]
+    return int(value) if is_time else None  # type: ignore[call-overload]
 
 
 def _text(value: object) -> str | None:

@@ -66,7 +66,7 @@ class HousekeepingThread:
         if not 0 <= self._tidy_at_wall_ns - wall_ns < TIDY_PERIOD_NS:
             self.expired += expire(database, self._policy, WHO, wall_ns)
             if not depot.is_exclusive:  # a receiver alone does both when it starts
-                self._store.finish_abandoned(wall_ns)
+                self._store.finisher.finish_abandoned(wall_ns)
                 self.strays += self._delete_strays(wall_ns)
             self._tidy_at_wall_ns = wall_ns + TIDY_PERIOD_NS - 1
         while (count := empty_deletions(database, depot, wall_ns)) and not self._stop.is_set():

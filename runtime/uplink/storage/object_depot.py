@@ -134,10 +134,11 @@ class ObjectDepot:
 
         try:
             with translated(f"PUT of {name}"):
-                obstore.put(
-                    self._store, name, self._whole(row, segments),
-                    chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE, use_multipart=row.size_bytes > PART_BYTES,
-                )  # fmt: skip
+                # Not a `with`: leaving it by an error would end the upload as if it were whole.
+                writer = obstore.open_writer(self._store, name, buffer_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
+                for block in self._whole(row, segments):
+                    writer.write(block)
+                writer.close()
         except HashMismatchError:
             return False
         if self._reads_back and not self.is_finished(row, name):
