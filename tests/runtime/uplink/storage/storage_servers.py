@@ -70,6 +70,20 @@ class PostgresServer:
         self.process = subprocess.Popen(command, stdout=log, stderr=log, **self._as_user)
         log.close()
         wait_for_port(self.port, self.process)
+        self._wait_for_an_answer()
+
+    def _wait_for_an_answer(self) -> None:
+        """It listens a moment before it lets anybody in."""
+        import psycopg
+
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                psycopg.connect(self.url(), connect_timeout=5).close()
+                return
+            except psycopg.OperationalError:
+                assert time.monotonic() < deadline, "PostgreSQL does not answer"
+                time.sleep(0.05)
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGINT)
@@ -84,15 +98,9 @@ class PostgresServer:
 
         self._count += 1
         name = f"fleet_{self._count}"
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                with psycopg.connect(self.url(), autocommit=True, connect_timeout=5) as connection:
-                    connection.execute(f"CREATE DATABASE {name}".encode())
-                return self.url(name)
-            except psycopg.OperationalError:  # it listens a moment before it answers
-                assert time.monotonic() < deadline, "PostgreSQL does not answer"
-                time.sleep(0.05)
+        with psycopg.connect(self.url(), autocommit=True, connect_timeout=5) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return self.url(name)
 
     def end(self) -> None:
         if self.process.poll() is None:
