@@ -2,6 +2,7 @@
 #
 #   make demo      the whole product on a synthetic drive, about five minutes the first time
 #   make test      all tests          make lint      style, types, import layers
+#   make faults    every fault and the long sweeps, under an hour
 #   make bench     measurements       make clean     removes .venv and what was generated
 
 SUITABLE := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
@@ -10,12 +11,13 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 DEMO_OPTIONS ?=
+FAULT_OPTIONS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench clean
+.PHONY: help install demo test faults lint bench clean
 
 help:
-	@sed -n '1,6s/^# \{0,1\}//p' Makefile
+	@sed -n '1,7s/^# \{0,1\}//p' Makefile
 
 install: $(STAMP)
 
@@ -24,6 +26,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# FAULT_OPTIONS='--sweep-share 0.1' runs a tenth of every sweep.
+faults: $(STAMP)
+	$(BIN)/python -m pytest --numprocesses 2 --dist load -m "fault or sweep" --timeout 1800 --durations 15 $(FAULT_OPTIONS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

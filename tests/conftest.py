@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tiny_drive import write_rules, write_tiny_drive
 
 REAL_MATERIAL = Path(__file__).resolve().parents[2] / "shared" / "real"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """One option for all sweeps: how much of each is run."""
+    parser.addoption(
+        "--sweep-share", type=float, default=1.0, metavar="SHARE",
+        help="run this share of every sweep's seeds, kills and rounds: 0.1 a tenth, 10 ten times as many",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def sweep_size(pytestconfig: pytest.Config) -> Callable[[int], int]:
+    """Turns the number of rounds that a sweep has by itself into what was asked for; one at least."""
+    share = pytestconfig.getoption("--sweep-share")
+    return lambda rounds: max(1, round(rounds * share))
 
 
 @pytest.fixture(scope="session")
