@@ -8,6 +8,7 @@ that is configured wrongly must keep strangers out all the same.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import signal
@@ -86,17 +87,23 @@ def receive(stop: threading.Event, options: dict[str, Any]) -> None:
     run_receiver(settings, stop, on_bound=say)
 
 
-def take_doorkeeper_apart(domain: str, handler: str) -> None:
-    """Set the receiver up as libzmq lets it be: any domain; a handler that hangs, or dies when it is asked."""
+def take_doorkeeper_apart(domain: str, handler: str, after: int = 0) -> None:
+    """Set it up as libzmq lets it be: any domain; a handler that hangs or dies when it is asked after `after` times."""
     receiver.ZAP_DOMAIN = sockets.ZAP_DOMAIN = domain
-    if handler == "hanging":
-        ZapAuthenticator._answer = lambda *_: threading.Event().wait()  # type: ignore[method-assign]
-    elif handler == "dying":
-        ZapAuthenticator._answer = fail  # type: ignore[method-assign]
+    if handler == "at work":
+        return
+    answer = ZapAuthenticator._answer
+    asked = itertools.count()
 
+    def fail(*arguments: Any) -> None:
+        if next(asked) < after:
+            answer(*arguments)
+        elif handler == "hanging":
+            threading.Event().wait()
+        else:
+            raise RuntimeError("out of memory")
 
-def fail(*_: object) -> None:
-    raise RuntimeError("out of memory")
+    ZapAuthenticator._answer = fail  # type: ignore[method-assign]
 
 
 def say(line: str) -> None:
