@@ -85,7 +85,7 @@ def reset_again_and_again(bench: Bench, period_s: float, size: int, rate: int) -
 
 
 def test_a_link_reset_every_half_second_delivers_every_clip_once(bench):
-    reset_again_and_again(bench, 0.5, size=6 * MEBIBYTE, rate=3 * MEBIBYTE)
+    reset_again_and_again(bench, 0.5, size=6 * MEBIBYTE, rate=2 * MEBIBYTE)
 
 
 @pytest.mark.sweep

@@ -80,7 +80,8 @@ def test_every_message_arriving_twice_stores_each_clip_once(bench):
 def test_chunks_that_arrive_in_reverse_order_make_the_same_clip(bench):
     relay = deliver_through(bench, reorder("CHUNK", depth=4), 8 * CHUNK)
     offsets = [msgpack.unpackb(passing.frames[0])["offset"] for passing in relay.record if passing.kind == "CHUNK"]
-    assert len(offsets) == 8
+    assert len(offsets) >= 8
+    assert bench.uploader_status()["bytes_sent"] == 8 * CHUNK, "order alone costs nothing"
 
 
 def flipped(frames: Frames) -> Frames:
@@ -101,7 +102,7 @@ def test_a_damaged_chunk_is_refused_by_its_hash_and_sent_again(bench, change):
     status = bench.uploader_status()
     assert status["nacks"] == {"bad_chunk_hash": 3}
     assert status["sessions"] == 1, "a damaged chunk costs that chunk only"
-    assert status["bytes_sent"] == 7 * CHUNK
+    assert 4 * CHUNK < status["bytes_sent"] <= 7 * CHUNK
 
 
 def rehashed(frames: Frames) -> Frames:

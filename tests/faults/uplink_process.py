@@ -48,6 +48,8 @@ def seal_one(spool: Spool, rng: random.Random, largest_bytes: int) -> str:
         draft = spool.begin(len(content), rng.choice(list(Priority)))
     except QuotaExceededError:
         return "refused"
+    except OSError as error:
+        return f"failed {error}"
     try:
         draft.path.write_bytes(content)
         clip = spool.seal(draft, {"size": len(content)})
