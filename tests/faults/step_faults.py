@@ -62,7 +62,13 @@ class StepFault:
     @property
     def last(self) -> str:
         """The step that it began last."""
-        return self._shared()[8:].split(b"\0", 1)[0].decode(errors="replace")
+        return self._shared()[16:].split(b"\0", 1)[0].decode(errors="replace")
+
+    def set_wall_clock_wrong_by(self, offset_s: int) -> None:
+        """The process's wall clock jumps; its monotonic clock does not."""
+        with self.counter.open("r+b") as stream:
+            stream.seek(8)
+            stream.write(offset_s.to_bytes(8, sys.byteorder, signed=True))
 
     def _shared(self) -> bytes:
         with self.counter.open("rb") as stream, mmap.mmap(stream.fileno(), COUNTER_BYTES, prot=mmap.PROT_READ) as view:

@@ -8,7 +8,8 @@
  *     kill   SIGKILL before the call             torn   half of a write, then SIGKILL
  *     eio    the call fails with EIO, once       full   it and every later one of these calls fails with ENOSPC
  *
- * FAULT_COUNTER names a file of 4 KiB that is shared with the test: a 64-bit count, then the last call as text.
+ * FAULT_COUNTER names a file of 4 KiB that is shared with the test: a 64-bit count, then by how many seconds the
+ * process's wall clock is wrong (64 bits, set by the test at any time), then the last call as text.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -24,6 +25,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 #define COUNTER_BYTES 4096
@@ -31,7 +33,8 @@
 
 struct counter {
     uint64_t count;
-    char last[COUNTER_BYTES - sizeof(uint64_t)];
+    int64_t wall_offset_s;
+    char last[COUNTER_BYTES - 2 * sizeof(uint64_t)];
 };
 
 static struct counter *counter;
@@ -206,4 +209,12 @@ ssize_t send(int descriptor, const void *data, size_t length, int flags) {
     REAL(ssize_t, "send", int, const void *, size_t, int);
     step_of_socket(descriptor);
     return real(descriptor, data, length, flags);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *time) {
+    REAL(int, "clock_gettime", clockid_t, struct timespec *);
+    int result = real(clock, time);
+    if (!result && counter && clock == CLOCK_REALTIME)
+        time->tv_sec += __atomic_load_n(&counter->wall_offset_s, __ATOMIC_SEQ_CST);
+    return result;
 }

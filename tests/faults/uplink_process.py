@@ -1,9 +1,9 @@
 """The processes that the fault tests kill, starve and lie to: `python uplink_process.py ROLE JSON`.
 
-`seal` seals clips of random content and prints each number and hash once the spool has promised it; `upload` delivers
-from a spool; `receive` takes clips in. They are Shadowrig's own spool, uploader and receiver, with times short enough
-for a test. SIGTERM ends each of them properly. `receive` takes the doorkeeper's set-up apart on request: a receiver
-that is configured wrongly must keep strangers out all the same.
+`seal` seals clips of random content and prints each number and hash once the spool has promised it; `record` is the
+recorder; `upload` delivers from a spool; `receive` takes clips in. They are Shadowrig's own spool, recorder, uploader
+and receiver, with times short enough for a test. SIGTERM ends each of them properly. `receive` takes the doorkeeper's
+set-up apart on request: a receiver that is configured wrongly must keep strangers out all the same.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from runtime.config.rig_config import load_config
 from runtime.messages import Priority
+from runtime.processes.recorder_process import run_recorder
 from runtime.spool import QuotaExceededError, SealError, Spool
 from runtime.uplink import receiver, sockets
 from runtime.uplink.authenticator import ZapAuthenticator
@@ -108,6 +110,13 @@ def take_doorkeeper_apart(domain: str, handler: str, after: int = 0) -> None:
     ZapAuthenticator._answer = fail  # type: ignore[method-assign]
 
 
+def record(stop: threading.Event, options: dict[str, Any]) -> None:
+    """The recorder of a vehicle with this configuration, as `shadowrig run --process recorder` runs it."""
+    config = load_config(options["config"])
+    say("ready")
+    run_recorder(config, stop)
+
+
 def say(line: str) -> None:
     print(line, flush=True)
 
@@ -115,4 +124,5 @@ def say(line: str) -> None:
 if __name__ == "__main__":
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    {"seal": seal, "upload": upload, "receive": receive}[sys.argv[1]](ended, json.loads(sys.argv[2]))
+    roles = {"seal": seal, "record": record, "upload": upload, "receive": receive}
+    roles[sys.argv[1]](ended, json.loads(sys.argv[2]))
