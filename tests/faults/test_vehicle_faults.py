@@ -17,13 +17,13 @@ from fault_bench import Bench, FaultProcess
 from live_processes import Daemon
 from step_faults import StepFault
 
-from runtime.messages import Firing, Packet, Priority
+from runtime.messages import Firing, Packet, Priority, SignalSample
 from runtime.recording.firing_files import write_firing
 from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.inspection import inspect_clip
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.verify import verify_clip
-from tests.runtime.recording.recorded_rig import CAMERAS, Recording, encode_camera, firing, session
+from tests.runtime.recording.recorded_rig import CAMERAS, SECOND_NS, START_NS, Recording, encode_camera, firing, session
 
 DAY_S = 86_400
 MINUTE_S = 60
@@ -238,3 +238,31 @@ def test_a_runtime_killed_while_it_drives_leaves_a_crash_clip_that_arrives_whole
     rules = [one["rule"] for clip in clips for one in inspect_clip(clip).to_json()["firings"]]
     assert rules[0] == "runtime_crash"
     assert sorted(rules) == ["driver_takeover", "gas_pressed", "runtime_crash"]
+
+
+def test_in_an_exclusion_zone_or_without_gps_nothing_is_sealed_and_no_number_is_spent(vehicle, packets):
+    pytest.importorskip("runtime.privacy", reason="this build has no exclusion zones")
+    zones = vehicle.config.with_name("zones.yaml")
+    circle = {"latitude_deg": 56.01, "longitude_deg": 18.5, "radius_m": 200}
+    zones.write_text(yaml.safe_dump({"zones": {"clinic": {"circle": circle}}}))
+    tree = yaml.safe_load(vehicle.config.read_text())
+    vehicle.config.write_text(yaml.safe_dump({**tree, "privacy": {"zones": [str(zones)], "without_fix": "refuse"}}))
+    fired = [firing(2.0, "outside", 1, 1, 1), firing(6.5, "inside", 2, 0.5, 0.5), firing(12.0, "no fix", 3, 0.5, 0.5)]
+    writer = HistoryWriter(vehicle.history, MINUTE_S + 30, HISTORY_BYTES, session(history_s=MINUTE_S + 30))
+    for time_ns, kind, value in Recording(packets, tuple(fired)).records():
+        if kind == "signals" and (place := place_at((time_ns - START_NS) / SECOND_NS)) is not None:
+            writer.signals([SignalSample(name, time_ns, degrees) for name, degrees in place.items()])
+        getattr(writer, kind)(value)
+    writer.close()
+    vehicle.record_everything()
+    (clip,) = vehicle.deliver_and_check((fired[0],))
+    assert inspect_clip(clip).to_json()["firings"][0]["rule"] == "outside"
+    with vehicle.bench.open_spool() as spool:
+        assert spool.counts().sealed == 1
+
+
+def place_at(elapsed_s: float) -> dict[str, float] | None:
+    """Far from the clinic, then in front of it, then nowhere: the receiver of GPS has lost its satellites."""
+    if elapsed_s >= 8:
+        return None
+    return {"vehicle.latitude_deg": 56.5 if elapsed_s < 5 else 56.01, "vehicle.longitude_deg": 18.5}
