@@ -73,7 +73,8 @@ def upload(stop: threading.Event, options: dict[str, Any]) -> None:
     )
     settings = UploaderSettings(
         options["server"], Path(options["keys"]), Path(options["status"]),
-        backoff_first_s=0.05, backoff_longest_s=0.2, limits=limits,
+        backoff_first_s=options.get("backoff_first_s", 0.05), backoff_longest_s=options.get("backoff_longest_s", 0.2),
+        limits=limits,
     )  # fmt: skip
     with Spool.open(Path(options["spool"]), options["quota_bytes"]) as spool:
         say("ready")
