@@ -235,13 +235,13 @@ class ImpairedLink:
             return
         way.is_ended = not data
         if way.is_upward:
-            data = self._with_flipped_bit(data)
+            data = self._passing_up(data)
             self.bytes_up += len(data)
         else:
             self.bytes_down += len(data)
         way.put(data, time.monotonic(), self.conditions, self._rng)
 
-    def _with_flipped_bit(self, data: bytes) -> bytes:
+    def _passing_up(self, data: bytes) -> bytes:
         if self._flip_at is None or not self.bytes_up <= self._flip_at < self.bytes_up + len(data):
             return data
         changed = bytearray(data)

@@ -1,59 +1,129 @@
-"""The processes that the fault tests kill: `python uplink_process.py seal|upload|receive ARGUMENT...`.
+"""The processes that the fault tests kill, starve and lie to: `python uplink_process.py ROLE JSON`.
 
-`seal SPOOL QUOTA` seals clips whose content follows from their size as fast as it can; `upload SPOOL KEYS SERVER RATE`
-delivers; `receive FOLDER KEYS BIND STATUS` receives. SIGTERM ends each of them properly.
+`seal` seals clips of random content and prints each number and hash once the spool has promised it; `record` is the
+recorder; `upload` delivers from a spool; `receive` takes clips in. They are Shadowrig's own spool, recorder, uploader
+and receiver, with times short enough for a test. SIGTERM ends each of them properly. `receive` takes the doorkeeper's
+set-up apart on request: a receiver that is configured wrongly must keep strangers out all the same.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
 import random
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
+from runtime.config.rig_config import load_config
 from runtime.messages import Priority
-from runtime.spool import QuotaExceededError, Spool
+from runtime.processes.recorder_process import run_recorder
+from runtime.spool import QuotaExceededError, SealError, Spool
+from runtime.uplink import receiver, sockets
+from runtime.uplink.authenticator import ZapAuthenticator
 from runtime.uplink.delivery import DeliveryLimits
 from runtime.uplink.receiver import ReceiverSettings, run_receiver
+from runtime.uplink.store import StoreLimits
 from runtime.uplink.uploader import UploaderSettings, run_uploader
 
-
-def seal(stop: threading.Event, spool_directory: str, quota_bytes: str) -> None:
-    rng = random.Random()
-    with Spool.open(Path(spool_directory), int(quota_bytes)) as spool:
-        print("ready", flush=True)
-        while not stop.is_set():
-            content = rng.randbytes(rng.randint(1, 50_000))
-            try:
-                draft = spool.begin(len(content), rng.choice(list(Priority)))
-            except QuotaExceededError:
-                continue
-            draft.path.write_bytes(content)
-            spool.seal(draft, {"size": len(content)})
+FOREVER = 1 << 60
 
 
-def upload(stop: threading.Event, spool_directory: str, keys: str, server: str, rate: str) -> None:
-    limits = DeliveryLimits(reply_timeout_s=2.0, refresh_s=0.1, max_bytes_per_s=int(rate) or None)
-    settings = UploaderSettings(
-        server,
-        Path(keys),
-        Path(spool_directory).parent / "uploader.json",
-        backoff_first_s=0.05,
-        backoff_longest_s=0.2,
-        limits=limits,
+def seal(stop: threading.Event, options: dict[str, Any]) -> None:
+    """Seals until told to stop, or `count` clips; prints `sealed <n> <sha256>`, `refused` or `failed`."""
+    rng = random.Random(options.get("seed"))
+    with Spool.open(Path(options["spool"]), options["quota_bytes"]) as spool:
+        say("ready")
+        for _ in range(options.get("count", FOREVER)):
+            if stop.is_set():
+                return
+            say(seal_one(spool, rng, options.get("largest_bytes", 50_000)))
+            time.sleep(options.get("pause_s", 0))
+
+
+def seal_one(spool: Spool, rng: random.Random, largest_bytes: int) -> str:
+    content = rng.randbytes(rng.randint(1, largest_bytes))
+    try:
+        draft = spool.begin(len(content), rng.choice(list(Priority)))
+    except QuotaExceededError:
+        return "refused"
+    except OSError as error:
+        return f"failed {error}"
+    try:
+        draft.path.write_bytes(content)
+        clip = spool.seal(draft, {"size": len(content)})
+    except SealError as error:
+        return f"failed {error}"
+    except OSError as error:
+        spool.discard(draft)
+        return f"failed {error}"
+    return f"sealed {clip.n} {clip.sha256}"
+
+
+def upload(stop: threading.Event, options: dict[str, Any]) -> None:
+    """Delivers until told to stop."""
+    limits = DeliveryLimits(
+        reply_timeout_s=options.get("reply_timeout_s", 2.0),
+        refused_retry_s=options.get("refused_retry_s", 60.0),
+        refresh_s=0.1,
+        max_bytes_per_s=options.get("rate_bytes_per_s"),
     )
-    with Spool.open(Path(spool_directory), 1 << 30) as spool:
-        print("ready", flush=True)
+    settings = UploaderSettings(
+        options["server"], Path(options["keys"]), Path(options["status"]),
+        backoff_first_s=options.get("backoff_first_s", 0.05), backoff_longest_s=options.get("backoff_longest_s", 0.2),
+        limits=limits,
+    )  # fmt: skip
+    with Spool.open(Path(options["spool"]), options["quota_bytes"]) as spool:
+        say("ready")
         run_uploader(settings, spool, stop)
 
 
-def receive(stop: threading.Event, directory: str, keys: str, bind: str, status: str) -> None:
-    settings = ReceiverSettings(bind, Path(directory), Path(keys), Path(status))
-    run_receiver(settings, stop, on_bound=lambda address: print(address, flush=True))
+def receive(stop: threading.Event, options: dict[str, Any]) -> None:
+    """Receives until told to stop; prints its address."""
+    if "zap" in options:
+        take_doorkeeper_apart(**options["zap"])
+    settings = ReceiverSettings(
+        options["bind"], Path(options["directory"]), Path(options["keys"]), Path(options["status"]),
+        reload_s=0.2, limits=StoreLimits(**options.get("limits", {})),
+    )  # fmt: skip
+    run_receiver(settings, stop, on_bound=say)
+
+
+def take_doorkeeper_apart(domain: str, handler: str, after: int = 0) -> None:
+    """Set it up as libzmq lets it be: any domain; a handler that hangs or dies when it is asked after `after` times."""
+    receiver.ZAP_DOMAIN = sockets.ZAP_DOMAIN = domain
+    if handler == "at work":
+        return
+    answer = ZapAuthenticator._answer
+    asked = itertools.count()
+
+    def fail(*arguments: Any) -> None:
+        if next(asked) < after:
+            answer(*arguments)
+        elif handler == "hanging":
+            threading.Event().wait()
+        else:
+            raise RuntimeError("out of memory")
+
+    ZapAuthenticator._answer = fail  # type: ignore[method-assign]
+
+
+def record(stop: threading.Event, options: dict[str, Any]) -> None:
+    """The recorder of a vehicle with this configuration, as `shadowrig run --process recorder` runs it."""
+    config = load_config(options["config"])
+    say("ready")
+    run_recorder(config, stop)
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
 
 
 if __name__ == "__main__":
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    {"seal": seal, "upload": upload, "receive": receive}[sys.argv[1]](ended, *sys.argv[2:])
+    roles = {"seal": seal, "record": record, "upload": upload, "receive": receive}
+    roles[sys.argv[1]](ended, json.loads(sys.argv[2]))

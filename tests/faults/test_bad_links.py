@@ -1,0 +1,123 @@
+"""Links that go silent, break off, lose half of everything: sending goes on at the durable byte, within one window."""
+
+from __future__ import annotations
+
+import pytest
+from fault_bench import Bench
+from impaired_link import Conditions, EveryFewSeconds, ImpairedLink
+
+from runtime.uplink.wire import MAX_PAYLOAD_BYTES
+
+CHUNK = MAX_PAYLOAD_BYTES
+WINDOW_AND_CHUNK_BYTES = (8 << 20) + CHUNK
+MEBIBYTE = 1 << 20
+
+
+def wait_for_complaint(bench: Bench) -> None:
+    """The vehicle has noticed that the link is dead."""
+    bench.wait(lambda: "does not answer" in bench.uploader_status().get("last_error", ""), "the dead link to be seen")
+
+
+def test_a_link_black_holed_mid_chunk_is_noticed_and_goes_on_at_its_durable_byte(bench):
+    size = 6 * MEBIBYTE
+    receiver = bench.start_receiver()
+    with bench.open_spool() as spool, ImpairedLink(bench.receiver_port) as link:
+        bench.seal(spool, size)
+        uploader = bench.start_uploader(link.address, rate_bytes_per_s=4 * MEBIBYTE, reply_timeout_s=1.0)
+        bench.wait(lambda: bench.durable_bytes() > MEBIBYTE, "some of it")
+        link.black_hole()
+        wait_for_complaint(bench)
+        held = bench.durable_bytes()
+        assert spool.counts().pending == 1
+        link.heal()
+        bench.wait_for_delivery(spool)
+        assert uploader.stop() == 0
+    assert receiver.stop() == 0
+    assert bench.uploader_status()["bytes_sent"] <= size + WINDOW_AND_CHUNK_BYTES
+    assert bench.uploader_status()["bytes_sent"] < 2 * size - held, "it did not start over"
+    bench.check_both_ends()
+
+
+def test_a_link_that_swallows_answers_only_is_noticed_too(bench):
+    receiver = bench.start_receiver()
+    with bench.open_spool() as spool, ImpairedLink(bench.receiver_port) as link:
+        bench.seal(spool, 3 * MEBIBYTE, 1)
+        uploader = bench.start_uploader(link.address, rate_bytes_per_s=4 * MEBIBYTE, reply_timeout_s=1.0)
+        bench.wait(lambda: bench.durable_bytes() > 0, "some of it")
+        link.black_hole(up=False)
+        wait_for_complaint(bench)
+        link.heal()
+        bench.wait_for_delivery(spool)
+        assert uploader.stop() == 0
+    assert receiver.stop() == 0
+    bench.check_both_ends()
+
+
+def test_a_half_open_connection_is_noticed_and_replaced(bench):
+    receiver = bench.start_receiver()
+    with bench.open_spool() as spool, ImpairedLink(bench.receiver_port) as link:
+        bench.seal(spool, 3 * MEBIBYTE)
+        uploader = bench.start_uploader(link.address, rate_bytes_per_s=4 * MEBIBYTE, reply_timeout_s=1.0)
+        bench.wait(lambda: bench.durable_bytes() > 0, "some of it")
+        link.leave_half_open()
+        bench.wait_for_delivery(spool)
+        assert link.connections == 2
+        assert uploader.stop() == 0
+    assert receiver.stop() == 0
+    bench.check_both_ends()
+
+
+def reset_again_and_again(bench: Bench, period_s: float, size: int, rate: int) -> None:
+    """Deliver over a link that is reset every so often; waste is bounded by each reset's window."""
+    receiver = bench.start_receiver()
+    with bench.open_spool() as spool, ImpairedLink(bench.receiver_port) as link:
+        bench.seal(spool, size, 1)
+        with EveryFewSeconds(period_s, link.reset) as often:
+            uploader = bench.start_uploader(link.address, rate_bytes_per_s=rate)
+            bench.wait_for_delivery(spool)
+        assert often.times >= 3, "the clips arrived before the link could break"
+        assert uploader.stop() == 0
+    assert receiver.stop() == 0
+    waste = bench.uploader_status()["bytes_sent"] - size - 1
+    assert 0 <= waste <= often.times * WINDOW_AND_CHUNK_BYTES
+    assert bench.uploader_status()["sessions"] <= 2 + 2 * often.times
+    bench.check_both_ends()
+
+
+def test_a_link_reset_every_half_second_delivers_every_clip_once(bench):
+    reset_again_and_again(bench, 0.5, size=6 * MEBIBYTE, rate=2 * MEBIBYTE)
+
+
+@pytest.mark.sweep
+def test_a_link_reset_every_ten_seconds_delivers_every_clip_once(bench):
+    bench.patience_s = 120.0
+    reset_again_and_again(bench, 10.0, size=70 * MEBIBYTE, rate=2 * MEBIBYTE)
+
+
+@pytest.mark.sweep
+def test_half_of_everything_lost_at_fifty_milliseconds_is_slow_and_loses_nothing(bench):
+    bench.patience_s = 240.0
+    receiver = bench.start_receiver()
+    conditions = Conditions(delay_s=0.05, loss=0.5)
+    with bench.open_spool() as spool, ImpairedLink(bench.receiver_port, conditions, seed=3) as link:
+        bench.seal(spool, 60_000, 1, 5_000)
+        uploader = bench.start_uploader(link.address, reply_timeout_s=15.0)
+        bench.wait_for_delivery(spool)
+        assert uploader.stop() == 0
+    assert receiver.stop() == 0
+    bench.check_both_ends()
+
+
+def test_a_bit_flipped_on_the_wire_breaks_the_connection_and_never_reaches_a_clip(bench):
+    receiver = bench.start_receiver()
+    with bench.open_spool() as spool, ImpairedLink(bench.receiver_port) as link:
+        bench.seal(spool, 3 * MEBIBYTE)
+        uploader = bench.start_uploader(link.address, rate_bytes_per_s=4 * MEBIBYTE, reply_timeout_s=1.0)
+        bench.wait(lambda: bench.durable_bytes() > 0, "some of it")
+        link.flip_bit(after_bytes=10_000)
+        bench.wait_for_delivery(spool)
+        assert uploader.stop() == 0
+    assert receiver.stop() == 0
+    assert bench.uploader_status()["sessions"] >= 2, "CURVE notices, and the connection is over"
+    assert bench.uploader_status()["nacks"] == {}, "no damaged chunk ever got as far as its hash"
+    bench.check_both_ends()
