@@ -18,9 +18,9 @@ from runtime.inference import motion
 
 NO_ID = -1
 
-#: Lines of `whole`: times are nanoseconds.
-TRACK_ID, CAMERA, CLASS_ID, GROUP, HITS, FIRST_SEEN, LAST_SEEN, UNSEEN, GROUND_SINCE, GROUND_SEEN = range(10)
-_LINES = 10
+#: Lines of `whole`, those that are told of every track first: times are nanoseconds.
+TRACK_ID, CAMERA, CLASS_ID, FIRST_SEEN, LAST_SEEN, GROUP, HITS, UNSEEN, GROUND_SINCE, GROUND_SEEN = range(10)
+TOLD, _LINES = 5, 10
 #: Lines of a plane of `motion`: centre x, y, width and height in pixels; then x and y on the ground in metres, relative
 #: to the vehicle.
 COORDINATES = 6
