@@ -142,7 +142,8 @@ class TrackReporter:
             columns |= self._speeds(moved, known & self._is_settled(whole, moved, time_ns), ego)
             is_whole = self._plane.is_whole(whole[CAMERA], corners.T, geometries)
             columns |= self._confirmations(whole, moved[motion.POSITION].T, known, is_whole, is_looking)
-        columns |= self._predicted(table.told.take(order, axis=1), whole, time_ns)
+        if table.has_told:
+            columns |= self._predicted(table.told.take(order, axis=1), whole, time_ns)
         return list(map(Track, *(columns.get(field, _UNKNOWN) for field in _FIELDS)))
 
     def _has_place(self, whole: NDArray[np.int64], time_ns: int) -> NDArray[np.bool_]:
@@ -218,8 +219,6 @@ class TrackReporter:
 
     def _predicted(self, told: FloatArray, whole: NDArray[np.int64], time_ns: int) -> _Columns:
         """What the network itself said of each object, unless that was too long ago."""
-        if np.isnan(told).all():
-            return {}  # most networks say nothing of the kind
         is_old = time_ns - whole[LAST_SEEN] > self._settings.max_place_age_s * NANOSECONDS_PER_SECOND
         told[is_old | ~np.isfinite(told)] = np.nan
         distance_m, speed_mps = _optional(round_like_python(told, 2))
