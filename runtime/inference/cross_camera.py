@@ -56,10 +56,11 @@ def confirm(
     held &= is_looking
     held[np.arange(count), camera] = False
     first, second, square_m2 = _near_pairs(camera, group, place)
-    seen = held[first, camera.take(second)].nonzero()[0]  # of pairs, those in which the second's image holds the first
+    other = camera.take(second)
+    seen = held[first, other].nonzero()[0]  # of pairs, those in which the second's image holds the first
     first, second, square_m2 = first.take(seen), second.take(seen), square_m2.take(seen)
     confirms = np.zeros(held.shape, np.bool_)
-    confirms[first, camera.take(second)] = True
+    confirms[first, other.take(seen)] = True
     whole = (is_whole.take(first) & is_whole.take(second)).nonzero()[0]
     nearest = _mutual_nearest(camera.tolist(), first.take(whole), second.take(whole), square_m2.take(whole))
     return Confirmations(held.sum(axis=1), confirms.sum(axis=1), _gaps_deg(place, nearest))

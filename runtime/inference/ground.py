@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,12 +37,12 @@ MIN_SEEN_SHARE = 0.02
 EDGE_SHARE = 0.05
 
 FloatArray = NDArray[np.float64]
+Number = TypeVar("Number", float, FloatArray)
 _ONE_LOWER_PX = np.array([[0.0], [1.0]])
 #: An image holds nothing that is nearer to its camera's plane than this.
 NEAREST_M = 0.1
 #: A ray that goes down by less is level.
 _LEVEL = 1e-9
-_LANES = ("ego", "left", "right", "other")
 _FOCAL, _CENTRE, _STANDING, _HEIGHT, _LOWEST = slice(0, 2), slice(2, 4), slice(4, 6), 6, 7
 
 
@@ -196,23 +197,22 @@ class _Holding:
 
 def lane_of(place: tuple[float, float], curvature_1pm: float | None) -> str:
     """The lane by lateral offset from the path that the vehicle is on: "ego", "left", "right" or "other"."""
-    x, y = place
-    offset_m = y - (curvature_1pm or 0.0) * x * x / 2.0
-    if abs(offset_m) <= HALF_LANE_M:
+    return lane_at(offsets_m(*place, curvature_1pm))
+
+
+def offsets_m(x: Number, y: Number, curvature_1pm: float | None) -> Number:
+    """How far left of the vehicle's path a place lies, or many places."""
+    return y - (curvature_1pm or 0.0) * x * x / 2.0
+
+
+def lane_at(offset_m: float) -> str:
+    """The lane so far left of the vehicle's path."""
+    away_m = abs(offset_m)
+    if away_m <= HALF_LANE_M:
         return "ego"
-    if abs(offset_m) <= 3.0 * HALF_LANE_M:
+    if away_m <= 3.0 * HALF_LANE_M:
         return "left" if offset_m > 0.0 else "right"
     return "other"
-
-
-def lanes_of(place: FloatArray, curvature_1pm: float | None) -> list[str]:
-    """The lanes of places `[2, K]`, each as `lane_of` tells it."""
-    x, y = place
-    offset_m = y - (curvature_1pm or 0.0) * x * x / 2.0
-    away_m = np.abs(offset_m)
-    is_own, is_beside = away_m <= HALF_LANE_M, away_m <= 3.0 * HALF_LANE_M
-    lane = np.where(is_own, 0, np.where(is_beside, np.where(offset_m > 0.0, 1, 2), 3))
-    return list(map(_LANES.__getitem__, lane.tolist()))
 
 
 def _size(camera: RigCamera | None) -> tuple[float, float]:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from runtime.formats.image_spec import Geometry
 from runtime.inference import motion
 from runtime.inference.cross_camera import confirm
-from runtime.inference.ground import EgoMotion, GroundPlane, lanes_of
+from runtime.inference.ground import EgoMotion, GroundPlane, lane_at, offsets_m
 from runtime.inference.rounding import round_like_python
 from runtime.inference.track_table import (
     CAMERA,
@@ -38,6 +38,7 @@ from runtime.inference.track_table import (
     LAST_SEEN,
     NO_ID,
     PLACE,
+    TOLD,
     TRACK_ID,
     TrackTable,
 )
@@ -122,7 +123,7 @@ class TrackReporter:
         confirmed = (track_id != NO_ID).nonzero()[0]
         order = confirmed.take(track_id.take(confirmed).argsort())
         whole, corners = table.whole.take(order, axis=1), corners.take(order, axis=1)
-        lines = whole.tolist()
+        lines = whole[:TOLD].tolist()
         columns: _Columns = {
             "track_id": lines[TRACK_ID],
             "camera": map(self._cameras.__getitem__, lines[CAMERA]),
@@ -141,7 +142,8 @@ class TrackReporter:
             columns |= self._speeds(moved, known & self._is_settled(whole, moved, time_ns), ego)
             is_whole = self._plane.is_whole(whole[CAMERA], corners.T, geometries)
             columns |= self._confirmations(whole, moved[motion.POSITION].T, known, is_whole, is_looking)
-        columns |= self._predicted(table.told.take(order, axis=1), whole, time_ns)
+        if table.has_told:
+            columns |= self._predicted(table.told.take(order, axis=1), whole, time_ns)
         return list(map(Track, *(columns.get(field, _UNKNOWN) for field in _FIELDS)))
 
     def _has_place(self, whole: NDArray[np.int64], time_ns: int) -> NDArray[np.bool_]:
@@ -158,14 +160,15 @@ class TrackReporter:
 
     def _places(self, moved: FloatArray, known: NDArray[np.bool_], ego: EgoMotion) -> _Columns:
         """What the ground plane knows about each track."""
-        x, y = moved[motion.POSITION].tolist()
+        place = moved[motion.POSITION]
+        x, y = place.tolist()
         distance_m, bearing_rad = map(math.hypot, x, y), map(math.atan2, y, x)
         told = np.array((list(distance_m), y, list(map(math.degrees, bearing_rad))))
         told = round_like_python(told, 3)
-        lane = lanes_of(moved[motion.POSITION], ego.curvature_1pm)
+        lanes = map(lane_at, offsets_m(place[0], place[1], ego.curvature_1pm).tolist())
         told[:, ~known] = np.nan
         columns: _Columns = dict(zip(("distance_m", "lateral_m", "bearing_deg"), _optional(told), strict=True))
-        columns["lane"] = [name if here else None for name, here in zip(lane, known.tolist(), strict=True)]
+        columns["lane"] = [lane if here else None for lane, here in zip(lanes, known.tolist(), strict=True)]
         return columns
 
     def _speeds(self, moved: FloatArray, settled: NDArray[np.bool_], ego: EgoMotion) -> _Columns:
@@ -216,8 +219,6 @@ class TrackReporter:
 
     def _predicted(self, told: FloatArray, whole: NDArray[np.int64], time_ns: int) -> _Columns:
         """What the network itself said of each object, unless that was too long ago."""
-        if np.isnan(told).all():
-            return {}  # most networks say nothing of the kind
         is_old = time_ns - whole[LAST_SEEN] > self._settings.max_place_age_s * NANOSECONDS_PER_SECOND
         told[is_old | ~np.isfinite(told)] = np.nan
         distance_m, speed_mps = _optional(round_like_python(told, 2))

@@ -18,9 +18,9 @@ from runtime.inference import motion
 
 NO_ID = -1
 
-#: Lines of `whole`: times are nanoseconds.
-TRACK_ID, CAMERA, CLASS_ID, GROUP, HITS, FIRST_SEEN, LAST_SEEN, UNSEEN, GROUND_SINCE, GROUND_SEEN = range(10)
-_LINES = 10
+#: Lines of `whole`, those that are told of every track first: times are nanoseconds.
+TRACK_ID, CAMERA, CLASS_ID, FIRST_SEEN, LAST_SEEN, GROUP, HITS, UNSEEN, GROUND_SINCE, GROUND_SEEN = range(10)
+TOLD, _LINES = 5, 10
 #: Lines of a plane of `motion`: centre x, y, width and height in pixels; then x and y on the ground in metres, relative
 #: to the vehicle.
 COORDINATES = 6
@@ -45,6 +45,7 @@ class TrackTable:
         self.score: FloatArray = np.zeros(capacity, np.float64)
         #: What the network said of each in its newest detection, metres and metres per second; NaN: nothing.
         self.told: FloatArray = np.full((2, capacity), np.nan)
+        self.has_told = False
         #: Of the newest detection; as long as `count`.
         self.state: list[str | None] = []
 
@@ -67,7 +68,8 @@ class TrackTable:
         rows = wanted.nonzero()[0]
         self.whole[:, : rows.size] = self.whole.take(rows, axis=1)
         self.motion[:, :, : rows.size] = self.motion.take(rows, axis=2)
-        self.told[:, : rows.size] = self.told.take(rows, axis=1)
+        if self.has_told:
+            self.told[:, : rows.size] = self.told.take(rows, axis=1)
         for column in (self.visible, self.score):
             column[: rows.size] = column.take(rows)
         self.state = list(compress(self.state, wanted.tolist()))
@@ -81,7 +83,8 @@ class TrackTable:
         self.whole[:, added] = 0
         self.whole[TRACK_ID, added] = NO_ID
         self.motion[:, :, added] = 0.0
-        self.told[:, added] = np.nan
+        if self.has_told:
+            self.told[:, added] = np.nan
         self.visible[added] = False
         self.score[added] = 0.0
         self.state += [None] * (self.count - first)

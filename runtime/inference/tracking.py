@@ -202,8 +202,12 @@ class Tracker:
         table.whole[UNSEEN, rows] = 0
         table.score[rows] = seen.score.take(columns)
         table.visible[rows] = True
-        for line, told in zip(table.told, seen.told, strict=True):
-            line[rows] = np.nan if told is None else told.take(columns)
+        if table.has_told or any(
+            told is not None for told in seen.told
+        ):  # most networks never say anything of the kind
+            table.has_told = True
+            for line, told in zip(table.told, seen.told, strict=True):
+                line[rows] = np.nan if told is None else told.take(columns)
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
             table.state[row] = seen.state[column] if seen.state else None
 

@@ -64,9 +64,14 @@ class FilmBackend:
     def __init__(self, film: Mapping[str, np.ndarray]) -> None:
         self._film = film
         self.tick = 0
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Unpack the outputs of `tick`, which the next run will give."""
+        self._tensors = tensors_of(self._film, self.tick)
 
     def infer(self, frameset: Any, signals: Any) -> RawOutputs:
-        return RawOutputs(0, tensors_of(self._film, self.tick), frameset.present.copy())
+        return RawOutputs(0, self._tensors, frameset.present.copy())
 
     def warmup(self) -> None:
         """Nothing to warm."""
@@ -105,6 +110,7 @@ def play(film: Mapping[str, np.ndarray], looks_ahead: bool = False) -> Iterator[
     frameset = padding_frameset(CAMERAS, network.image_spec, present=True)
     for tick in range(TICKS):
         backend.tick = tick
+        backend.prepare()
         time_ns = 1000 * NANOSECONDS_PER_SECOND + round(tick * NANOSECONDS_PER_SECOND / RATE_HZ)
         present, fresh, geometries = _came(tick, whole)
         seen = replace(frameset, time_ns=time_ns, present=present)
