@@ -31,9 +31,9 @@ _SHORT_POST_ROLL_NS = 2 * NANOSECONDS_PER_SECOND
 _Broken = tuple[str, str]
 #: What must read a message, by schema.
 _READERS: Mapping[str, Callable[[bytes], object]] = {
-    ANNOTATIONS_SCHEMA: ImageAnnotations.FromString,
-    CALIBRATION_SCHEMA: CameraCalibration.FromString,
-    LOG_SCHEMA: Log.FromString,
+    ANNOTATIONS_SCHEMA: lambda data: ImageAnnotations.FromString(data),
+    CALIBRATION_SCHEMA: lambda data: CameraCalibration.FromString(data),
+    LOG_SCHEMA: lambda data: Log.FromString(data),
     SIGNALS_SCHEMA: lambda data: decode_signals(data, "signals", 0),
     "shadowrig.Firing": decode_firing,
     "shadowrig.Tick": decode_tick,
@@ -94,7 +94,8 @@ def unreadable(message: RawMessage) -> str | None:
         return None
     try:
         if schema in _READERS or message.channel.message_encoding == "json":
-            _READERS.get(schema, json.loads)(message.data)
+            read: Callable[[bytes], object] = _READERS.get(schema, json.loads)
+            read(message.data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, DecodeError) as error:
         return f"{type(error).__name__}: {error}"[:200]
     return None

@@ -101,8 +101,9 @@ def _draw_box(image: Image, box: AnnotatedBox, scale: float) -> None:
     cv2.rectangle(image, (x0, y0), (x1, y1), color, 1, cv2.LINE_AA)
     (width, height), _ = cv2.getTextSize(box.label, _FONT, _LABEL_SCALE, 1)
     top = y0 - height - 4 if y0 - height - 4 >= 0 else y0
-    cv2.rectangle(image, (x0, top), (x0 + width + 4, top + height + 4), color, cv2.FILLED)
-    _text(image, box.label, (x0 + 2, top + height + 1), (10, 10, 10), _LABEL_SCALE)
+    left = max(0, min(x0, image.shape[1] - width - 4))  # at the right edge a label moves in, else nobody can read it
+    cv2.rectangle(image, (left, top), (left + width + 4, top + height + 4), color, cv2.FILLED)
+    _text(image, box.label, (left + 2, top + height + 1), (10, 10, 10), _LABEL_SCALE)
 
 
 def _text(image: Image, text: str, position: tuple[int, int], color: Color, scale: float) -> None:

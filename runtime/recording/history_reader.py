@@ -102,6 +102,17 @@ class HistoryReader:
                 found.update(dict.fromkeys(reader.cameras if reader is not None else ()))
         return tuple(found)
 
+    def cameras_behind(self, time_ns: int) -> set[str]:
+        """Cameras with video in the second before this instant, and none from after it yet."""
+        behind = {topics.video_topic(camera) for camera in self.cameras(time_ns - SEGMENT_NS, time_ns)}
+        recent: set[str] = set()
+        for message in self.messages(time_ns - SEGMENT_NS, time_ns + LATE_NS, frozenset(behind)):
+            if message.time_ns <= time_ns:
+                recent.add(message.topic)
+            else:
+                behind.discard(message.topic)
+        return {camera for topic in behind & recent if (camera := topics.camera_of(topic)) is not None}
+
     def key_frame_starts(self, cameras: Collection[str], start_ns: int, end_ns: int) -> dict[str, int]:
         """For each camera the last key frame at or before `start_ns`, else the first one up to `end_ns`.
 

@@ -47,7 +47,9 @@ def _header(summary: ClipSummary) -> Text:
     model, second = manifest.provenance.model, manifest.provenance.second_model
     text = Text()
     text.append(f"{summary.path}\n", style="bold")
-    text.append(f"clip {manifest.clip_id}, {manifest.priority.value} priority, {summary.size_bytes / 1e6:.1f} MB\n")
+    kind = f"pull {manifest.pull_id}" if manifest.pull_id else manifest.kind
+    what = f"{kind}, {manifest.variant.value}, {manifest.priority.value} priority"
+    text.append(f"clip {manifest.clip_id}: {what}, {summary.size_bytes / 1e6:.1f} MB\n")
     text.append(f"{start:%Y-%m-%d %H:%M:%S} UTC, {manifest.duration_s:.2f} s, vehicle {manifest.provenance.vehicle}\n")
     engine = manifest.provenance.engine or "no engine"
     text.append(f"model {_named(model) if model else 'none'}{f', beside it {_named(second)},' if second else ''} ")
@@ -57,8 +59,15 @@ def _header(summary: ClipSummary) -> Text:
         text.append(f"pre-roll short by {manifest.pre_roll_short_s:.2f} s\n", style="yellow")
     if manifest.ended_early:
         text.append(f"ended early: {manifest.ended_early}\n", style="yellow")
-    if manifest.missing_cameras:
-        text.append(f"missing cameras: {', '.join(manifest.missing_cameras)}\n", style="yellow")
+    if manifest.shrunk:
+        length_s = (manifest.shrunk.end_ns - manifest.shrunk.start_ns) / NANOSECONDS_PER_SECOND
+        left_out = ", ".join(manifest.shrunk.left_out_cameras) or "none"
+        text.append(f"cut down to {length_s:.1f} s without cameras {left_out}: {manifest.shrunk.reason}\n", "yellow")
+    for name, missing in (("cameras", manifest.missing_cameras), ("topics", manifest.missing_topics)):
+        if missing:
+            text.append(f"missing {name}: {', '.join(missing)}\n", style="yellow")
+    if manifest.thumbnails and manifest.thumbnails.failed:
+        text.append(f"{manifest.thumbnails.failed} key frames could not be decoded\n", style="yellow")
     return text
 
 

@@ -148,7 +148,8 @@ class _Composer:
             self.boxes += len(boxes)
             image = tile(frame.rgb(), boxes, TILE_WIDTH_PX, self._height, frame.source_size[0])
             self._tiles[view.camera] = (frame.time_ns, image)
-        shown, age_ns = image.copy(), instant_ns - frame.time_ns
+        age_ns = instant_ns - frame.time_ns
+        shown: Image = image.copy()
         if self._manifest.thumbnails is None and age_ns > STALE_NS:
             caption(shown, f"{view.camera}: no new frame for {age_ns / NANOSECONDS_PER_SECOND:.1f} s", MUTED)
         else:

@@ -1,4 +1,8 @@
-"""When to cut: once the post-roll is in history, or will never be. And why it is short, if it is."""
+"""When to cut: once the post-roll is in history, or will never be. And why it is short, if it is.
+
+A camera whose pictures are encoded first comes later than the others: as long as one that was there just before the end
+has nothing from after it, the cut waits, `LATE_NS` longer at most. One that died in its last second costs that wait.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from typing import TypeAlias
 
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.recording.clip_plan import ClipPlan
-from runtime.recording.history_reader import HistoryReader
+from runtime.recording.history_reader import LATE_NS, HistoryReader
 from runtime.recording.sessions import Session, SessionState
 
 #: Runs of the runtime by name.
@@ -26,7 +30,8 @@ def readiness(
     """Whether to cut now, and why the post-roll is short if it is."""
     newest_ns = reader.newest_start_ns()
     if newest_ns is not None and newest_ns >= plan.end_ns + SETTLE_NS:
-        return True, None
+        is_late = newest_ns >= plan.end_ns + SETTLE_NS + LATE_NS
+        return is_late or not reader.cameras_behind(plan.end_ns), None
     session = sessions.get(plan.firings[-1].session)
     if session is None or session.state is not SessionState.ALIVE:
         return True, _why_over(reader, plan, session)

@@ -8,9 +8,7 @@ taken on trust: every frame is decoded, every payload hashed, every chunk's chec
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import av
 
@@ -28,6 +26,7 @@ from runtime.recording.clip_file import (
     source_size,
 )
 from runtime.recording.clip_promises import broken_request, broken_variant, broken_window, unreadable
+from runtime.recording.clip_report import ClipReport, Problem
 from runtime.recording.manifest import (
     MANIFEST_METADATA,
     PROVENANCE_METADATA,
@@ -55,46 +54,6 @@ _FIELDS_TO_COMPARE = (
     ("starts_late_s", "pre_roll"),
     ("ends_early_s", "post_roll"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One broken promise."""
-
-    code: str
-    message: str
-    camera: str | None = None
-
-    def __str__(self) -> str:
-        return f"[{self.code}] {f'camera {self.camera}: ' if self.camera else ''}{self.message}"
-
-
-@dataclass(slots=True)
-class ClipReport:
-    """What `verify_clip` found."""
-
-    path: Path
-    manifest: ClipManifest | None = None
-    problems: list[Problem] = field(default_factory=list)
-    frames_decoded: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def ok(self) -> bool:
-        """True when the clip keeps every promise."""
-        return not self.problems
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready."""
-        problems = [{"code": p.code, "camera": p.camera, "message": p.message} for p in self.problems]
-        clip_id = self.manifest.clip_id if self.manifest else None
-        decoded = dict(sorted(self.frames_decoded.items()))
-        return {
-            "path": str(self.path),
-            "ok": self.ok,
-            "clip_id": clip_id,
-            "frames_decoded": decoded,
-            "problems": problems,
-        }
 
 
 def verify_clip(path: Path | str) -> ClipReport:

@@ -109,7 +109,8 @@ def test_the_mosaic_of_a_camera_that_died_says_that_it_shows_an_old_frame(
 ) -> None:
     dead_ns = START_NS + 5_500_000_000
     packets = without(rig_packets, "front_wide", lambda packet: packet.time_ns > dead_ns)
-    (sealed,) = Recorder(record_history(firing(6.0, pre_s=1.0, post_s=1.0), packets=packets), FolderClipSink(tmp_path / "clips")).step(END_NS)
+    history = record_history(firing(6.0, pre_s=1.0, post_s=1.0), packets=packets)
+    (sealed,) = Recorder(history, FolderClipSink(tmp_path / "clips")).step(END_NS)
     export_clip(sealed.path, tmp_path / "out", ["mosaic"])
     frames = pictures_in(tmp_path / "out" / "mosaic.mp4")
     caption = (slice(318 - 18, 318), slice(494, 960))

@@ -96,6 +96,46 @@ def test_the_clip_waits_until_its_post_roll_is_in(tmp_path: Path, rig_packets: d
     writer.close()
 
 
+def test_the_clip_waits_for_a_camera_whose_packets_come_late(
+    tmp_path: Path, rig_packets: dict[str, list[Packet]]
+) -> None:
+    lag = 26  # packets of 50 ms: an encoder that is 1.3 s behind
+    writer = HistoryWriter(tmp_path / "history", 60, 10**9, session())
+    recorder = Recorder(tmp_path / "history", sink_at(tmp_path))
+    writer.firing(firing(4.0))
+    sealed: list[SealedClip] = []
+    for index, packet in enumerate(rig_packets["front_main"]):
+        writer.packet(packet)
+        if index >= lag:
+            writer.packet(rig_packets["rear"][index - lag])
+        sealed = recorder.step(packet.time_ns)
+        if sealed:
+            break
+    cameras = manifest_of(sealed[0]).cameras
+    assert cameras["rear"].ends_early_s == 0.0
+    assert START_NS + 6 * SECOND_NS - PERIOD_NS < cameras["rear"].last_ns <= START_NS + 6 * SECOND_NS
+    writer.close()
+
+
+def test_a_camera_that_died_just_before_the_end_holds_the_clip_up_for_moments_only(
+    tmp_path: Path, rig_packets: dict[str, list[Packet]]
+) -> None:
+    writer = HistoryWriter(tmp_path / "history", 60, 10**9, session())
+    recorder = Recorder(tmp_path / "history", sink_at(tmp_path))
+    writer.firing(firing(4.0))
+    sealed: list[SealedClip] = []
+    for index, packet in enumerate(rig_packets["front_main"]):
+        writer.packet(packet)
+        if packet.time_ns < START_NS + 5_700_000_000:
+            writer.packet(rig_packets["rear"][index])
+        sealed = recorder.step(packet.time_ns)
+        if sealed:
+            break
+    assert packet.time_ns <= START_NS + 10 * SECOND_NS
+    assert manifest_of(sealed[0]).cameras["rear"].ends_early_s > 0.2
+    writer.close()
+
+
 def test_overlapping_firings_share_one_clip_that_names_both(
     record_history: Callable[..., Path], tmp_path: Path
 ) -> None:

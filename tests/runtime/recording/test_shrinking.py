@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from recorded_rig import CAMERAS, SECOND_NS, START_NS, firing
+from rich.console import Console
 
 from runtime.formats.mcap_files import McapTopicReader
 from runtime.messages import Priority
@@ -15,6 +17,7 @@ from runtime.recording.clip_file import read_manifest
 from runtime.recording.clip_plan import ClipPlan
 from runtime.recording.clip_sink import FolderClipSink, OpenClip
 from runtime.recording.firing_files import WaitingFiring
+from runtime.recording.inspection import inspect_clip, print_summary
 from runtime.recording.recorder import Recorder
 from runtime.recording.shrinking import ClipExtent, ShrinkToError, extent_of, shrink
 from runtime.recording.verify import verify_clip
@@ -63,6 +66,10 @@ def test_a_clip_is_cut_down_to_what_has_room_and_still_keeps_every_promise(
     assert clip.metadata["shrunk"] == "only safety clips are left"
     assert recorder.status.shrunk == 1
     assert verify_clip(clip.path).problems == []
+    text = StringIO()
+    print_summary(inspect_clip(clip.path), Console(file=text, width=200))
+    assert "cut down to 2.5 s without cameras front_narrow, front_left" in text.getvalue()
+    assert "event, full, safety priority" in text.getvalue()
     (whole, first), (less, second) = sink.asked
     assert (len(first.cameras), first.seconds) == (8, 5.0)
     assert (len(second.cameras), second.seconds) == (2, 2.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -294,3 +295,16 @@ def test_messages_that_no_reader_can_read(short_clip: Path) -> None:
         problems = verify_clip(rewrite(short_clip, ruin)).problems
         assert [problem.code for problem in problems] == ["message"], topic
         assert topic in problems[0].message
+
+
+def test_every_code_is_in_the_table_of_the_docs() -> None:
+    repository = Path(__file__).resolve().parents[3]
+    table = (repository / "deploy" / "CLIPS.md").read_text().split("Its codes:")[1]
+    codes_column = "".join(line.split("|")[1] for line in table.splitlines() if "|" in line)
+    listed = set(re.findall(r"`([a-z_0-9]+)`", codes_column))
+    modules = repository / "runtime" / "recording"
+    source = (modules / "verify.py").read_text() + (modules / "clip_promises.py").read_text()
+    given = set(re.findall(r'(?:Problem\(|_problem\(|yield )"([a-z_]+)"', source))
+    given |= set(re.findall(r'^    \("[a-z_0-9]+", "([a-z_]+)"\),$', source, re.MULTILINE))
+    assert len(given) > 25
+    assert given == listed
