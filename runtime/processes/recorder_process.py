@@ -66,6 +66,7 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
         retention = Retention(spool, config.privacy.keep_s)
         recorder = Recorder(directories.history, SpoolClipSink(spool), settings, policy)
         copy = SelectionCopy(HistoryLayout(directories.history).selection, disk_copy_path(directories.spool))
+        beat.status = {**_status(recorder, spool, copy), **_privacy(recorder, policy, retention)}
         shell.ready(f"recording into {directories.spool}")
         while not stop.wait(config.recorder.scan_interval_s):
             _tell(recorder.step(clock.now_ns()))
