@@ -117,12 +117,12 @@ class Blurring:
             return
         camera = self._cameras.setdefault(packet.camera, _Camera())
         for decoded in self._decoded(camera, packet, is_first=True):
-            boxes = [(b[0], b[1], b[2], b[3]) for b in self._boxes(decoded)]
+            boxes = [(b[0], b[1], b[2], b[3]) for b in self._boxes(decoded.frame, decoded.time_ns)]
             camera.seen.append((decoded.time_ns, boxes))
             self._progress()
 
-    def _boxes(self, decoded: DecodedFrame) -> list[list[float]]:
-        boxes: list[list[float]] = self._detector.boxes_px(decoded.frame, decoded.time_ns).tolist()
+    def _boxes(self, picture: av.VideoFrame, time_ns: int) -> list[list[float]]:
+        boxes: list[list[float]] = self._detector.boxes_px(picture, time_ns).tolist()
         return boxes
 
     # The second pass
@@ -185,7 +185,7 @@ class Blurring:
             self.dropped[message.channel.schema_name] += 1
             return
         frame = av.VideoFrame.from_ndarray(np.asarray(pixels, np.uint8), format="bgr24")
-        boxes = [(b[0], b[1], b[2], b[3]) for b in self._boxes(DecodedFrame(message.time_ns, frame))]
+        boxes = [(b[0], b[1], b[2], b[3]) for b in self._boxes(frame, message.time_ns)]
         planes, width, height = PlaneReader().read(frame)
         blur_regions(planes, width, height, [grown(box, self._settings.grow, width, height) for box in boxes])
         coarse = cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420)

@@ -9,6 +9,7 @@ Reasons of a refusal, as they stand in the recorder's status and in the answers 
     detector     blurring is asked for, and the detector cannot be opened or failed                  tried again
     encoder      a blurred picture could not be encoded                                              tried again
     video        a camera's message cannot be read                                                   final
+    treatment    a message of the clip is not what it says, and cannot be treated                    tried again
     key          encryption is asked for, and a public key cannot be read                            tried again
 """
 

@@ -7,7 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+import cv2
+from av.error import FFmpegError
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+from google.protobuf.message import DecodeError
 
 from runtime.formats.mcap_files import RawMessage
 from runtime.messages import Firing
@@ -15,7 +18,10 @@ from runtime.privacy.blurring import Blurring
 from runtime.privacy.clip_keys import key_id
 from runtime.privacy.envelope import CIPHER, LockingStream, RandomBytes
 from runtime.privacy.location import LocationRule, Truncation
-from runtime.recording.sealing_policy import ClipStream, PlainStream
+from runtime.recording.sealing_policy import ClipStream, PlainStream, SealingRefusal, SealingRefusedError
+
+#: What a message comes up as that is not what its channel says, or that a library cannot work on.
+_UNTREATABLE = (ValueError, KeyError, TypeError, AttributeError, DecodeError, FFmpegError, cv2.error)
 
 
 @dataclass(slots=True)
@@ -42,7 +48,7 @@ class ClipTreatment:
         if self.location is not None:
             self._truncation = Truncation(self.location)
             stream = self._truncation.transform(stream)
-        return stream if self.blurring is None else self.blurring.transform(stream)
+        return _guarded(stream if self.blurring is None else self.blurring.transform(stream))
 
     def wrap(self, stream: IO[bytes]) -> ClipStream:
         """The lock, where clips are encrypted."""
@@ -86,3 +92,12 @@ class ClipTreatment:
         if self.blurring is not None:
             dropped += self.blurring.dropped
         return dict(dropped)
+
+
+def _guarded(messages: Iterator[RawMessage]) -> Iterator[RawMessage]:
+    """A message that nobody can treat costs this clip, not the recorder and all clips after it."""
+    try:
+        yield from messages
+    except _UNTREATABLE as error:
+        detail = f"{type(error).__name__}: {error}"[:200]
+        raise SealingRefusedError(SealingRefusal("treatment", detail, is_final=False)) from error

@@ -140,6 +140,7 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
         pulls = PullFolder(directories.spool)
         recorder = Recorder(directories.history, SpoolClipSink(spool), settings, policy, pulls)
         copy = SelectionCopy(HistoryLayout(directories.history).selection, disk_copy_path(directories.spool))
+        beat.status = {**_status(recorder, spool, copy), **_privacy(recorder, policy, retention)}
         shell.ready(f"recording into {directories.spool}")
         while not stop.wait(config.recorder.scan_interval_s):
             _tell(recorder.step(clock.now_ns()))

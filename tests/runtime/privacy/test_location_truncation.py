@@ -15,7 +15,9 @@ from runtime.formats.topics import ChannelSpec
 from runtime.messages import SignalSample
 from runtime.privacy.location import LocationRule, Truncation, without_user_data
 from runtime.privacy.policy import PrivacyRules
+from runtime.privacy.treatment import ClipTreatment
 from runtime.recording.clip_file import decode, read_manifest
+from runtime.recording.sealing_policy import SealingRefusedError
 from runtime.recording.verify import verify_clip
 from tests.runtime.privacy.private_history import (
     LATITUDE_DEG,
@@ -151,3 +153,20 @@ def test_other_supplemental_information_stays() -> None:
     timing = b"\x06\x01\x01\x00\x80"  # picture timing
     (raw,) = video_messages([replace(packet, data=b"\x00\x00\x00\x01" + timing + packet.data)])
     assert timing in without_user_data(raw).packet().data
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        message("shadowrig.Signals", "json", b'{"latitude_deg": 56.0'),
+        message("shadowrig.Signals", "json", b'["latitude"]'),
+        message("foxglove.LocationFix", "protobuf", b"\xff\xff\xff"),
+        message("foxglove.CompressedVideo", "protobuf", b"\xff\xff\xff", "/camera/front/video"),
+    ],
+)
+def test_a_message_that_cannot_be_understood_costs_its_clip_and_never_the_recorder(broken: RawMessage) -> None:
+    treatment = ClipTreatment(random_bytes=bytes, location=LocationRule("round"))
+    with pytest.raises(SealingRefusedError) as caught:
+        list(treatment.transform([broken]))
+    assert caught.value.refusal.reason == "treatment"
+    assert not caught.value.refusal.is_final
