@@ -16,7 +16,7 @@ from runtime.processes.shell import ProcessShell, log, make_directories
 from runtime.recording.clip_sink import OpenClip, SealedClip
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.recorder import Recorder, RecorderSettings
-from runtime.spool import ClipDraft, Spool, SpoolError
+from runtime.spool import ClipDraft, RescueReport, Spool, SpoolError, rescue_partials
 
 
 class SpoolClipSink:
@@ -57,6 +57,9 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
     directories = make_directories(config)
     shell = ProcessShell("recorder", directories.status, clock, config.health.progress_timeout_s)
     with Spool.open(directories.spool, config.spool.quota) as spool:
+        rescued = rescue_partials(spool)
+        if rescued != RescueReport():
+            log.info("partial clips: %s", rescued)
         settings = RecorderSettings(max_clip_s=config.max_clip_s)
         recorder = Recorder(directories.history, SpoolClipSink(spool), settings)
         copy = SelectionCopy(HistoryLayout(directories.history).selection, disk_copy_path(directories.spool))

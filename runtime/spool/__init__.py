@@ -34,6 +34,7 @@ from runtime.spool.clips import (
     UnknownClipError,
 )
 from runtime.spool.recovery import RecoveryReport
+from runtime.spool.rescue import RescueReport, rescue_partials
 from runtime.spool.shape import ClipShape
 from runtime.spool.spool import Spool
 
@@ -45,6 +46,7 @@ __all__ = [
     "PartialClip",
     "QuotaExceededError",
     "RecoveryReport",
+    "RescueReport",
     "SealError",
     "ShrinkRequiredError",
     "Spool",
@@ -53,4 +55,5 @@ __all__ = [
     "SpooledClip",
     "Tombstone",
     "UnknownClipError",
+    "rescue_partials",
 ]

@@ -56,13 +56,14 @@ CREATE TABLE drafts (
     priority TEXT NOT NULL,
     abandoned INTEGER NOT NULL DEFAULT 0,
     sha256 TEXT,
-    metadata TEXT
+    metadata TEXT,
+    boot_id TEXT
 );
 CREATE TABLE alarms (id INTEGER PRIMARY KEY AUTOINCREMENT, wall_ns INTEGER NOT NULL, text TEXT NOT NULL);
 """
 
 #: What brings a ledger of schema version i + 1 to version i + 2.
-MIGRATIONS = ("ALTER TABLE clips ADD COLUMN expires_wall_ns INTEGER",)
+MIGRATIONS = (("ALTER TABLE clips ADD COLUMN expires_wall_ns INTEGER", "ALTER TABLE drafts ADD COLUMN boot_id TEXT"),)
 
 
 class Ledger:
@@ -196,8 +197,9 @@ def prepare_schema(connection: sqlite3.Connection, path: Path) -> bool:
         if version == 0:
             for statement in SCHEMA.split(";\n"):
                 connection.execute(statement)
-        for statement in MIGRATIONS[version - 1 :] if version else ():
-            connection.execute(statement)
+        for statements in MIGRATIONS[version - 1 :] if version else ():
+            for statement in statements:
+                connection.execute(statement)
         if version < SCHEMA_VERSION:
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     except BaseException:

@@ -25,6 +25,7 @@ from runtime.spool.clips import (
     SealError,
     SpooledClip,
     UnknownClipError,
+    current_boot_id,
     encode_metadata,
     try_lock,
 )
@@ -58,6 +59,7 @@ class Spool(Deliveries):
         ledger_reserve_bytes: int,
         disk_free: Callable[[Path], int],
         retention_ns: int | None,
+        boot_id: str,
     ) -> None:
         super().__init__(folder, ledger, quota_bytes, TrustedWall(clock))
         self.last_recovery = RecoveryReport()
@@ -66,7 +68,10 @@ class Spool(Deliveries):
         self._ledger_reserve_bytes = ledger_reserve_bytes
         self._seals_until_tidy = TIDY_EVERY
         self.must_be_reopened = False  # a failed seal could not be taken back: only recovery helps
-        self._reservations = Reservations(folder, ledger, quota_bytes, ledger_reserve_bytes, self._wall, disk_free)
+        self.boot_id = boot_id
+        self._reservations = Reservations(
+            folder, ledger, quota_bytes, ledger_reserve_bytes, self._wall, disk_free, boot_id
+        )
 
     @classmethod
     def open(
@@ -78,6 +83,7 @@ class Spool(Deliveries):
         ledger_reserve_bytes: int = LEDGER_RESERVE_BYTES,
         disk_free: Callable[[Path], int] = free_disk_bytes,
         retention_s: float | None = None,
+        boot_id: str | None = None,
     ) -> Spool:
         """Open or create a spool and recover it. `last_recovery` tells what was found.
 
@@ -97,7 +103,16 @@ class Spool(Deliveries):
         with gate.exclusive():
             ledger, damaged = open_or_set_aside(folder.ledger, gate, clock.wall_ns())
             sync_directory(directory)  # the ledger's own name
-            spool = cls(folder, ledger, quota_bytes, clock, ledger_reserve_bytes, disk_free, retention_ns)
+            spool = cls(
+                folder,
+                ledger,
+                quota_bytes,
+                clock,
+                ledger_reserve_bytes,
+                disk_free,
+                retention_ns,
+                boot_id or current_boot_id(),
+            )
             spool._recover(damaged)
         return spool
 
@@ -259,6 +274,7 @@ class Spool(Deliveries):
                 int(row["reserved_bytes"]),
                 Priority(row["priority"]),
                 json.loads(row["metadata"] or "{}"),
+                row["boot_id"],
             )
             for row in rows
         ]
@@ -277,3 +293,9 @@ class Spool(Deliveries):
         return ClipDraft(
             partial.draft_id, partial.path, partial.size_bytes, partial.priority, descriptor, may_be_sealed=False
         )
+
+    def abandon(self, draft: ClipDraft) -> None:
+        """Let a draft be partial again."""
+        with self._ledger.transaction() as connection:
+            connection.execute("UPDATE drafts SET abandoned = 1 WHERE id = ?", (draft.draft_id,))
+        draft.release()
