@@ -82,7 +82,15 @@ class Reservations:
     @property
     def clip_quota_bytes(self) -> int:
         """What files may occupy now."""
-        return self.quota_bytes - max(self._ledger_reserve_bytes, self._ledger.disk_bytes() + LEDGER_GROWTH_BYTES)
+        return self.quota_bytes - max(self._ledger_reserve_bytes, self._ledger_bytes_soon())
+
+    @property
+    def ledger_takes_room(self) -> bool:
+        """True when the ledger has outgrown its reserve, or may soon."""
+        return self._ledger_bytes_soon() > self._ledger_reserve_bytes
+
+    def _ledger_bytes_soon(self) -> int:
+        return self._ledger.disk_bytes() + LEDGER_GROWTH_BYTES
 
     def begin(
         self, estimated_bytes: int, priority: Priority, shape: ClipShape | None, metadata: Mapping[str, Any]

@@ -65,7 +65,6 @@ class Spool(Deliveries):
         self.last_recovery = RecoveryReport()
         self._clock = clock
         self._retention_ns = retention_ns
-        self._ledger_reserve_bytes = ledger_reserve_bytes
         self._seals_until_tidy = TIDY_EVERY
         self.must_be_reopened = False  # a failed seal could not be taken back: only recovery helps
         self.boot_id = boot_id
@@ -135,7 +134,7 @@ class Spool(Deliveries):
         with self._ledger.transaction() as connection:
             fold_settled(connection, KEEP_SETTLED_ROWS)
             shorten_settled(connection)
-        if self._ledger.disk_bytes() > self._ledger_reserve_bytes // 2 and self._ledger.is_mostly_empty():
+        if self._reservations.ledger_takes_room and self._ledger.is_mostly_empty():
             self._ledger.move_to_fresh_file()
 
     def close(self) -> None:
@@ -163,7 +162,13 @@ class Spool(Deliveries):
         is what a partial clip is known by, should the recorder die. Raises QuotaExceededError, of which
         ShrinkRequiredError is one.
         """
-        draft = self._reservations.begin(estimated_bytes, priority, shape, metadata or {})
+        try:
+            draft = self._reservations.begin(estimated_bytes, priority, shape, metadata or {})
+        except QuotaExceededError:
+            if not self._reservations.ledger_takes_room:
+                raise
+            self._tidy()
+            draft = self._reservations.begin(estimated_bytes, priority, shape, metadata or {})
         try:
             sync_directory(self.folder.partial)  # else a power cut takes the name away, whatever was synced inside
         except OSError:
