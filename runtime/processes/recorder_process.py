@@ -57,9 +57,7 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
     directories = make_directories(config)
     shell = ProcessShell("recorder", directories.status, clock, config.health.progress_timeout_s)
     with Spool.open(directories.spool, config.spool.quota) as spool:
-        rescued = rescue_partials(spool)
-        if rescued != RescueReport():
-            log.info("partial clips: %s", rescued)
+        _rescue(spool)
         settings = RecorderSettings(max_clip_s=config.max_clip_s)
         recorder = Recorder(directories.history, SpoolClipSink(spool), settings)
         copy = SelectionCopy(HistoryLayout(directories.history).selection, disk_copy_path(directories.spool))
@@ -76,6 +74,17 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
         copy.copy()
         shell.close(lambda: _status(recorder, spool, copy))
     return 0
+
+
+def _rescue(spool: Spool) -> None:
+    """Partial clips must not keep the recorder from recording: what fails now is tried again at the next start."""
+    try:
+        rescued = rescue_partials(spool)
+    except SpoolError as error:
+        log.error("partial clips stay partial: %s", error)
+        return
+    if rescued != RescueReport():
+        log.info("partial clips: %s", rescued)
 
 
 def _tell(clips: list[SealedClip]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,19 +19,16 @@ from runtime.spool.accounts import (
 from runtime.spool.clips import (
     EXPIRES_KEY,
     ClipDraft,
-    PartialClip,
     QuotaExceededError,
     SealError,
     SpooledClip,
-    UnknownClipError,
     current_boot_id,
     encode_metadata,
-    try_lock,
 )
-from runtime.spool.deliveries import Deliveries
 from runtime.spool.folder import SpoolFolder
 from runtime.spool.gate import Gate
 from runtime.spool.ledger import Ledger
+from runtime.spool.partials import Partials
 from runtime.spool.recovery import Recovery, RecoveryReport, open_or_set_aside
 from runtime.spool.reservations import Reservations, free_disk_bytes
 from runtime.spool.sealing import WrittenClip, place, sync_draft, taken_back_on_failure
@@ -47,7 +43,7 @@ KEEP_SETTLED_ROWS = 10_000
 TIDY_EVERY = 256
 
 
-class Spool(Deliveries):
+class Spool(Partials):
     """One spool directory, opened by one process; safe to use from its threads and beside other processes."""
 
     def __init__(
@@ -264,43 +260,4 @@ class Spool(Deliveries):
         remove_durably(draft.path)
         with self._ledger.transaction() as connection:
             connection.execute("DELETE FROM drafts WHERE id = ?", (draft.draft_id,))
-        draft.release()
-
-    # -- partial clips ------------------------------------------------------------------------------------------
-
-    def partial(self) -> list[PartialClip]:
-        """Drafts whose writer died, and damaged files, oldest first."""
-        with self._ledger.reading() as connection:
-            rows = connection.execute("SELECT * FROM drafts WHERE abandoned = 1 ORDER BY id").fetchall()
-        return [
-            PartialClip(
-                int(row["id"]),
-                self.folder.partial / row["file_name"],
-                int(row["reserved_bytes"]),
-                Priority(row["priority"]),
-                json.loads(row["metadata"] or "{}"),
-                row["boot_id"],
-            )
-            for row in rows
-        ]
-
-    def resume(self, partial: PartialClip) -> ClipDraft:
-        """Take over a partial clip: copy what is readable of it into a new draft, then discard it.
-
-        It cannot be sealed in place: that would trust pages whose fsync may have failed. Raises UnknownClipError when
-        it is gone.
-        """
-        with self._ledger.transaction() as connection:
-            descriptor = try_lock(partial.path) if partial.path.exists() else None
-            if descriptor is None:
-                raise UnknownClipError(f"partial clip {partial.path} is gone, or another process has taken it")
-            connection.execute("UPDATE drafts SET abandoned = 0 WHERE id = ?", (partial.draft_id,))
-        return ClipDraft(
-            partial.draft_id, partial.path, partial.size_bytes, partial.priority, descriptor, may_be_sealed=False
-        )
-
-    def abandon(self, draft: ClipDraft) -> None:
-        """Let a draft be partial again."""
-        with self._ledger.transaction() as connection:
-            connection.execute("UPDATE drafts SET abandoned = 1 WHERE id = ?", (draft.draft_id,))
         draft.release()
