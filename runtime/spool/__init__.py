@@ -4,7 +4,7 @@
       partial/draft-<id>.mcap            being written, or left behind by a recorder that died
       clips/<n:012d>-<sha256[:16]>.mcap  sealed; immutable
       ledger.sqlite                      every n that was ever given out, and what became of it (WAL, synchronous=FULL)
-      ledger.corrupt-*                   the last ledger found damaged, kept for a look; ledger.fresh, .replacing: moving
+      ledger.corrupt-*                   the last ledger found damaged, kept for a look (.fresh .replacing: it moves)
       counter                            the highest n ever given out; outlives a lost ledger
       spool.lock                         shared by every use of the ledger, alone for who recovers or replaces it
 
