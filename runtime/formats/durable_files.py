@@ -116,6 +116,11 @@ def open_ledger(path: Path) -> sqlite3.Connection:
     """Open a SQLite ledger. The caller serialises use between threads and begins its own transactions."""
     # SQLite would make it unwritable for the group; its side files take the mode of the ledger.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660))
+    # A process killed between writing a commit and syncing it leaves one that we can read and a power cut can take
+    # back: nobody may act on it before it is durable.
+    for part in (path, path.with_name(path.name + "-wal")):
+        if part.exists():
+            sync_file(part)
     connection = sqlite3.connect(path, timeout=LEDGER_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode=WAL")

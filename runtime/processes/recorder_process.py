@@ -14,7 +14,7 @@ from runtime.config.rig_config import RigConfig
 from runtime.formats.pull_files import PullFolder
 from runtime.formats.synced_stream import SyncedStream
 from runtime.messages import NANOSECONDS_PER_SECOND, Priority
-from runtime.privacy.opening import open_policy
+from runtime.privacy.opening import may_be_refused, open_policy
 from runtime.privacy.policy import PrivacyPolicy
 from runtime.privacy.retention import Retention
 from runtime.processes.selection_copy import SelectionCopy, disk_copy_path
@@ -27,11 +27,13 @@ from runtime.recording.thumbnails import ThumbnailSettings
 from runtime.spool import (
     ClipDraft,
     ClipShape,
+    RescueReport,
     ShrinkRequiredError,
     Spool,
     SpooledClip,
     SpoolError,
     UnknownClipError,
+    rescue_partials,
 )
 
 
@@ -45,7 +47,8 @@ class SpoolClipSink:
         """Reserve quota; QuotaExceededError (an OSError) when there is none, ShrinkToError when there is some."""
         shape = None if extent is None else ClipShape(extent.cameras, extent.seconds)
         with _told_to_shrink():
-            return _SpoolClip(self._spool, self._spool.begin(expected_bytes, priority, shape))
+            metadata = {"clip_id": extent.clip_id} if extent is not None and extent.clip_id else None
+            return _SpoolClip(self._spool, self._spool.begin(expected_bytes, priority, shape, metadata))
 
     def holds(self, clip_id: str) -> bool:
         """True when the ledger has ever known this clip."""
@@ -132,6 +135,8 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
     directories = make_directories(config)
     shell = ProcessShell("recorder", directories.status, clock, config.health.progress_timeout_s)
     with Spool.open(directories.spool, config.spool.quota) as spool:
+        if not may_be_refused(config):
+            _rescue(spool)
         thumbnails = ThumbnailSettings(**config.recorder.thumbnails.model_dump())
         settings = RecorderSettings(config.max_clip_s, config.recorder.crash_pre_s, thumbnails)
         beat = _Beat(shell, clock)
@@ -179,6 +184,21 @@ def _privacy(recorder: Recorder, policy: PrivacyPolicy, retention: Retention) ->
     refused = dict(recorder.status.policy_refused)
     deleted = {"deleted_by_age": retention.deleted, "deleting_error": retention.last_error}
     return {"privacy": {**policy.facts(), "refused_firings": refused, **deleted}}
+
+
+def _rescue(spool: Spool) -> None:
+    """Partial clips must not keep the recorder from recording: what fails now is tried again at the next start.
+
+    Where a privacy policy may refuse a clip on the way, half a clip is one that it never came to decide over: it stays
+    partial, and goes by age or for room.
+    """
+    try:
+        rescued = rescue_partials(spool)
+    except SpoolError as error:
+        log.error("partial clips stay partial: %s", error)
+        return
+    if rescued != RescueReport():
+        log.info("partial clips: %s", rescued)
 
 
 def _tell(clips: list[SealedClip]) -> None:

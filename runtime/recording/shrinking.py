@@ -19,6 +19,8 @@ class ClipExtent:
 
     cameras: tuple[str, ...]
     seconds: float
+    #: Which clip that is: what a half-written one is known by after a crash.
+    clip_id: str = ""
 
 
 class ShrinkToError(OSError):
@@ -39,7 +41,7 @@ def extent_of(plan: ClipPlan, cameras: Sequence[str]) -> ClipExtent:
         named.update(dict.fromkeys(waiting.firing.capture.cameras))
     ordered = dict.fromkeys((*(camera for camera in named if camera in cameras), *cameras))
     start_ns, end_ns = plan.window_ns
-    return ClipExtent(tuple(ordered), (end_ns - start_ns) / NANOSECONDS_PER_SECOND)
+    return ClipExtent(tuple(ordered), (end_ns - start_ns) / NANOSECONDS_PER_SECOND, plan.clip_id)
 
 
 def shrink(plan: ClipPlan, have: ClipExtent, limit: ShrinkToError) -> ClipPlan:

@@ -3,20 +3,33 @@
     <directory>/
       partial/draft-<id>.mcap            being written, or left behind by a recorder that died
       clips/<n:012d>-<sha256[:16]>.mcap  sealed; immutable
-      ledger.sqlite                      every n that was ever given out, and what became of it
+      ledger.sqlite                      every n that was ever given out, and what became of it (WAL, synchronous=FULL)
+      ledger.corrupt-*                   the last ledger found damaged, kept for a look (.fresh .replacing: it moves)
       counter                            the highest n ever given out; outlives a lost ledger
-      spool.lock                         held while one process opens and recovers
+      spool.lock                         shared by every use of the ledger, alone for who recovers or replaces it
 
 Every sealed clip gets the next n of a gapless counter, and at every instant
 `{1..n} = pending + delivered + tombstoned`. A tombstone is a clip that will never be delivered, with the reason.
 
-Sealing: reserve quota, write, fsync the file, hash it, note hash and metadata on the draft's row, then inside one
-write transaction: raise `counter`, rename, fsync the folder, insert the row. Killed anywhere, start-up either finds
-the draft still partial, or a file without a row, which it adopts together with the noted metadata.
+Writing (`write_into`): the reserved bytes are taken from the disk first, chunks carry CRCs, fdatasync at least every
+two seconds, never a byte beyond the reservation without a larger one.
+Sealing: ftruncate, fsync the file, hash it, note hash and metadata on the draft's row, then inside one write
+transaction: raise `counter`, rename, fsync the folders, insert the row. Killed anywhere, start-up finds the draft
+partial, or complete and noted, which it seals, or a file without a row, which it adopts with the noted metadata. An
+error anywhere is taken back: file, row and number, or none of them.
 Deletion: the row first (delivered or tombstoned), then the unlink; start-up finishes unlinks that were cut short.
+An fsync error is never retried on the same file: a draft is thrown away, `counter` is written anew, the ledger moves
+to a fresh file. Folders are the exception: their names go through the file system's journal, which stays failed.
+
+Quota: whole blocks of all files, drafts at what they reserved, and the ledger where it outgrows its reserve. Room is
+made in this order: delivered, partial, expired, lowest priority oldest first; a lower class never evicts a higher.
+When only the highest is left, newcomers are told to shrink (`ShrinkRequiredError`: fewer cameras, then shorter); only
+one that cannot shrink any more replaces the oldest of that class. Each of these leaves an alarm.
 
 Two processes work on one spool, the recorder (seals) and the uploader (delivers). SQLite's write lock orders them,
 and drafts in use hold a file lock, so that neither ever recovers what the other is still writing.
+
+tests/faults/test_power_cut.py cuts the power at every write, sync and rename of all this.
 """
 
 from runtime.spool.clips import (
@@ -34,6 +47,7 @@ from runtime.spool.clips import (
     UnknownClipError,
 )
 from runtime.spool.recovery import RecoveryReport
+from runtime.spool.rescue import RescueReport, rescue_partials
 from runtime.spool.shape import ClipShape
 from runtime.spool.spool import Spool
 
@@ -45,6 +59,7 @@ __all__ = [
     "PartialClip",
     "QuotaExceededError",
     "RecoveryReport",
+    "RescueReport",
     "SealError",
     "ShrinkRequiredError",
     "Spool",
@@ -53,4 +68,5 @@ __all__ = [
     "SpooledClip",
     "Tombstone",
     "UnknownClipError",
+    "rescue_partials",
 ]

@@ -126,6 +126,7 @@ class PartialClip:
     size_bytes: int
     priority: Priority
     metadata: Mapping[str, Any] = field(default_factory=dict)  # what `begin` was told
+    boot_id: str | None = None  # of the run of the machine that wrote it; None for a file nobody knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +172,11 @@ def encode_metadata(metadata: Mapping[str, Any]) -> str:
     if length > MAX_METADATA_BYTES:
         raise ValueError(f"clip metadata is {length} bytes, at most {MAX_METADATA_BYTES}: keep the rest in the clip")
     return text
+
+
+def current_boot_id() -> str:
+    """What the kernel calls this run of the machine; it changes with every start."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def create_locked(path: Path) -> int:

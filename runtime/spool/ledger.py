@@ -56,13 +56,22 @@ CREATE TABLE drafts (
     priority TEXT NOT NULL,
     abandoned INTEGER NOT NULL DEFAULT 0,
     sha256 TEXT,
-    metadata TEXT
+    metadata TEXT,
+    boot_id TEXT
 );
 CREATE TABLE alarms (id INTEGER PRIMARY KEY AUTOINCREMENT, wall_ns INTEGER NOT NULL, text TEXT NOT NULL);
 """
 
 #: What brings a ledger of schema version i + 1 to version i + 2.
-MIGRATIONS = ("ALTER TABLE clips ADD COLUMN expires_wall_ns INTEGER",)
+MIGRATIONS = (("ALTER TABLE clips ADD COLUMN expires_wall_ns INTEGER", "ALTER TABLE drafts ADD COLUMN boot_id TEXT"),)
+
+
+#: About what the rows weigh: their texts, and something for the rest and the indexes.
+ROWS_BYTES = """
+SELECT (SELECT coalesce(sum(200 + length(reason) + length(metadata)), 0) FROM clips)
+     + (SELECT coalesce(sum(100 + length(text)), 0) FROM alarms)
+     + (SELECT coalesce(sum(100 + coalesce(length(metadata), 0)), 0) FROM drafts)
+"""
 
 
 class Ledger:
@@ -144,12 +153,9 @@ class Ledger:
             raise
 
     def is_mostly_empty(self) -> bool:
-        """True when more than half of the file is pages that nothing uses any more: SQLite never gives them back."""
+        """True when its rows need less than half of what it occupies: SQLite gives no room back by itself."""
         with self.reading() as connection:
-            pages, unused = (
-                int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "freelist_count")
-            )
-        return 2 * unused > pages
+            return 2 * int(connection.execute(ROWS_BYTES).fetchone()[0]) < self.disk_bytes()
 
     def move_to_fresh_file(self) -> None:
         """Copy what is committed to a new file and go on there. Raises sqlite3.Error and OSError."""
@@ -196,8 +202,9 @@ def prepare_schema(connection: sqlite3.Connection, path: Path) -> bool:
         if version == 0:
             for statement in SCHEMA.split(";\n"):
                 connection.execute(statement)
-        for statement in MIGRATIONS[version - 1 :] if version else ():
-            connection.execute(statement)
+        for statements in MIGRATIONS[version - 1 :] if version else ():
+            for statement in statements:
+                connection.execute(statement)
         if version < SCHEMA_VERSION:
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     except BaseException:

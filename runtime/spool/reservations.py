@@ -69,6 +69,7 @@ class Reservations:
         ledger_reserve_bytes: int,
         wall: TrustedWall,
         disk_free: Callable[[Path], int],
+        boot_id: str,
     ) -> None:
         self.folder = folder
         self.quota_bytes = quota_bytes
@@ -76,11 +77,20 @@ class Reservations:
         self._ledger = ledger
         self._wall = wall
         self._disk_free = disk_free
+        self._boot_id = boot_id
 
     @property
     def clip_quota_bytes(self) -> int:
         """What files may occupy now."""
-        return self.quota_bytes - max(self._ledger_reserve_bytes, self._ledger.disk_bytes() + LEDGER_GROWTH_BYTES)
+        return self.quota_bytes - max(self._ledger_reserve_bytes, self._ledger_bytes_soon())
+
+    @property
+    def ledger_takes_room(self) -> bool:
+        """True when the ledger has outgrown its reserve, or may soon."""
+        return self._ledger_bytes_soon() > self._ledger_reserve_bytes
+
+    def _ledger_bytes_soon(self) -> int:
+        return self._ledger.disk_bytes() + LEDGER_GROWTH_BYTES
 
     def begin(
         self, estimated_bytes: int, priority: Priority, shape: ClipShape | None, metadata: Mapping[str, Any]
@@ -148,8 +158,8 @@ class Reservations:
             draft_id += 1
             path = self.folder.partial / f"draft-{draft_id:012d}.mcap"
         connection.execute(
-            "INSERT INTO drafts (id, file_name, reserved_bytes, priority, metadata) VALUES (?, ?, ?, ?, ?)",
-            (draft_id, path.name, request.wanted_bytes, request.priority.value, metadata),
+            "INSERT INTO drafts (id, file_name, reserved_bytes, priority, metadata, boot_id) VALUES (?, ?, ?, ?, ?, ?)",
+            (draft_id, path.name, request.wanted_bytes, request.priority.value, metadata, self._boot_id),
         )
         descriptor = create_locked(path)
         return ClipDraft(draft_id, path, request.wanted_bytes, request.priority, descriptor, request.shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,18 +19,16 @@ from runtime.spool.accounts import (
 from runtime.spool.clips import (
     EXPIRES_KEY,
     ClipDraft,
-    PartialClip,
     QuotaExceededError,
     SealError,
     SpooledClip,
-    UnknownClipError,
+    current_boot_id,
     encode_metadata,
-    try_lock,
 )
-from runtime.spool.deliveries import Deliveries
 from runtime.spool.folder import SpoolFolder
 from runtime.spool.gate import Gate
 from runtime.spool.ledger import Ledger
+from runtime.spool.partials import Partials
 from runtime.spool.recovery import Recovery, RecoveryReport, open_or_set_aside
 from runtime.spool.reservations import Reservations, free_disk_bytes
 from runtime.spool.sealing import WrittenClip, place, sync_draft, taken_back_on_failure
@@ -46,7 +43,7 @@ KEEP_SETTLED_ROWS = 10_000
 TIDY_EVERY = 256
 
 
-class Spool(Deliveries):
+class Spool(Partials):
     """One spool directory, opened by one process; safe to use from its threads and beside other processes."""
 
     def __init__(
@@ -58,15 +55,18 @@ class Spool(Deliveries):
         ledger_reserve_bytes: int,
         disk_free: Callable[[Path], int],
         retention_ns: int | None,
+        boot_id: str,
     ) -> None:
         super().__init__(folder, ledger, quota_bytes, TrustedWall(clock))
         self.last_recovery = RecoveryReport()
         self._clock = clock
         self._retention_ns = retention_ns
-        self._ledger_reserve_bytes = ledger_reserve_bytes
         self._seals_until_tidy = TIDY_EVERY
         self.must_be_reopened = False  # a failed seal could not be taken back: only recovery helps
-        self._reservations = Reservations(folder, ledger, quota_bytes, ledger_reserve_bytes, self._wall, disk_free)
+        self.boot_id = boot_id
+        self._reservations = Reservations(
+            folder, ledger, quota_bytes, ledger_reserve_bytes, self._wall, disk_free, boot_id
+        )
 
     @classmethod
     def open(
@@ -78,6 +78,7 @@ class Spool(Deliveries):
         ledger_reserve_bytes: int = LEDGER_RESERVE_BYTES,
         disk_free: Callable[[Path], int] = free_disk_bytes,
         retention_s: float | None = None,
+        boot_id: str | None = None,
     ) -> Spool:
         """Open or create a spool and recover it. `last_recovery` tells what was found.
 
@@ -97,7 +98,16 @@ class Spool(Deliveries):
         with gate.exclusive():
             ledger, damaged = open_or_set_aside(folder.ledger, gate, clock.wall_ns())
             sync_directory(directory)  # the ledger's own name
-            spool = cls(folder, ledger, quota_bytes, clock, ledger_reserve_bytes, disk_free, retention_ns)
+            spool = cls(
+                folder,
+                ledger,
+                quota_bytes,
+                clock,
+                ledger_reserve_bytes,
+                disk_free,
+                retention_ns,
+                boot_id or current_boot_id(),
+            )
             spool._recover(damaged)
         return spool
 
@@ -120,7 +130,7 @@ class Spool(Deliveries):
         with self._ledger.transaction() as connection:
             fold_settled(connection, KEEP_SETTLED_ROWS)
             shorten_settled(connection)
-        if self._ledger.disk_bytes() > self._ledger_reserve_bytes // 2 and self._ledger.is_mostly_empty():
+        if self._reservations.ledger_takes_room and self._ledger.is_mostly_empty():
             self._ledger.move_to_fresh_file()
 
     def close(self) -> None:
@@ -148,7 +158,13 @@ class Spool(Deliveries):
         is what a partial clip is known by, should the recorder die. Raises QuotaExceededError, of which
         ShrinkRequiredError is one.
         """
-        draft = self._reservations.begin(estimated_bytes, priority, shape, metadata or {})
+        try:
+            draft = self._reservations.begin(estimated_bytes, priority, shape, metadata or {})
+        except QuotaExceededError:
+            if not self._reservations.ledger_takes_room:
+                raise
+            self._tidy()
+            draft = self._reservations.begin(estimated_bytes, priority, shape, metadata or {})
         try:
             sync_directory(self.folder.partial)  # else a power cut takes the name away, whatever was synced inside
         except OSError:
@@ -245,35 +261,3 @@ class Spool(Deliveries):
         with self._ledger.transaction() as connection:
             connection.execute("DELETE FROM drafts WHERE id = ?", (draft.draft_id,))
         draft.release()
-
-    # -- partial clips ------------------------------------------------------------------------------------------
-
-    def partial(self) -> list[PartialClip]:
-        """Drafts whose writer died, and damaged files, oldest first."""
-        with self._ledger.reading() as connection:
-            rows = connection.execute("SELECT * FROM drafts WHERE abandoned = 1 ORDER BY id").fetchall()
-        return [
-            PartialClip(
-                int(row["id"]),
-                self.folder.partial / row["file_name"],
-                int(row["reserved_bytes"]),
-                Priority(row["priority"]),
-                json.loads(row["metadata"] or "{}"),
-            )
-            for row in rows
-        ]
-
-    def resume(self, partial: PartialClip) -> ClipDraft:
-        """Take over a partial clip: copy what is readable of it into a new draft, then discard it.
-
-        It cannot be sealed in place: that would trust pages whose fsync may have failed. Raises UnknownClipError when
-        it is gone.
-        """
-        with self._ledger.transaction() as connection:
-            descriptor = try_lock(partial.path) if partial.path.exists() else None
-            if descriptor is None:
-                raise UnknownClipError(f"partial clip {partial.path} is gone, or another process has taken it")
-            connection.execute("UPDATE drafts SET abandoned = 0 WHERE id = ?", (partial.draft_id,))
-        return ClipDraft(
-            partial.draft_id, partial.path, partial.size_bytes, partial.priority, descriptor, may_be_sealed=False
-        )

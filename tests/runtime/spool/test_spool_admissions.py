@@ -100,6 +100,7 @@ def run_storm(folder: Path, admissions: int) -> None:
             assert occupied(folder) <= QUOTA_BYTES, f"after {number + 1} admissions"
     counts = storm.spool.counts()
     assert counts.is_gapless
+    assert counts.sealed > admissions // 4
     assert counts.evicted > admissions // 10
     assert min(storm.refused, storm.shrunk, storm.outgrown) > admissions // 400, "the storm was no storm"
     check_by_numbers(storm.spool)

@@ -313,6 +313,7 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date(tmp_path):
         seal(spool, b"a", rule="old")
     with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
         connection.execute("ALTER TABLE clips DROP COLUMN expires_wall_ns")
+        connection.execute("ALTER TABLE drafts DROP COLUMN boot_id")
         connection.execute("PRAGMA user_version = 1")
     connection.close()
     with open_spool(tmp_path) as spool:

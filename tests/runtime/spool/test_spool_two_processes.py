@@ -25,7 +25,7 @@ def seal(spool: Spool, content: bytes) -> int:
 def test_a_commit_never_falls_into_a_ledger_that_is_being_replaced(tmp_path):
     """Threads with a connection each, as two processes have; one keeps moving the ledger to a fresh file."""
     recorder, uploader = Spool.open(tmp_path, QUOTA_BYTES), Spool.open(tmp_path, QUOTA_BYTES)
-    clips = [seal(recorder, os.urandom(8)) for _ in range(30)]
+    clips = [seal(recorder, os.urandom(8)) for _ in range(10)]
     moved = threading.Event()
 
     def move() -> None:
