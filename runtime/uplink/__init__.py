@@ -28,7 +28,9 @@ Rules
 -----
 * The vehicle deletes a clip on DONE only. DONE is sent only after: whole-file hash read back from disk, fsync,
   rename to the final name, fsync of the folders, committed catalogue row. OFFER of a stored clip answers `done`,
-  so a lost DONE costs one round trip.
+  so a lost DONE costs one round trip. In object storage: `storage/__init__.py`. Where storing takes long, COMMIT is
+  answered late; after 5 s by STATE partial with everything held, on which the vehicle sends COMMIT again.
+* A clip that was erased, or has expired, is answered `done` as well: nobody wants it.
 * Everything is idempotent: duplicated, reordered or replayed messages change nothing.
 * Unacknowledged chunk bytes never exceed the credit of WELCOME. ACK means durable: written, fdatasynced, range
   recorded. After a reconnect, or a receiver killed at any moment, OFFER returns the ranges and sending goes on there.

@@ -142,6 +142,15 @@ deletions = Table(
 )
 Index("deletions_by_time", deletions.c.due_wall_ns)
 
+#: What vehicles said of their campaigns last, where receivers share the catalogue.
+campaign_reports = Table(
+    "campaign_reports",
+    metadata,
+    Column("vehicle", Text, primary_key=True),
+    Column("received_wall_ns", BigInteger, nullable=False),
+    Column("report", Text, nullable=False),
+)
+
 #: Who looked at, took out or erased what. Rows are only ever added (a trigger holds that).
 access_log = Table(
     "access_log",
