@@ -17,8 +17,8 @@ from runtime.formats.documents import DocumentError
 from runtime.version import package_version
 
 COMMANDS = (
-    "demo", "run", "replay", "receive", "hil", "model", "calibrate", "triggers", "bench", "campaign", "clip", "keys",
-    "pull", "rig", "doctor",
+    "demo", "run", "replay", "receive", "catalogue", "hil", "model", "calibrate", "triggers", "bench", "campaign",
+    "clip", "keys", "pull", "rig", "doctor",
 )  # fmt: skip
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from runtime.config.places import DirectoryOrAuto, ResolvedPath, ZeromqAddress
+from runtime.config.places import DirectoryOrAuto, ExistingFile, ResolvedPath, ZeromqAddress
 from runtime.config.quantities import ByteCount
 from runtime.config.sources import Section
+from runtime.config.storage_config import ObjectStorageConfig, RetentionConfig, catalogue_url
 from runtime.formats.documents import Document, DocumentError, Problem, load_document, validate
 
 
@@ -29,6 +31,16 @@ class ReceiverConfig(Section):
     quota_per_vehicle: ByteCount = 100_000_000_000
     max_clip_bytes: ByteCount = 2_000_000_000
     disk_reserve: ByteCount = Field(default=64_000_000, description="always left free on the disk")
+    objects: ObjectStorageConfig | None = Field(
+        default=None, description="object storage for the clips; null: they lie in 'directory'"
+    )
+    catalogue: Annotated[str, BeforeValidator(catalogue_url)] | None = Field(
+        default=None, description="a PostgreSQL database; null: SQLite in 'directory'"
+    )
+    catalogue_password: ExistingFile | None = Field(
+        default=None, description="a file with its password, mode 0600; null: libpq's own ways (~/.pgpass)"
+    )
+    retention: RetentionConfig = Field(default_factory=RetentionConfig)
 
     @property
     def reports_directory(self) -> Path:
@@ -57,5 +69,7 @@ def _contradictions(document: Document, config: ReceiverConfig) -> Iterator[Prob
     if config.max_clip_bytes > config.quota_per_vehicle:
         fix = "raise quota_per_vehicle or lower max_clip_bytes"
         yield document.problem(("max_clip_bytes",), "one clip may be larger than a vehicle's quota", fix)
+    if config.catalogue_password is not None and config.catalogue is None:
+        yield document.problem(("catalogue_password",), "SQLite has no password", "name a catalogue, or remove this")
     if config.keys_directory == config.directory:
         yield document.problem(("keys",), "keys may not lie among the clips", "name another directory")

@@ -81,6 +81,24 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def copy_checked(source: Path, target: Path, sha256: str) -> None:
+    """Copy a file whose hash is known; the copy is at `target` whole and durable, or not at all. Raises OSError."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
+    digest = hashlib.sha256()
+    try:
+        with source.open("rb") as reading, temporary.open("xb") as writing:
+            while block := reading.read(HASH_BLOCK_BYTES):
+                digest.update(block)
+                writing.write(block)
+            writing.flush()
+            os.fsync(writing.fileno())
+        if digest.hexdigest() != sha256:
+            raise OSError(f"{source} has sha256 {digest.hexdigest()}, {sha256} was expected: nothing was written")
+        rename_durably(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def open_ledger(path: Path) -> sqlite3.Connection:
     """Open a SQLite ledger. The caller serialises use between threads and begins its own transactions."""
     # SQLite would make it unwritable for the group; its side files take the mode of the ledger.

@@ -9,15 +9,15 @@ from typing import Any
 
 import zmq
 
-from runtime.campaigns.serving import CampaignFiles
 from runtime.clock import SystemClock
 from runtime.config.receiver_config import ReceiverConfig
 from runtime.processes.receiver_pulls import open_pull_book
 from runtime.processes.shell import ProcessShell, StartError
+from runtime.receiver_storage import campaign_desk, places_of, retention_of
 from runtime.recording.verify import verify_clip
 from runtime.uplink.keys import EnrolledVehicles, KeyFileError, ensure_keys
 from runtime.uplink.receiver import Receiver, ReceiverSettings
-from runtime.uplink.store import StoreLimits
+from runtime.uplink.storage.limits import StoreLimits
 
 PROGRESS_TIMEOUT_S = 30.0
 
@@ -46,19 +46,24 @@ def run_receiver_process(config: ReceiverConfig, stop: threading.Event) -> int:
             vehicle_quota_bytes=config.quota_per_vehicle,
             disk_reserve_bytes=config.disk_reserve,
         ),
+        places=places_of(config),
+        retention=retention_of(config),
     )
     try:
         own = ensure_keys(config.keys_directory, "receiver")
         enrolled = EnrolledVehicles(config.keys_directory)
-        campaigns = None if config.campaigns is None else CampaignFiles(config.campaigns, config.reports_directory)
+    except (KeyFileError, OSError) as error:
+        raise StartError(f"keys in {config.keys_directory} cannot be used: {error}") from error
+    try:
+        campaigns = campaign_desk(config)
         receiver = Receiver(
             settings, own, enrolled, clock, publish, problems_of,
             lambda address: shell.ready(f"listening at {address}"), campaigns,
             open_pull_book(config),
         )  # fmt: skip
         receiver.run(stop)
-    except (KeyFileError, OSError) as error:
-        raise StartError(f"keys in {config.keys_directory} cannot be used: {error}") from error
+    except OSError as error:
+        raise StartError(f"the receiver's storage cannot be used: {error}") from error
     except zmq.ZMQError as error:
         raise StartError(f"cannot listen at {config.bind}: {error}") from error
     shell.stopping("leaving: unfinished clips go on where they are")

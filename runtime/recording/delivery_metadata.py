@@ -17,6 +17,7 @@ def delivery_metadata(manifest: ClipManifest, size_bytes: int) -> dict[str, Any]
         "rules": manifest.rules[:MAX_LISTED],
         "firing_count": len(manifest.firings),
         "firing_times_ns": [firing.time_ns for firing in manifest.firings[:MAX_LISTED]],
+        "campaigns": sorted({firing.campaign for firing in manifest.firings if firing.campaign})[:MAX_LISTED],
         "priority": manifest.priority.value,
         "start_ns": manifest.start_ns,
         "end_ns": manifest.end_ns,

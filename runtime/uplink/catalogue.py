@@ -1,249 +1,300 @@
-"""The receiver's catalogue: clips stored, clips under way, numbers that will never come. SQLite, WAL, FULL.
+"""The receiver's catalogue: clips stored, clips under way, numbers that will never come.
 
-`clips` is what the vehicle was told with DONE. `partials` is what it was told with ACK: ranges are written here only
-after fdatasync of the bytes. `final_path` on a partial row means that its rename may have happened.
+`clips` is what the vehicle was told with DONE. `partials` is what it was told with ACK: ranges and segments are
+written here only after their bytes are durable. `final_path` on a partial means that its bytes may be there already.
+
+Any number of receivers share one catalogue. Each decision about a vehicle's clips is one transaction under that
+vehicle's lock, so two receivers that are asked at once answer one after the other; a transaction that finds the
+partial's id gone writes nothing and says so. Questions of people are in `storage.asking`, removal in
+`storage.removal`.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from runtime.formats.durable_files import open_ledger
+from sqlalchemy import URL, Connection, func, insert, literal, select, update
+
 from runtime.uplink.ranges import RangeSet
-
-SCHEMA_VERSION = 1
-SCHEMA = """
-CREATE TABLE clips (
-    vehicle TEXT NOT NULL, n INTEGER NOT NULL, sha256 TEXT NOT NULL,
-    size_bytes INTEGER NOT NULL, priority TEXT NOT NULL, metadata TEXT NOT NULL,
-    path TEXT NOT NULL, received_wall_ns INTEGER NOT NULL,
-    verified INTEGER, problems TEXT NOT NULL DEFAULT '',
-    PRIMARY KEY (vehicle, n, sha256)
-);
-CREATE INDEX clips_to_verify ON clips (received_wall_ns) WHERE verified IS NULL;
-CREATE TABLE partials (
-    vehicle TEXT NOT NULL, n INTEGER NOT NULL, sha256 TEXT NOT NULL,
-    size_bytes INTEGER NOT NULL, priority TEXT NOT NULL, metadata TEXT NOT NULL,
-    ranges TEXT NOT NULL, final_path TEXT, touched_wall_ns INTEGER NOT NULL,
-    PRIMARY KEY (vehicle, n, sha256)
-);
-CREATE TABLE tombstones (
-    vehicle TEXT NOT NULL, n INTEGER NOT NULL, reason TEXT NOT NULL, wall_ns INTEGER NOT NULL,
-    PRIMARY KEY (vehicle, n)
+from runtime.uplink.storage import tables
+from runtime.uplink.storage.clip_facts import facts_of
+from runtime.uplink.storage.database import Database
+from runtime.uplink.storage.limits import RefusedError, StoreLimits
+from runtime.uplink.storage.rows import (
+    Admission,
+    ClipKey,
+    PartialRow,
+    Segment,
+    StoredClip,
+    add_partial,
+    bytes_of,
+    forget_partial,
+    has_clip,
+    is_settled,
+    leave_final,
+    log_access,
+    one,
+    partial_row,
+    partials_of,
+    remember_removed,
+    stored_clip,
 )
-"""
-ONE = " WHERE vehicle = ? AND n = ? AND sha256 = ?"
 
+__all__ = ["Catalogue", "ClipKey", "PartialRow", "StoredClip"]
 
-@dataclass(frozen=True, slots=True)
-class ClipKey:
-    """What a clip is known by on the fleet side; `sha256` in hexadecimal."""
-
-    vehicle: str
-    n: int
-    sha256: str
-
-    @property
-    def row(self) -> tuple[str, int, str]:
-        """For SQL."""
-        return self.vehicle, self.n, self.sha256
-
-
-@dataclass(frozen=True, slots=True)
-class StoredClip:
-    """A clip that is durably stored. `verified` is None until the verifier has looked at it."""
-
-    key: ClipKey
-    path: Path
-    size_bytes: int
-    priority: str
-    metadata: str
-    received_wall_ns: int
-    verified: bool | None
-    problems: str
-
-
-@dataclass(frozen=True, slots=True)
-class PartialRow:
-    """A clip under way, as it is durably known."""
-
-    key: ClipKey
-    size_bytes: int
-    priority: str
-    metadata: str
-    ranges: tuple[tuple[int, int], ...]
-    final_path: str | None
+#: A verifier that has not answered for so long is taken for dead; another one looks at its clip.
+VERIFYING_LEASE_NS = 600 * 1_000_000_000
 
 
 class Catalogue:
-    """One open catalogue, shared by the threads of the receiver."""
+    """One open catalogue, shared by the threads of the receiver. `place`: a SQLite file, or a PostgreSQL URL."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = threading.RLock()
-        self._connection = open_ledger(path)
-        with self._transaction() as connection:
-            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-            if version > SCHEMA_VERSION:
-                raise OSError(f"{path} has schema {version}, this software knows up to {SCHEMA_VERSION}: update it")
-            if version == 0:
-                for statement in SCHEMA.split(";\n"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    def __init__(self, place: Path | URL | str) -> None:
+        self.database = Database(place)
 
     def close(self) -> None:
-        """Close the connection."""
-        with self._lock:
-            self._connection.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
-
-    def _rows(self, statement: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
-        with self._lock:
-            return self._connection.execute(statement, values).fetchall()
+        """Close the connections."""
+        self.database.close()
 
     # -- clips under way ----------------------------------------------------------------------------------------
 
-    def add_partial(self, row: PartialRow, wall_ns: int) -> None:
-        """A clip was offered and accepted."""
-        with self._transaction() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO partials VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?)",
-                (*row.key.row, row.size_bytes, row.priority, row.metadata, json.dumps(row.ranges), wall_ns),
+    def admit(self, offered: PartialRow, limits: StoreLimits, wall_ns: int) -> Admission:
+        """Decide about an offer. Raises RefusedError, and then nothing gave way."""
+        with self.database.writing() as connection:
+            self.database.lock_vehicle(connection, offered.key.vehicle)
+            if is_settled(connection, offered.key) or self._is_erased(connection, offered, wall_ns):
+                return Admission(None)
+            own = partials_of(connection, offered.key.vehicle)
+            for row in own:
+                if row.key == offered.key and row.size_bytes == offered.size_bytes:
+                    return Admission(row)
+            if offered.size_bytes > limits.max_clip_bytes:
+                detail = f"{offered.size_bytes} bytes, at most {limits.max_clip_bytes} are taken"
+                raise RefusedError("too_large", detail)
+            wrong = [row for row in own if row.key == offered.key]
+            others = [row for row in own if row.key != offered.key]
+            gave_way = [*wrong, *others[: max(0, len(others) + 1 - limits.vehicle_partials)]]
+            for row in sorted(gave_way, key=lambda each: each.id):  # the order in which everybody locks partials
+                forget_partial(connection, self.database, row, wall_ns)
+            if bytes_of(connection, offered.key.vehicle) + offered.size_bytes > limits.vehicle_quota_bytes:
+                detail = f"this vehicle may store {limits.vehicle_quota_bytes} bytes"
+                raise RefusedError("vehicle_quota", detail)
+            return Admission(add_partial(connection, offered, wall_ns), tuple(gave_way))
+
+    def _is_erased(self, connection: Connection, offered: PartialRow, wall_ns: int) -> bool:
+        """True when an erasure stands for what the clip shows; it is removed then, before it was ever here."""
+        orders = connection.execute(select(tables.erasures).where(tables.erasures.c.vehicle == offered.key.vehicle))
+        facts = facts_of(offered.metadata)
+        for order in orders.all():
+            if not facts.may_overlap(order.from_wall_ns, order.to_wall_ns, order.ordered_wall_ns):
+                continue
+            if facts.end_wall_ns is None:
+                raise RefusedError("erased_time", "the clip does not say what time it shows, and some of it is erased")
+            remember_removed(connection, self.database, offered.key, "erased", wall_ns)
+            detail = {"erasure": int(order.id), "n": offered.key.n}
+            log_access(connection, wall_ns, "receiver", "erase on arrival", offered.key.vehicle, detail)
+            return True
+        return False
+
+    def save_ranges(self, held: Iterable[tuple[int, RangeSet, Sequence[Segment]]], wall_ns: int) -> dict[int, RangeSet]:
+        """These bytes of partials (by id) are durable. One commit for all; what is held now, without ids that are gone.
+
+        Several receivers may add to one partial: what is there already stays.
+        """
+        result: dict[int, RangeSet] = {}
+        table = tables.partials
+        with self.database.writing() as connection:
+            for ident, ranges, segments in sorted(held, key=lambda entry: entry[0]):
+                locked = select(table.c.ranges).where(table.c.id == ident).with_for_update()
+                known = connection.execute(locked).scalar()
+                if known is None:
+                    continue
+                union = RangeSet([*json.loads(known), *ranges])
+                values = {"ranges": json.dumps(list(union)), "touched_wall_ns": wall_ns}
+                connection.execute(update(table).where(table.c.id == ident).values(values))
+                for segment in segments:
+                    row = {"name": segment.name, "partial": ident, "start": segment.start, "end": segment.end}
+                    connection.execute(insert(tables.segments).values(row))
+                result[ident] = union
+        return result
+
+    def segments(self, ident: int) -> list[Segment]:
+        """Where the bytes of a partial lie, by their start."""
+        table = tables.segments
+        with self.database.reading() as connection:
+            rows = connection.execute(
+                select(table).where(table.c.partial == ident).order_by(table.c.start, table.c.end)
             )
+            return [Segment(int(row.start), int(row.end), row.name) for row in rows]
 
-    def save_ranges(self, held: Iterable[tuple[ClipKey, RangeSet]], wall_ns: int) -> None:
-        """These bytes are on disk. One commit for all."""
-        with self._transaction() as connection:
-            connection.executemany(
-                "UPDATE partials SET ranges = ?, touched_wall_ns = ?" + ONE,
-                [(json.dumps(list(ranges)), wall_ns, *key.row) for key, ranges in held],
-            )
+    def segment_names(self) -> set[str]:
+        """Every segment that a partial still wants."""
+        with self.database.reading() as connection:
+            return set(connection.execute(select(tables.segments.c.name)).scalars())
 
-    def plan_final_path(self, key: ClipKey, path: str | None) -> None:
-        """The rename to `path` is about to happen; None takes that back."""
-        with self._transaction() as connection:
-            connection.execute("UPDATE partials SET final_path = ?" + ONE, (path, *key.row))
+    def plan_final_path(self, ident: int, path: str | None) -> str | None:
+        """The bytes are about to be put at the path that comes back; None takes a plan back. None: the row is gone.
 
-    def drop_partial(self, key: ClipKey) -> None:
-        """Forget a clip under way."""
-        with self._transaction() as connection:
-            connection.execute("DELETE FROM partials" + ONE, key.row)
+        The first receiver that plans decides: its day of arrival stands in the path of all.
+        """
+        table = tables.partials
+        with self.database.writing() as connection:
+            known = connection.execute(select(table.c.final_path).where(table.c.id == ident).with_for_update()).first()
+            if known is None:
+                return None
+            final = path if path is None or known.final_path is None else str(known.final_path)
+            connection.execute(update(table).where(table.c.id == ident).values(final_path=final))
+            return final
+
+    def drop_partial(self, row: PartialRow, wall_ns: int) -> None:
+        """Forget a clip under way; its bytes are left for deletion."""
+        with self.database.writing() as connection:
+            self.database.lock_vehicle(connection, row.key.vehicle)
+            known = connection.execute(select(tables.partials).where(tables.partials.c.id == row.id)).first()
+            if known is not None:
+                forget_partial(connection, self.database, partial_row(known), wall_ns)
 
     def partial(self, key: ClipKey) -> PartialRow | None:
         """One clip under way."""
-        rows = self._rows("SELECT * FROM partials" + ONE, key.row)
-        return partial_row(rows[0]) if rows else None
+        with self.database.reading() as connection:
+            row = connection.execute(select(tables.partials).where(one(tables.partials, key))).first()
+            return None if row is None else partial_row(row)
 
     def partials(self, vehicle: str | None = None) -> list[PartialRow]:
         """Clips under way, least recently touched first; of one vehicle or of all."""
-        rows = self._rows(
-            "SELECT * FROM partials WHERE ? IS NULL OR vehicle = ? ORDER BY touched_wall_ns, n", (vehicle, vehicle)
-        )
-        return [partial_row(row) for row in rows]
+        with self.database.reading() as connection:
+            return partials_of(connection, vehicle)
+
+    def untouched_since(self, wall_ns: int) -> list[PartialRow]:
+        """Clips under way to which nothing was added since then."""
+        table = tables.partials
+        with self.database.reading() as connection:
+            rows = connection.execute(select(table).where(table.c.touched_wall_ns < wall_ns).order_by(table.c.id))
+            return [partial_row(row) for row in rows]
 
     # -- stored clips -------------------------------------------------------------------------------------------
 
-    def store(self, row: PartialRow, path: str, wall_ns: int) -> None:
-        """The clip is verified and at its final path: from this commit on it is ours."""
-        with self._transaction() as connection:
+    def store(self, row: PartialRow, path: str, wall_ns: int) -> bool:
+        """The clip is verified and durably at its final path: from this commit on it is ours.
+
+        False when the partial is gone and the clip is not there: it was removed meanwhile, and `path` is left for
+        deletion.
+        """
+        facts = facts_of(row.metadata)
+        with self.database.writing() as connection:
+            self.database.lock_vehicle(connection, row.key.vehicle)
+            if has_clip(connection, row.key):
+                return True
+            known = connection.execute(select(tables.partials).where(tables.partials.c.id == row.id)).first()
+            if known is None:
+                leave_final(connection, self.database, path, wall_ns)
+                return False
             connection.execute(
-                "INSERT OR IGNORE INTO clips (vehicle, n, sha256, size_bytes, priority, metadata, path,"
-                " received_wall_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (*row.key.row, row.size_bytes, row.priority, row.metadata, path, wall_ns),
-            )
-            connection.execute("DELETE FROM partials" + ONE, row.key.row)
+                insert(tables.clips).values(
+                    **row.key.columns, size_bytes=row.size_bytes, priority=row.priority, metadata=row.metadata,
+                    path=path, received_wall_ns=wall_ns, **facts.columns,
+                )
+            )  # fmt: skip
+            found = [("rule", rule) for rule in facts.rules] + [("campaign", label) for label in facts.campaigns]
+            if found:
+                rows = [{**row.key.columns, "kind": kind, "name": label} for kind, label in found]
+                connection.execute(insert(tables.labels), rows)
+            forget_partial(connection, self.database, partial_row(known), wall_ns, kept=path)
+            return True
 
     def has(self, key: ClipKey) -> bool:
-        """True when the clip is stored."""
-        return bool(self._rows("SELECT 1 FROM clips" + ONE, key.row))
+        """True when the clip need not come: it is stored, or was removed on purpose."""
+        with self.database.reading() as connection:
+            return is_settled(connection, key)
+
+    def has_clip(self, key: ClipKey) -> bool:
+        """True when the clip is stored here."""
+        with self.database.reading() as connection:
+            return has_clip(connection, key)
 
     def clips(self, directory: Path, vehicle: str | None = None) -> list[StoredClip]:
         """Stored clips by vehicle and number; paths below `directory`."""
-        rows = self._rows("SELECT * FROM clips WHERE ? IS NULL OR vehicle = ? ORDER BY vehicle, n", (vehicle, vehicle))
-        return [stored_clip(row, directory) for row in rows]
+        question = select(tables.clips).order_by(tables.clips.c.vehicle, tables.clips.c.n)
+        if vehicle is not None:
+            question = question.where(tables.clips.c.vehicle == vehicle)
+        with self.database.reading() as connection:
+            return [stored_clip(row, directory) for row in connection.execute(question)]
 
-    def next_unverified(self, directory: Path) -> StoredClip | None:
-        """The oldest clip that the verifier has not seen."""
-        rows = self._rows("SELECT * FROM clips WHERE verified IS NULL ORDER BY received_wall_ns, n LIMIT 1")
-        return stored_clip(rows[0], directory) if rows else None
+    def next_unverified(self, directory: Path, wall_ns: int) -> StoredClip | None:
+        """The oldest clip that no verifier has seen; it is ours to look at until the lease ends."""
+        table = tables.clips
+        waiting = (table.c.verified.is_(None)) & (table.c.verifying_until_wall_ns <= wall_ns)
+        question = select(table).where(waiting).order_by(table.c.received_wall_ns, table.c.n).limit(1)
+        with self.database.reading() as connection:
+            if connection.execute(question).first() is None:  # the usual answer needs no write lock
+                return None
+        with self.database.writing() as connection:
+            row = connection.execute(question.with_for_update(skip_locked=True)).first()
+            if row is None:
+                return None
+            clip, until_ns = stored_clip(row, directory), wall_ns + VERIFYING_LEASE_NS
+            mine = update(table).where(one(table, clip.key))
+            connection.execute(mine.values(verifying_until_wall_ns=until_ns))
+            return clip
+
+    def release_verifying(self) -> None:
+        """No verifier is at work: what the last process had begun to look at waits again."""
+        with self.database.writing() as connection:
+            begun = tables.clips.c.verified.is_(None) & (tables.clips.c.verifying_until_wall_ns > 0)
+            connection.execute(update(tables.clips).where(begun).values(verifying_until_wall_ns=0))
 
     def record_verification(self, key: ClipKey, problems: Sequence[str]) -> None:
         """The verifier's verdict: no problems means verified."""
-        with self._transaction() as connection:
-            connection.execute(
-                "UPDATE clips SET verified = ?, problems = ?" + ONE,
-                (int(not problems), "\n".join(problems), *key.row),
-            )
+        verdict = {"verified": int(not problems), "problems": "\n".join(problems).replace("\0", "")}
+        with self.database.writing() as connection:
+            connection.execute(update(tables.clips).where(one(tables.clips, key)).values(verdict))
 
     # -- tombstones and figures ---------------------------------------------------------------------------------
 
     def record_tombstone(self, vehicle: str, n: int, reason: str, wall_ns: int) -> None:
         """Number `n` of this vehicle will never come."""
-        with self._transaction() as connection:
-            connection.execute("INSERT OR IGNORE INTO tombstones VALUES (?, ?, ?, ?)", (vehicle, n, reason, wall_ns))
+        values = {"vehicle": vehicle, "n": n, "reason": reason.replace("\0", ""), "wall_ns": wall_ns}
+        with self.database.writing() as connection:
+            connection.execute(self.database.insert_ignoring(tables.tombstones).values(values))
 
     def tombstones(self, vehicle: str) -> dict[int, str]:
         """Reasons by number."""
-        rows = self._rows("SELECT n, reason FROM tombstones WHERE vehicle = ? ORDER BY n", (vehicle,))
-        return {int(row["n"]): str(row["reason"]) for row in rows}
+        table = tables.tombstones
+        with self.database.reading() as connection:
+            rows = connection.execute(select(table).where(table.c.vehicle == vehicle).order_by(table.c.n))
+            return {int(row.n): str(row.reason) for row in rows}
+
+    def removed(self, vehicle: str) -> dict[int, str]:
+        """Why numbers of this vehicle are gone on purpose: erased, expired."""
+        table = tables.removed
+        with self.database.reading() as connection:
+            rows = connection.execute(select(table).where(table.c.vehicle == vehicle).order_by(table.c.n))
+            return {int(row.n): str(row.reason) for row in rows}
 
     def bytes_of(self, vehicle: str) -> int:
         """What a vehicle occupies, clips under way counted in full."""
-        rows = self._rows(
-            "SELECT (SELECT coalesce(sum(size_bytes), 0) FROM clips WHERE vehicle = ?)"
-            " + (SELECT coalesce(sum(size_bytes), 0) FROM partials WHERE vehicle = ?)",
-            (vehicle, vehicle),
-        )
-        return int(rows[0][0])
+        with self.database.reading() as connection:
+            return bytes_of(connection, vehicle)
 
     def figures(self) -> dict[str, int]:
         """Counts for the status file."""
-        row = self._rows(
-            "SELECT count(*) AS clips, coalesce(sum(size_bytes), 0) AS bytes, count(DISTINCT vehicle) AS vehicles,"
-            " coalesce(sum(verified = 1), 0) AS verified, coalesce(sum(verified = 0), 0) AS verification_failed,"
-            " coalesce(sum(verified IS NULL), 0) AS unverified,"
-            " (SELECT count(*) FROM partials) AS partial, (SELECT count(*) FROM tombstones) AS tombstones FROM clips"
-        )[0]
-        return {name: int(row[name]) for name in row.keys()}  # noqa: SIM118  sqlite3.Row iterates over values
+        table = tables.clips
 
+        def count(condition: Any) -> Any:
+            return func.coalesce(func.sum(literal(1)).filter(condition), 0)
 
-def partial_row(row: sqlite3.Row) -> PartialRow:
-    """A row of `partials` as a value."""
-    return PartialRow(
-        ClipKey(row["vehicle"], int(row["n"]), row["sha256"]),
-        int(row["size_bytes"]),
-        row["priority"],
-        row["metadata"],
-        tuple((int(a), int(b)) for a, b in json.loads(row["ranges"])),
-        row["final_path"],
-    )
-
-
-def stored_clip(row: sqlite3.Row, directory: Path) -> StoredClip:
-    """A row of `clips` as a value."""
-    return StoredClip(
-        key=ClipKey(row["vehicle"], int(row["n"]), row["sha256"]),
-        path=directory / row["path"],
-        size_bytes=int(row["size_bytes"]),
-        priority=row["priority"],
-        metadata=row["metadata"],
-        received_wall_ns=int(row["received_wall_ns"]),
-        verified=None if row["verified"] is None else bool(row["verified"]),
-        problems=row["problems"],
-    )
+        question = select(
+            func.count().label("clips"), func.coalesce(func.sum(table.c.size_bytes), 0).label("bytes"),
+            func.count(table.c.vehicle.distinct()).label("vehicles"), count(table.c.verified == 1).label("verified"),
+            count(table.c.verified == 0).label("verification_failed"),
+            count(table.c.verified.is_(None)).label("unverified"),
+            select(func.count()).select_from(tables.partials).scalar_subquery().label("partial"),
+            select(func.count()).select_from(tables.tombstones).scalar_subquery().label("tombstones"),
+            select(func.count()).select_from(tables.removed).scalar_subquery().label("removed"),
+            select(func.count()).select_from(tables.deletions).scalar_subquery().label("deletions_waiting"),
+        ).select_from(table)  # fmt: skip
+        with self.database.reading() as connection:
+            return {name: int(value) for name, value in connection.execute(question).one()._mapping.items()}

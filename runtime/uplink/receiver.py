@@ -20,7 +20,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from runtime.clock import Clock, SystemClock
-from runtime.messages import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND
+from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.authenticator import ZapAuthenticator
 from runtime.uplink.connections import ConnectionTable, allow_many_connections
 from runtime.uplink.keys import EnrolledVehicles, KeyPair, ensure_keys
@@ -28,15 +28,15 @@ from runtime.uplink.limits import VehicleLimits
 from runtime.uplink.reception import CampaignDesk, PullDesk, Reception, Reply
 from runtime.uplink.sockets import ZAP_DOMAIN, receiver_socket
 from runtime.uplink.status_file import Publish, publish_to
-from runtime.uplink.store import ClipStore, StoreLimits
+from runtime.uplink.storage.housekeeping import HousekeepingThread
+from runtime.uplink.storage.limits import StoreLimits
+from runtime.uplink.storage.opening import StoragePlaces, open_store
+from runtime.uplink.storage.removal import RetentionPolicy
 from runtime.uplink.verification import VerifierThread, Verify
 from runtime.uplink.wire import encode
 
 IDLE_POLL_MS = 100
-DIRTY_POLL_MS = 10
-#: Chunks are acknowledged together: when this much has come, or when the oldest has waited this long.
-FLUSH_BYTES = 2 << 20
-FLUSH_AFTER_MS = 30
+BUSY_POLL_MS = 10
 STATUS_PERIOD_S = 1.0
 #: How often connections are looked at: one that sends without end gets so much further.
 GUARD_PERIOD_S = 0.25
@@ -58,6 +58,9 @@ class ReceiverSettings:
     reload_s: float = 5.0
     limits: StoreLimits = field(default_factory=StoreLimits)
     vehicle_limits: VehicleLimits = field(default_factory=VehicleLimits)
+    #: Object storage and a shared catalogue; None: a folder and SQLite, in `directory`.
+    places: StoragePlaces | None = None
+    retention: RetentionPolicy = field(default_factory=RetentionPolicy)
 
 
 class Receiver:
@@ -76,7 +79,8 @@ class Receiver:
         pulls: PullDesk | None = None,
     ) -> None:
         self.address = ""
-        self.store = ClipStore(settings.directory, settings.limits)
+        places = settings.places or StoragePlaces(settings.directory)
+        self.store = open_store(places, settings.limits)
         self.reception = Reception(
             self.store, settings.credit_bytes, campaigns=campaigns, pulls=pulls, limits=settings.vehicle_limits
         )
@@ -89,7 +93,8 @@ class Receiver:
         self._enrolled = enrolled
         self._clock = clock
         self._publish = publish
-        self._verify = verify
+        self._verifier = VerifierThread(self.store, clock, verify)
+        self._housekeeping = HousekeepingThread(self.store, settings.retention, clock)
         self._on_bound = on_bound
         self._routes: dict[str, bytes] = {}  # vehicle -> routing id of its newest message
         self._due_ns: dict[str, int] = {}
@@ -100,7 +105,7 @@ class Receiver:
         allow_many_connections()
         try:
             self.completed_at_start = self.store.recover(self._clock.wall_ns())
-            with VerifierThread(self.store.catalogue, self.store.directory, self._verify):
+            with self._verifier, self._housekeeping:
                 self._serve(stop)
         finally:
             self.store.close()
@@ -128,11 +133,14 @@ class Receiver:
                 authenticator.stop()
 
     def _turn(self, socket: zmq.Socket[bytes], authenticator: ZapAuthenticator) -> None:
-        ready = socket.poll(IDLE_POLL_MS if self._dirty_since_ns is None else DIRTY_POLL_MS)
+        is_busy = self._dirty_since_ns is not None or self.store.is_finishing
+        ready = socket.poll(BUSY_POLL_MS if is_busy else IDLE_POLL_MS)
         now_ns = self._clock.now_ns()
         if ready:
             self._take(socket, now_ns)
         self._flush_when_due(socket, now_ns)
+        if self.store.is_finishing:
+            self._deliver(socket, self.reception.settle(self._clock.wall_ns()))
         if self._is_due("guard", GUARD_PERIOD_S, now_ns):
             self.connections.cut_silent_and_endless(now_ns)
         if self._is_due("reload", self._settings.reload_s, now_ns):
@@ -213,7 +221,7 @@ class Receiver:
         if self._dirty_since_ns is None:
             return
         waited_ns = now_ns - self._dirty_since_ns
-        if self.store.dirty_bytes >= FLUSH_BYTES or waited_ns >= FLUSH_AFTER_MS * NANOSECONDS_PER_MILLISECOND:
+        if self.store.dirty_bytes >= self.store.flush_bytes or waited_ns >= self.store.flush_after_ns:
             self._dirty_since_ns = None
             self._deliver(socket, self.reception.flush(self._clock.wall_ns()))
 
@@ -237,7 +245,7 @@ class Receiver:
         """What the status file says."""
         return {
             "address": self.address,
-            **self.store.catalogue.figures(),
+            **self.store.figures(self._clock.wall_ns()),
             "connections": len(self.connections),
             "connections_cut": dict(self.connections.cut),
             "vehicles_barred": self.reception.meters.barred,
@@ -250,6 +258,8 @@ class Receiver:
             "handshakes_admitted": sum(authenticator.admitted.values()),
             "handshakes_refused": dict(authenticator.refused),
             "completed_at_start": self.completed_at_start,
+            "housekeeping": self._housekeeping.figures,
+            "verifier_troubles": self._verifier.troubles,
         }
 
 

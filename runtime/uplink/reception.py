@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -48,6 +47,8 @@ MAX_METADATA_BYTES = 64 * 1024
 #: PULLs that are sent in one go, and how long the receiver waits for the vehicle's RESULT before it asks again.
 PULLS_AT_ONCE = 64
 PULL_REPEAT_S = 30.0
+#: Vehicles take a link for dead after 15 s without an answer.
+REASSURE_AFTER_NS = 5 * NANOSECONDS_PER_SECOND
 
 #: The vehicle that a message goes to, the message, and its payload.
 Reply = tuple[str, Message, bytes]
@@ -93,6 +94,7 @@ class Reception:
         self._pulls = pulls
         self._pulls_sent: dict[tuple[str, str], int] = {}  # (vehicle, id) -> when
         self.meters = VehicleMeters(limits or VehicleLimits())
+        self._finishing: dict[ClipKey, tuple[int, Commit]] = {}  # COMMITs that wait for an answer, and since when
 
     def handle(self, vehicle: str, frames: Sequence[bytes | memoryview], wall_ns: int) -> list[Reply]:
         """The replies to one message of the vehicle whose key sent it, and ACKs to others that fell due with it."""
@@ -108,7 +110,7 @@ class Reception:
             replies = self._answer(vehicle, message, payload, wall_ns)
         except RefusedError as error:
             replies = [(vehicle, self._nack(error.code, error.detail, message), b"")]
-        except (OSError, sqlite3.OperationalError) as error:
+        except OSError as error:
             return [(vehicle, self._nack("storage", str(error), message), b"")]
         if any(isinstance(reply, Nack) and reply.code in FAULT_CODES for _, reply, _ in replies):
             self.meters.fault(vehicle, wall_ns)
@@ -150,7 +152,7 @@ class Reception:
         return State(message.n, message.sha256, "partial" if len(held) else "new", wire_ranges(held))
 
     def _on_chunk(self, key: ClipKey, message: Chunk, payload: bytes | memoryview) -> list[Message]:
-        if self._store.catalogue.has(key):
+        if self._store.is_stored(key):
             return [Done(message.n, message.sha256)]
         if hashlib.sha256(payload).digest() != message.hash:
             return [self._nack("bad_chunk_hash", "the payload does not have the hash of its header", message)]
@@ -158,18 +160,43 @@ class Reception:
         return []
 
     def _on_commit(self, key: ClipKey, message: Commit, wall_ns: int) -> list[Reply]:
-        if self._store.catalogue.has(key):
+        if self._store.is_stored(key):
             return [(key.vehicle, Done(message.n, message.sha256), b"")]
         acknowledgements = self.flush(wall_ns)
-        return [*acknowledgements, (key.vehicle, self._stored(key, message, wall_ns), b"")]
-
-    def _stored(self, key: ClipKey, message: Commit, wall_ns: int) -> Message:
         held = self._store.missing(key)
         if held is not None:
-            return State(message.n, message.sha256, "partial", wire_ranges(held))
-        if self._store.commit(key, wall_ns):
+            return [*acknowledgements, (key.vehicle, partial_state(key, wire_ranges(held)), b"")]
+        stored = self._store.commit(key, wall_ns)
+        if stored is None:  # `settle` will answer
+            self._finishing[key] = (wall_ns, message)
+            return acknowledgements
+        return [*acknowledgements, (key.vehicle, self._outcome(stored, message), b"")]
+
+    def _outcome(self, stored: bool | OSError | RefusedError, message: Commit) -> Message:
+        if isinstance(stored, RefusedError):
+            return self._nack(stored.code, stored.detail, message)
+        if isinstance(stored, OSError):
+            return self._nack("storage", str(stored), message)
+        if stored:
             return Done(message.n, message.sha256)
         return self._nack("bad_file_hash", "the stored bytes do not have the hash that was offered", message)
+
+    def settle(self, wall_ns: int) -> list[Reply]:
+        """Answers to COMMITs whose clips have been stored beside the loop since.
+
+        One that takes longer is answered "everything is held", on which the vehicle sends COMMIT again: it knows that
+        the link lives, and gets the outcome by the next one.
+        """
+        replies: list[Reply] = []
+        for key, stored in self._store.finished():
+            asked = self._finishing.pop(key, None)
+            message = asked[1] if asked else Commit(key.n, bytes.fromhex(key.sha256))
+            replies.append((key.vehicle, self._outcome(stored, message), b""))
+        for key, (asked_ns, _) in list(self._finishing.items()):
+            if not 0 <= wall_ns - asked_ns < REASSURE_AFTER_NS:
+                del self._finishing[key]
+                replies.append((key.vehicle, partial_state(key, ((0, self._store.finishing_bytes(key)),)), b""))
+        return replies
 
     def flush(self, wall_ns: int) -> list[Reply]:
         """Make every chunk that came in durable, and acknowledge it to its vehicle."""
@@ -178,8 +205,9 @@ class Reception:
             (key.vehicle, Ack(key.n, bytes.fromhex(key.sha256), wire_ranges(held)), b"") for key, held in answers
         ]
         for key, error in failures:
-            self.nacks["storage"] += 1
-            nack = Nack("storage", str(error)[:200], key.n, bytes.fromhex(key.sha256))
+            code = getattr(error, "code", "storage")
+            self.nacks[code] += 1
+            nack = Nack(code, str(error)[:MAX_TEXT_LENGTH], key.n, bytes.fromhex(key.sha256))
             replies.append((key.vehicle, nack, b""))
         return replies
 
@@ -242,6 +270,11 @@ def pull_message(request: PullRequest) -> Pull:
     """A request as it travels."""
     window = request.start_ns, request.end_ns, request.clock
     return Pull(request.id, request.cameras, *window, request.priority.value)
+
+
+def partial_state(key: ClipKey, ranges: Sequence[tuple[int, int]]) -> State:
+    """What is held of a clip."""
+    return State(key.n, bytes.fromhex(key.sha256), "partial", tuple(ranges))
 
 
 def checked_metadata(payload: bytes | memoryview) -> str:

@@ -1,141 +1,127 @@
-"""Where the receiver puts clips: partial files while they come in, then one final file each.
+"""What the receiver does with clips: takes them in piece by piece, stores them whole, and never says more than is so.
 
-    <directory>/
-      catalogue.sqlite
-      partial/<vehicle>-<n:012d>-<sha256>.part
-      clips/<vehicle>/<yyyy-mm-dd>/<n:012d>-<sha256[:16]>.mcap     day of arrival, UTC
-
-Path parts come from our own enrolled names, integers and hexadecimal digests only: nothing that a header says can
-name a path. Storing: hash read back from disk, planned path committed, fsync, rename, fsync of the folders, row
-committed. `recover` completes or takes back a rename that was cut short. A partial whose write or fdatasync failed
-is thrown away: its bytes cannot be trusted, and the vehicle still has them.
+`ClipStore` composes a depot (bytes) and a catalogue (rows); see `runtime.uplink.storage` for what that promises.
+`ClipStore(directory, limits)` is the embedded default, a folder and SQLite; `storage.opening` makes the others.
+Used by one thread, the receiver's loop. Where finishing a clip takes long (object storage), it happens in workers:
+`commit` returns None then, and `finished` tells the outcome later.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.formats.durable_files import (
-    make_directory_durably,
-    remove_durably,
-    rename_durably,
-    sha256_of,
-    sync_directory,
-    sync_file,
-)
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.catalogue import Catalogue, ClipKey, PartialRow
 from runtime.uplink.ranges import RangeSet
+from runtime.uplink.storage.depot import Depot
+from runtime.uplink.storage.finishing import Finisher, outcome_of
+from runtime.uplink.storage.folder_depot import FolderDepot
+from runtime.uplink.storage.limits import RefusedError, StoreLimits
+from runtime.uplink.storage.open_partials import OpenPartial, OpenPartials
+from runtime.uplink.storage.rows import Segment
 from runtime.uplink.wire import MAX_RANGES
 
-MAX_OPEN_FILES = 128
+__all__ = ["ClipStore", "RefusedError", "StoreLimits"]
+
+FIGURES_PERIOD_NS = 30 * NANOSECONDS_PER_SECOND
 
 
-@dataclass(frozen=True, slots=True)
-class StoreLimits:
-    """What one vehicle, and all of them, may occupy."""
+class PartialGoneError(OSError):
+    """A clip under way was removed by somebody else; `code` goes to the vehicle."""
 
-    max_clip_bytes: int = 4 << 30
-    vehicle_quota_bytes: int = 256 << 30
-    vehicle_partials: int = 16
-    disk_reserve_bytes: int = 64 << 20
-
-
-class RefusedError(Exception):
-    """The receiver will not take this now; `code` goes to the vehicle."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(f"{code}: {detail}")
-        self.code = code
-        self.detail = detail
-
-
-@dataclass(slots=True)
-class OpenPartial:
-    """A partial file in use: what is durable, and what is only written."""
-
-    row: PartialRow
-    descriptor: int
-    durable: RangeSet
-    written: RangeSet = field(default_factory=RangeSet)
-    must_answer: bool = False
-
-    def with_written(self) -> RangeSet:
-        """Everything that was written, durable or not."""
-        return RangeSet([*self.durable, *self.written])
-
-
-def free_disk_bytes(directory: Path) -> int:
-    """Bytes that may still be written to the disk of `directory`."""
-    return shutil.disk_usage(directory).free
+    code = "unknown_clip"
 
 
 class ClipStore:
-    """Partial and final files of all vehicles. Used by one thread."""
+    """Partial and stored clips of all vehicles. Used by one thread."""
 
     def __init__(
-        self, directory: Path, limits: StoreLimits, disk_free: Callable[[Path], int] = free_disk_bytes
+        self, directory: Path, limits: StoreLimits, depot: Depot | None = None, catalogue: Catalogue | None = None
     ) -> None:
         self.directory = directory
         self.limits = limits
         self.dirty_bytes = 0
-        self._partial_directory = directory / "partial"
-        make_directory_durably(self._partial_directory)
-        self.catalogue = Catalogue(directory / "catalogue.sqlite")
-        self._disk_free = disk_free
-        self._open: dict[ClipKey, OpenPartial] = {}
+        self.depot: Depot = depot or FolderDepot(directory)
+        try:
+            self.catalogue = catalogue or Catalogue(directory / "catalogue.sqlite")
+        except BaseException:
+            self.depot.close()
+            raise
+        self._open = OpenPartials(self.depot)
+        self.finisher = Finisher(self.depot, self.catalogue)
+        self._figures: tuple[int, dict[str, int]] | None = None
 
     def close(self) -> None:
-        """Close every file; what was not flushed was not acknowledged and is sent again."""
-        for key in list(self._open):
-            self._close(key)
+        """Close everything; what was not flushed was not acknowledged and is sent again."""
+        self.finisher.close()
+        self.depot.close()
         self.catalogue.close()
+
+    @property
+    def flush_bytes(self) -> int:
+        """Chunks are flushed when this much has come."""
+        return self.depot.flush_bytes
+
+    @property
+    def flush_after_ns(self) -> int:
+        """Chunks are flushed when the oldest has waited this long."""
+        return self.depot.flush_after_ms * 1_000_000
 
     @property
     def has_unanswered(self) -> bool:
         """True while chunks wait for `flush`."""
-        return any(partial.must_answer for partial in self._open.values())
+        return self._open.has_unanswered
+
+    @property
+    def is_finishing(self) -> bool:
+        """True while `finished` has something to tell, now or soon."""
+        return self.finisher.is_busy
+
+    def figures(self, wall_ns: int) -> dict[str, int]:
+        """Counts for the status file; asked of a shared catalogue now and then only, where they cost most."""
+        known = self._figures
+        if known is None or not self.catalogue.database.is_shared or wall_ns - known[0] >= FIGURES_PERIOD_NS:
+            known = self._figures = (wall_ns, self.catalogue.figures())
+        return known[1]
 
     # -- taking in ----------------------------------------------------------------------------------------------
 
+    def is_stored(self, key: ClipKey) -> bool:
+        """True when the clip need not come. Of a clip that is open here `flush` finds out."""
+        return key not in self._open and self.catalogue.has(key)
+
     def offer(self, row: PartialRow, wall_ns: int) -> RangeSet | None:
-        """Make room for a clip, or go on with one. Ranges held durably; None when it is stored already.
+        """Make room for a clip, or go on with one. Ranges held durably; None when it need not come.
 
-        Raises RefusedError.
+        Raises RefusedError, and OSError when bytes or rows cannot be stored now.
         """
-        if self.catalogue.has(row.key):
-            return None
-        known = self.catalogue.partial(row.key)
-        if known is not None and known.size_bytes != row.size_bytes:
-            self.drop(row.key)
-            known = None
-        if known is None:
-            self._admit(row)
-            self._create(row, wall_ns)
-        return self._opened(row.key).durable
-
-    def _admit(self, row: PartialRow) -> None:
-        limits, size_bytes = self.limits, row.size_bytes
-        if size_bytes > limits.max_clip_bytes:
-            raise RefusedError("too_large", f"{size_bytes} bytes, at most {limits.max_clip_bytes} are taken")
-        own = self.catalogue.partials(row.key.vehicle)
-        for oldest in own[: max(0, len(own) + 1 - limits.vehicle_partials)]:
-            self.drop(oldest.key)
-        if self.catalogue.bytes_of(row.key.vehicle) + size_bytes > limits.vehicle_quota_bytes:
-            raise RefusedError("vehicle_quota", f"this vehicle may store {limits.vehicle_quota_bytes} bytes")
-        if self._disk_free(self.directory) < size_bytes + limits.disk_reserve_bytes:
+        free = self.depot.free_bytes()
+        known = self._open.get(row.key) or self.catalogue.partial(row.key)
+        if known is None and free is not None and free < row.size_bytes + self.limits.disk_reserve_bytes:
+            if self.catalogue.has(row.key):
+                return None
             raise RefusedError("receiver_full", "the receiver's disk is full")
+        admission = self.catalogue.admit(row, self.limits, wall_ns)
+        for gone in admission.gave_way:
+            self._open.forget(gone)
+        if admission.gave_way:
+            self.finisher.delete_soon(wall_ns)
+        if admission.partial is None:
+            self._open.forget_key(row.key)
+            return None
+        if not admission.partial.ranges:
+            self._begin(admission.partial, wall_ns)
+        return self._open.take(admission.partial).durable
 
-    def _create(self, row: PartialRow, wall_ns: int) -> None:
-        path = self._partial_path(row.key)
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640))
-        sync_directory(path.parent)
-        self.catalogue.add_partial(row, wall_ns)
+    def _begin(self, row: PartialRow, wall_ns: int) -> None:
+        if self.depot.holds(row) and row.key in self._open:
+            return
+        try:
+            self.depot.begin(row)
+        except OSError:
+            self._drop_row(row, wall_ns)
+            raise
 
     def write(self, key: ClipKey, offset: int, data: bytes | memoryview) -> None:
         """Write a chunk; it counts only after `flush`. Raises RefusedError, and OSError after dropping the partial."""
@@ -143,7 +129,7 @@ class ClipStore:
         end = offset + len(data)
         if end > partial.row.size_bytes:
             raise RefusedError("malformed", f"chunk ends at {end}, the clip has {partial.row.size_bytes} bytes")
-        partial.must_answer = True
+        self._open.must_answer(partial)
         if partial.durable.covers(offset, end) or partial.written.covers(offset, end):
             return
         grown = partial.with_written()
@@ -151,7 +137,7 @@ class ClipStore:
         if len(grown) > MAX_RANGES:
             raise RefusedError("too_fragmented", f"more than {MAX_RANGES} ranges: fill the gaps first")
         try:
-            write_fully(partial.descriptor, data, offset)
+            self.depot.write(partial.row, offset, data)
         except OSError:
             self.drop(key)
             raise
@@ -160,119 +146,138 @@ class ClipStore:
 
     def flush(self, wall_ns: int) -> tuple[list[tuple[ClipKey, RangeSet]], list[tuple[ClipKey, OSError]]]:
         """Make everything written durable. What may be acknowledged now, and which partials were lost doing so."""
-        answers, failures = [], []
-        for key, partial in [(k, p) for k, p in self._open.items() if p.must_answer]:
-            try:
-                if len(partial.written):
-                    os.fdatasync(partial.descriptor)
-            except OSError as error:
-                self.drop(key)
-                failures.append((key, error))
-                continue
-            answers.append((key, partial.with_written()))
-        self.catalogue.save_ranges([(key, ranges) for key, ranges in answers], wall_ns)
-        for key, ranges in answers:
-            self._open[key].durable = ranges
-            self._open[key].written = RangeSet()
-            self._open[key].must_answer = False
+        waiting = {partial.row.id: partial for partial in self._open.unanswered}
         self.dirty_bytes = 0
+        if not waiting:
+            return [], []
+        outcome = self.depot.sync([partial.row for partial in waiting.values()])
+        failures: list[tuple[ClipKey, OSError]] = []
+        durable: list[tuple[int, RangeSet, Sequence[Segment]]] = []
+        for ident, synced in outcome.items():
+            if isinstance(synced, OSError):
+                failures.append((waiting[ident].row.key, synced))
+                self._drop_failed(waiting[ident], wall_ns)
+            else:
+                durable.append((ident, waiting[ident].with_written(), synced))
+        try:
+            held = self.catalogue.save_ranges(durable, wall_ns)
+        except OSError as error:  # durable, but nobody would know: forget it, it was not acknowledged
+            lost = [waiting[ident].row for ident, _, _ in durable]
+            for row in lost:
+                self._open.forget(row)
+            return [], [*failures, *((row.key, error) for row in lost)]
+        answers: list[tuple[ClipKey, RangeSet]] = []
+        for ident, _, synced in durable:
+            partial = waiting[ident]
+            if ident in held:
+                self._open.answered(partial, held[ident])
+                answers.append((partial.row.key, held[ident]))
+            else:
+                self._open.forget(partial.row)
+                self._discard([segment.name for segment in synced])
+                if self.catalogue.has(partial.row.key):  # another receiver has stored it: all of it is held
+                    answers.append((partial.row.key, RangeSet([(0, partial.row.size_bytes)])))
+                else:
+                    failures.append((partial.row.key, PartialGoneError("it was removed meanwhile: offer it again")))
         return answers, failures
+
+    def _drop_failed(self, partial: OpenPartial, wall_ns: int) -> None:
+        """After a failed fdatasync nothing in a file can be trusted; a failed PUT harms no earlier segment."""
+        if self.depot.is_exclusive:
+            self._drop_row(partial.row, wall_ns)
+        else:
+            self._open.forget(partial.row)
 
     # -- storing ------------------------------------------------------------------------------------------------
 
-    def commit(self, key: ClipKey, wall_ns: int) -> bool:
-        """Check and store a clip all of whose bytes are durable. False when its hash is wrong; it is dropped then."""
-        partial = self._opened(key)
-        source = self._partial_path(key)
-        if sha256_of(source) != key.sha256:
-            self.drop(key)
-            return False
-        final = self._final_path(key, wall_ns)
-        self.catalogue.plan_final_path(key, final)
-        target = self.directory / final
-        make_directory_durably(target.parent)
-        try:
-            sync_file(source)
-            rename_durably(source, target)
-        except OSError:
-            self.drop(key)
-            target.unlink(missing_ok=True)
-            raise
-        self.catalogue.store(partial.row, final, wall_ns)
-        self._close(key)
-        return True
-
     def missing(self, key: ClipKey) -> RangeSet | None:
-        """Durable ranges of a clip that is not complete; None when it is."""
-        partial = self._opened(key)
-        return None if partial.durable.covers(0, partial.row.size_bytes) else partial.durable
+        """Durable ranges of a clip that is not complete; None when it is. Raises RefusedError."""
+        row = self.catalogue.partial(key)
+        if row is None:
+            if self.catalogue.has(key):
+                return None
+            raise RefusedError("unknown_clip", "offer it first")
+        held = RangeSet(row.ranges)
+        return None if held.covers(0, row.size_bytes) else held
 
-    def drop(self, key: ClipKey) -> None:
+    def commit(self, key: ClipKey, wall_ns: int) -> bool | None:
+        """Check and store a clip all of whose bytes are durable.
+
+        False when its hash is wrong; it is dropped then. None when that is under way: `finished` will tell.
+        """
+        if self.finisher.is_finishing(key):
+            return None
+        row = self.catalogue.partial(key)
+        if row is None:
+            if self.catalogue.has(key):
+                return True
+            raise RefusedError("unknown_clip", "offer it first")
+        if self.depot.finishes_slowly:
+            self.finisher.begin(row, wall_ns)
+            return None
+        stored = self.finisher.finish(row, wall_ns)
+        self._open.forget_key(key)
+        return outcome_of(stored)
+
+    def finished(self) -> list[tuple[ClipKey, bool | OSError | RefusedError]]:
+        """What became of commits that were under way: as `commit` returns and raises it."""
+        told = self.finisher.finished()
+        for key, _ in told:
+            self._open.forget_key(key)
+        return told
+
+    def finishing_bytes(self, key: ClipKey) -> int:
+        """The size of a clip whose commit is under way."""
+        return self.finisher.row_of(key).size_bytes
+
+    def drop(self, key: ClipKey, wall_ns: int = 0) -> None:
         """Throw a partial away."""
-        self._close(key)
-        remove_durably(self._partial_path(key))
-        self.catalogue.drop_partial(key)
+        row = self.catalogue.partial(key)
+        if row is not None:
+            self._drop_row(row, wall_ns)
+        self._open.forget_key(key)
+
+    def _drop_row(self, row: PartialRow, wall_ns: int) -> None:
+        self._open.forget(row)
+        self.catalogue.drop_partial(row, wall_ns)
+        self.finisher.delete_soon(wall_ns)
 
     def entomb(self, vehicle: str, n: int, reason: str, wall_ns: int) -> None:
         """Record that a number will never come, and drop what there is of it."""
         self.catalogue.record_tombstone(vehicle, n, reason, wall_ns)
         for row in self.catalogue.partials(vehicle):
             if row.key.n == n:
-                self.drop(row.key)
+                self._drop_row(row, wall_ns)
 
-    # -- start-up -----------------------------------------------------------------------------------------------
+    # -- start-up and housekeeping --------------------------------------------------------------------------------
 
     def recover(self, wall_ns: int) -> int:
-        """Agree with the disk after a crash; returns how many clips were completed by that."""
+        """Agree with the depot after a crash; returns how many clips were completed by that.
+
+        Beside other receivers there is nothing to do at a start: whatever was under way goes on with the next message.
+        """
         completed = 0
-        for row in self.catalogue.partials():
-            target = self.directory / row.final_path if row.final_path else None
-            if target is not None and target.exists() and sha256_of(target) == row.key.sha256:
-                sync_directory(target.parent)
-                self.catalogue.store(row, str(row.final_path), wall_ns)
-                completed += 1
-            elif not self._partial_path(row.key).exists():
-                self.catalogue.drop_partial(row.key)
-            elif target is not None:
-                self.catalogue.plan_final_path(row.key, None)
-        expected = {self._partial_path(row.key) for row in self.catalogue.partials()}
-        for path in self._partial_directory.iterdir():
-            if path not in expected:
-                remove_durably(path)
+        if self.depot.is_exclusive:
+            self.catalogue.release_verifying()
+            for row in self.catalogue.partials():
+                completed += self.finisher.recovered(row, wall_ns)
+            completed += self.finisher.finish_abandoned(wall_ns)
+            self._discard(self.depot.strays(self.catalogue.partials(), (), 2**63 - 1))
+        self.finisher.delete_soon(wall_ns)
         return completed
 
-    # -- files --------------------------------------------------------------------------------------------------
+    def _discard(self, names: Sequence[str]) -> None:
+        if names:
+            self.depot.delete(names)
+
+    # -- open partials --------------------------------------------------------------------------------------------
 
     def _opened(self, key: ClipKey) -> OpenPartial:
         """The open partial of a clip. Raises RefusedError when it was never offered, or dropped since."""
-        if key in self._open:
-            return self._open[key]
+        known = self._open.get(key)
+        if known is not None:
+            return known
         row = self.catalogue.partial(key)
-        path = self._partial_path(key)
-        if row is None or not path.exists():
+        if row is None or not self.depot.holds(row):
             raise RefusedError("unknown_clip", "offer it first")
-        idle = [k for k, partial in self._open.items() if not partial.must_answer]
-        for oldest in idle[: max(0, len(self._open) + 1 - MAX_OPEN_FILES)]:
-            self._close(oldest)
-        self._open[key] = OpenPartial(row, os.open(path, os.O_WRONLY), RangeSet(row.ranges))
-        return self._open[key]
-
-    def _close(self, key: ClipKey) -> None:
-        partial = self._open.pop(key, None)
-        if partial is not None:
-            os.close(partial.descriptor)
-
-    def _partial_path(self, key: ClipKey) -> Path:
-        return self._partial_directory / f"{key.vehicle}-{key.n:012d}-{key.sha256}.part"
-
-    def _final_path(self, key: ClipKey, wall_ns: int) -> str:
-        day = datetime.fromtimestamp(wall_ns // NANOSECONDS_PER_SECOND, tz=timezone.utc).strftime("%Y-%m-%d")
-        return f"clips/{key.vehicle}/{day}/{key.n:012d}-{key.sha256[:16]}.mcap"
-
-
-def write_fully(descriptor: int, data: bytes | memoryview, offset: int) -> None:
-    """pwrite until everything is written."""
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written
+        return self._open.take(row)

@@ -211,12 +211,12 @@ def test_a_refused_clip_waits_and_does_not_hold_up_the_others(world):
 
 def test_a_full_receiver_refuses_and_takes_the_clip_when_there_is_room(world):
     simulated = world(1)
-    simulated.store._disk_free = lambda directory: 0
+    simulated.store.depot._disk_free = lambda directory: 0
     n = simulated.seal(200)
     for _ in range(10):
         simulated.step()
     assert simulated.delivery.statistics.refused["receiver_full"] == 1
-    simulated.store._disk_free = lambda directory: 1 << 40
+    simulated.store.depot._disk_free = lambda directory: 1 << 40
     for _ in range(60):
         simulated.step()
     assert simulated.spool.clip(n).state.value == "delivered"

@@ -47,7 +47,7 @@ def test_a_complete_clip_lies_under_its_vehicle_and_day(store):
     fill(store, row())
     assert store.commit(row().key, DAY_NS)
     (clip,) = store.catalogue.clips(store.directory)
-    assert clip.path == store.directory / "clips" / "car-1" / "2023-11-14" / f"{1:012d}-{SHA256[:16]}.mcap"
+    assert clip.path == store.directory / "clips" / "car-1" / "2023-11-14" / f"{1:012d}-{SHA256[:16]}-1.mcap"
     assert clip.path.read_bytes() == CONTENT
     assert store.offer(row(), DAY_NS) is None, "offered again, it is stored already"
 
@@ -68,7 +68,8 @@ def test_killed_around_the_rename_a_clip_is_stored_once(store, monkeypatch, rena
     if renamed:
         monkeypatch.setattr(store.catalogue, "store", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     else:
-        monkeypatch.setattr("runtime.uplink.store.rename_durably", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        folder = "runtime.uplink.storage.folder_depot"
+        monkeypatch.setattr(f"{folder}.rename_durably", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         store.commit(row().key, DAY_NS)
     monkeypatch.undo()
@@ -212,7 +213,7 @@ def test_a_disk_that_fills_while_writing_is_answered_not_fatal(reception, store,
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("runtime.uplink.store.write_fully", full)
+    monkeypatch.setattr("runtime.uplink.storage.folder_depot.write_fully", full)
     assert answer(reception, chunk(0, CONTENT)).code == "storage"
     monkeypatch.undo()
     assert answer(reception, chunk(0, CONTENT)).code == "unknown_clip", "the vehicle has to offer it again"

@@ -1,0 +1,220 @@
+"""`shadowrig catalogue`: ask a receiver's catalogue, take clips out, erase, and see who did."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.cli.common import CommandError, Subcommands, add_command, add_group, add_json_option, write_json
+
+if TYPE_CHECKING:
+    from runtime.config import ReceiverConfig
+    from runtime.uplink.catalogue import Catalogue
+    from runtime.uplink.storage.depot import Depot
+
+MAX_DELETION_ROUNDS = 10_000
+
+
+def add(commands: Subcommands) -> None:
+    """Register the commands."""
+    group = add_group(
+        commands, "catalogue", "A receiver's clips: find, fetch, erase, and the log of who did.",
+        "shadowrig catalogue query --config receiver.yaml --rule hard_brake --from 2026-11-20",
+    )  # fmt: skip
+    query = add_command(
+        group, "query", "List stored clips.",
+        "shadowrig catalogue query --config receiver.yaml --campaign night --json clips.json", run_query,
+    )  # fmt: skip
+    for name in ("vehicle", "rule", "campaign", "model", "kind"):
+        query.add_argument(f"--{name}", default=None)
+    query.add_argument("--priority", choices=("safety", "high", "normal", "low", "background"), default=None)
+    query.add_argument("--from", dest="from_time", type=wall_time, default=None, metavar="TIME", help=TIME_HELP)
+    query.add_argument("--to", dest="to_time", type=wall_time, default=None, metavar="TIME", help="till then")
+    query.add_argument("--verified", action=argparse.BooleanOptionalAction, default=None)
+    query.add_argument("--limit", type=int, default=1000, help="so many at most (default 1000)")
+    query.add_argument("--after", nargs=2, default=None, metavar=("VEHICLE", "N"), help="go on after this clip")
+    add_json_option(query, "the clips with their metadata")
+    fetch = add_command(
+        group, "fetch", "Take a clip out.",
+        "shadowrig catalogue fetch --config receiver.yaml --vehicle car-17 --number 12 --out 12.mcap", run_fetch,
+    )  # fmt: skip
+    fetch.add_argument("--vehicle", required=True)
+    fetch.add_argument("--number", required=True, type=int)
+    fetch.add_argument("--out", required=True, type=Path, metavar="FILE")
+    erase = add_command(
+        group, "erase", "Forget what a vehicle saw in some time: what is stored, and what of it is still to come.",
+        "shadowrig catalogue erase --config receiver.yaml --vehicle car-17 --from 2026-11-20T08:00 "
+        "--to 2026-11-20T09:00 --reason 'request 4711'", run_erase,
+    )  # fmt: skip
+    erase.add_argument("--vehicle", required=True)
+    erase.add_argument("--from", dest="from_time", type=wall_time, required=True, metavar="TIME", help=TIME_HELP)
+    erase.add_argument("--to", dest="to_time", type=wall_time, required=True, metavar="TIME", help="till then")
+    erase.add_argument("--reason", required=True, help="stands in the access log")
+    retain = add_command(
+        group, "retain", "Let clips expire as the configuration says; receivers do that by themselves.",
+        "shadowrig catalogue retain --config receiver.yaml", run_retain,
+    )  # fmt: skip
+    log = add_command(
+        group, "log", "Who asked, fetched and erased.",
+        "shadowrig catalogue log --config receiver.yaml --vehicle car-17", run_log,
+    )  # fmt: skip
+    log.add_argument("--vehicle", default=None)
+    log.add_argument("--after", type=int, default=0, metavar="ENTRY", help="from the entry that follows this one")
+    log.add_argument("--limit", type=int, default=1000)
+    add_json_option(log, "the entries")
+    for parser in (query, fetch, erase, retain, log):
+        parser.add_argument(
+            "--config", required=True, type=Path, help="the receiver's: see deploy/receiver.example.yaml"
+        )
+
+
+TIME_HELP = "from then on: 2026-11-20, 2026-11-20T08:30 or with an offset; without one it is UTC"
+
+
+def wall_time(text: str) -> int:
+    """Nanoseconds since 1970 of an ISO 8601 date or time; without an offset it is UTC."""
+    try:
+        found = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is no time: write 2026-11-20T08:30 or 2026-11-20") from error
+    aware = found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+    since = aware - datetime(1970, 1, 1, tzinfo=timezone.utc)
+    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
+
+
+def run_query(options: argparse.Namespace) -> int:
+    """Print the clips that fit."""
+    from runtime.uplink.storage.asking import ClipQuestion, ask, described
+
+    after = None if options.after is None else (options.after[0], number(options.after[1]))
+    question = ClipQuestion(
+        options.vehicle, options.rule, options.campaign, options.priority, options.model, options.kind,
+        options.from_time, options.to_time, options.verified, after, options.limit,
+    )  # fmt: skip
+    with at_work(options) as (config, catalogue, _, wall_ns):
+        clips = ask(catalogue.database, question, config.directory, who(), wall_ns)
+        found = [described(clip) for clip in clips]
+    if options.json is not None:
+        write_json(options.json, found)
+    if options.json != "-":
+        for each in found:
+            verdict = {None: "not verified yet", True: "verified", False: "DAMAGED"}[each["verified"]]
+            rules, begun = ",".join(each["rules"]) or "-", iso(each["start_wall_ns"])
+            print(f"{each['vehicle']}  {each['n']:>6}  {begun}  {each['priority']:<10}  {rules}  {verdict}")
+        if len(found) == options.limit:
+            print(f"there may be more: --after {found[-1]['vehicle']} {found[-1]['n']}")
+    return 0
+
+
+def run_fetch(options: argparse.Namespace) -> int:
+    """Copy a clip to a file, its hash checked."""
+    from runtime.formats.durable_files import copy_checked
+    from runtime.uplink.storage.asking import taken_out
+
+    with at_work(options) as (config, catalogue, depot, wall_ns):
+        place = (options.vehicle, options.number, config.directory)
+        try:
+            with taken_out(catalogue.database, depot, *place, who(), wall_ns) as (clip, path):
+                copy_checked(path, options.out, clip.key.sha256)
+        except LookupError as error:
+            raise CommandError(str(error), exit_code=1) from error
+    print(f"{options.out}: clip {clip.key.n} of {clip.key.vehicle}, {clip.size_bytes} bytes, sha256 {clip.key.sha256}")
+    return 0
+
+
+def run_erase(options: argparse.Namespace) -> int:
+    """Erase, and say what that was."""
+    from runtime.uplink.storage.removal import erase
+
+    if options.from_time > options.to_time:
+        raise CommandError("--from lies after --to: nothing was erased")
+    with at_work(options) as (_, catalogue, depot, wall_ns):
+        span = (options.vehicle, options.from_time, options.to_time)
+        done = erase(catalogue.database, *span, who(), options.reason, wall_ns)
+        delete_all(catalogue, depot, wall_ns)
+    print(
+        f"erasure {done.id}: {done.clips} clips ({done.size_bytes} bytes, {done.unknown_time} of unknown time) and"
+        f" {done.partials} under way; what of it is still on the vehicle is not taken in"
+    )
+    return 0
+
+
+def run_retain(options: argparse.Namespace) -> int:
+    """Expire what is over."""
+    from runtime.receiver_storage import retention_of
+    from runtime.uplink.storage.removal import expire
+
+    gone = 0
+    with at_work(options) as (config, catalogue, depot, wall_ns):
+        while count := expire(catalogue.database, retention_of(config), who(), wall_ns):
+            gone += count
+        delete_all(catalogue, depot, wall_ns)
+    print(f"{gone} clips expired")
+    return 0
+
+
+def run_log(options: argparse.Namespace) -> int:
+    """Print the access log."""
+    from dataclasses import asdict
+
+    from runtime.uplink.storage.asking import access_log
+
+    with at_work(options) as (_, catalogue, _, _):
+        entries = access_log(catalogue.database, options.vehicle, options.limit, options.after)
+    if options.json is not None:
+        write_json(options.json, [asdict(entry) for entry in entries])
+    if options.json != "-":
+        for entry in entries:
+            about = entry.vehicle or "-"
+            print(f"{entry.id:>8}  {iso(entry.wall_ns)}  {entry.who}  {entry.action}  {about}  {entry.detail}")
+    return 0
+
+
+@contextmanager
+def at_work(options: argparse.Namespace) -> Iterator[tuple[ReceiverConfig, Catalogue, Depot, int]]:
+    """The opened storage and the time; failures of it become one line."""
+    from runtime.clock import SystemClock
+    from runtime.config import load_receiver_config
+    from runtime.receiver_storage import opened
+
+    config = load_receiver_config(options.config)
+    try:
+        with opened(config) as (catalogue, depot):
+            yield config, catalogue, depot, SystemClock().wall_ns()
+    except (OSError, ValueError) as error:
+        raise CommandError(str(error), exit_code=1) from error
+
+
+def delete_all(catalogue: Catalogue, depot: Depot, wall_ns: int) -> None:
+    """Delete what is left for deletion by now."""
+    from runtime.uplink.storage.removal import empty_deletions
+
+    for _ in range(MAX_DELETION_ROUNDS):
+        if not empty_deletions(catalogue.database, depot, wall_ns):
+            return
+
+
+def who() -> str:
+    """Who is at work, for the access log."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def number(text: str) -> int:
+    """A clip's number. Raises CommandError."""
+    try:
+        return int(text)
+    except ValueError as error:
+        raise CommandError(f"--after {text}: a clip's number is whole") from error
+
+
+def iso(wall_ns: Any) -> str:
+    """A wall time for people, in UTC."""
+    if wall_ns is None:
+        return "time unknown        "
+    return datetime.fromtimestamp(wall_ns // 1_000_000_000, tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

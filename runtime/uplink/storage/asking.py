@@ -1,0 +1,145 @@
+"""Questions of people: which clips are there, give me one, who has looked. Every answer is logged with who got it.
+
+A question and its log entry are one transaction: what could not be logged is not answered.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Select, select
+
+from runtime.uplink.storage import tables
+from runtime.uplink.storage.clip_facts import facts_of
+from runtime.uplink.storage.database import Database
+from runtime.uplink.storage.depot import Depot, DepotError
+from runtime.uplink.storage.rows import StoredClip, log_access, stored_clip
+
+MAX_ANSWERS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ClipQuestion:
+    """What is asked for; None asks for all. The clip shows some of `from` to `to`; `limit` bounds the answer.
+
+    `campaign` is `name` for every version or `name@version`. `after` is the last clip of the answer before, as
+    (vehicle, n), so that a long list is taken in pieces.
+    """
+
+    vehicle: str | None = None
+    rule: str | None = None
+    campaign: str | None = None
+    priority: str | None = None
+    model: str | None = None
+    kind: str | None = None
+    from_wall_ns: int | None = None
+    to_wall_ns: int | None = None
+    verified: bool | None = None
+    after: tuple[str, int] | None = None
+    limit: int = 1000
+
+    def asked(self) -> dict[str, Any]:
+        """What was asked for, for the log."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class AccessEntry:
+    """One line of the access log."""
+
+    id: int
+    wall_ns: int
+    who: str
+    action: str
+    vehicle: str | None
+    detail: dict[str, Any]
+
+
+def ask(database: Database, question: ClipQuestion, directory: Path, who: str, wall_ns: int) -> list[StoredClip]:
+    """The clips that fit, by vehicle and number. Raises ValueError for a limit out of bounds, CatalogueError."""
+    if not 0 < question.limit <= MAX_ANSWERS:
+        raise ValueError(f"a limit of {question.limit} clips: 1 to {MAX_ANSWERS} are answered at once")
+    with database.writing() as connection:
+        found = [stored_clip(row, directory) for row in connection.execute(_statement(question))]
+        detail = {**question.asked(), "answered": len(found)}
+        log_access(connection, wall_ns, who, "query", question.vehicle, detail)
+    return found
+
+
+def _statement(question: ClipQuestion) -> Select[Any]:
+    table = tables.clips
+    statement = select(table).order_by(table.c.vehicle, table.c.n, table.c.sha256).limit(question.limit)
+    for name in ("vehicle", "priority", "model", "kind"):
+        value = getattr(question, name)
+        if value is not None:
+            statement = statement.where(table.c[name] == value)
+    if question.from_wall_ns is not None:
+        statement = statement.where(table.c.end_wall_ns >= question.from_wall_ns)
+    if question.to_wall_ns is not None:
+        statement = statement.where(table.c.start_wall_ns <= question.to_wall_ns)
+    if question.verified is not None:
+        statement = statement.where(table.c.verified == int(question.verified))
+    if question.after is not None:
+        vehicle, n = question.after
+        beyond = (table.c.vehicle > vehicle) | ((table.c.vehicle == vehicle) & (table.c.n > n))
+        statement = statement.where(beyond)
+    for kind, label in (("rule", question.rule), ("campaign", question.campaign)):
+        if label is not None:
+            statement = statement.where(_has_label(kind, label))
+    return statement
+
+
+def _has_label(kind: str, name: str) -> Any:
+    label, clip = tables.labels, tables.clips
+    same = (label.c.vehicle == clip.c.vehicle) & (label.c.n == clip.c.n) & (label.c.sha256 == clip.c.sha256)
+    return select(label.c.n).where(same, label.c.kind == kind, label.c.name == name).exists()
+
+
+@contextmanager
+def taken_out(
+    database: Database, depot: Depot, vehicle: str, n: int, directory: Path, who: str, wall_ns: int
+) -> Iterator[tuple[StoredClip, Path]]:
+    """A clip and a file to read it from. LookupError when it is not stored, DepotError when its bytes are gone."""
+    table = tables.clips
+    with database.writing() as connection:
+        row = connection.execute(select(table).where(table.c.vehicle == vehicle, table.c.n == n)).first()
+        if row is None:
+            raise LookupError(
+                f"no clip {n} of {vehicle} is stored (fix: `shadowrig catalogue query --vehicle {vehicle}`)"
+            )
+        log_access(connection, wall_ns, who, "fetch", vehicle, {"n": n})
+        clip = stored_clip(row, directory)
+    try:
+        with depot.local_copy(clip.name) as path:
+            yield clip, path
+    except FileNotFoundError as error:
+        raise DepotError(f"clip {n} of {vehicle}: its bytes are not at {clip.name}") from error
+
+
+def access_log(database: Database, vehicle: str | None = None, limit: int = 1000, after: int = 0) -> list[AccessEntry]:
+    """Entries by their number, from the one that follows `after`; of one vehicle or of all."""
+    table = tables.access_log
+    question = select(table).where(table.c.id > after).order_by(table.c.id).limit(min(limit, MAX_ANSWERS))
+    if vehicle is not None:
+        question = question.where(table.c.vehicle == vehicle)
+    with database.reading() as connection:
+        rows = connection.execute(question).all()
+    return [
+        AccessEntry(int(row.id), int(row.wall_ns), row.who, row.action, row.vehicle, json.loads(row.detail))
+        for row in rows
+    ]
+
+
+def described(clip: StoredClip) -> dict[str, Any]:
+    """A clip as JSON for people and their programs."""
+    facts = asdict(facts_of(clip.metadata))
+    return {
+        "vehicle": clip.key.vehicle, "n": clip.key.n, "sha256": clip.key.sha256, "bytes": clip.size_bytes,
+        "priority": clip.priority, "received_wall_ns": clip.received_wall_ns, "verified": clip.verified,
+        "problems": clip.problems.splitlines(), "at": clip.name, **facts, "metadata": json.loads(clip.metadata),
+    }  # fmt: skip

@@ -1,0 +1,266 @@
+"""Clips as objects: S3-compatible, Google Cloud Storage or Azure, through obstore (the Rust crate object_store).
+
+    <bucket>/<prefix>/
+      partial/<vehicle>/<n:012d>-<sha256[:16]>-<id>/<start:012d>-<end:012d>-<receiver>-<count>     segments, immutable
+      clips/<vehicle>/<yyyy-mm-dd>/<n:012d>-<sha256[:16]>-<id>.mcap                                 day of arrival, UTC
+
+A PUT that was answered with success is durable by the provider's word, and seen by every reader at once (S3 since
+2020, GCS and Azure by their documentation). Uploads carry a SHA-256 that S3 checks (`checksum_algorithm`). The final
+object is one atomic PUT: a multipart upload whose end is never reached leaves nothing to be seen. After it the whole
+object is read back and hashed, because DONE makes the vehicle delete its own.
+
+Any number of receivers use one bucket. A segment's name holds the receiver's own random name, so no two ever write
+the same object; a final object may be written twice, with the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import secrets
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.uplink.storage.depot import DepotError, Synced
+from runtime.uplink.storage.rows import PartialRow, Segment
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+SCHEMES = ("s3", "gs", "az", "azure", "abfs", "abfss")
+UPLOADERS = 16
+PART_BYTES = 8 << 20  # of a download, and of a multipart upload: 10,000 of them, S3's limit, are 80 GB
+PARTS_AT_ONCE = 4
+CONNECT_TIMEOUT = timedelta(seconds=5)
+REQUEST_TIMEOUT = timedelta(seconds=10)
+#: Vehicles wait 15 s for an answer; a request that still fails then is told to them as refused storage.
+RETRY_TIMEOUT = timedelta(seconds=10)
+MAX_RETRIES = 4
+
+
+class HashMismatchError(Exception):
+    """What was streamed is not what was offered: the upload is given up."""
+
+
+class ObjectDepot:
+    """A `Depot` in a bucket. `options` go to obstore's configuration of that kind of store."""
+
+    is_exclusive = False
+    finishes_slowly = True
+    flush_bytes = 16 << 20
+    flush_after_ms = 250
+
+    def __init__(
+        self, url: str, options: Mapping[str, Any], scratch: Path, receiver: str | None = None, reads_back: bool = True
+    ) -> None:
+        self.url = url
+        self._store = open_object_store(url, options)
+        self._scratch = scratch
+        self._receiver = receiver or secrets.token_hex(6)
+        self._reads_back = reads_back
+        self._count = itertools.count()
+        self._written: dict[int, list[tuple[int, bytes]]] = {}
+        self._uploads = ThreadPoolExecutor(UPLOADERS, "segment")
+
+    def close(self) -> None:
+        """Wait for uploads under way."""
+        self._uploads.shutdown()
+        self._written.clear()
+
+    def free_bytes(self) -> int | None:
+        """Object storage has no end that we could ask for."""
+        return None
+
+    def begin(self, row: PartialRow) -> None:
+        """Segments need no place of their own."""
+
+    def holds(self, row: PartialRow) -> bool:
+        """Its segments are in the catalogue."""
+        return True
+
+    def write(self, row: PartialRow, offset: int, data: bytes | memoryview) -> None:
+        """Keep a copy until `sync`."""
+        self._written.setdefault(row.id, []).append((offset, bytes(data)))
+
+    def sync(self, rows: Sequence[PartialRow]) -> dict[int, Synced]:
+        """PUT each contiguous run of bytes as a segment, all of them at once."""
+        waiting = {
+            row.id: [self._uploads.submit(self._put_segment, row, *run) for run in self._runs(row)] for row in rows
+        }
+        outcome: dict[int, Synced] = {}
+        for ident, futures in waiting.items():
+            errors = [error for error in (future.exception() for future in futures) if error is not None]
+            failure = errors[0] if errors else None
+            if failure is None:
+                outcome[ident] = [future.result() for future in futures]
+            elif isinstance(failure, OSError):
+                outcome[ident] = failure  # what did get there is a stray, found by `strays`
+            else:
+                raise failure
+        return outcome
+
+    def _runs(self, row: PartialRow) -> list[tuple[int, bytes]]:
+        """Contiguous runs of what was written, by their start."""
+        runs: list[list[tuple[int, bytes]]] = []
+        for offset, data in sorted(self._written.pop(row.id, []), key=lambda piece: piece[0]):
+            if runs and runs[-1][-1][0] + len(runs[-1][-1][1]) == offset:
+                runs[-1].append((offset, data))
+            else:
+                runs.append([(offset, data)])
+        return [(run[0][0], b"".join(data for _, data in run)) for run in runs]
+
+    def _put_segment(self, row: PartialRow, start: int, data: bytes) -> Segment:
+        import obstore
+
+        end = start + len(data)
+        name = f"{row.segment_prefix}{start:012d}-{end:012d}-{self._receiver}-{next(self._count)}"
+        with translated(f"PUT of {name}"):
+            obstore.put(self._store, name, data, use_multipart=False)
+        return Segment(start, end, name)
+
+    def release(self, row: PartialRow) -> None:
+        """Forget what was not uploaded."""
+        self._written.pop(row.id, None)
+
+    def finish(self, row: PartialRow, segments: Sequence[Segment], name: str) -> bool:
+        """Stream the segments into the final object, and read it back."""
+        import obstore
+
+        try:
+            with translated(f"PUT of {name}"):
+                # Not a `with`: leaving it by an error would end the upload as if it were whole.
+                writer = obstore.open_writer(self._store, name, buffer_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
+                for block in self._whole(row, segments):
+                    writer.write(block)
+                writer.close()
+        except HashMismatchError:
+            return False
+        if self._reads_back and not self.is_finished(row, name):
+            raise DepotError(f"{name} in {self.url} reads back with another hash than was written: check the store")
+        return True
+
+    def _whole(self, row: PartialRow, segments: Sequence[Segment]) -> Iterator[bytes]:
+        """The clip's bytes in order; raises HashMismatchError before its end when they are not what was offered."""
+        digest, position = hashlib.sha256(), 0
+        for segment in sorted(segments, key=lambda each: (each.start, each.end)):
+            if segment.end <= position:
+                continue
+            if segment.start > position:
+                raise HashMismatchError(f"no segment holds byte {position}")
+            for block in self._blocks(segment, position - segment.start):
+                digest.update(block)
+                position += len(block)
+                if position == row.size_bytes and digest.hexdigest() != row.key.sha256:
+                    raise HashMismatchError(row.key.sha256)
+                yield block
+        if position != row.size_bytes:
+            raise HashMismatchError(f"{position} bytes of {row.size_bytes}")
+
+    def _blocks(self, segment: Segment, skipped: int) -> Iterator[bytes]:
+        return self._read(segment.name, skipped, segment.end - segment.start)
+
+    def _read(self, name: str, start: int, end: int) -> Iterator[bytes]:
+        """Bytes `[start, end)` of an object, a bounded part at a time: no request lasts longer than its timeout."""
+        import obstore
+
+        for position in range(start, end, PART_BYTES):
+            with translated(f"GET of {name}"):
+                part = obstore.get_range(self._store, name, start=position, end=min(end, position + PART_BYTES))
+            yield bytes(part)
+
+    def _size(self, name: str) -> int:
+        import obstore
+
+        with translated(f"HEAD of {name}"):
+            return int(obstore.head(self._store, name)["size"])
+
+    def is_finished(self, row: PartialRow, name: str) -> bool:
+        """True when the object's bytes have the clip's hash."""
+        digest = hashlib.sha256()
+        try:
+            if self._size(name) != row.size_bytes:
+                return False
+            for block in self._read(name, 0, row.size_bytes):
+                digest.update(block)
+        except FileNotFoundError:
+            return False
+        return digest.hexdigest() == row.key.sha256
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete all; those that are not there are deleted already."""
+        import obstore
+
+        waiting = list(names)
+        try:
+            with translated(f"DELETE of {len(waiting)} objects"):
+                obstore.delete(self._store, waiting)  # one request for many, where the store has such a thing
+        except FileNotFoundError:
+            for name in waiting:
+                with suppress(FileNotFoundError), translated(f"DELETE of {name}"):
+                    obstore.delete(self._store, name)
+
+    def strays(self, partials: Sequence[PartialRow], segments: Iterable[str], before_wall_ns: int) -> list[str]:
+        """Segments without a row: their receiver died between the PUT and the commit, or their upload failed half."""
+        import obstore
+
+        expected, found = set(segments), []
+        with translated("LIST of partial/"):
+            for page in obstore.list(self._store, "partial/"):
+                for entry in page:
+                    is_old = entry["last_modified"].timestamp() * NANOSECONDS_PER_SECOND < before_wall_ns
+                    if is_old and entry["path"] not in expected:
+                        found.append(entry["path"])
+        return found
+
+    def local_copy(self, name: str) -> AbstractContextManager[Path]:
+        """A download, deleted afterwards."""
+        return self._downloaded(name)
+
+    @contextmanager
+    def _downloaded(self, name: str) -> Iterator[Path]:
+        with tempfile.NamedTemporaryFile(dir=self._scratch, prefix="looking-", suffix=".mcap") as file:
+            for block in self._read(name, 0, self._size(name)):
+                file.write(block)
+            file.flush()
+            yield Path(file.name)
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Errors of the store as OSErrors. FileNotFoundError and HashMismatchError pass."""
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except BaseError as error:
+        raise DepotError(f"{what}: {type(error).__name__}: {str(error)[:300]}") from error
+    except ValueError as error:
+        raise DepotError(f"{what}: {str(error)[:300]}") from error
+
+
+def open_object_store(url: str, options: Mapping[str, Any]) -> ObjectStore:
+    """The store of a URL. Raises DepotError for a scheme or an option that is not known."""
+    try:
+        from obstore.store import from_url
+    except ImportError as error:
+        raise DepotError("object storage needs obstore (fix: pip install 'shadowrig[fleet]')") from error
+    scheme = url.partition("://")[0]
+    if scheme not in SCHEMES:
+        raise DepotError(f"{url} is no object storage (fix: s3://BUCKET/PREFIX, gs://… or az://…)")
+    checked = {"checksum_algorithm": "sha256"} if scheme == "s3" else {}
+    endpoint = str(options.get("endpoint", ""))
+    client: Any = {
+        "connect_timeout": CONNECT_TIMEOUT,
+        "timeout": REQUEST_TIMEOUT,
+        "allow_http": endpoint[:5] == "http:",
+    }
+    retry: Any = {"max_retries": MAX_RETRIES, "retry_timeout": RETRY_TIMEOUT}
+    config: Any = {**checked, **options}
+    with translated(f"opening {url}"):
+        return from_url(url, config=config, client_options=client, retry_config=retry)

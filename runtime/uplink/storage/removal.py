@@ -1,0 +1,173 @@
+"""How clips go: erased by order of a person, expired by policy, or given way to another. Rows first, then bytes.
+
+The transaction that deletes rows leaves the names of their bytes in `deletions`; whoever comes by deletes them
+(`empty_deletions`), so a removal that was cut short anywhere goes on. A name is never used again, which is why it may
+be deleted at any time, twice, and by several receivers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy import Connection, delete, insert, select
+
+from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.uplink.storage import tables
+from runtime.uplink.storage.clip_facts import facts_of
+from runtime.uplink.storage.database import Database
+from runtime.uplink.storage.depot import Depot
+from runtime.uplink.storage.rows import (
+    StoredClip,
+    forget_clip,
+    forget_partial,
+    log_access,
+    partials_of,
+    remember_removed,
+    stored_clip,
+)
+
+#: Names deleted, and clips expired, in one go; what is left is done next time.
+MAX_AT_ONCE = 1000
+DAY_NS = 86_400 * NANOSECONDS_PER_SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What an erasure found. `unknown_time`: clips that do not say what they show, and were erased to be sure."""
+
+    id: int
+    clips: int
+    partials: int
+    size_bytes: int
+    unknown_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionPolicy:
+    """How many days after arrival a clip goes; None: never. `by_priority` is stronger than `clips_days`."""
+
+    clips_days: float | None = None
+    by_priority: Mapping[str, float | None] = field(default_factory=dict)
+    partials_days: float | None = 30.0
+
+    def days_of(self, priority: str) -> float | None:
+        """The days of one priority."""
+        return self.by_priority.get(priority, self.clips_days)
+
+
+def empty_deletions(database: Database, depot: Depot, wall_ns: int) -> int:
+    """Delete bytes that no row wants; how many names that was. Raises OSError; what is left is deleted next time."""
+    table = tables.deletions
+    due = select(table).where(table.c.due_wall_ns <= wall_ns).order_by(table.c.due_wall_ns, table.c.name)
+    with database.reading() as connection:
+        rows = connection.execute(due.limit(MAX_AT_ONCE)).all()
+    if rows:
+        names = sorted({row.name for row in rows})
+        depot.delete(names)
+        with database.writing() as connection:
+            done = table.c.name.in_(names) & (table.c.due_wall_ns <= wall_ns)
+            connection.execute(delete(table).where(done))
+    return len(rows)
+
+
+def erase(
+    database: Database, vehicle: str, from_wall_ns: int, to_wall_ns: int, who: str, reason: str, wall_ns: int
+) -> Erasure:
+    """Forget what a vehicle saw from one moment to another, here and whatever of it is still to come.
+
+    Any clip that may show some of that time goes whole. The order itself is logged in the same transaction. The
+    caller empties `deletions` afterwards; until then the bytes are there, and nothing leads to them.
+    """
+    if from_wall_ns > to_wall_ns:
+        raise ValueError(f"the range ends before it begins: {from_wall_ns} to {to_wall_ns}")
+    with database.writing() as connection:
+        database.lock_vehicle(connection, vehicle)
+        order = {
+            "vehicle": vehicle, "from_wall_ns": from_wall_ns, "to_wall_ns": to_wall_ns, "ordered_wall_ns": wall_ns,
+        }  # fmt: skip
+        ident = connection.execute(insert(tables.erasures).values(order).returning(tables.erasures.c.id)).scalar_one()
+        found = _clips_that_may_show(connection, vehicle, from_wall_ns, to_wall_ns)
+        for clip in found:
+            forget_clip(connection, database, clip, "erased", wall_ns)
+        under_way = [
+            row
+            for row in partials_of(connection, vehicle)
+            if facts_of(row.metadata).may_overlap(from_wall_ns, to_wall_ns, wall_ns)
+        ]
+        for row in sorted(under_way, key=lambda each: each.id):
+            forget_partial(connection, database, row, wall_ns)
+            if facts_of(row.metadata).end_wall_ns is not None:
+                remember_removed(connection, database, row.key, "erased", wall_ns)
+        unknown = sum(facts_of(clip.metadata).end_wall_ns is None for clip in found)
+        outcome = Erasure(int(ident), len(found), len(under_way), sum(clip.size_bytes for clip in found), unknown)
+        detail = {
+            "erasure": outcome.id, "from_wall_ns": from_wall_ns, "to_wall_ns": to_wall_ns, "reason": reason,
+            "clips": sorted(clip.key.n for clip in found), "under_way": sorted(row.key.n for row in under_way),
+        }  # fmt: skip
+        log_access(connection, wall_ns, who, "erase", vehicle, detail)
+    return outcome
+
+
+def _clips_that_may_show(
+    connection: Connection, vehicle: str, from_wall_ns: int, to_wall_ns: int
+) -> Sequence[StoredClip]:
+    """Stored clips of that time; those of unknown time are judged by their arrival, before which they were made."""
+    table = tables.clips
+    known = (table.c.start_wall_ns <= to_wall_ns) & (table.c.end_wall_ns >= from_wall_ns)
+    unknown = table.c.start_wall_ns.is_(None) & (table.c.received_wall_ns >= from_wall_ns)
+    rows = connection.execute(select(table).where(table.c.vehicle == vehicle, known | unknown))
+    return [stored_clip(row, Path()) for row in rows]
+
+
+def expire(database: Database, policy: RetentionPolicy, who: str, wall_ns: int) -> int:
+    """Remove clips and partials whose days are over, `MAX_AT_ONCE` at most; how many went. What went is logged."""
+    gone = 0
+    for priority in _priorities(database):
+        days = policy.days_of(priority)
+        if days is not None:
+            gone += _expire_clips(database, priority, wall_ns - round(days * DAY_NS), who, wall_ns, MAX_AT_ONCE - gone)
+    if policy.partials_days is not None:
+        gone += _expire_partials(database, wall_ns - round(policy.partials_days * DAY_NS), who, wall_ns)
+    return gone
+
+
+def _priorities(database: Database) -> list[str]:
+    with database.reading() as connection:
+        return sorted(connection.execute(select(tables.clips.c.priority).distinct()).scalars())
+
+
+def _expire_clips(database: Database, priority: str, before_wall_ns: int, who: str, wall_ns: int, limit: int) -> int:
+    table = tables.clips
+    over = (table.c.priority == priority) & (table.c.received_wall_ns < before_wall_ns)
+    with database.reading() as connection:
+        question = select(table).where(over).order_by(table.c.received_wall_ns).limit(max(0, limit))
+        found = [stored_clip(row, Path()) for row in connection.execute(question)]
+    for vehicle in sorted({clip.key.vehicle for clip in found}):
+        with database.writing() as connection:
+            database.lock_vehicle(connection, vehicle)
+            own = [clip for clip in found if clip.key.vehicle == vehicle]
+            for clip in own:
+                forget_clip(connection, database, clip, "expired", wall_ns)
+            detail = {"priority": priority, "clips": sorted(clip.key.n for clip in own)}
+            log_access(connection, wall_ns, who, "expire", vehicle, detail)
+    return len(found)
+
+
+def _expire_partials(database: Database, before_wall_ns: int, who: str, wall_ns: int) -> int:
+    """A clip that was never finished: its vehicle may offer it again, from the first byte."""
+    gone = 0
+    with database.reading() as connection:
+        untouched = [tables.partials.c.id, tables.partials.c.vehicle]
+        rows = connection.execute(select(*untouched).where(tables.partials.c.touched_wall_ns < before_wall_ns)).all()
+    for vehicle in sorted({row.vehicle for row in rows}):
+        with database.writing() as connection:
+            database.lock_vehicle(connection, vehicle)
+            ids = {row.id for row in rows if row.vehicle == vehicle}
+            own = [row for row in partials_of(connection, vehicle) if row.id in ids]
+            for partial in sorted(own, key=lambda each: each.id):
+                forget_partial(connection, database, partial, wall_ns)
+            log_access(connection, wall_ns, who, "expire unfinished", vehicle, {"n": sorted(row.key.n for row in own)})
+            gone += len(own)
+    return gone
