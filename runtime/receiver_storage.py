@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+from runtime.campaigns.serving import CampaignFiles, read_reports
 from runtime.config.receiver_config import ReceiverConfig
 from runtime.uplink.catalogue import Catalogue
 from runtime.uplink.storage.depot import Depot
 from runtime.uplink.storage.opening import StoragePlaces, open_catalogue, open_depot
 from runtime.uplink.storage.removal import DAY_NS, RetentionPolicy
+from runtime.uplink.storage.reports import record_report, reports
 
 SECONDS_PER_DAY = DAY_NS / 1e9
 
@@ -55,5 +58,40 @@ def opened(config: ReceiverConfig) -> Iterator[tuple[Catalogue, Depot]]:
             yield catalogue, depot
         finally:
             depot.close()
+    finally:
+        catalogue.close()
+
+
+class SharedCampaignDesk:
+    """Campaign files of one receiver, reports in the catalogue of all: a `CampaignDesk` of the uplink."""
+
+    def __init__(self, files: CampaignFiles, places: StoragePlaces) -> None:
+        self._files = files
+        self._catalogue = open_catalogue(places)
+
+    def part(self, path: str, offset: int, length: int) -> tuple[int, bytes] | None:
+        """The file's length and a part of it; None when there is no such file."""
+        return self._files.part(path, offset, length)
+
+    def record(self, vehicle: str, report: bytes, wall_ns: int) -> None:
+        """Keep a vehicle's report. Raises OSError."""
+        record_report(self._catalogue.database, vehicle, report, wall_ns)
+
+
+def campaign_desk(config: ReceiverConfig) -> CampaignFiles | SharedCampaignDesk | None:
+    """What answers vehicles about campaigns; None when none are served. Raises OSError."""
+    if config.campaigns is None:
+        return None
+    files = CampaignFiles(config.campaigns, config.reports_directory)
+    return files if config.catalogue is None else SharedCampaignDesk(files, places_of(config))
+
+
+def campaign_reports(config: ReceiverConfig) -> list[dict[str, Any]]:
+    """What vehicles reported last, wherever this configuration keeps it. Raises OSError."""
+    if config.catalogue is None:
+        return read_reports(config.reports_directory)
+    catalogue = open_catalogue(places_of(config))
+    try:
+        return reports(catalogue.database)
     finally:
         catalogue.close()

@@ -2,7 +2,7 @@
 
     author's folder ─ new ─▶ draft ─ sign, sign ─▶ repository ─ push ─▶ served folder     fleet: authoring, repository
                                                                         │ serving (receiver, read-only)
-                              uplink: PULL / CAMPAIGN / RESULT, CURVE   ▼
+                              uplink: CAMPAIGN / RESULT, CURVE          ▼
     runtime ◀─ running ◀─ active.json ◀─ shelf ◀─ updating ◀─ fetching ─┘                 vehicle
 
 Trust: a vehicle is given the fleet's first root metadata by hand (`campaigns.root` of its configuration). From there on

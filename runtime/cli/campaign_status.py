@@ -107,10 +107,13 @@ def _drafts(repository: Repository) -> list[dict[str, Any]]:
 
 
 def _reports(receiver: Path) -> list[dict[str, Any]]:
-    from runtime.campaigns.serving import read_reports
     from runtime.config import load_receiver_config
+    from runtime.receiver_storage import campaign_reports
 
-    return read_reports(load_receiver_config(receiver).reports_directory)
+    try:
+        return campaign_reports(load_receiver_config(receiver))
+    except OSError as error:
+        raise CommandError(str(error), exit_code=1) from error
 
 
 def _vehicle_facts(options: argparse.Namespace) -> dict[str, Any]:

@@ -9,13 +9,12 @@ from typing import Any
 
 import zmq
 
-from runtime.campaigns.serving import CampaignFiles
 from runtime.clock import SystemClock
 from runtime.config.receiver_config import ReceiverConfig
 from runtime.privacy.envelope import envelope_problems, is_locked
 from runtime.processes.receiver_pulls import open_pull_book
 from runtime.processes.shell import ProcessShell, StartError
-from runtime.receiver_storage import places_of, retention_of
+from runtime.receiver_storage import campaign_desk, places_of, retention_of
 from runtime.recording.verify import verify_clip
 from runtime.uplink.keys import EnrolledVehicles, KeyFileError, ensure_keys
 from runtime.uplink.receiver import Receiver, ReceiverSettings
@@ -57,7 +56,7 @@ def run_receiver_process(config: ReceiverConfig, stop: threading.Event) -> int:
     except (KeyFileError, OSError) as error:
         raise StartError(f"keys in {config.keys_directory} cannot be used: {error}") from error
     try:
-        campaigns = None if config.campaigns is None else CampaignFiles(config.campaigns, config.reports_directory)
+        campaigns = campaign_desk(config)
         receiver = Receiver(
             settings, own, enrolled, clock, publish, problems_of,
             lambda address: shell.ready(f"listening at {address}"), campaigns,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from runtime.config.receiver_config import ReceiverConfig
+from runtime.receiver_storage import places_of
 from runtime.uplink.pull_book import PullBook
-from runtime.uplink.pull_ledger import SqliteTransactions
-
-CATALOGUE_FILE = "catalogue.sqlite"
+from runtime.uplink.storage.opening import open_catalogue
 
 
 def open_pull_book(config: ReceiverConfig) -> PullBook:
     """In the receiver's catalogue. Raises OSError."""
-    return PullBook(SqliteTransactions(config.directory / CATALOGUE_FILE))
+    return PullBook(open_catalogue(places_of(config)).database)

@@ -13,6 +13,7 @@ compared before anything is cut. How much a connection has received since its la
 
 from __future__ import annotations
 
+import resource
 import socket
 import struct
 from collections import Counter
@@ -27,6 +28,7 @@ UNFINISHED_LIMIT_BYTES = 32 << 20
 #: A vehicle says HELLO at once.
 SILENCE_LIMIT_S = 30.0
 CONNECTIONS_A_VEHICLE = 8
+MOST_OPEN_FILES = 1 << 17
 TCP_INFO_BYTES = 256
 BYTES_RECEIVED_OFFSET = 128
 
@@ -117,6 +119,14 @@ def _is_endless(connection: Connection) -> bool:
     return received - connection.received_at_check > UNFINISHED_LIMIT_BYTES
 
 
+def allow_many_connections() -> None:
+    """Raise this process's limit of open files as far as it may go: each vehicle takes one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def peer_of(descriptor: int) -> Peer | None:
     """The peer's address of a connected socket, None when there is none (any more)."""
     return _with_socket(descriptor, lambda live: tuple(live.getpeername()))
@@ -135,7 +145,7 @@ def received_bytes(descriptor: int) -> int | None:
 def _with_socket(descriptor: int, ask: Callable[[socket.socket], Answer]) -> Answer | None:
     """Ask something of libzmq's descriptor without owning it."""
     try:
-        live = socket.socket(fileno=descriptor)
+        live = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=descriptor)
     except OSError:
         return None
     try:

@@ -20,36 +20,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import BigInteger, Column, Connection, Index, MetaData, Row, Table, Text, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from runtime.formats.pull_files import PullAnswer, PullRequest
 from runtime.messages import Priority
+from runtime.uplink.storage.tables import pulls
 
 MAX_PENDING_A_VEHICLE = 64
 #: Vehicles that are asked in one go.
 MAX_VEHICLES_AT_ONCE = 500
 MAX_LISTED = 1000
-
-metadata = MetaData()
-pulls = Table(
-    "pulls",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("vehicle", Text, nullable=False),
-    Column("cameras", Text, nullable=False),
-    Column("start_ns", BigInteger, nullable=False),
-    Column("end_ns", BigInteger, nullable=False),
-    Column("clock", Text, nullable=False),
-    Column("priority", Text, nullable=False),
-    Column("asked_wall_ns", BigInteger, nullable=False),
-    Column("expires_wall_ns", BigInteger, nullable=False),
-    Column("state", Text, nullable=False, server_default="pending"),
-    Column("reason", Text, nullable=False, server_default=""),
-    Column("n", BigInteger, nullable=False, server_default="0"),
-    Column("answered_wall_ns", BigInteger),
-)
-Index("pulls_by_vehicle", pulls.c.vehicle, pulls.c.state)
-
 
 class PullRefusedError(ValueError):
     """A request that the book does not take; the text says why."""
@@ -85,10 +65,7 @@ class PullBook:
     """The book of one catalogue; a `PullDesk` of the receiver."""
 
     def __init__(self, database: Transactions) -> None:
-        """Make the table where it is missing."""
         self._database = database
-        with database.writing() as connection:
-            metadata.create_all(connection)
 
     # People
 

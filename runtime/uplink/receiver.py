@@ -22,7 +22,7 @@ from zmq.utils.monitor import recv_monitor_message
 from runtime.clock import Clock, SystemClock
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.authenticator import ZapAuthenticator
-from runtime.uplink.connections import ConnectionTable
+from runtime.uplink.connections import ConnectionTable, allow_many_connections
 from runtime.uplink.keys import EnrolledVehicles, KeyPair, ensure_keys
 from runtime.uplink.limits import VehicleLimits
 from runtime.uplink.reception import CampaignDesk, PullDesk, Reception, Reply
@@ -102,6 +102,7 @@ class Receiver:
 
     def run(self, stop: threading.Event) -> None:
         """Receive until told to stop. Raises AuthenticatorError, and OSError when the catalogue cannot be used."""
+        allow_many_connections()
         try:
             self.completed_at_start = self.store.recover(self._clock.wall_ns())
             with self._verifier, self._housekeeping:

@@ -142,6 +142,15 @@ deletions = Table(
 )
 Index("deletions_by_time", deletions.c.due_wall_ns)
 
+#: What vehicles said of their campaigns last, where receivers share the catalogue.
+campaign_reports = Table(
+    "campaign_reports",
+    metadata,
+    Column("vehicle", Text, primary_key=True),
+    Column("received_wall_ns", BigInteger, nullable=False),
+    Column("report", Text, nullable=False),
+)
+
 #: Who looked at, took out or erased what. Rows are only ever added (a trigger holds that).
 access_log = Table(
     "access_log",
@@ -155,3 +164,23 @@ access_log = Table(
     sqlite_autoincrement=True,
 )
 Index("access_by_time", access_log.c.wall_ns)
+
+#: What the fleet asked vehicles to send, and what they answered (`pull_book`).
+pulls = Table(
+    "pulls",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("vehicle", Text, nullable=False),
+    Column("cameras", Text, nullable=False),
+    Column("start_ns", BigInteger, nullable=False),
+    Column("end_ns", BigInteger, nullable=False),
+    Column("clock", Text, nullable=False),
+    Column("priority", Text, nullable=False),
+    Column("asked_wall_ns", BigInteger, nullable=False),
+    Column("expires_wall_ns", BigInteger, nullable=False),
+    Column("state", Text, nullable=False, server_default="pending"),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("n", BigInteger, nullable=False, server_default="0"),
+    Column("answered_wall_ns", BigInteger),
+)
+Index("pulls_by_vehicle", pulls.c.vehicle, pulls.c.state)

@@ -6,6 +6,7 @@ import pytest
 
 from runtime.config import load_receiver_config
 from runtime.formats.documents import DocumentError
+from runtime.receiver_storage import places_of, retention_of
 
 
 def write(tmp_path, text):
@@ -33,8 +34,37 @@ def test_missing_keys_come_with_an_example(tmp_path):
     [
         ("max_clip_bytes: 200GB\n", "larger than a vehicle's quota"),
         ("keys: clips\n", "keys may not lie among the clips"),
+        ("objects: {url: 'ftp://x'}\n", "is no object storage"),
+        ("objects: s3://clips\n", "objects"),
+        ("catalogue: sqlite:///x\n", "is no PostgreSQL database"),
+        ("catalogue: postgresql://me:secret@host/db\n", "holds a password"),
+        ("catalogue_password: receiver.yaml\n", "SQLite has no password"),
+        ("retention: {by_priority: {urgent: 1d}}\n", "urgent"),
     ],
 )
 def test_contradictions_are_told(tmp_path, text, expected):
     with pytest.raises(DocumentError, match=expected):
         load_receiver_config(write(tmp_path, 'bind: "tcp://127.0.0.1:5588"\ndirectory: clips\n' + text))
+
+
+def test_a_fleet_keeps_clips_in_a_bucket_and_rows_in_postgresql(tmp_path):
+    text = """
+bind: "tcp://127.0.0.1:5588"
+directory: work
+objects: {url: s3://fleet-clips/europe, options: {region: eu-central-1}}
+catalogue: postgresql://shadowrig@db.internal/shadowrig
+retention: {clips: 90d, by_priority: {safety: null, background: 7d}, unfinished: 12h}
+"""
+    config = load_receiver_config(write(tmp_path, text))
+    places, policy = places_of(config), retention_of(config)
+    assert (places.objects, places.object_options) == ("s3://fleet-clips/europe", {"region": "eu-central-1"})
+    assert places.catalogue_url == "postgresql://shadowrig@db.internal/shadowrig"
+    days = {priority: policy.days_of(priority) for priority in ("safety", "normal", "background")}
+    assert days == {"safety": None, "normal": 90, "background": 7}
+    assert policy.partials_days == 0.5
+
+
+def test_the_default_is_a_folder_that_keeps_clips_for_good(tmp_path):
+    config = load_receiver_config(write(tmp_path, 'bind: "tcp://127.0.0.1:*"\ndirectory: clips\n'))
+    assert (places_of(config).objects, places_of(config).catalogue_url) == (None, None)
+    assert retention_of(config).days_of("background") is None

@@ -146,6 +146,7 @@ class World:
                 for frames in self.through_the_network(self.up):
                     self.reply(self.reception.handle(VEHICLE, frames, self.wall_ns()))
                 self.reply(self.reception.flush(self.wall_ns()))
+                self.reply(self.reception.settle(self.wall_ns()))
                 self.reply(self.reception.pulls_due([VEHICLE], self.wall_ns()))
         except (SimulatedKill, OSError):  # an error outside of an answer ends the process as well
             self.store.close()
@@ -213,7 +214,7 @@ class World:
             self.boot_receiver()
             self.connect()
         if self.chance(0.02):
-            self.store._disk_free = lambda directory: self.rng.choice([0, 1 << 40])
+            self.store.depot._disk_free = lambda directory: self.rng.choice([0, 1 << 40])
         if self.chance(0.02):
             self.wall_shift_ns = self.rng.choice([-DAY_NS, 0, DAY_NS])
         if self.chance(0.05):
@@ -231,7 +232,7 @@ class World:
         self.faults = False
         self.late.clear()
         self.wall_shift_ns = 0
-        self.store._disk_free = lambda directory: 1 << 40
+        self.store.depot._disk_free = lambda directory: 1 << 40
         self.delivery.permit(Permissions())
 
     # What must hold

@@ -21,8 +21,8 @@ from runtime.spool import Spool
 from runtime.uplink import reception
 from runtime.uplink.keys import load_keys
 from runtime.uplink.pull_book import MAX_PENDING_A_VEHICLE, PullBook, PullRefusedError
-from runtime.uplink.pull_ledger import SqliteTransactions
 from runtime.uplink.sockets import vehicle_socket
+from runtime.uplink.storage.database import Database
 from runtime.uplink.uploader import Uploader, UploaderSettings
 from runtime.uplink.wire import Nack, Pull, PullResult, Welcome, encode
 
@@ -33,7 +33,7 @@ REQUEST = PullRequest("a1", ("front",), 100, 200)
 @pytest.fixture
 def database(tmp_path):
     (tmp_path / "receiver").mkdir()
-    opened = SqliteTransactions(tmp_path / "receiver" / "catalogue.sqlite")
+    opened = Database(tmp_path / "receiver" / "catalogue.sqlite")
     yield opened
     opened.close()
 

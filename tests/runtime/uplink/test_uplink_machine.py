@@ -129,7 +129,7 @@ class UplinkMachine(RuleBasedStateMachine):
 
     @rule(free_bytes=st.sampled_from([0, 1 << 40]))
     def receiver_disk(self, free_bytes):
-        self.world.store._disk_free = lambda directory: free_bytes
+        self.world.store.depot._disk_free = lambda directory: free_bytes
 
     # What must hold
 

@@ -29,7 +29,7 @@ from runtime.clock import SystemClock
 from runtime.spool import Spool
 from runtime.uplink.catalogue import Catalogue
 from runtime.uplink.delivery import DeliveryLimits
-from runtime.uplink.keys import EnrolledVehicles, ensure_local_pair, load_keys
+from runtime.uplink.keys import ensure_local_pair, load_keys
 from runtime.uplink.ranges import RangeSet
 from runtime.uplink.uploader import Uploader, UploaderSettings
 
@@ -229,8 +229,3 @@ def is_listening(port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def test_every_receiver_of_a_fleet_lets_the_same_vehicles_in(bench):
-    """They share one folder of keys: what is enrolled or revoked there is so for all."""
-    assert EnrolledVehicles(bench.receiver_keys).vehicle_of(load_keys(bench.vehicle_keys, "vehicle").public) == VEHICLE

@@ -17,6 +17,7 @@ from runtime.uplink.storage.database import CatalogueError
 from runtime.uplink.storage.housekeeping import HousekeepingThread
 from runtime.uplink.storage.limits import RefusedError, StoreLimits
 from runtime.uplink.storage.removal import DAY_NS, RetentionPolicy, empty_deletions, erase, expire
+from runtime.uplink.storage.reports import record_report, reports
 from runtime.uplink.storage.rows import DELETION_GRACE_NS
 
 CONTENT = bytes(range(256)) * 40
@@ -371,3 +372,12 @@ def test_verifiers_share_the_backlog(fleet, settled):
     assert [clip.verified for clip in store.catalogue.clips(store.directory)] == [False, True]
     figures = store.catalogue.figures()
     assert (figures["clips"], figures["verified"], figures["verification_failed"]) == (2, 1, 1)
+
+
+def test_the_last_report_of_each_vehicle_is_kept_whichever_receiver_it_told(fleet):
+    store = fleet.receiver()
+    for vehicle, text in (("car-2", "early"), ("car-1", "a\\u0000b"), ("car-2", "late")):
+        record_report(store.catalogue.database, vehicle, f'{{"said": "{text}"}}'.encode(), NOW_NS)
+    fleet.kill(store)
+    found = reports(fleet.receiver().catalogue.database)
+    assert [(entry["vehicle"], entry["report"]["said"]) for entry in found] == [("car-1", "a\0b"), ("car-2", "late")]
