@@ -223,7 +223,7 @@ def test_clips_are_found_by_vehicle_rule_time_priority_campaign_and_model(fleet,
         stamped(1, 0, rules=["hard_brake", "cut_in"], model="hydra", priority="safety"),
         stamped(2, 1, rules=["cut_in"], campaigns=["night@3"], model="yolox"),
         stamped(3, 2, rules=[], campaigns=["night@4"], kind="pull"),
-        row(4, rules="not a list", model=7, start_wall_ns="noon"),
+        row(4, rules="not a list", model=7, start_wall_ns="noon", kind="\0\ud800", campaigns=["\ud800", "\0"]),
     ]
     for offered in offers:
         assert take_in(store, settled, offered) is True
