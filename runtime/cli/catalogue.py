@@ -50,7 +50,7 @@ def add(commands: Subcommands) -> None:
     erase = add_command(
         group, "erase", "Forget what a vehicle saw in some time: what is stored, and what of it is still to come.",
         "shadowrig catalogue erase --config receiver.yaml --vehicle car-17 --from 2026-11-20T08:00 "
-        "--to 2026-11-20T09:00 --reason 'request 4711'", run_erase,
+        "--to 2026-11-20T09:00 --reason request-4711", run_erase,
     )  # fmt: skip
     erase.add_argument("--vehicle", required=True)
     erase.add_argument("--from", dest="from_time", type=wall_time, required=True, metavar="TIME", help=TIME_HELP)
