@@ -50,7 +50,7 @@ def add(commands: Subcommands) -> None:
     erase = add_command(
         group, "erase", "Forget what a vehicle saw in some time: what is stored, and what of it is still to come.",
         "shadowrig catalogue erase --config receiver.yaml --vehicle car-17 --from 2026-11-20T08:00 "
-        "--to 2026-11-20T09:00 --reason 'request 4711'", run_erase,
+        "--to 2026-11-20T09:00 --reason request-4711", run_erase,
     )  # fmt: skip
     erase.add_argument("--vehicle", required=True)
     erase.add_argument("--from", dest="from_time", type=wall_time, required=True, metavar="TIME", help=TIME_HELP)
@@ -105,7 +105,7 @@ def run_query(options: argparse.Namespace) -> int:
     if options.json != "-":
         for each in found:
             verdict = {None: "not verified yet", True: "verified", False: "DAMAGED"}[each["verified"]]
-            rules, begun = ",".join(each["rules"]) or "-", iso(each["start_wall_ns"])
+            rules, begun = printable(",".join(each["rules"])) or "-", iso(each["start_wall_ns"])
             print(f"{each['vehicle']}  {each['n']:>6}  {begun}  {each['priority']:<10}  {rules}  {verdict}")
         if len(found) == options.limit:
             print(f"there may be more: --after {found[-1]['vehicle']} {found[-1]['n']}")
@@ -211,6 +211,11 @@ def number(text: str) -> int:
         return int(text)
     except ValueError as error:
         raise CommandError(f"--after {text}: a clip's number is whole") from error
+
+
+def printable(text: str) -> str:
+    """What a vehicle said, without what would steer a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def iso(wall_ns: Any) -> str:

@@ -6,7 +6,7 @@
 | rows: a `Database` | SQLite, WAL, synchronous=FULL | PostgreSQL, synchronous_commit=on, fsync=on or no start |
 
 `runtime.uplink.store.ClipStore` composes the two; every combination passes the same contract suite
-(`tests/runtime/uplink/test_store_contract.py`).
+(`tests/runtime/uplink/storage/test_store_contract.py`, `test_catalogue_contract.py`).
 
 Life of a clip
 ==============

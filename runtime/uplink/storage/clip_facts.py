@@ -72,7 +72,10 @@ def _time(value: object) -> int | None:
 
 
 def _text(value: object) -> str | None:
-    return value[:MAX_LABEL_LENGTH].replace("\0", "") if isinstance(value, str) and value else None
+    """Text that every database takes: JSON can spell zero characters and halves of surrogate pairs."""
+    if not isinstance(value, str):
+        return None
+    return value[:MAX_LABEL_LENGTH].replace("\0", "").encode("utf-8", "replace").decode() or None
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -79,7 +79,7 @@ class Database:
         except SQLAlchemyError as error:
             reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
             raise CatalogueError(f"catalogue {self.label}: {reason}") from error
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError, UnicodeError) as error:  # a value that the database has no room for
             raise CatalogueError(f"catalogue {self.label}: {error}") from error
 
     def insert_ignoring(self, table: Table) -> Insert:

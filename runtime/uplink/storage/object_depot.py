@@ -219,16 +219,16 @@ class ObjectDepot:
         return found
 
     def local_copy(self, name: str) -> AbstractContextManager[Path]:
-        """A download, deleted afterwards."""
+        """A download without a name of its own: nothing is left of it, however this process ends."""
         return self._downloaded(name)
 
     @contextmanager
     def _downloaded(self, name: str) -> Iterator[Path]:
-        with tempfile.NamedTemporaryFile(dir=self._scratch, prefix="looking-", suffix=".mcap") as file:
+        with tempfile.TemporaryFile(dir=self._scratch) as file:
             for block in self._read(name, 0, self._size(name)):
                 file.write(block)
             file.flush()
-            yield Path(file.name)
+            yield Path(f"/proc/self/fd/{file.fileno()}")
 
 
 @contextmanager

@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-from test_store_contract import (
+from store_steps import (
     CONTENT,
-    DAY_NS,
     HOUR_NS,
     NOW_NS,
     SOMEBODY,
@@ -24,7 +23,7 @@ from runtime.uplink.storage.depot import DepotError
 from runtime.uplink.storage.folder_depot import FolderDepot
 from runtime.uplink.storage.housekeeping import STRAY_AGE_NS, HousekeepingThread
 from runtime.uplink.storage.limits import RefusedError, StoreLimits
-from runtime.uplink.storage.removal import RetentionPolicy, erase
+from runtime.uplink.storage.removal import DAY_NS, RetentionPolicy, erase
 from runtime.uplink.storage.rows import DELETION_GRACE_NS
 
 

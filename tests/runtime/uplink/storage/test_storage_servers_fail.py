@@ -6,7 +6,7 @@ import signal
 
 import pytest
 from storage_servers import ObjectServer, PostgresServer
-from test_store_contract import CONTENT, NOW_NS, row, stored
+from store_steps import CONTENT, NOW_NS, row, stored
 
 from runtime.uplink.catalogue import Catalogue
 from runtime.uplink.ranges import RangeSet
