@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.formats import pull_files
@@ -95,6 +95,7 @@ FIELDS = st.dictionaries(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(ANYTHING | FIELDS)
 def test_whatever_a_file_holds_it_is_a_record_or_refused(value):
     for parse in (request_from_json, answer_from_json):

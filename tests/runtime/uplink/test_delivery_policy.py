@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from live_receiver import PATIENCE_S, wait_for
 
@@ -75,6 +75,7 @@ WAYS = st.builds(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(st.sampled_from(Priority), WAYS),
     st.sampled_from([None, "wlan0", "wwan0", "eth1", "lo"]),

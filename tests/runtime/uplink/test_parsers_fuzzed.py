@@ -11,7 +11,7 @@ from pathlib import Path
 import msgpack
 import pytest
 from fuzz_parsers import TARGETS
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.formats.pull_files import PullAnswer, PullRequest
@@ -70,7 +70,7 @@ def damaged(draw, examples: list[bytes]) -> bytes:
 
 @pytest.mark.parametrize("name", sorted(TARGETS))
 def test_damaged_and_random_input_is_refused_or_round_trips(name):
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.binary(max_size=300) | damaged(EXAMPLES[name]))
     def check(data):
         TARGETS[name](data)

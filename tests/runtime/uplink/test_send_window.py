@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.uplink.window import SMALLEST_BYTES, SMALLEST_CHUNK_BYTES, SendWindow
@@ -63,6 +63,7 @@ def test_late_acknowledgements_of_one_window_halve_it_once():
     assert window.size_bytes == CREDIT_BYTES // 2
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(1, 1 << 20), st.integers(0, 1 << 40), st.integers(0, 1 << 40)), max_size=50))
 def test_it_never_leaves_its_bounds(acknowledgements):
     window = SendWindow()
