@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from runtime.formats.durable_files import sha256_of
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.delivery_limits import DeliveryLimits, DeliveryStatistics
 from runtime.uplink.exchange import Exchange
@@ -19,7 +18,7 @@ from runtime.uplink.outbox import Outbox
 from runtime.uplink.pace import Pace
 from runtime.uplink.policy import Permissions
 from runtime.uplink.pull_inbox import NoPulls, PullInbox, PullSeam
-from runtime.uplink.transfer import DamagedClipError, Outgoing, OutgoingClip, Phase, Transfer
+from runtime.uplink.transfer import DamagedClipError, Outgoing, OutgoingClip, Phase, Transfer, is_intact
 from runtime.uplink.window import SendWindow
 from runtime.uplink.wire import (
     FROM_RECEIVER,
@@ -292,11 +291,3 @@ class Delivery:
         if len(self._set_aside) >= MAX_SET_ASIDE:
             raise SessionError(f"{MAX_SET_ASIDE} clips are refused by the receiver at once")
         self._set_aside[n] = now_ns + int(self._limits.refused_retry_s * NANOSECONDS_PER_SECOND)
-
-
-def is_intact(clip: OutgoingClip) -> bool:
-    """True when the file on the vehicle still has the hash it was sealed with."""
-    try:
-        return sha256_of(clip.path) == clip.sha256
-    except OSError:
-        return False

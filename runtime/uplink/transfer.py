@@ -18,6 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
+from runtime.formats.durable_files import sha256_of
 from runtime.messages import Priority
 from runtime.uplink.fields import Ranges
 from runtime.uplink.ranges import RangeSet
@@ -176,3 +177,11 @@ def read_bytes(path: Path, offset: int, length: int) -> bytes:
     if len(data) != length:
         raise DamagedClipError(f"{path} ends at {offset + len(data)}, {offset + length} bytes were sealed")
     return data
+
+
+def is_intact(clip: OutgoingClip) -> bool:
+    """True when the file on the vehicle still has the hash it was sealed with."""
+    try:
+        return sha256_of(clip.path) == clip.sha256
+    except OSError:
+        return False
