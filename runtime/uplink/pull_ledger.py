@@ -9,13 +9,15 @@ from pathlib import Path
 
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import QueuePool
 
 from runtime.formats.durable_files import open_ledger
 
+POOL_SIZE = 4
+
 
 class SqliteTransactions:
-    """Transactions on one SQLite file, from one thread at a time. Failures are OSErrors."""
+    """Transactions on one SQLite file, each on a connection of its own. Failures are OSErrors."""
 
     def __init__(self, path: Path) -> None:
         def connect() -> sqlite3.Connection:
@@ -24,7 +26,7 @@ class SqliteTransactions:
             return connection
 
         self._path = path
-        self._engine = create_engine("sqlite+pysqlite://", creator=connect, poolclass=StaticPool)
+        self._engine = create_engine("sqlite+pysqlite://", creator=connect, poolclass=QueuePool, pool_size=POOL_SIZE)
 
     def close(self) -> None:
         """Close the file."""
