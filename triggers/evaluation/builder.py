@@ -12,6 +12,7 @@ from runtime.messages import NANOSECONDS_PER_SECOND
 from triggers.evaluation.edges import EDGE_TESTS, LatchedSignal, Replay, added_step, edge_step, watch_step
 from triggers.evaluation.item_decisive import DECISIVE, Decisive
 from triggers.evaluation.item_history import ITEM_HISTORIES, ItemHistory
+from triggers.evaluation.item_moments import MOMENTS, Moments
 from triggers.evaluation.item_steps import (
     VALUE_STEPS,
     column_step,
@@ -186,7 +187,10 @@ class Builder:
 
         def make(part: Part) -> Step | None:
             if isinstance(node, Operation) and node.name in DECISIVE:
-                part.decisive = Decisive(_length_ns(node), table.capacity, DECISIVE[node.name])
+                part.memory = Decisive(_length_ns(node), table.capacity, DECISIVE[node.name])
+                return None
+            if isinstance(node, Operation) and node.name in MOMENTS:
+                part.memory = Moments(_length_ns(node), table.capacity, MOMENTS[node.name])
                 return None
             return self._item_step(node, part.out, operands, table)
 

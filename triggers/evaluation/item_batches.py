@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import numpy as np
 
 from triggers.evaluation.builder import NODE
-from triggers.evaluation.item_decisive import DECISIVE, DecisiveBank
-from triggers.evaluation.item_steps import NUMBER_COMPARISONS, mask_of
+from triggers.evaluation.item_decisive import DECISIVE, Decisive, DecisiveBank
+from triggers.evaluation.item_moments import MOMENTS, MomentBank, Moments
+from triggers.evaluation.item_steps import NUMBER_COMPARISONS, holds_anywhere, mask_of
 from triggers.evaluation.item_table import ItemTable
 from triggers.evaluation.parts import Part, PartKey, Storage
 from triggers.evaluation.scalar_steps import Slots, Step
@@ -70,7 +71,7 @@ class ItemBatches:
                 key = (*kind, self._ranks[node.key], node.population, node.key in known)
                 batches.setdefault(key, []).append(node)
         for (kind, *_), batch in batches.items():
-            if len(batch) > 1 or kind in (DecisiveBank, _memberships_step):
+            if len(batch) > 1 or kind in (DecisiveBank, MomentBank, _memberships_step):
                 schedule.widen(batch)
                 self.steps |= dict.fromkeys((NODE, node.key) for node in batch)
                 self.steps[NODE, batch[0].key] = self._step(kind, batch)
@@ -91,7 +92,7 @@ class ItemBatches:
         level = max((rank.level for rank in ranks), default=0)
         if node.population is None:
             return Rank(level, _REST if ranks else 0)
-        if isinstance(node, Operation) and node.name in DECISIVE:
+        if _is_banked(node):
             return Rank(level + 1, _FIRST)
         if isinstance(node, ItemField):
             return Rank(0, _FIRST)
@@ -103,8 +104,8 @@ class ItemBatches:
         """The kind of batch that a node may be in, with what tells batches of a kind apart."""
         if self._schedule.mask((NODE, node.key)) == ON_DEMAND:
             return None
-        if isinstance(node, Operation) and node.name in DECISIVE and node.population is not None:
-            return (DecisiveBank,)
+        if _is_banked(node):
+            return (DecisiveBank if node.name in DECISIVE else MomentBank,)
         if isinstance(node, ItemField):
             kind = None if node.population is None else self._table(node).plain_kind(node.name)
             return None if kind is None else (_FIELD_STEPS[kind],)
@@ -128,23 +129,16 @@ class ItemBatches:
         if kind in _FIELD_STEPS.values():
             fields: Callable[..., Step] = kind  # type: ignore[assignment]
             return fields(slots, [self._out(node) for node in batch], [node.name for node in batch], table)
-        if kind is DecisiveBank:
-            return self._decisive_step(slots, batch, table)
+        if kind in (DecisiveBank, MomentBank):
+            memories = [self._parts[NODE, node.key].memory for node in batch]
+            operands, outs = [self._out(node.operands[0]) for node in batch], [self._out(node) for node in batch]
+            if kind is MomentBank:
+                moments = MomentBank([each for each in memories if isinstance(each, Moments)])
+                return _moments_step(slots, operands, outs, moments, table)
+            decisive = DecisiveBank([each for each in memories if isinstance(each, Decisive)])
+            return _decisive_step(slots, operands, outs, decisive, table)
         make = _comparisons_step if kind is _comparisons_step else _memberships_step
         return make(slots, batch, self._out, table)
-
-    def _decisive_step(self, slots: Slots, batch: Sequence[Operation], table: ItemTable) -> Step:
-        operators = [self._parts[NODE, node.key].decisive for node in batch]
-        bank = DecisiveBank([operator for operator in operators if operator is not None])
-        operands = [self._out(node.operands[0]) for node in batch]
-        outs = [self._out(node) for node in batch]
-
-        def step() -> None:
-            values = bank.update(table, [slots[operand] for operand in operands])
-            for out, value in zip(outs, values, strict=True):
-                slots[out] = value
-
-        return step
 
     def _out(self, node: Expression) -> int:
         return self._parts[NODE, node.key].out
@@ -154,15 +148,36 @@ class ItemBatches:
         return self._storage.tables[Population(node.population)]
 
 
+def _decisive_step(
+    slots: Slots, operands: Sequence[int], outs: Sequence[int], bank: DecisiveBank, table: ItemTable
+) -> Step:
+    """any_within and all_within."""
+
+    def step() -> None:
+        values = bank.update(table, [slots[operand] for operand in operands])
+        for out, value in zip(outs, values, strict=True):
+            slots[out] = value
+
+    return step
+
+
+def _moments_step(
+    slots: Slots, operands: Sequence[int], outs: Sequence[int], bank: MomentBank, table: ItemTable
+) -> Step:
+    """mean_within and std_within."""
+
+    def step() -> None:
+        _tell_numbers(slots, outs, *bank.update(table, [slots[operand] for operand in operands]))
+
+    return step
+
+
 def _numbers_step(slots: Slots, outs: Sequence[int], names: Sequence[str], table: ItemTable) -> Step:
     """Fields that are numbers."""
 
     def step() -> None:
         columns = table.read(names, np.float64)
-        is_unknown = ~np.isfinite(columns)
-        has_unknown = is_unknown.any(axis=1).tolist()
-        for out, column, unknown, has in zip(outs, columns, is_unknown, has_unknown, strict=True):
-            slots[out] = column, unknown if has else None
+        _tell_numbers(slots, outs, columns, ~np.isfinite(columns))
 
     return step
 
@@ -172,10 +187,7 @@ def _texts_step(slots: Slots, outs: Sequence[int], names: Sequence[str], table: 
 
     def step() -> None:
         columns = table.read(names, np.int32)
-        is_unknown = columns == UNKNOWN_CODE
-        has_unknown = is_unknown.any(axis=1).tolist()
-        for out, column, unknown, has in zip(outs, columns, is_unknown, has_unknown, strict=True):
-            slots[out] = column, unknown if has else None
+        _tell_numbers(slots, outs, columns, columns == UNKNOWN_CODE)
 
     return step
 
@@ -232,6 +244,17 @@ def _memberships_step(
     return step
 
 
+def _tell_numbers(slots: Slots, outs: Sequence[int], columns: Any, is_unknown: Any) -> None:
+    """Each row of `columns` with its mask, if it needs one, as the column of its slot."""
+    if not holds_anywhere(is_unknown):
+        for out, column in zip(outs, columns, strict=True):
+            slots[out] = column, None
+        return
+    has_unknown = is_unknown.any(axis=1).tolist()
+    for out, column, unknown, has in zip(outs, columns, is_unknown, has_unknown, strict=True):
+        slots[out] = column, unknown if has else None
+
+
 def _tell(slots: Slots, outs: Sequence[int], holds: Any, unknown: Sequence[int], items: int) -> None:
     """Each row of `holds` as the truth of its slot."""
     told, end = holds.tobytes(), 0
@@ -239,6 +262,12 @@ def _tell(slots: Slots, outs: Sequence[int], holds: Any, unknown: Sequence[int],
         start, end = end, end + items
         truth = int.from_bytes(told[start:end], "little")
         slots[out] = compared(truth, is_unknown) if is_unknown else truth * TRUE
+
+
+def _is_banked(node: Expression) -> TypeGuard[Operation]:
+    """Windows that are computed together."""
+    is_window = isinstance(node, Operation) and (node.name in DECISIVE or node.name in MOMENTS)
+    return is_window and node.population is not None
 
 
 def _is_number_test(node: Expression) -> bool:
