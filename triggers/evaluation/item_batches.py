@@ -66,12 +66,12 @@ class ItemBatches:
         batches: dict[_BatchKey, list[Expression]] = {}
         for node in nodes:
             self._ranks[node.key] = self._rank(node)
-            kind = self._batch_of(node)
-            if kind is not None and node.population is not None:
-                key = (*kind, self._ranks[node.key], node.population, node.key in known)
+            batch_of = self._batch_of(node)
+            if batch_of is not None and node.population is not None:
+                key = (*batch_of, self._ranks[node.key], node.population, node.key in known)
                 batches.setdefault(key, []).append(node)
         for (kind, *_), batch in batches.items():
-            if len(batch) > 1 or kind in (DecisiveBank, MomentBank, _memberships_step):
+            if len(batch) > 1 or kind in _EVEN_ALONE:
                 schedule.widen(batch)
                 self.steps |= dict.fromkeys((NODE, node.key) for node in batch)
                 self.steps[NODE, batch[0].key] = self._step(kind, batch)
@@ -262,6 +262,10 @@ def _tell(slots: Slots, outs: Sequence[int], holds: Any, unknown: Sequence[int],
         start, end = end, end + items
         truth = int.from_bytes(told[start:end], "little")
         slots[out] = compared(truth, is_unknown) if is_unknown else truth * TRUE
+
+
+#: Batches that make sense of one.
+_EVEN_ALONE: tuple[object, ...] = (DecisiveBank, MomentBank, _memberships_step)
 
 
 def _is_banked(node: Expression) -> TypeGuard[Operation]:

@@ -140,7 +140,11 @@ class MomentBank:
         self._heads = np.stack([each.head for each in self._operators], axis=1)
         self._unknown_ns = np.stack([each.unknown_ns for each in self._operators])
         for row, each in enumerate(self._operators):
-            each.newest, each.head, each.unknown_ns = self._newest[:, :, row], self._heads[:, row], self._unknown_ns[row]
+            each.newest, each.head, each.unknown_ns = (
+                self._newest[:, :, row],
+                self._heads[:, row],
+                self._unknown_ns[row],
+            )
             if each.is_first:  # which may be in mid-drive: all items are new to it
                 each.unknown_ns[table.places] = table.time_ns - 1
                 each.is_first = False

@@ -3,9 +3,10 @@
 `item_decisive` and `item_moments`.
 
 Each class keeps what it needs by place (see `item_table`), takes in one column a tick and yields one; a column is
-truth (the bytes of `truths`), or a pair of values and the mask of unknown rows (see `item_steps`). An operator knows of an item only
-what it saw itself: it is unknown until the item was followed for the whole window with known values. Ticks on which nothing looked leave no trace. Every tick costs a few array
-operations, O(1) amortised whatever the window's length; memory is fixed (see `sizes`).
+truth (the bytes of `truths`), or a pair of values and the mask of unknown rows (see `item_steps`). An operator knows of
+an item only what it saw itself: it is unknown until the item was followed for the whole window with known values. Ticks
+on which nothing looked leave no trace. Every tick costs a few array operations, O(1) amortised whatever the window's
+length; memory is fixed (see `sizes`).
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.messages import NANOSECONDS_PER_SECOND
+from triggers.evaluation.item_decisive import LONG_AGO_NS
 from triggers.evaluation.item_steps import pair
 from triggers.evaluation.item_table import ItemTable
-from triggers.evaluation.item_decisive import LONG_AGO_NS
 from triggers.evaluation.item_windows import PlaceLags, PlaceMinima, PlaceTotals
 from triggers.evaluation.text_codes import UNKNOWN_CODE
 from triggers.evaluation.truths import FALSE, NEGATED, TRUE, UNKNOWN
@@ -27,7 +28,6 @@ from triggers.language.types import Type
 
 #: Truth, or (values, unknown).
 Column: TypeAlias = Any
-
 
 
 class ItemOperator(Protocol):
