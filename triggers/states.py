@@ -35,7 +35,7 @@ class Event(Enum):
 class RuleMachine:
     """One rule's state. Call `step` once a tick, with times that never go back."""
 
-    __slots__ = ("_cooldown_ns", "_hold_ns", "_is_level", "true_since_ns", "_waits", "_was_told", "cools_until_ns")
+    __slots__ = ("_cooldown_ns", "_hold_ns", "_is_level", "_waits", "_was_told", "cools_until_ns", "true_since_ns")
 
     def __init__(self, rule: Rule) -> None:
         self._hold_ns = round(rule.hold_s * NANOSECONDS_PER_SECOND)

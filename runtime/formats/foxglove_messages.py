@@ -105,7 +105,9 @@ def encode_annotations(tracks: Iterable[Track], frame_time_ns: int) -> bytes:
     """The boxes and labels of one camera's visible tracks, stamped with the frame they were seen in."""
     message = ImageAnnotations()
     _stamp(message, frame_time_ns)
-    boxes = [boxed(track.box_px, track_label(track), class_color(track.class_name)) for track in tracks if track.visible]
+    boxes = [
+        boxed(track.box_px, track_label(track), class_color(track.class_name)) for track in tracks if track.visible
+    ]
     return b"".join((message.SerializeToString(), *boxes))
 
 

@@ -85,7 +85,9 @@ class LooseMcapWriter:
     def add_metadata(self, name: str, values: Mapping[str, str]) -> None:
         """A metadata record, written at once with all before it."""
         record = _bytes_of([Metadata(name=name, metadata=dict(values))])
-        self._metadata.append(MetadataIndex(offset=self._stream.tell() + self.held_bytes, length=len(record), name=name))
+        self._metadata.append(
+            MetadataIndex(offset=self._stream.tell() + self.held_bytes, length=len(record), name=name)
+        )
         self._hold(record)
         self.send()
 
@@ -93,12 +95,8 @@ class LooseMcapWriter:
         """An attachment, written at once with all before it."""
         attachment = Attachment(create_time=time_ns, log_time=time_ns, name=name, media_type=media_type, data=data)
         record, offset = _bytes_of([attachment]), self._stream.tell() + self.held_bytes
-        self._attachments.append(
-            AttachmentIndex(
-                offset=offset, length=len(record), create_time=time_ns, log_time=time_ns, data_size=len(data), name=name,
-                media_type=media_type,
-            )
-        )  # fmt: skip
+        index = AttachmentIndex(offset, len(record), time_ns, time_ns, len(data), name, media_type)
+        self._attachments.append(index)
         self._hold(record)
         self.send()
 
@@ -159,4 +157,4 @@ def _bytes_of(records: Iterable[McapRecord]) -> bytes:
     builder = RecordBuilder()
     for record in records:
         record.write(builder)
-    return bytes(builder.end())
+    return bytes(builder.end())  # type: ignore[no-untyped-call]

@@ -2,8 +2,8 @@
 
 Two shapes, one class:
 - *chunked* (clips, drives): messages gathered in compressed chunks with CRCs and indexes, so that a reader can seek;
-- *unchunked* (history): messages reach the file as whole records, several in one write: those of a `write`, or all since
-  the last `send` where `holds` is set. Whatever happens to this process, the file reads to its last whole record.
+- *unchunked* (history): messages reach the file as whole records in one write: one for each `write`, or all since the
+  last `send` where `holds` is set. Whatever happens to this process, the file reads to its last whole record.
 
 A channel (and its schema) is registered when its first message arrives. `finish` writes the summary and the footer; a
 file without them is readable by `McapTopicReader`, which then knows that it is unfinished.

@@ -1,10 +1,10 @@
 """Writes history: one segment a second, bounded by seconds and bytes.
 
-Invariants: a segment is appended to only while it is called `.open`; a closed one never changes; every file ends with a
-whole record at every instant; a record is in the file when its call returns, or when the block of `together` ends (at
-most `MAX_HELD_BYTES` wait that long, and are written in one call of the system); what lies in `segments/` is at most `max_bytes` and, once the newest
-second is closed, at most `seconds` old. A record that arrives late goes into the current segment: readers look at
-capture times, not at file names.
+Invariants: a segment is appended to only while it is called `.open`; a closed one never changes; every file ends with
+a whole record at every instant; a record is in the file when its call returns, or when its block of `together` ends
+(at most `MAX_HELD_BYTES` wait that long, to be written in one go); what lies in `segments/` is at most `max_bytes`
+and, once the newest second is closed, at most `seconds` old. A record that arrives late goes into the current
+segment: readers look at capture times, not at file names.
 
 A closed segment carries metadata `shadowrig.segment` (session) and `shadowrig.key_frames` (camera -> capture times), so
 that a cut finds where to start without reading video. Calibrations are repeated in every segment, so that none depends

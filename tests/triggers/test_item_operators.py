@@ -9,15 +9,18 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from rule_ticks import MILLISECOND, SECOND, Signals, make_track, program_of
 
 from runtime.messages import CameraView, ControllerObject, Track
-from triggers.evaluation.item_moments import PlaceMoments
+from triggers.evaluation.item_columns import make_tables
+from triggers.evaluation.item_moments import MomentBank, Moments
 from triggers.evaluation.item_windows import PlaceLags
 from triggers.evaluation.program import Program
 from triggers.evaluation.sizes import MAX_ROWS
@@ -223,19 +226,41 @@ def test_box_edges_and_sizes_agree() -> None:
     assert program.value(slot) is True
 
 
+class OneItemMoments:
+    """A bank of both operators over one item."""
+
+    def __init__(self, length_ns: int) -> None:
+        self._table = make_tables({})[Population.TRACKS]
+        self._table.keeps_places = True
+        self._memory = [Moments(length_ns, self._table.capacity, told) for told in ("mean", "deviation")]
+        self._bank = MomentBank(self._memory)
+        self._update(0, np.array([math.nan]), np.array([True]))  # the item comes
+
+    def push(self, time_ns: int, value: float) -> tuple[float, float]:
+        """Mean and deviation of the window's values, also before it was seen in full."""
+        for memory in self._memory:
+            memory.unknown_ns[:] = -(2**62)
+        mean, deviation = self._update(time_ns, np.array([value]), None)[:, 0].tolist()
+        return mean, deviation
+
+    def _update(self, time_ns: int, values: NDArray[np.float64], unknown: NDArray[np.bool_] | None) -> NDArray[Any]:
+        self._table.update([make_track(1, time_ns)], time_ns)
+        told: NDArray[Any] = self._bank.update(self._table, [(values, unknown)] * 2)[0]
+        return told
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.integers(1, 40), st.floats(-1e3, 1e3)), min_size=1, max_size=300), st.integers(100, 2000))
 def test_moments_of_a_place_match_a_list(steps: list[tuple[int, float]], length_ms: int) -> None:
     """Ticks closer together than a row's step may leave late by that step, never early."""
-    length_ns, places = length_ms * MILLISECOND, np.array([7])
-    moments, slack_ns = PlaceMoments(length_ns, 16), length_ms * MILLISECOND // (MAX_ROWS - 4) + 1
+    length_ns, slack_ns = length_ms * MILLISECOND, length_ms * MILLISECOND // (MAX_ROWS - 4) + 1
+    moments = OneItemMoments(length_ns)
     past: list[tuple[int, float]] = []
     time_ns = 0
     for step_ms, value in steps:
         time_ns += step_ms * MILLISECOND
         past.append((time_ns, value))
-        moments.push(time_ns, places, np.array([value]))
-        mean, deviation = (float(found[0]) for found in (moments.means(places), moments.deviations(places)))
+        mean, deviation = moments.push(time_ns, value)
         first = sum(at < time_ns - length_ns - slack_ns for at, _ in past)
         last = sum(at < time_ns - length_ns for at, _ in past)
         windows = [np.array([each for _, each in past[start:]]) for start in range(first, last + 1)]
@@ -246,13 +271,11 @@ def test_moments_of_a_place_match_a_list(steps: list[tuple[int, float]], length_
 
 
 def test_deviation_keeps_its_digits_far_from_zero_and_after_a_huge_value() -> None:
-    generator, places = random.Random(1), np.array([0])
-    moments = PlaceMoments(SECOND, 1)
+    generator, moments = random.Random(1), OneItemMoments(SECOND)
     values = [1e15, *(1e9 + generator.uniform(-0.5, 0.5) for _ in range(200))]
     for tick, value in enumerate(values):
-        moments.push(tick * 20 * MILLISECOND, places, np.array([value]))
-    deviation = moments.deviations(places)
-    assert math.isclose(float(deviation[0]), float(np.std(np.array(values[-51:]) - 1e9)), rel_tol=1e-4)
+        _, deviation = moments.push(tick * 20 * MILLISECOND, value)
+    assert math.isclose(deviation, float(np.std(np.array(values[-51:]) - 1e9)), rel_tol=1e-4)
 
 
 def test_lag_of_a_place_is_the_newest_row_that_is_old_enough() -> None:

@@ -7,11 +7,13 @@ is not touched. So it may happen on another thread, while the older program runs
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from runtime.messages import NANOSECONDS_PER_SECOND
 from triggers.evaluation.edges import EDGE_TESTS, LatchedSignal, Replay, added_step, edge_step, watch_step
 from triggers.evaluation.item_decisive import DECISIVE, Decisive
-from triggers.evaluation.item_history import ITEM_HISTORIES, ItemHistory
+from triggers.evaluation.item_history import ITEM_HISTORIES, Flips, ItemHistory
+from triggers.evaluation.item_moments import MOMENTS, Moments
 from triggers.evaluation.item_steps import (
     VALUE_STEPS,
     column_step,
@@ -186,7 +188,10 @@ class Builder:
 
         def make(part: Part) -> Step | None:
             if isinstance(node, Operation) and node.name in DECISIVE:
-                part.decisive = Decisive(_length_ns(node), table.capacity, DECISIVE[node.name])
+                part.memory = Decisive(_length_ns(node), table.capacity, DECISIVE[node.name])
+                return None
+            if isinstance(node, Operation) and node.name in MOMENTS:
+                part.memory = Moments(_length_ns(node), table.capacity, MOMENTS[node.name])
                 return None
             return self._item_step(node, part.out, operands, table)
 
@@ -261,13 +266,20 @@ def _length_ns(node: Operation) -> int:
     return round((node.parameter or 0.0) * NANOSECONDS_PER_SECOND)
 
 
-def _in_column(value: bool | float | str, table: ItemTable) -> float | int:
+def _in_column(value: bool | float | str, table: ItemTable) -> Any:
     if isinstance(value, bool):
         return TRUE if value else FALSE
     return table.codes.literal(value) if isinstance(value, str) else value
 
 
 def _history_step(slots: Slots, out: int, history: ItemHistory, table: ItemTable) -> Step:
+    if isinstance(history, Flips):  # always known
+
+        def count() -> None:
+            slots[out] = history.update(table), None
+
+        return count
+
     def step() -> None:
         slots[out] = pair(history.update(table))
 

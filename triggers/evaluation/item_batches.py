@@ -13,20 +13,24 @@ one row more costs less than asking whether it is needed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple, TypeAlias
-
-import numpy as np
+from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 from triggers.evaluation.builder import NODE
-from triggers.evaluation.item_decisive import DECISIVE, DecisiveBank
-from triggers.evaluation.item_steps import NUMBER_COMPARISONS, mask_of
+from triggers.evaluation.item_batch_steps import (
+    FIELD_STEPS,
+    comparisons_step,
+    decisive_step,
+    memberships_step,
+    moments_step,
+    texts_of,
+)
+from triggers.evaluation.item_decisive import DECISIVE, Decisive, DecisiveBank
+from triggers.evaluation.item_moments import MOMENTS, MomentBank, Moments
+from triggers.evaluation.item_steps import NUMBER_COMPARISONS
 from triggers.evaluation.item_table import ItemTable
 from triggers.evaluation.parts import Part, PartKey, Storage
-from triggers.evaluation.scalar_steps import Slots, Step
+from triggers.evaluation.scalar_steps import Step
 from triggers.evaluation.schedule import EVERY_TICK, ON_DEMAND, Schedule
-from triggers.evaluation.text_codes import UNKNOWN_CODE
-from triggers.evaluation.truths import TRUE, compared
 from triggers.language.expressions import Constant, Expression, ItemField, Membership, Operation
 from triggers.language.populations import Population
 from triggers.language.types import Type
@@ -65,12 +69,12 @@ class ItemBatches:
         batches: dict[_BatchKey, list[Expression]] = {}
         for node in nodes:
             self._ranks[node.key] = self._rank(node)
-            kind = self._batch_of(node)
-            if kind is not None and node.population is not None:
-                key = (*kind, self._ranks[node.key], node.population, node.key in known)
+            batch_of = self._batch_of(node)
+            if batch_of is not None and node.population is not None:
+                key = (*batch_of, self._ranks[node.key], node.population, node.key in known)
                 batches.setdefault(key, []).append(node)
         for (kind, *_), batch in batches.items():
-            if len(batch) > 1 or kind in (DecisiveBank, _memberships_step):
+            if len(batch) > 1 or kind in _EVEN_ALONE:
                 schedule.widen(batch)
                 self.steps |= dict.fromkeys((NODE, node.key) for node in batch)
                 self.steps[NODE, batch[0].key] = self._step(kind, batch)
@@ -91,7 +95,7 @@ class ItemBatches:
         level = max((rank.level for rank in ranks), default=0)
         if node.population is None:
             return Rank(level, _REST if ranks else 0)
-        if isinstance(node, Operation) and node.name in DECISIVE:
+        if _is_banked(node):
             return Rank(level + 1, _FIRST)
         if isinstance(node, ItemField):
             return Rank(0, _FIRST)
@@ -103,17 +107,17 @@ class ItemBatches:
         """The kind of batch that a node may be in, with what tells batches of a kind apart."""
         if self._schedule.mask((NODE, node.key)) == ON_DEMAND:
             return None
-        if isinstance(node, Operation) and node.name in DECISIVE and node.population is not None:
-            return (DecisiveBank,)
+        if _is_banked(node):
+            return (DecisiveBank if node.name in DECISIVE else MomentBank,)
         if isinstance(node, ItemField):
             kind = None if node.population is None else self._table(node).plain_kind(node.name)
-            return None if kind is None else (_FIELD_STEPS[kind],)
+            return None if kind is None else (FIELD_STEPS[kind],)
         if self._ranks[node.key].stage != _COMPARISONS or not self._is_always(node.operands[0]):
             return None
         if _is_number_test(node):
-            return (_comparisons_step,)
-        codes = [self._table(node).codes.literal(text) for text in _texts(node)]
-        return (_memberships_step, node.operands[0].key) if max(codes) <= MAX_TABLE_CODE else None
+            return (comparisons_step,)
+        codes = [self._table(node).codes.literal(text) for text in texts_of(node)]
+        return (memberships_step, node.operands[0].key) if max(codes) <= MAX_TABLE_CODE else None
 
     def _is_always(self, column: Expression) -> bool:
         """Whether a column is computed on every tick, or can be for little."""
@@ -125,26 +129,19 @@ class ItemBatches:
 
     def _step(self, kind: object, batch: Sequence[Any]) -> Step:
         table, slots = self._table(batch[0]), self._storage.slots
-        if kind in _FIELD_STEPS.values():
+        if kind in FIELD_STEPS.values():
             fields: Callable[..., Step] = kind  # type: ignore[assignment]
             return fields(slots, [self._out(node) for node in batch], [node.name for node in batch], table)
-        if kind is DecisiveBank:
-            return self._decisive_step(slots, batch, table)
-        make = _comparisons_step if kind is _comparisons_step else _memberships_step
+        if kind in (DecisiveBank, MomentBank):
+            memories = [self._parts[NODE, node.key].memory for node in batch]
+            operands, outs = [self._out(node.operands[0]) for node in batch], [self._out(node) for node in batch]
+            if kind is MomentBank:
+                moments = MomentBank([each for each in memories if isinstance(each, Moments)])
+                return moments_step(slots, operands, outs, moments, table)
+            decisive = DecisiveBank([each for each in memories if isinstance(each, Decisive)])
+            return decisive_step(slots, operands, outs, decisive, table)
+        make = comparisons_step if kind is comparisons_step else memberships_step
         return make(slots, batch, self._out, table)
-
-    def _decisive_step(self, slots: Slots, batch: Sequence[Operation], table: ItemTable) -> Step:
-        operators = [self._parts[NODE, node.key].decisive for node in batch]
-        bank = DecisiveBank([operator for operator in operators if operator is not None])
-        operands = [self._out(node.operands[0]) for node in batch]
-        outs = [self._out(node) for node in batch]
-
-        def step() -> None:
-            values = bank.update(table, [slots[operand] for operand in operands])
-            for out, value in zip(outs, values, strict=True):
-                slots[out] = value
-
-        return step
 
     def _out(self, node: Expression) -> int:
         return self._parts[NODE, node.key].out
@@ -154,91 +151,14 @@ class ItemBatches:
         return self._storage.tables[Population(node.population)]
 
 
-def _numbers_step(slots: Slots, outs: Sequence[int], names: Sequence[str], table: ItemTable) -> Step:
-    """Fields that are numbers."""
-
-    def step() -> None:
-        columns = table.read(names, np.float64)
-        is_unknown = ~np.isfinite(columns)
-        has_unknown = is_unknown.any(axis=1).tolist()
-        for out, column, unknown, has in zip(outs, columns, is_unknown, has_unknown, strict=True):
-            slots[out] = column, unknown if has else None
-
-    return step
+#: Batches that make sense of one.
+_EVEN_ALONE: tuple[object, ...] = (DecisiveBank, MomentBank, memberships_step)
 
 
-def _texts_step(slots: Slots, outs: Sequence[int], names: Sequence[str], table: ItemTable) -> Step:
-    """Fields that are texts."""
-
-    def step() -> None:
-        columns = table.read(names, np.int32)
-        is_unknown = columns == UNKNOWN_CODE
-        has_unknown = is_unknown.any(axis=1).tolist()
-        for out, column, unknown, has in zip(outs, columns, is_unknown, has_unknown, strict=True):
-            slots[out] = column, unknown if has else None
-
-    return step
-
-
-_FIELD_STEPS: Mapping[Type, Callable[[Slots, Sequence[int], Sequence[str], ItemTable], Step]] = {
-    Type.NUMBER: _numbers_step,
-    Type.TEXT: _texts_step,
-}
-
-
-def _comparisons_step(
-    slots: Slots, batch: Sequence[Operation], slot_of: Callable[[Expression], int], table: ItemTable
-) -> Step:
-    """Comparisons of columns with numbers: rows of one array, those of one operator beside each other."""
-    batch = sorted(batch, key=lambda node: node.name)
-    outs = [slot_of(node) for node in batch]
-    columns = [slot_of(node.operands[0]) for node in batch]
-    distinct = list(dict.fromkeys(columns))
-    picked = np.array([distinct.index(column) for column in columns])
-    thresholds = np.array([_threshold(node) for node in batch], np.float64)[:, None]
-    names = [node.name for node in batch]
-    starts = [row for row in range(len(names)) if row == 0 or names[row] != names[row - 1]]
-    runs = [(NUMBER_COMPARISONS[names[start]], slice(start, end)) for start, end in pairwise([*starts, len(names)])]
-
-    def step() -> None:
-        pairs = [slots[column] for column in distinct]
-        values = np.concatenate([column for column, _ in pairs]).reshape(len(pairs), -1).take(picked, axis=0)
-        holds = np.empty(values.shape, np.bool_)
-        for apply, rows in runs:
-            apply(values[rows], thresholds[rows], out=holds[rows])
-        unknown = {slot: mask_of(mask, table) for slot, (_, mask) in zip(distinct, pairs, strict=True)}
-        _tell(slots, outs, holds, [unknown[column] for column in columns], len(table.items))
-
-    return step
-
-
-def _memberships_step(
-    slots: Slots, batch: Sequence[Expression], slot_of: Callable[[Expression], int], table: ItemTable
-) -> Step:
-    """Tests of one column of texts, by a table of all codes up to the largest; its ends stand for all others."""
-    outs, column = [slot_of(node) for node in batch], slot_of(batch[0].operands[0])
-    codes = [[table.codes.literal(text) for text in _texts(node)] for node in batch]
-    holds_for = np.zeros((len(batch), max(map(max, codes)) + 2), np.bool_)
-    for row, (node, listed) in enumerate(zip(batch, codes, strict=True)):
-        is_listed = not (isinstance(node, Operation) and node.name == "!=")
-        holds_for[row] = not is_listed
-        holds_for[row, listed] = is_listed
-
-    def step() -> None:
-        values, mask = slots[column]
-        holds = holds_for.take(values, axis=1, mode="clip")
-        _tell(slots, outs, holds, [mask_of(mask, table)] * len(outs), len(values))
-
-    return step
-
-
-def _tell(slots: Slots, outs: Sequence[int], holds: Any, unknown: Sequence[int], items: int) -> None:
-    """Each row of `holds` as the truth of its slot."""
-    told, end = holds.tobytes(), 0
-    for out, is_unknown in zip(outs, unknown, strict=True):
-        start, end = end, end + items
-        truth = int.from_bytes(told[start:end], "little")
-        slots[out] = compared(truth, is_unknown) if is_unknown else truth * TRUE
+def _is_banked(node: Expression) -> TypeGuard[Operation]:
+    """Windows that are computed together."""
+    is_window = isinstance(node, Operation) and (node.name in DECISIVE or node.name in MOMENTS)
+    return is_window and node.population is not None
 
 
 def _is_number_test(node: Expression) -> bool:
@@ -256,14 +176,3 @@ def _is_text_test(node: Expression) -> bool:
 def _is_constant(node: Operation, kind: Type) -> bool:
     column, constant = node.operands
     return column.population is not None and isinstance(constant, Constant) and constant.type is kind
-
-
-def _texts(node: Expression) -> list[str]:
-    given = node.choices if isinstance(node, Membership) else [getattr(node.operands[1], "value", "")]
-    return [text for text in given if isinstance(text, str)]
-
-
-def _threshold(node: Operation) -> float:
-    constant = node.operands[1]
-    assert isinstance(constant, Constant)
-    return float(constant.value)

@@ -59,7 +59,7 @@ def _boxes(table: ItemTable) -> NDArray[Any]:
 def _centres(table: ItemTable) -> FloatColumn:
     """`[2, items]` x and y."""
     boxes = table.column("boxes")
-    return ((boxes[:, :2] + boxes[:, 2:]) / 2).T
+    return np.asarray(((boxes[:, :2] + boxes[:, 2:]) / 2).T)
 
 
 def _rows(rows: Sequence[Sequence[float]], width: int) -> FloatColumn:

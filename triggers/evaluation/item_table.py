@@ -33,6 +33,8 @@ _IDENTITIES: Mapping[Population, Callable[[Any], object]] = {
     Population.CAMERAS: attrgetter("camera"),
 }
 _LASTING_FIELDS = frozenset({"camera", "track_id", "object_id"})
+#: By truth; `UNKNOWN_CODE` for unknown.
+_TRUTH_CODES = np.array([0, UNKNOWN_CODE, 2, 3], np.int32)
 _NO_PLACES: NDArray[np.intp] = np.zeros(0, np.intp)
 FloatColumn = NDArray[np.float64]
 
@@ -167,6 +169,11 @@ class ItemTable:
             self._changed_places[name] = self._changes(name)
         return self._changed_places[name]
 
+    def _codes(self, name: str) -> NDArray[np.int32]:
+        """A text or truth field as codes."""
+        column = self.column(name)
+        return _TRUTH_CODES.take(column) if column.dtype == np.int8 else column
+
     def _changes(self, name: str) -> NDArray[np.intp]:
         followed, last = self._last_codes.get(name) or (0, np.full(self.capacity, UNKNOWN_CODE, np.int32))
         self._last_codes[name] = (self._updates, last)
@@ -174,11 +181,13 @@ class ItemTable:
             last[:] = UNKNOWN_CODE
         elif self.new_places:
             last[self.new_places] = UNKNOWN_CODE
-        column, before = self.column(name), last.take(self.places)
-        now = np.where(column == UNKNOWN, UNKNOWN_CODE, column) if column.dtype == np.int8 else column
+        now, before = self._codes(name), last.take(self.places)
+        if now.tobytes() == before.tobytes():
+            return _NO_PLACES  # on most ticks
         differs = np.flatnonzero((now != before) & (now != UNKNOWN_CODE))
         if not differs.size:
             return _NO_PLACES
         places = self.places[differs]
         last[places] = now[differs]
-        return places[before[differs] != UNKNOWN_CODE]
+        known: NDArray[np.intp] = places[before[differs] != UNKNOWN_CODE]
+        return known

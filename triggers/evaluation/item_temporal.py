@@ -1,26 +1,26 @@
 """Temporal operators that follow every item: what `temporal_steps` does for one value, for a column of them.
-`any_within` and `all_within`, of which rules have most, are computed together: see `item_decisive`.
+`any_within` and `all_within`, `mean_within` and `std_within`, of which rules have most, are computed together: see
+`item_decisive` and `item_moments`.
 
 Each class keeps what it needs by place (see `item_table`), takes in one column a tick and yields one; a column is
-truth (the bytes of `truths`), or a pair of values and the mask of unknown rows (see `item_steps`). An operator knows of an item only
-what it saw itself: it is unknown until the item was followed for the whole window with known values. Ticks on which nothing looked leave no trace. Every tick costs a few array
-operations, O(1) amortised whatever the window's length; memory is fixed (see `sizes`).
+truth (the bytes of `truths`), or a pair of values and the mask of unknown rows (see `item_steps`). An operator knows of
+an item only what it saw itself: it is unknown until the item was followed for the whole window with known values. Ticks
+on which nothing looked leave no trace. Every tick costs a few array operations, O(1) amortised whatever the window's
+length; memory is fixed (see `sizes`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.messages import NANOSECONDS_PER_SECOND
-from triggers.evaluation.item_moments import PlaceMoments
+from triggers.evaluation.item_decisive import LONG_AGO_NS
 from triggers.evaluation.item_steps import pair
 from triggers.evaluation.item_table import ItemTable
-from triggers.evaluation.item_decisive import LONG_AGO_NS
 from triggers.evaluation.item_windows import PlaceLags, PlaceMinima, PlaceTotals
 from triggers.evaluation.text_codes import UNKNOWN_CODE
 from triggers.evaluation.truths import FALSE, NEGATED, TRUE, UNKNOWN
@@ -28,7 +28,6 @@ from triggers.language.types import Type
 
 #: Truth, or (values, unknown).
 Column: TypeAlias = Any
-
 
 
 class ItemOperator(Protocol):
@@ -113,29 +112,6 @@ class Extreme:
         self._minima.push(table.time_ns, table.places, signed if unknown is None else np.where(unknown, np.inf, signed))
         is_covered = self._following.covers(table, self._length_ns, unknown)
         return pair(np.where(is_covered, self._sign * self._minima.minima(table.places)[0], np.nan))
-
-
-class Moment:
-    """mean_within and std_within: what `read` tells of the moments."""
-
-    def __init__(self, length_ns: int, capacity: int, read: Callable[[PlaceMoments, Any], Any]) -> None:
-        self._length_ns = length_ns
-        self._following = Following(capacity)
-        self._moments = PlaceMoments(length_ns, capacity)
-        self._read = partial(read, self._moments)
-
-    def update(self, table: ItemTable, column: Column) -> Column:
-        """See ItemOperator."""
-        new = self._following.newcomers(table)
-        if len(new):
-            self._moments.wipe(new)
-        values, unknown = column
-        if unknown is None:
-            self._moments.push(table.time_ns, table.span, values)
-        else:
-            self._moments.push(table.time_ns, table.places[~unknown], values[~unknown])
-        is_covered = self._following.covers(table, self._length_ns, unknown)
-        return pair(np.where(is_covered, self._read(table.span), np.nan))
 
 
 class Since:
@@ -248,8 +224,6 @@ ITEM_OPERATORS: Mapping[str, Callable[[int, int, Type], ItemOperator]] = {
     "rate": lambda length_ns, capacity, kind: Lagged(length_ns, capacity, kind, lambda now, then, s: (now - then) / s),
     "min_within": lambda length_ns, capacity, kind: Extreme(length_ns, capacity, 1),
     "max_within": lambda length_ns, capacity, kind: Extreme(length_ns, capacity, -1),
-    "mean_within": lambda length_ns, capacity, kind: Moment(length_ns, capacity, PlaceMoments.means),
-    "std_within": lambda length_ns, capacity, kind: Moment(length_ns, capacity, PlaceMoments.deviations),
     "since_s": lambda length_ns, capacity, kind: Since(length_ns, capacity),
     "rising": lambda length_ns, capacity, kind: Edge(capacity, kind, _step_to(TRUE)),
     "falling": lambda length_ns, capacity, kind: Edge(capacity, kind, _step_to(FALSE)),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from triggers.evaluation.item_columns import make_tables
 from triggers.evaluation.item_decisive import Decisive
+from triggers.evaluation.item_moments import Moments
 from triggers.evaluation.item_table import ItemTable
 from triggers.evaluation.scalar_steps import Slots, Step
 from triggers.evaluation.signal_values import Reading
@@ -43,7 +44,7 @@ class Part:
     step: Step | None = None  # None: a constant, which is in its slot from the start
     windows: list[Sized] = field(default_factory=list)
     #: What is computed together with others instead of by a step: see `item_batches` and `signal_values`.
-    decisive: Decisive | None = None
+    memory: Decisive | Moments | None = None
     read: Reading | None = None
 
 

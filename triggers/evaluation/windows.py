@@ -18,7 +18,6 @@ from typing import TypeAlias
 from triggers.evaluation.sizes import MAX_ENTRIES
 from triggers.language.types import Value
 
-
 _LONG_AGO_NS = -(2**62)
 
 
@@ -37,7 +36,7 @@ class ExtremeWindow:
         entries = self._entries
         while entries and entries[-1][1] >= value:
             entries.pop()
-        if entries and time_ns < entries[-1][0] + self._step_ns and _is_one_step(entries[-1][0], time_ns, self._step_ns):
+        if entries and entries[-1][0] // self._step_ns == time_ns // self._step_ns:
             value = entries.pop()[1]  # one entry a step: the smaller value stays that much longer
         entries.append((time_ns, value))
         start_ns = time_ns - self._length_ns
@@ -233,10 +232,6 @@ class LagWindow:
 def _step_end_ns(time_ns: int, step_ns: int) -> int:
     """Where the step that holds a time ends."""
     return time_ns - time_ns % step_ns + step_ns
-
-
-def _is_one_step(earlier_ns: int, later_ns: int, step_ns: int) -> bool:
-    return earlier_ns // step_ns == later_ns // step_ns
 
 
 def _step_ns(length_ns: int) -> int:
