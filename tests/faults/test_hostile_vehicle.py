@@ -48,6 +48,7 @@ def resident_mib(process: FaultProcess) -> float:
     return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1]) / 1024
 
 
+@pytest.mark.sweep
 def test_an_oversize_frame_ends_that_connection_and_the_others_are_served(bench):
     receiver = bench.start_receiver()
     with hostile_vehicle(bench) as hostile:
@@ -59,6 +60,7 @@ def test_an_oversize_frame_ends_that_connection_and_the_others_are_served(bench)
         delivers(bench, receiver)
 
 
+@pytest.mark.sweep
 def test_an_oversize_object_is_refused_by_its_offer_stays_on_the_vehicle_and_holds_up_nothing(bench):
     receiver = bench.start_receiver(limits={"max_clip_bytes": 4 * CHUNK})
     with bench.open_spool() as spool:
@@ -97,6 +99,7 @@ def test_an_endless_multipart_from_an_enrolled_key_is_cut_off_before_it_fills_th
         delivers(bench, receiver)
 
 
+@pytest.mark.sweep
 def test_offers_without_end_from_one_vehicle_leave_room_for_the_others(bench):
     receiver = bench.start_receiver(limits={"vehicle_quota_bytes": 64 * MEBIBYTE, "vehicle_partials": 4})
     rng = random.Random(1)

@@ -120,6 +120,7 @@ def is_shut_out(bench: Bench) -> bool:
     return "enrolled" in bench.uploader_status().get("last_error", "")
 
 
+@pytest.mark.sweep
 def test_a_forged_vehicle_field_is_refused_and_a_vehicle_writes_under_its_own_name_only(bench):
     receiver = bench.start_receiver()
     with bench.open_spool() as spool:
@@ -145,6 +146,7 @@ def test_a_forged_vehicle_field_is_refused_and_a_vehicle_writes_under_its_own_na
     bench.check_both_ends()
 
 
+@pytest.mark.sweep
 def test_with_a_wrong_receiver_key_nothing_leaves_the_vehicle_and_the_right_one_delivers_it(bench):
     receiver = bench.start_receiver()
     right = load_public_key(bench.receiver_keys / "receiver.public")
@@ -212,6 +214,7 @@ class RecordingLink(ImpairedLink):
         return data
 
 
+@pytest.mark.sweep
 def test_the_recorded_bytes_of_a_session_replayed_are_refused_by_curve(bench):
     receiver = bench.start_receiver()
     with bench.open_spool() as spool, RecordingLink(bench.receiver_port) as link:
@@ -259,6 +262,7 @@ def read_some(connection: socket.socket) -> bytes:
         return b""
 
 
+@pytest.mark.sweep
 def test_a_receiver_of_another_version_is_told_apart_and_the_clips_wait_for_a_fitting_one(bench):
     receiver = bench.start_receiver()
     is_future = [True]
@@ -287,6 +291,7 @@ def test_a_receiver_of_another_version_is_told_apart_and_the_clips_wait_for_a_fi
     bench.check_both_ends()
 
 
+@pytest.mark.sweep
 def test_every_stranger_is_refused_while_the_enrolled_vehicle_delivers(bench):
     receiver = bench.start_receiver()
     receiver_key = load_public_key(bench.receiver_keys / "receiver.public")
