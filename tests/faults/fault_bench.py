@@ -189,6 +189,13 @@ class Bench:
     def receiver_status(self) -> dict[str, Any]:
         return read_json(self.receiver_status_path)
 
+    def settled_figures(self) -> dict[str, Any]:
+        """The receiver's figures, published after everything that has happened by now."""
+        for _ in range(2):
+            written_ns = self.receiver_status_path.stat().st_mtime_ns
+            self.wait(lambda before=written_ns: self.receiver_status_path.stat().st_mtime_ns > before, "newer figures")
+        return self.receiver_status()
+
     # -- waiting ------------------------------------------------------------------------------------------------
 
     def wait(self, condition: Callable[[], Any], what: str) -> None:
