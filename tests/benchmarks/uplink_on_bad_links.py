@@ -129,7 +129,7 @@ def dead_link(bench: Bench, outage_s: float) -> dict[str, float]:
     """Nothing passes for a while; when is it seen, and when do bytes move again."""
     bench.start_receiver()
     with bench.open_spool() as spool, ImpairedLink(bench.receiver_port) as link:
-        bench.seal(spool, 400 << 20)
+        bench.seal(spool, 64 << 20)
         bench.start_uploader(link.address, rate_bytes_per_s=TEN_MBIT_BYTES_PER_S, **product_times())
         bench.wait(lambda: bench.durable_bytes() > 0, "some of it")
         link.black_hole()

@@ -23,7 +23,7 @@ def test_a_link_black_holed_mid_chunk_is_noticed_and_goes_on_at_its_durable_byte
     receiver = bench.start_receiver()
     with bench.open_spool() as spool, ImpairedLink(bench.receiver_port) as link:
         bench.seal(spool, size)
-        uploader = bench.start_uploader(link.address, rate_bytes_per_s=4 * MEBIBYTE, reply_timeout_s=1.0)
+        uploader = bench.start_uploader(link.address, rate_bytes_per_s=2 * MEBIBYTE, reply_timeout_s=1.0)
         bench.wait(lambda: bench.durable_bytes() > MEBIBYTE, "some of it")
         link.black_hole()
         wait_for_complaint(bench)
@@ -38,11 +38,12 @@ def test_a_link_black_holed_mid_chunk_is_noticed_and_goes_on_at_its_durable_byte
     bench.check_both_ends()
 
 
+@pytest.mark.sweep
 def test_a_link_that_swallows_answers_only_is_noticed_too(bench):
     receiver = bench.start_receiver()
     with bench.open_spool() as spool, ImpairedLink(bench.receiver_port) as link:
         bench.seal(spool, 3 * MEBIBYTE, 1)
-        uploader = bench.start_uploader(link.address, rate_bytes_per_s=4 * MEBIBYTE, reply_timeout_s=1.0)
+        uploader = bench.start_uploader(link.address, rate_bytes_per_s=2 * MEBIBYTE, reply_timeout_s=1.0)
         bench.wait(lambda: bench.durable_bytes() > 0, "some of it")
         link.black_hole(up=False)
         wait_for_complaint(bench)
@@ -53,11 +54,12 @@ def test_a_link_that_swallows_answers_only_is_noticed_too(bench):
     bench.check_both_ends()
 
 
+@pytest.mark.sweep
 def test_a_half_open_connection_is_noticed_and_replaced(bench):
     receiver = bench.start_receiver()
     with bench.open_spool() as spool, ImpairedLink(bench.receiver_port) as link:
         bench.seal(spool, 3 * MEBIBYTE)
-        uploader = bench.start_uploader(link.address, rate_bytes_per_s=4 * MEBIBYTE, reply_timeout_s=1.0)
+        uploader = bench.start_uploader(link.address, rate_bytes_per_s=2 * MEBIBYTE, reply_timeout_s=1.0)
         bench.wait(lambda: bench.durable_bytes() > 0, "some of it")
         link.leave_half_open()
         bench.wait_for_delivery(spool)
@@ -84,6 +86,7 @@ def reset_again_and_again(bench: Bench, period_s: float, size: int, rate: int) -
     bench.check_both_ends()
 
 
+@pytest.mark.sweep
 def test_a_link_reset_every_half_second_delivers_every_clip_once(bench):
     reset_again_and_again(bench, 0.5, size=6 * MEBIBYTE, rate=2 * MEBIBYTE)
 
@@ -108,11 +111,12 @@ def test_half_of_everything_lost_at_fifty_milliseconds_is_slow_and_loses_nothing
     bench.check_both_ends()
 
 
+@pytest.mark.sweep
 def test_a_bit_flipped_on_the_wire_breaks_the_connection_and_never_reaches_a_clip(bench):
     receiver = bench.start_receiver()
     with bench.open_spool() as spool, ImpairedLink(bench.receiver_port) as link:
         bench.seal(spool, 3 * MEBIBYTE)
-        uploader = bench.start_uploader(link.address, rate_bytes_per_s=4 * MEBIBYTE, reply_timeout_s=1.0)
+        uploader = bench.start_uploader(link.address, rate_bytes_per_s=2 * MEBIBYTE, reply_timeout_s=1.0)
         bench.wait(lambda: bench.durable_bytes() > 0, "some of it")
         link.flip_bit(after_bytes=10_000)
         bench.wait_for_delivery(spool)

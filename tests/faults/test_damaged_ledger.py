@@ -58,9 +58,11 @@ def cut_short(directory: Path) -> None:
 
 
 DAMAGES = [
-    deleted,
     torn_inside,
-    *(pytest.param(each, marks=pytest.mark.sweep) for each in (deleted_with_its_counter, emptied, garbled, cut_short)),
+    *(
+        pytest.param(each, marks=pytest.mark.sweep)
+        for each in (deleted, deleted_with_its_counter, emptied, garbled, cut_short)
+    ),
 ]
 
 

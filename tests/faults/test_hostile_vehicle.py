@@ -10,24 +10,26 @@ from pathlib import Path
 import pytest
 import zmq
 from fault_bench import Bench, FaultProcess
+from impaired_link import Conditions, ImpairedLink
 from strangers import ask, connected, enrolled
 
 from runtime.uplink.wire import MAX_PAYLOAD_BYTES, PROTOCOL_VERSION, Hello, Offer, encode
 
 CHUNK = MAX_PAYLOAD_BYTES
 MEBIBYTE = 1 << 20
-HOSTILE_MIB = 320
-ALLOWED_GROWTH_MIB = 96
+HOSTILE_MIB = 256
+HOSTILE_BYTES_PER_S = 40 << 20  # faster than any vehicle's link; the receiver looks once a second
+ALLOWED_GROWTH_MIB = 144
 HELLO = [encode(Hello(PROTOCOL_VERSION, "hostile")), b""]
 IS_BOUNDED = (Path(__file__).resolve().parents[2] / "runtime/uplink/connections.py").exists()
 
 
 @contextmanager
-def hostile_vehicle(bench: Bench) -> Iterator[zmq.Socket]:
+def hostile_vehicle(bench: Bench, address: str | None = None) -> Iterator[zmq.Socket]:
     """A socket with an enrolled key of its own, which may say what it likes."""
     keys, receiver_key = enrolled(bench.receiver_keys, bench.directory / "hostile", "hostile")
     bench.wait(lambda: bench.receiver_status().get("enrolled") == 2, "the enrolment")
-    with connected(bench.address, keys, receiver_key) as socket:
+    with connected(address or bench.address, keys, receiver_key) as socket:
         yield socket
 
 
@@ -48,6 +50,7 @@ def resident_mib(process: FaultProcess) -> float:
     return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1]) / 1024
 
 
+@pytest.mark.sweep
 def test_an_oversize_frame_ends_that_connection_and_the_others_are_served(bench):
     receiver = bench.start_receiver()
     with hostile_vehicle(bench) as hostile:
@@ -59,6 +62,7 @@ def test_an_oversize_frame_ends_that_connection_and_the_others_are_served(bench)
         delivers(bench, receiver)
 
 
+@pytest.mark.sweep
 def test_an_oversize_object_is_refused_by_its_offer_stays_on_the_vehicle_and_holds_up_nothing(bench):
     receiver = bench.start_receiver(limits={"max_clip_bytes": 4 * CHUNK})
     with bench.open_spool() as spool:
@@ -83,7 +87,8 @@ def test_an_oversize_object_is_refused_by_its_offer_stays_on_the_vehicle_and_hol
 def test_an_endless_multipart_from_an_enrolled_key_is_cut_off_before_it_fills_the_memory(bench):
     receiver = bench.start_receiver()
     before_mib = resident_mib(receiver)
-    with hostile_vehicle(bench) as hostile:
+    link = ImpairedLink(bench.receiver_port, Conditions(bytes_per_s=HOSTILE_BYTES_PER_S, buffer_bytes=4 << 20))
+    with link, hostile_vehicle(bench, link.address) as hostile:
         assert ask(hostile, HELLO)["type"] == "WELCOME"
         monitor = hostile.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         # libzmq's own socket sends a message only once it is whole, but it comes in part by part, as an endless one
@@ -97,6 +102,7 @@ def test_an_endless_multipart_from_an_enrolled_key_is_cut_off_before_it_fills_th
         delivers(bench, receiver)
 
 
+@pytest.mark.sweep
 def test_offers_without_end_from_one_vehicle_leave_room_for_the_others(bench):
     receiver = bench.start_receiver(limits={"vehicle_quota_bytes": 64 * MEBIBYTE, "vehicle_partials": 4})
     rng = random.Random(1)

@@ -21,7 +21,7 @@ from runtime.spool import Spool
 
 SIZES = (1, 300_000, 700_000)
 QUICK = {"reply_timeout_s": 1.0}
-SAMPLE = 4
+SAMPLE = 3
 MIN_STEPS = 8
 ENOUGH = 0.8  # a few rounds have fewer steps than the one that was counted: their victims live
 KILLS_OF_A_SWEEP = 180

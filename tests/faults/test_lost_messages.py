@@ -77,6 +77,7 @@ def test_every_message_arriving_twice_stores_each_clip_once(bench):
     assert relay.count("DONE") >= 3
 
 
+@pytest.mark.sweep
 def test_chunks_that_arrive_in_reverse_order_make_the_same_clip(bench):
     relay = deliver_through(bench, reorder("CHUNK", depth=4), 8 * CHUNK)
     offsets = [msgpack.unpackb(passing.frames[0])["offset"] for passing in relay.record if passing.kind == "CHUNK"]
@@ -113,6 +114,7 @@ def rehashed(frames: Frames) -> Frames:
     return [msgpack.packb({**header, "hash": hashlib.sha256(payload).digest()}), bytes(payload)]
 
 
+@pytest.mark.sweep
 def test_a_wrong_byte_under_a_right_chunk_hash_is_found_by_the_hash_of_the_whole(bench):
     deliver_through(bench, damage("CHUNK", rehashed), 3 * CHUNK)
     status = bench.uploader_status()
@@ -139,6 +141,7 @@ def test_a_bit_flipped_on_the_vehicles_disk_is_told_and_never_stored(bench):
     assert [clip.key.n for clip in bench.stored_clips()[0]] == [good]
 
 
+@pytest.mark.sweep
 def test_a_session_replayed_message_by_message_changes_nothing(bench):
     relay = deliver_through(bench, lambda passing: [passing.frames], 2 * CHUNK, 50, entombed=True)
     receiver = bench.start_receiver()

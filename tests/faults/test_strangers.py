@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import socket
-import threading
 from itertools import product
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import msgpack
 import pytest
 import zmq
 from fault_bench import VEHICLE, Bench, FaultProcess
-from impaired_link import ImpairedLink
 from message_relay import MessageRelay, Passing
 from strangers import HELLO, STRANGERS, ask, connected, enrolled, own_keys, strangers_let_in, with_unknown_key
 
@@ -120,6 +118,7 @@ def is_shut_out(bench: Bench) -> bool:
     return "enrolled" in bench.uploader_status().get("last_error", "")
 
 
+@pytest.mark.sweep
 def test_a_forged_vehicle_field_is_refused_and_a_vehicle_writes_under_its_own_name_only(bench):
     receiver = bench.start_receiver()
     with bench.open_spool() as spool:
@@ -145,6 +144,7 @@ def test_a_forged_vehicle_field_is_refused_and_a_vehicle_writes_under_its_own_na
     bench.check_both_ends()
 
 
+@pytest.mark.sweep
 def test_with_a_wrong_receiver_key_nothing_leaves_the_vehicle_and_the_right_one_delivers_it(bench):
     receiver = bench.start_receiver()
     right = load_public_key(bench.receiver_keys / "receiver.public")
@@ -200,65 +200,7 @@ class enough_descriptors:  # noqa: N801  used as a context only
         resource.setrlimit(resource.RLIMIT_NOFILE, self.before)
 
 
-class RecordingLink(ImpairedLink):
-    """Keeps every byte that the vehicle sent."""
-
-    def __init__(self, target_port: int) -> None:
-        super().__init__(target_port)
-        self.recorded = b""
-
-    def _passing_up(self, data: bytes) -> bytes:
-        self.recorded += data
-        return data
-
-
-def test_the_recorded_bytes_of_a_session_replayed_are_refused_by_curve(bench):
-    receiver = bench.start_receiver()
-    with bench.open_spool() as spool, RecordingLink(bench.receiver_port) as link:
-        bench.seal(spool, 1000)
-        uploader = bench.start_uploader(link.address)
-        bench.wait_for_delivery(spool)
-        assert uploader.stop() == 0
-        before = dict(settled_figures(bench))
-        assert before["received"]["COMMIT"] == 1
-        for _ in range(3):
-            with socket.create_connection(("127.0.0.1", bench.receiver_port)) as replay:
-                replay.settimeout(10)
-                sender = threading.Thread(target=send_all, args=(replay, link.recorded))
-                sender.start()
-                while read_some(replay):
-                    pass  # until the receiver hangs up
-                sender.join()
-        after = settled_figures(bench)
-        assert after["received"] == before["received"]
-        assert after["handshakes_admitted"] == before["handshakes_admitted"]
-    assert receiver.stop() == 0
-    bench.check_both_ends()
-
-
-def settled_figures(bench: Bench) -> dict:
-    """The receiver's figures, published after everything that has happened by now."""
-    written_ns = bench.receiver_status_path.stat().st_mtime_ns
-    bench.wait(lambda: bench.receiver_status_path.stat().st_mtime_ns > written_ns, "new figures")
-    written_ns = bench.receiver_status_path.stat().st_mtime_ns
-    bench.wait(lambda: bench.receiver_status_path.stat().st_mtime_ns > written_ns, "newer figures")
-    return bench.receiver_status()
-
-
-def send_all(connection: socket.socket, data: bytes) -> None:
-    try:
-        connection.sendall(data)
-    except OSError:
-        pass  # it was hung up on, as it should be
-
-
-def read_some(connection: socket.socket) -> bytes:
-    try:
-        return connection.recv(65536)
-    except ConnectionResetError:
-        return b""
-
-
+@pytest.mark.sweep
 def test_a_receiver_of_another_version_is_told_apart_and_the_clips_wait_for_a_fitting_one(bench):
     receiver = bench.start_receiver()
     is_future = [True]
@@ -287,6 +229,7 @@ def test_a_receiver_of_another_version_is_told_apart_and_the_clips_wait_for_a_fi
     bench.check_both_ends()
 
 
+@pytest.mark.sweep
 def test_every_stranger_is_refused_while_the_enrolled_vehicle_delivers(bench):
     receiver = bench.start_receiver()
     receiver_key = load_public_key(bench.receiver_keys / "receiver.public")
@@ -296,6 +239,6 @@ def test_every_stranger_is_refused_while_the_enrolled_vehicle_delivers(bench):
         bench.wait(lambda: bench.durable_bytes() > 0, "a session under way")
         assert strangers_let_in(bench.address, receiver_key) == []
         bench.wait_for_delivery(spool)
-        assert settled_figures(bench)["handshakes_admitted"] == 1, f"not one of {len(STRANGERS)} strangers"
+        assert bench.settled_figures()["handshakes_admitted"] == 1, f"not one of {len(STRANGERS)} strangers"
     assert receiver.stop() == 0
     bench.check_both_ends()
