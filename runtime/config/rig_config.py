@@ -28,7 +28,7 @@ from runtime.config.privacy_config import PrivacyConfig
 from runtime.config.quantities import ByteCount, Seconds, SecondsOrZero
 from runtime.config.sources import MAX_RATE_HZ, CameraConfig, CameraName, RateHz, Section, SignalsConfig
 from runtime.config.uplink_config import UplinkConfig
-from runtime.formats.documents import Document, DocumentError, Mistake, load_document, suggest, validate
+from runtime.formats.documents import Document, DocumentError, Mistake, load_document, validate
 
 #: ISO 3779: 17 letters and digits without I, O and Q, the last four digits.
 _LIKE_A_VIN = re.compile(r"[A-HJ-NPR-Z0-9]{13}[0-9]{4}")
