@@ -176,7 +176,7 @@ def encode_metadata(metadata: Mapping[str, Any]) -> str:
 
 def current_boot_id() -> str:
     """What the kernel calls this run of the machine; it changes with every start."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
 
 
 def create_locked(path: Path) -> int:

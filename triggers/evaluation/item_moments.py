@@ -38,6 +38,7 @@ class Moments(TwoStacks):
         self.leaving = np.zeros((3, MAX_ROWS, capacity))  # each row merged with all newer ones
         self.newest: NDArray[np.float64] = np.zeros((3, 2, capacity))  # the newest row; all arrived rows merged
         self.head: NDArray[np.float64] = np.zeros((3, capacity))  # what leaves next
+        self._has_turned = False
         #: When a value was last not known, or the item had not come.
         self.unknown_ns: NDArray[np.int64] = np.full(capacity, LONG_AGO_NS, np.int64)
 
@@ -57,8 +58,9 @@ class Moments(TwoStacks):
     def let_leave(self, time_ns: int) -> None:
         """After a tick's values were added: old ones go."""
         rows = len(self._leaving_times_ns)
+        self._has_turned = False
         self._leave(time_ns)
-        if len(self._leaving_times_ns) != rows:
+        if self._has_turned or len(self._leaving_times_ns) != rows:  # as many rows may be others
             self.head[:] = self.leaving[:, len(self._leaving_times_ns) - 1] if self._leaving_times_ns else 0
 
     def wipe(self, places: Any) -> None:
@@ -80,7 +82,7 @@ class Moments(TwoStacks):
         leaving = self.leaving[:, :rows]
         leaving[_COUNT], leaving[_MEAN], leaving[_SQUARES] = all_counts, all_means, np.cumsum(squares, axis=0)
         self.newest[:] = 0
-        self.head[:] = leaving[:, rows - 1]
+        self._has_turned = True
 
 
 class MomentBank:
