@@ -7,7 +7,7 @@ firing of the highest priority, before and after it in the proportion that was a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.recording.clip_plan import ClipPlan, Shrinkage
@@ -20,7 +20,7 @@ class ClipExtent:
     cameras: tuple[str, ...]
     seconds: float
     #: Which clip that is: what a half-written one is known by after a crash.
-    clip_id: str = ""
+    clip_id: str = field(default="", compare=False)
 
 
 class ShrinkToError(OSError):

@@ -57,7 +57,7 @@ class SpoolFolder:
     def highest_counted(self) -> int:
         """The number in `counter`, 0 when the file is missing or unreadable."""
         try:
-            text = self.counter.read_text(encoding="ascii")
+            text = self.counter.read_text(encoding="utf-8")
         except (FileNotFoundError, UnicodeDecodeError):
             return 0
         return int(text) if text.strip().isdigit() else 0

@@ -77,7 +77,7 @@ def load_keys(directory: Path, name: str) -> KeyPair:
     public = load_public_key(directory / f"{name}.public")
     try:
         mode = stat.S_IMODE(secret_path.stat().st_mode)
-        secret_text = secret_path.read_text(encoding="ascii", errors="replace")
+        secret_text = secret_path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise KeyFileError(f"cannot read {secret_path}: {error.strerror}") from error
     if mode & 0o077:
@@ -91,7 +91,7 @@ def load_keys(directory: Path, name: str) -> KeyPair:
 def load_public_key(path: Path) -> bytes:
     """Read a public key. Raises KeyFileError."""
     try:
-        return checked_key(path.read_text(encoding="ascii", errors="replace"), str(path))
+        return checked_key(path.read_text(encoding="utf-8", errors="replace"), str(path))
     except OSError as error:
         raise KeyFileError(f"cannot read {path}: {error.strerror}") from error
 

@@ -65,5 +65,5 @@ def _interfaces_v4() -> dict[bytes, str]:
 
 
 def _interfaces_v6() -> dict[bytes, str]:
-    lines = (line.split() for line in Path("/proc/net/if_inet6").read_text(encoding="ascii").splitlines())
+    lines = (line.split() for line in Path("/proc/net/if_inet6").read_text(encoding="utf-8").splitlines())
     return {bytes.fromhex(fields[0]): fields[5] for fields in lines if len(fields) == 6}

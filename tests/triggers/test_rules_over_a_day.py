@@ -91,6 +91,7 @@ def engine_with(folder: Path, chosen: Sequence[tuple[str, float]]) -> RuleEngine
     return RuleEngine(load_rules([path]), seed=1)
 
 
+@pytest.mark.sweep
 @pytest.mark.slow
 @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(chosen=RULES)

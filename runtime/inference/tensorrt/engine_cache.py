@@ -80,7 +80,7 @@ class EngineCache:
     def last_good(self) -> str | None:
         """The key of the engine that ran last."""
         try:
-            return (self.directory / LAST_GOOD).read_text(encoding="ascii").strip()
+            return (self.directory / LAST_GOOD).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError):
             return None
 

@@ -22,7 +22,7 @@ from runtime.uplink.reception import Reception
 from runtime.uplink.store import StoreLimits
 
 MEMORY = Path("/dev/shm")
-SEEDS_IN_CI = 200
+SEEDS_IN_CI = 80
 SEEDS_IN_SWEEP = 12_000
 BLOCKS = 24
 
