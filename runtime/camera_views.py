@@ -115,8 +115,9 @@ class CameraViews:
         left = sight.fresh.copy()
         sequences = frameset.frame_sequence.tolist()
         for row in np.flatnonzero(left).tolist():
-            if self._ahead is not None and self._ahead.has(row, sequences[row]):
-                found[frameset.cameras[row]] = self._ahead.get(row, sequences[row])
+            measured = None if self._ahead is None else self._ahead.find(row, sequences[row])
+            if measured is not None:
+                found[frameset.cameras[row]] = measured[0]
                 left[row] = False
         if left.any():  # nobody measured ahead, or images are measured only from now on
             here = self._meter.measure(frameset.images, left, sight.geometries)

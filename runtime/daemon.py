@@ -44,7 +44,7 @@ def run_daemon(config_path: Path, process: str) -> int:
             return _supervise(config, config_path)
         return _run_one(config, process)
     except StartError as error:
-        raise DaemonError(str(error), exit_code=2) from error
+        raise DaemonError(str(error), exit_code=error.exit_code) from error
     except DocumentError:
         _check_parts(config, document)  # the process met the first bad file: tell of all of them
         raise

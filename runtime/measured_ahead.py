@@ -7,8 +7,8 @@ memory, or in memory shared with the process of the cameras:
     sequences  int64 [N, A]     frame sequence s lies at s modulo A; -1: nothing, or being written
     values     float64 [N, A, 5]  luma, spread, dark share, bright share, sharpness; not a number: image too small
 
-A frame's row is written before its image can be taken (the ring's lock stands between both), and is overwritten after
-more frames than the ring has slots: what the tick finds under a frame's sequence is that frame's.
+A frame's row is written before its image can be taken (the ring's lock stands between both). A camera faster than the
+tick overwrites what the tick has not taken: then the tick finds nothing and measures the image itself.
 """
 
 from __future__ import annotations
@@ -67,14 +67,18 @@ class MeasuredAhead:
         self._values[row, place] = math.nan if statistics is None else astuple(statistics)
         self._sequences[row, place] = sequence
 
-    def has(self, row: int, sequence: int) -> bool:
-        """Whether that image was measured."""
-        return bool(self._sequences[row, sequence % AHEAD_FRAMES] == sequence)
+    def find(self, row: int, sequence: int) -> tuple[ImageStatistics | None] | None:
+        """What that image is like (None: too small to say); nothing at all where it was not measured, or is gone.
 
-    def get(self, row: int, sequence: int) -> ImageStatistics | None:
-        """What that image is like, if it was measured; None: too small to say."""
-        values = self._values[row, sequence % AHEAD_FRAMES].tolist()
-        return None if math.isnan(values[0]) else ImageStatistics(*values)
+        A camera much faster than the tick may overwrite it meanwhile: the sequence is read before and after.
+        """
+        place = sequence % AHEAD_FRAMES
+        if self._sequences[row, place] != sequence:
+            return None
+        values = self._values[row, place].tolist()
+        if self._sequences[row, place] != sequence:
+            return None
+        return (None,) if math.isnan(values[0]) else (ImageStatistics(*values),)
 
 
 class AheadMeter:

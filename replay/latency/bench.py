@@ -119,7 +119,8 @@ class _Run:
         before = self._clips()
         self._listener.take()
         self._say(f"measuring for {seconds:g} s {name}")
-        meter = UsageMeter({**stage.pids(), "bench feeder": feeder.pid, "bench": os.getpid()}, time.monotonic_ns())
+        pids = stage.pids()
+        meter = UsageMeter({**pids, "bench feeder": feeder.pid, "bench": os.getpid()}, time.monotonic_ns())
         began_s, pressed_s, said_s = time.monotonic(), 0.0, SAY_EVERY_S
         while (elapsed_s := time.monotonic() - began_s) < seconds:
             if press and elapsed_s >= pressed_s:
@@ -131,6 +132,8 @@ class _Run:
                 self._say(f"  {elapsed_s:.0f} s of {seconds:g} s: {self._state()}")
                 said_s += SAY_EVERY_S
         ticks, after = self._listener.take(), self._clips()
+        if stage.pids() != pids:
+            raise StageError(f"a process was started again {name}: its figures would be those of two (see its log)")
         return Spell(
             ticks=ticks, cameras=self._options.load.cameras, seconds=time.monotonic() - began_s, cores=meter.cores(),
             rss_mb=meter.rss_mb(), rss_slope_mb_per_h=meter.rss_slope_mb_per_h(*RUNTIME_PROCESSES),

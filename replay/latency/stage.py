@@ -191,7 +191,12 @@ class Stage:
             for name, child in self.children.items()
             if child.process is not None and child.is_running
         }
-        cameras = self.status("runtime").get("cameras_process") if "runtime" in running else None
+        status = self.status("runtime") if "runtime" in running else {}
+        cameras = status.get("cameras_process")
+        if status and "cameras_process" not in status:
+            raise StageError("the runtime's status does not say where its cameras run: their processor time is unknown")
+        if cameras is not None and cameras["pid"] is None:
+            raise StageError("the runtime's cameras are down: see its log")
         return running if cameras is None else {**running, "cameras": int(cameras["pid"])}
 
     def stop(self, *names: str) -> None:

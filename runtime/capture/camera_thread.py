@@ -57,16 +57,19 @@ class CameraThread:
         *,
         on_start: Callable[[], None] | None = None,
         turn: AbstractContextManager[object] | None = None,
+        resume_after_ns: int | None = None,
     ) -> None:
         """`on_start` runs first, on the new thread: real-time rights are asked for there.
 
         `turn` is entered for the work on each packet: where cameras share few processors they take turns.
+        Packets up to `resume_after_ns` are passed over: another process has handed them on.
         """
         self._source = source
         self._path = path
         self._clock = clock
         self._sink = sink
         self._on_start = on_start
+        self._resume_after_ns = resume_after_ns
         self._turn = nullcontext() if turn is None else turn
         self._ready: ClipReady | None = None
         self._stop = threading.Event()
@@ -141,7 +144,7 @@ class CameraThread:
     def _read_until_stopped(self) -> None:
         while not self._stop.is_set():
             packet = self._source.read(READ_TIMEOUT_S)
-            if packet is None:
+            if packet is None or (self._resume_after_ns is not None and packet.time_ns <= self._resume_after_ns):
                 continue
             age_ns = self._clock.now_ns() - packet.time_ns
             if not -MAX_AHEAD_NS <= age_ns <= MAX_BEHIND_NS:

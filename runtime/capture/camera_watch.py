@@ -76,14 +76,21 @@ class WatchReport:
 class CameraWatch:
     """The running record of one camera."""
 
-    def __init__(self, name: str, expected_size: tuple[int, int] | None = None, opened_ns: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        expected_size: tuple[int, int] | None = None,
+        opened_ns: int = 0,
+        last_packet_ns: int | None = None,
+    ) -> None:
+        """`last_packet_ns` is that of a process that ran the camera before: what never came since is lost."""
         self.name = name
         self.counters = CameraCounters()
         self.connection: Connection = "connecting"
         self.error = ""
         self.info: StreamInfo | None = None
         self.since_ns = opened_ns  # when the connection came into its present state
-        self.last_packet_ns: int | None = None
+        self.last_packet_ns = last_packet_ns
         self.last_size: tuple[int, int] | None = None
         self._expected_size = expected_size
         self._stillness = StillnessMeter()
@@ -204,10 +211,14 @@ class MirroredWatch(CameraWatch):
         self._reported = RecentShares(0.0, 0.0, 0.0)
         self._unchanged_for_ns = 0
         self._before = CameraCounters()
+        self._is_orphan = False
 
     def adopt(self, report: WatchReport) -> None:
         """What the camera's process knows now."""
         self.counters = self._before + report.counters
+        if self._is_orphan and report.connection == "connecting" and not report.error:
+            return  # the next process has not got so far: what is known is how the last one ended, and since when
+        self._is_orphan = False
         self.connection, self.error, self.info = report.connection, report.error, report.info
         self.since_ns, self.last_packet_ns = report.since_ns, report.last_packet_ns
         self.last_size, self._expected_size = report.last_size, report.expected_size
@@ -216,7 +227,7 @@ class MirroredWatch(CameraWatch):
     def orphaned(self, error: str, now_ns: int) -> None:
         """Its process is gone: another one will count on from here."""
         self.disconnected(error, now_ns)
-        self._before = replace(self.counters)
+        self._before, self._is_orphan = replace(self.counters), True
         self._unchanged_for_ns, self._reported = 0, RecentShares(0.0, 0.0, 0.0)
 
     @property

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 #: Instants between learning a correction and using it: more than any camera lags behind another without being late.
@@ -88,12 +88,18 @@ class InstantGrid:
         with self._lock:
             return tuple(segment for segment in self._segments if after is None or segment.first > after)
 
-    def follow(self, segments: Iterable[GridSegment]) -> None:
-        """Take over what a grid in another process has learned: it sees the frames, this one the ticks."""
+    def follow(self, segments: Iterable[GridSegment], now_ns: int | None = None) -> int:
+        """Take over what a grid in another process has learned: it sees the frames, this one the ticks.
+
+        Returns how many came when the first instant they hold for was over at `now_ns`: ticks had its old time then.
+        """
+        late = 0
         with self._lock:
             for segment in segments:
                 if not self._segments or segment.first > self._segments[-1].first:
                     self._segments.append(segment)
+                    late += now_ns is not None and segment.time_ns < now_ns
+        return late
 
     def observe(self, camera: str, time_ns: int) -> int:
         """The instant of a frame; a frame of the reference camera also disciplines the grid."""
@@ -158,6 +164,18 @@ class InstantGrid:
         period_ns = max(self._nominal_ns - limit, min(self._nominal_ns + limit, newest.period_ns + rate_ns))
         self._segments.append(GridSegment(first, self.time_of(first) + phase_ns, period_ns))
         return first
+
+
+def readiness_of(grid: InstantGrid, now_ns: Callable[[], int], tell: Callable[[int], None]) -> Callable[[int], None]:
+    """What to tell of each frame's capture time once it stands ready: `tell` hears how long after its instant that is.
+
+    Against the instant and not the frame: a camera without the common trigger exposes at a time of its own.
+    """
+
+    def ready(time_ns: int) -> None:
+        tell(now_ns() - grid.time_of(grid.instant_of(time_ns)))
+
+    return ready
 
 
 def _divide(value: int, divisor: int) -> int:

@@ -95,8 +95,8 @@ class FileLock:
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
-            except BlockingIOError:
-                if time.monotonic() >= deadline_s:
+            except OSError as error:
+                if not isinstance(error, BlockingIOError) or time.monotonic() >= deadline_s:
                     self._threads.release()
                     return False
                 time.sleep(_LOCK_PAUSE_S)

@@ -63,9 +63,7 @@ class RawMessage:
         transcoded = self.channel.metadata.get("transcoded") == "true"
         try:
             if self.channel.schema_name == topics.THUMBNAIL_SCHEMA:
-                return foxglove_messages.decode_thumbnail(
-                    self.data, camera, self.time_ns, self.wall_ns, self.sequence
-                )
+                return foxglove_messages.decode_thumbnail(self.data, camera, self.time_ns, self.wall_ns, self.sequence)
             return foxglove_messages.decode_video(
                 self.data, camera, self.time_ns, self.wall_ns, self.sequence, transcoded
             )

@@ -5,6 +5,8 @@ objects of start-up are frozen (they are never examined again), the collector is
 the slack that is left before the next beat. A generation is collected when its turn has come and its longest run so
 far, with a safety factor, fits into the slack. When slack never suffices, memory wins: beyond `MAX_YOUNG_OBJECTS`
 new objects the youngest generation is collected at once, and counted as forced.
+
+The cameras' process has no slack to offer, its threads compute whenever frames come: it offers a fixed allowance.
 """
 
 from __future__ import annotations

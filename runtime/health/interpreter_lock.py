@@ -7,8 +7,8 @@ eight cameras again and again. So the interval is short except from the network'
 whole process (`sys.setswitchinterval`), which is meant: nobody else's wait is as urgent.
 
 That alone does not keep the others away: NumPy and most calls of the system give the lock up by themselves, and whoever
-waits for it then takes it, some fifty times a tick. So cameras and history also ask between two pieces of their work
-whether the tick computes (`give_way`), and sleep until its result is there.
+waits for it then takes it, some fifty times a tick. So history, and cameras where they are threads of this process, ask
+between two pieces of their work whether the tick computes (`give_way`), and sleep until its result is there.
 
 The longer interval is still finite: NumPy gives the lock away in the middle of a tick, and the tick must get it back
 from a thread that computes at length (the rules of a campaign being loaded).

@@ -3,7 +3,7 @@
 Both ends are one program and one user's: pickle is safe here, and nobody else can reach the sockets.
 
     runtime -> cameras   Assignment, then Begin; Stop, or the end of the stream, when it is over
-    cameras -> runtime   Report, every `REPORT_PERIOD_S`; the first one says that all is built
+    cameras -> runtime   Built, then Reports: one at once, then every `REPORT_PERIOD_S` (or period, if that is shorter)
 """
 
 from __future__ import annotations
@@ -36,11 +36,21 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True)
+class Built:
+    """Everything that takes long is done: `Begin` may come."""
+
+
+@dataclass(frozen=True, slots=True)
 class Begin:
-    """Play recorded sources from `start_ns` on; the grid of instants is this one."""
+    """Play recorded sources from `start_ns` on; the grid of instants is this one.
+
+    `resume_after_ns` has, for each camera, the capture time of the last packet that an earlier process handed over:
+    nothing up to there is fed or recorded again, and what never came counts as lost.
+    """
 
     start_ns: int
     segments: tuple[GridSegment, ...]
+    resume_after_ns: tuple[int | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,7 @@ class Report:
 
     packets: list[Packet] = field(default_factory=list)
     refused: int = 0  # packets that the queue of this report had no room for, since the start
-    ready: list[tuple[str, int]] = field(default_factory=list)  # camera, and how long after its instant (ns)
+    ready: list[tuple[str, int]] = field(default_factory=list)  # camera, and how long after its instant (ns); bounded
     watches: list[WatchReport] = field(default_factory=list)  # in the order of the assignment's cameras
     frames: dict[str, FrameCounters] = field(default_factory=dict)
     segments: tuple[GridSegment, ...] = ()

@@ -20,7 +20,7 @@ from runtime.clock import Clock
 from runtime.config.rig_config import RealtimeConfig
 from runtime.health.realtime import RealtimeReport, apply_to_thread
 from runtime.live_sources import LiveCamera
-from runtime.messages import Packet
+from runtime.messages import NANOSECONDS_PER_SECOND, Packet
 from runtime.processes.shell import log
 
 JOIN_TIMEOUT_S = 2.0
@@ -48,15 +48,20 @@ class CameraThreads:
         realtime: RealtimeConfig,
         listeners: CameraListeners,
         open_encoder: OpenEncoder,
+        resume_after_ns: Sequence[int | None] = (),
     ) -> None:
-        """`assemblers`: none without a network, two when a second one takes other images; who encodes raw pictures."""
+        """`assemblers`: none without a network, two when a second one takes other images; who encodes raw pictures.
+
+        `resume_after_ns`: of each camera the last packet that an earlier process has handed on, if there was one.
+        """
         self._clock = clock
         self._realtime = realtime
         self._assemblers = (*assemblers, None, None)[:2]
         self._listeners = listeners
         self._turns = Turnstile(places_here())
         self._encoder = EncodingWorker(listeners.keep, open_encoder=open_encoder)
-        self._threads = [self._thread(camera, watch) for camera, watch in zip(cameras, watches, strict=True)]
+        resume = tuple(resume_after_ns) or (None,) * len(cameras)
+        self._threads = [self._thread(*each) for each in zip(cameras, watches, resume, strict=True)]
 
     def start(self) -> None:
         """Begin. The encoder may compute for seconds, and so it keeps the priority of the calling thread."""
@@ -65,13 +70,16 @@ class CameraThreads:
             thread.start()  # it asks for rights of its own
 
     def stop(self) -> None:
-        """End all threads; packets that were to be encoded are."""
+        """End all threads, within `JOIN_TIMEOUT_S` in all; packets that were to be encoded are, within as much."""
         for thread in self._threads:
             thread.stop()
+        deadline_ns = self._clock.now_ns() + round(JOIN_TIMEOUT_S * NANOSECONDS_PER_SECOND)
         for thread in self._threads:
-            if not thread.join(JOIN_TIMEOUT_S):
+            left_s = max(0.0, (deadline_ns - self._clock.now_ns()) / NANOSECONDS_PER_SECOND)
+            if not thread.join(left_s):
                 log.warning("camera %s did not end in time", thread.watch.name)
-        self._encoder.stop()
+        if not self._encoder.stop(JOIN_TIMEOUT_S / 2):
+            log.warning("the encoder did not end in time: what it had queued is missing from history")
 
     def encoder_status(self) -> dict[str, Any]:
         """What the encoder refused, and what it could not encode."""
@@ -82,7 +90,7 @@ class CameraThreads:
         """They have no process of their own."""
         return None
 
-    def _thread(self, camera: LiveCamera, watch: CameraWatch) -> CameraThread:
+    def _thread(self, camera: LiveCamera, watch: CameraWatch, resume_after_ns: int | None) -> CameraThread:
         listeners, realtime = self._listeners, self._realtime
 
         def ask_for_rights() -> None:
@@ -92,4 +100,7 @@ class CameraThreads:
             watch, *self._assemblers, on_offered=listeners.offered(watch.name), give_way=listeners.give_way
         )
         sink = PacketSink(listeners.keep, self._encoder)
-        return CameraThread(camera.source, path, self._clock, sink, on_start=ask_for_rights, turn=self._turns)
+        return CameraThread(
+            camera.source, path, self._clock, sink,
+            on_start=ask_for_rights, turn=self._turns, resume_after_ns=resume_after_ns,
+        )  # fmt: skip

@@ -70,15 +70,18 @@ def launch_cameras(
 ) -> tuple[CameraLink, CameraMemory] | None:
     """The cameras' process, on its way up; None where they are threads of this one: so configured, or none there.
 
-    A network that prepares images itself needs them in this process too: its memory is the device's.
+    A network that prepares images itself needs them in this process too: its memory is the device's. Raises StartError.
     """
     if not cameras or config.realtime.cameras == "threads" or (first is not None and first.sources is not None):
         return None
     specs = tuple(dict.fromkeys(network.image_spec for network in (first, second) if network is not None))
-    memory = CameraMemory(cameras, specs)
     period_ns = round(NANOSECONDS_PER_SECOND / config.tick.rate_hz)
     reference = config.tick.reference_camera or cameras[0]
-    return CameraLink(Assignment(config, cameras, specs, memory.descriptors, period_ns, reference), memory), memory
+    try:
+        memory = CameraMemory(cameras, specs)
+        return CameraLink(Assignment(config, cameras, specs, memory.descriptors, period_ns, reference), memory), memory
+    except OSError as error:
+        raise StartError(f"the cameras' process cannot be started: {error}", exit_code=1) from error
 
 
 def open_history(

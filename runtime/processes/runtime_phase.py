@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from runtime.capture.phase import readiness_of
 from runtime.clock import Clock
 from runtime.composition import TickParts
 from runtime.config.rig_config import TickConfig
@@ -46,11 +48,7 @@ class TickPhase:
         if search is None:
             return None
 
-        def offered(time_ns: int) -> None:
-            # Against the instant and not the frame: a camera without the common trigger exposes at a time of its own.
-            search.ready(camera, clock.now_ns() - grid.time_of(grid.instant_of(time_ns)))
-
-        return offered
+        return readiness_of(grid, clock.now_ns, partial(search.ready, camera))
 
     def ask_again(self) -> None:
         """Measure anew from the next tick on. Safe to call in a signal handler."""

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from runtime.capabilities import SourceFacts
+from runtime.capture.assembler import Assembler
 from runtime.capture.camera_watch import CameraWatch, MirroredWatch
 from runtime.capture.picture_encoders import OpenEncoder
 from runtime.clock import Clock, SystemClock
@@ -231,12 +232,16 @@ class LiveRuntime:
 
     def _camera_threads(self, encoder: OpenEncoder) -> CameraThreads:
         """The cameras beside the tick."""
-        second = None if self.parts.second is None else self.parts.second.images
-        assemblers = [each for each in (self.parts.assembler, second) if each is not None]
         listeners = CameraListeners(self._keep_packet, self._note, self._phase.listener, self._lock.give_way)
         return CameraThreads(
-            self._sources.cameras, self._watches, assemblers, self._clock, self._config.realtime, listeners, encoder
-        )
+            self._sources.cameras, self._watches, self._assemblers(), self._clock, self._config.realtime, listeners,
+            encoder,
+        )  # fmt: skip
+
+    def _assemblers(self) -> list[Assembler]:
+        """One for each kind of image: none without a network, two when a second one takes other images."""
+        second = None if self.parts.second is None else self.parts.second.images
+        return [each for each in (self.parts.assembler, second) if each is not None]
 
     def _attached(self, link: CameraLink) -> CameraLink:
         """The cameras in their process."""
@@ -244,7 +249,7 @@ class LiveRuntime:
         listeners = ReportListeners(
             self._keep_packet, self._note, self._phase.ready, self._lock.give_way, self._clock.now_ns
         )
-        link.attach(mirrored, self.parts.assembler, self.parts.grid, listeners)
+        link.attach(mirrored, self._assemblers(), self.parts.grid, listeners)
         return link
 
     # Status
@@ -286,9 +291,7 @@ class LiveRuntime:
             "second_model": second_status(self.parts, self._second_refusal),
             "epoch": None if epoch is None else asdict(epoch),
             "signals": self._signal_status(),
-            "history": {
-                "refused": self._sink.refused(), "errors": self._sink.errors(), **asdict(self._sink.counters)
-            },
+            "history": {"refused": self._sink.refused(), "errors": self._sink.errors(), **asdict(self._sink.counters)},
             "encoder": self._cameras.encoder_status(),
             "cameras_process": self._cameras.process_status(),
             "realtime": self._realtime.to_list(),

@@ -18,7 +18,14 @@ log = logging.getLogger("shadowrig")
 
 
 class StartError(RuntimeError):
-    """A process cannot start with what it was given; the text says what is wrong and what to do."""
+    """A process cannot start; the text says what is wrong and what to do.
+
+    `exit_code` is 2 where the configuration is at fault, so that nobody starts it again with the same.
+    """
+
+    def __init__(self, text: str, exit_code: int = 2) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
 
 
 def make_directories(config: RigConfig) -> Directories:

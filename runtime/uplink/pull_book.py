@@ -31,6 +31,7 @@ MAX_PENDING_A_VEHICLE = 64
 MAX_VEHICLES_AT_ONCE = 500
 MAX_LISTED = 1000
 
+
 class PullRefusedError(ValueError):
     """A request that the book does not take; the text says why."""
 

@@ -21,15 +21,14 @@ def test_what_was_measured_ahead_is_what_the_meter_says() -> None:
     ahead = MeasuredAhead.of(2)
     ahead.want(True)
     AheadMeter("rgb", ahead)(1, 41, picture(1), GEOMETRY)
-    assert ahead.has(1, 41)
-    assert not ahead.has(0, 41)
-    assert ahead.get(1, 41) == ImageMeter("rgb").measure_one(picture(1), GEOMETRY)
+    assert ahead.find(0, 41) is None
+    assert ahead.find(1, 41) == (ImageMeter("rgb").measure_one(picture(1), GEOMETRY),)
 
 
 def test_nothing_is_measured_that_nobody_wants() -> None:
     ahead = MeasuredAhead.of(1)
     AheadMeter("rgb", ahead)(0, 1, picture(1), GEOMETRY)
-    assert not ahead.has(0, 1)
+    assert ahead.find(0, 1) is None
 
 
 def test_an_image_that_is_too_small_was_looked_at_and_says_nothing() -> None:
@@ -37,8 +36,7 @@ def test_an_image_that_is_too_small_was_looked_at_and_says_nothing() -> None:
     ahead.want(True)
     small = ImageSpec(8, 8)
     AheadMeter("rgb", ahead)(0, 3, np.zeros(small.plane_shape, np.uint8), small.geometry(8, 8))
-    assert ahead.has(0, 3)
-    assert ahead.get(0, 3) is None
+    assert ahead.find(0, 3) == (None,)
 
 
 def test_old_frames_make_room() -> None:
@@ -47,8 +45,8 @@ def test_old_frames_make_room() -> None:
     meter = AheadMeter("rgb", ahead)
     for sequence in range(AHEAD_FRAMES + 1):
         meter(0, sequence, picture(sequence), GEOMETRY)
-    assert not ahead.has(0, 0)
-    assert ahead.has(0, AHEAD_FRAMES)
+    assert ahead.find(0, 0) is None
+    assert ahead.find(0, AHEAD_FRAMES) is not None
 
 
 def test_another_process_reads_the_same_table() -> None:
@@ -58,4 +56,5 @@ def test_another_process_reads_the_same_table() -> None:
     reader = MeasuredAhead(other.arrays, clear=False)
     reader.want(True)
     AheadMeter("rgb", writer)(0, 5, picture(5), GEOMETRY)
-    assert reader.get(0, 5) == writer.get(0, 5)
+    assert writer.find(0, 5) is not None
+    assert reader.find(0, 5) == writer.find(0, 5)

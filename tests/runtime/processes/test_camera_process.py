@@ -12,6 +12,9 @@ import pytest
 from live_processes import Command, Daemon, is_alive, wait_for
 from tiny_bundle import write_tiny_bundle
 
+from runtime.formats.mcap_reader import McapTopicReader
+from runtime.formats.topics import VIDEO_SCHEMA
+
 
 @pytest.fixture
 def vehicle(tmp_path: Path, tiny_drive: Path, tiny_rules: Path) -> Daemon:
@@ -101,3 +104,40 @@ def test_cameras_may_stay_threads_of_the_runtime(tmp_path: Path, tiny_drive: Pat
         assert command.stop() == 0
     finally:
         command.end()
+
+
+def test_runtime_stops_at_once_while_the_process_is_down(vehicle: Daemon, runtime: Command) -> None:
+    for _ in range(3):  # the pause before the next try has grown by then
+        pid = cameras_pid(
+            vehicle.wait_for("runtime", lambda now: now["cameras_process"]["pid"] is not None, "a process")
+        )
+        os.kill(pid, signal.SIGKILL)
+        vehicle.wait_for("runtime", lambda now, gone=pid: now["cameras_process"]["pid"] != gone, "its end")
+    assert runtime.stop() == 0
+    assert "Traceback" not in runtime.output
+
+
+def test_what_was_recorded_before_the_process_died_is_not_recorded_again(vehicle: Daemon, runtime: Command) -> None:
+    before = vehicle.wait_for("runtime", lambda now: has_frames(now, 30), "framesets")
+    os.kill(cameras_pid(before), signal.SIGKILL)
+    vehicle.wait_for("runtime", lambda now: has_frames(now, now["ticks"] // 2), "frames of the next process")
+    assert runtime.stop() == 0
+    times: dict[str, list[int]] = {}
+    for path in sorted((vehicle.folder / "history" / "segments").iterdir()):
+        with McapTopicReader(path) as reader:
+            for message in reader.messages():
+                if message.channel.schema_name == VIDEO_SCHEMA:
+                    times.setdefault(message.topic, []).append(message.time_ns)
+    assert times
+    for seen in times.values():
+        assert len(seen) == len(set(seen))
+
+
+def test_signals_for_the_service_do_not_reach_the_cameras(vehicle: Daemon, runtime: Command) -> None:
+    pid = cameras_pid(vehicle.wait_for("runtime", has_frames, "framesets"))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        os.kill(pid, number)
+    status = vehicle.status("runtime")
+    later = vehicle.wait_for("runtime", lambda now: has_frames(now, status["framesets"] + 10), "more framesets")
+    assert later["cameras_process"] == {**later["cameras_process"], "pid": pid, "restarts": 0}
+    assert runtime.stop() == 0
