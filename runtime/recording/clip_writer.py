@@ -64,6 +64,8 @@ class ClipCut:
         self._rules_in_force = rules_in_force or [provenance.rules_sha256] * len(plan.firings)
         self._settings = thumbnails or ThumbnailSettings()
         self._selection = select(source, plan, provenance.cameras, self._settings)
+        first_ns, end_ns = self._selection.first_ns, plan.window_ns[1]
+        self._window = ClipWindow(source.first_time_ns(first_ns, end_ns), source.last_time_ns(first_ns, end_ns))
         self._tallies: dict[str, CameraTally] = {}
         self._counts: Counter[str] = Counter()
         self._thumbnailer = Thumbnailer(self._settings)
@@ -76,9 +78,11 @@ class ClipCut:
 
     @property
     def window(self) -> ClipWindow:
-        """From the first key frame, or record, to the last record that history has of the plan."""
-        first_ns, end_ns = self._selection.first_ns, self._plan.window_ns[1]
-        return ClipWindow(self._source.first_time_ns(first_ns, end_ns), self._source.last_time_ns(first_ns, end_ns))
+        """From the first key frame, or record, to the last record that the source had of the plan when this was made.
+
+        What comes later stays out, even where the plan reaches further: nobody judged it.
+        """
+        return self._window
 
     def write(self, output: ClipOutput, treatment: Treatment | None = None) -> ClipManifest:
         """Write the clip. EmptyClipError when there is nothing to write, OSError from the disk.
@@ -101,7 +105,7 @@ class ClipCut:
         return manifest
 
     def _chosen(self) -> Iterator[RawMessage]:
-        messages = self._source.messages(self._selection.first_ns, self._plan.window_ns[1])
+        messages = self._source.messages(self._selection.first_ns, self._window.end_ns)
         return filter(self._selection.holds, messages)
 
     def _finished(self, messages: Iterator[RawMessage]) -> Iterator[RawMessage]:

@@ -151,12 +151,15 @@ class HistoryReader:
 
     def last_time_ns(self, start_ns: int, end_ns: int) -> int:
         """Capture time of the last record up to `end_ns`, or `end_ns` where that is not known to be earlier."""
+        latest_ns: int | None = None
         for segment in reversed(self._covering(start_ns, end_ns)):
+            if latest_ns is not None and segment.start_ns + SEGMENT_NS <= latest_ns:
+                break  # until then all are looked at: the newest one may hold nothing but late records
             with _open(self.layout, segment) as reader:
                 times = reader.time_range_ns if reader is not None else None
-                if times is not None:
-                    return min(times[1], end_ns)
-        return end_ns
+            if times is not None:
+                latest_ns = max(times[1], latest_ns or 0)
+        return end_ns if latest_ns is None else min(latest_ns, end_ns)
 
     def signal_samples(self, namespace: str, start_ns: int, end_ns: int) -> Iterator[SignalSample | tuple[str, int]]:
         """See `SignalHistory.signal_samples`."""
