@@ -4,6 +4,7 @@ Reasons of a refusal, as they stand in the recorder's status and in the answers 
 
     zone         it was in or near an excluded place at some time of the clip                       final
     no_fix       for a time of the clip its place was not known, and there are excluded places      final
+    unreadable   there are excluded places, and a record that may tell the way cannot be read        tried again
     zones_file   a file of zones cannot be read                                                      tried again
     campaign     a campaign on the shelf, which may bring zones, cannot be read                      tried again
     detector     blurring is asked for, and the detector cannot be opened or failed                  tried again
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from runtime.formats.documents import DocumentError
+from runtime.formats.mcap_files import McapFileError
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.privacy.blurring import Blurring, BlurSettings, DetectorError
 from runtime.privacy.campaign_terms import CampaignsOnShelf, CampaignTermsError
@@ -101,6 +103,8 @@ class PrivacyPolicy:
             return self._treatment(plan)
         except SealingRefusedError as error:
             return error.refusal
+        except McapFileError as error:
+            return SealingRefusal("unreadable", str(error), is_final=False)
 
     def facts(self) -> Mapping[str, Any]:
         """For the status: what is asked for, by its names only."""

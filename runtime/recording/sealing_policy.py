@@ -52,7 +52,7 @@ class SignalHistory(Protocol):
     def signal_samples(self, namespace: str, start_ns: int, end_ns: int) -> Iterator[SignalSample | tuple[str, int]]:
         """Samples of `<namespace>.*` with start <= time <= end, in order; `(name, time_ns)` where one became unknown.
 
-        OSError when history cannot be read.
+        OSError when history cannot be read, McapFileError when one of its records cannot.
         """
 
 
