@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from runtime.formats.mcap_files import McapTopicWriter, RawMessage
 from runtime.formats.topics import THUMBNAIL_SCHEMA, VIDEO_SCHEMA
@@ -159,8 +159,13 @@ class ClipCut:
             pre_roll_short_s=max(0, first.time_ns - plan.window_ns[0]) / NANOSECONDS_PER_SECOND,
             ended_early=self._ended_early,
             provenance=self._provenance,
-            privacy=dict(treatment.facts()),
+            privacy={**self._treated_before(), **treatment.facts()},
         )
+
+    def _treated_before(self) -> dict[str, Any]:
+        """What was done to a sealed clip holds for all that is cut out of it; what was lifted there is asked anew."""
+        sealed = self._source.sealed_before
+        return {} if sealed is None else {what: said for what, said in sealed.privacy.items() if what != "raw"}
 
     def _shrunk(self) -> ShrinkageManifest | None:
         plan, shrunk = self._plan, self._plan.shrunk

@@ -18,6 +18,7 @@ from runtime.messages import SignalSample
 from runtime.recording.history_writer import KEY_FRAMES_METADATA, SEGMENT_METADATA
 from runtime.recording.layout import SEGMENT_NS, HistoryLayout, Segment
 from runtime.recording.record_source import samples_of
+from runtime.recording.sealing_policy import SealedBefore
 
 #: A record later than this after its capture is not found; capture and decoding are bounded far below it.
 LATE_NS = 2_000_000_000
@@ -30,6 +31,11 @@ class HistoryReader:
 
     def __init__(self, directory: Path | str) -> None:
         self.layout = HistoryLayout(directory)
+
+    @property
+    def sealed_before(self) -> SealedBefore | None:
+        """Nothing was done to it."""
+        return None
 
     def oldest_start_ns(self) -> int | None:
         """Start of the oldest second, or None while history is empty."""

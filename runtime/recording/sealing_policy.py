@@ -46,8 +46,20 @@ class ClipWindow:
     end_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class SealedBefore:
+    """What a sealed clip says of itself where it is the source of another."""
+
+    start_ns: int  # its first record; nobody can look behind it
+    privacy: Mapping[str, Any]  # what was done to it: `ClipManifest.privacy`
+
+
 class SignalHistory(Protocol):
     """What a policy may read before it decides."""
+
+    @property
+    def sealed_before(self) -> SealedBefore | None:
+        """None: this is history, as it was recorded."""
 
     def signal_samples(self, namespace: str, start_ns: int, end_ns: int) -> Iterator[SignalSample | tuple[str, int]]:
         """Samples of `<namespace>.*` with start <= time <= end, in order; `(name, time_ns)` where one became unknown.
