@@ -92,7 +92,7 @@ class ClipCut:
         treatment = treatment or Untreated()
         stream = treatment.wrap(cast(IO[bytes], output))  # they write, tell and flush, nothing else
         writer = McapTopicWriter(cast(IO[bytes], stream))
-        for message in self._finished(treatment.transform(self._chosen())):
+        for message in self._finished(treatment.transform(self._chosen(), self._selection.is_beside)):
             self._copy(writer, message)
             if output.sync_is_due:
                 writer.flush()  # the chunk in progress is with us still
@@ -106,7 +106,8 @@ class ClipCut:
 
     def _chosen(self) -> Iterator[RawMessage]:
         messages = self._source.messages(self._selection.first_ns, self._window.end_ns)
-        return filter(self._selection.holds, messages)
+        chosen = self._selection
+        return (message for message in messages if chosen.is_beside(message) or chosen.holds(message))
 
     def _finished(self, messages: Iterator[RawMessage]) -> Iterator[RawMessage]:
         """Thumbnails in place of packets where those are wanted: made of what the treatment left of the pictures."""
