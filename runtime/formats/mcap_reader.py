@@ -71,8 +71,13 @@ class RawMessage:
             raise McapFileError(f"{self.topic}: the message at {self.time_ns} ns is no video: {error}") from error
 
     def json(self) -> dict[str, Any]:
-        """The fields of a JSON message."""
-        fields: dict[str, Any] = json.loads(self.data)
+        """The fields of a JSON message; McapFileError when it holds something else."""
+        try:
+            fields = json.loads(self.data)
+        except (ValueError, RecursionError) as error:
+            raise McapFileError(f"{self.topic}: the message at {self.time_ns} ns is no JSON: {error}") from error
+        if not isinstance(fields, dict):
+            raise McapFileError(f"{self.topic}: the message at {self.time_ns} ns is no JSON object")
         return fields
 
 

@@ -34,7 +34,8 @@ MAX_REASON_LENGTH = 500
 CLOCKS = ("capture", "wall")
 ANSWER_STATES = ("sealed", "refused")
 PULL_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-CAMERA_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+#: Also a file name in an export: no "/", and no dot or dash in front, so neither a way up nor an option.
+CAMERA_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 
 class PullFileError(ValueError):

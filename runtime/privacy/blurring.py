@@ -5,7 +5,8 @@
 
 A detector misses single frames. So a frame gets the boxes of its neighbours too, `hold_s` back and ahead; for that,
 messages wait as they came (compressed), and every video is decoded twice: pictures would take the memory. All other
-messages wait with them, so that the order stays. A message waits at most `MAX_WAITING_BYTES` of others.
+messages wait with them, so that the order stays. A message waits at most `MAX_WAITING_BYTES` of others. Of a clip of
+thumbnails, the frames between them are looked at, too, and go no further.
 
 It fails closed. A frame that cannot be decoded, or that no detector has looked at, does not enter the clip; the gap is
 in its manifest. A detector or encoder that fails ends the clip (`SealingRefusedError`). Pictures of another kind than
@@ -32,7 +33,7 @@ from runtime.formats.mcap_files import McapFileError, RawMessage
 from runtime.messages import NANOSECONDS_PER_SECOND, Packet
 from runtime.privacy.pixels import Box, ClipEncoder, PlaneReader, blur_regions, grown
 from runtime.recording.clip_file import ClipError, DecodedFrame, decode_packet, new_decoder
-from runtime.recording.sealing_policy import SealingRefusal, SealingRefusedError
+from runtime.recording.sealing_policy import IsBeside, SealingRefusal, SealingRefusedError
 
 MAX_WAITING_BYTES = 256 * 1024 * 1024
 JPEG_QUALITY = 85
@@ -88,15 +89,18 @@ class Blurring:
         self.regions: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()  # frames and messages that could not be made safe, by camera or schema
 
-    def transform(self, messages: Iterable[RawMessage]) -> Iterator[RawMessage]:
-        """What may enter the clip, in the order in which it came."""
+    def transform(
+        self, messages: Iterable[RawMessage], is_beside: IsBeside = lambda message: False
+    ) -> Iterator[RawMessage]:
+        """What may enter the clip, in the order in which it came; what is beside it is looked at only."""
         waiting: deque[RawMessage] = deque()
         waiting_bytes = 0
         try:
             for message in messages:
                 self._look(message)
-                waiting.append(message)
-                waiting_bytes += len(message.data)
+                if not is_beside(message):
+                    waiting.append(message)
+                    waiting_bytes += len(message.data)
                 while waiting and self._is_due(waiting[0], message.time_ns, waiting_bytes):
                     first = waiting.popleft()
                     waiting_bytes -= len(first.data)

@@ -3,7 +3,9 @@
 Reasons of a refusal, as they stand in the recorder's status and in the answers to firings:
 
     zone         it was in or near an excluded place at some time of the clip                       final
-    no_fix       for a time of the clip its place was not known, and there are excluded places      final
+    no_fix       for a time of the clip its place was not known, or only coarsely (a pull from a
+                 sealed clip), and there are excluded places                                        final
+    unreadable   there are excluded places, and a record that may tell the way cannot be read        tried again
     zones_file   a file of zones cannot be read                                                      tried again
     campaign     a campaign on the shelf, which may bring zones, cannot be read                      tried again
     detector     blurring is asked for, and the detector cannot be opened or failed                  tried again
@@ -24,13 +26,14 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from runtime.formats.documents import DocumentError
+from runtime.formats.mcap_files import McapFileError
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.privacy.blurring import Blurring, BlurSettings, DetectorError
 from runtime.privacy.campaign_terms import CampaignsOnShelf, CampaignTermsError
 from runtime.privacy.clip_keys import ClipKeyError, load_public_key
 from runtime.privacy.envelope import RandomBytes
 from runtime.privacy.location import LocationRule
-from runtime.privacy.trail import NAMESPACE, during, first_unknown_ns, fixes_of, way_through
+from runtime.privacy.trail import NAMESPACE, during, first_unknown_ns, fixes_of, from_the_start, way_through
 from runtime.privacy.treatment import ClipTreatment
 from runtime.privacy.zones import ExclusionZone, ZoneFiles, first_near
 from runtime.recording.clip_plan import ClipPlan
@@ -101,6 +104,8 @@ class PrivacyPolicy:
             return self._treatment(plan)
         except SealingRefusedError as error:
             return error.refusal
+        except McapFileError as error:
+            return SealingRefusal("unreadable", str(error), is_final=False)
 
     def facts(self) -> Mapping[str, Any]:
         """For the status: what is asked for, by its names only."""
@@ -134,10 +139,14 @@ class PrivacyPolicy:
             raise _refused("campaign", str(error), is_final=False) from error
 
     def _check_way(self, zones: Sequence[ExclusionZone], window: ClipWindow, history: SignalHistory) -> None:
-        rules = self._rules
+        rules, sealed = self._rules, history.sealed_before
+        if sealed is not None and LOCATION in sealed.privacy:
+            raise _refused("no_fix", "its places were made coarse when it was sealed, and there are zones")
         reach_ns = round(rules.fix_timeout_s * NANOSECONDS_PER_SECOND)
         samples = history.signal_samples(NAMESPACE, window.start_ns - reach_ns, window.end_ns + reach_ns)
         fixes = fixes_of(samples, rules.fix_timeout_s)
+        if sealed is not None:
+            fixes = from_the_start(fixes, sealed.start_ns, rules.fix_timeout_s)
         unknown_ns = first_unknown_ns(fixes, window.start_ns, window.end_ns)
         if unknown_ns is not None and rules.needs_fix:
             at_s = (unknown_ns - window.start_ns) / NANOSECONDS_PER_SECOND

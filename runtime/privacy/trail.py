@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from runtime.messages import NANOSECONDS_PER_SECOND, SignalSample
@@ -76,6 +76,17 @@ def _held(events: Sequence[tuple[int, tuple[float, float] | None]], timeout_ns: 
         if position is not None:
             fixes.append(Fix(time_ns, min(following_ns, time_ns + timeout_ns), *position))
     return fixes
+
+
+def from_the_start(fixes: Sequence[Fix], start_ns: int, timeout_s: float) -> list[Fix]:
+    """The fixes of a sealed clip that begins at `start_ns`: the first one holds back to there, for `timeout_s` at most.
+
+    Its last fix before that instant is not in it, and one fix tells as much of the time before it as of that behind.
+    """
+    reach_ns = round(timeout_s * NANOSECONDS_PER_SECOND)
+    if not fixes or not start_ns < fixes[0].time_ns <= start_ns + reach_ns:
+        return list(fixes)
+    return [replace(fixes[0], time_ns=start_ns), *fixes[1:]]
 
 
 def first_unknown_ns(fixes: Sequence[Fix], start_ns: int, end_ns: int) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import filterfalse
 from typing import IO, Any
 
 import cv2
@@ -18,7 +19,7 @@ from runtime.privacy.blurring import Blurring
 from runtime.privacy.clip_keys import key_id
 from runtime.privacy.envelope import CIPHER, LockingStream, RandomBytes
 from runtime.privacy.location import LocationRule, Truncation
-from runtime.recording.sealing_policy import ClipStream, PlainStream, SealingRefusal, SealingRefusedError
+from runtime.recording.sealing_policy import ClipStream, IsBeside, PlainStream, SealingRefusal, SealingRefusedError
 
 #: What a message comes up as that is not what its channel says, or that a library cannot work on.
 _UNTREATABLE = (ValueError, KeyError, TypeError, AttributeError, DecodeError, FFmpegError, cv2.error)
@@ -42,13 +43,13 @@ class ClipTreatment:
         """Without what tells the place, where that is asked for."""
         return firing if self.location is None else Truncation(self.location).firing(firing)
 
-    def transform(self, messages: Iterable[RawMessage]) -> Iterator[RawMessage]:
+    def transform(self, messages: Iterable[RawMessage], is_beside: IsBeside) -> Iterator[RawMessage]:
         """See `Treatment.transform`. Sound never passes, whatever is configured."""
-        stream = self._without_sound(messages)
+        stream = self._without_sound(messages if self.blurring is not None else filterfalse(is_beside, messages))
         if self.location is not None:
             self._truncation = Truncation(self.location)
             stream = self._truncation.transform(stream)
-        return _guarded(stream if self.blurring is None else self.blurring.transform(stream))
+        return _guarded(stream if self.blurring is None else self.blurring.transform(stream, is_beside))
 
     def wrap(self, stream: IO[bytes]) -> ClipStream:
         """The lock, where clips are encrypted."""

@@ -3,6 +3,8 @@
 Nothing is decoded or encoded: `front.mp4` holds the same H.264 or H.265 access units as the clip. Times are capture
 times from the clip's first frame of any camera on, in microseconds; so the files of one clip start together in a player
 that honours edit lists, frames lie as far apart as they were captured, and a gap stays a gap.
+
+A clip comes from a vehicle, which may be anybody's: no name in it leads out of the folder that was asked for.
 """
 
 from __future__ import annotations
@@ -25,6 +27,16 @@ _NANOSECONDS_PER_TICK = NANOSECONDS_PER_SECOND // _TIME_BASE.denominator
 #: Packets from which FFmpeg learns picture size and parameter sets; the first is a key frame that carries both.
 _PROBED_PACKETS = 3
 _LAST_FRAME_TICKS = 50_000
+
+
+def file_inside(folder: Path, name: str) -> Path:
+    """`folder / name`. ClipError when that is anywhere else, by the name or by a link that lies there."""
+    path = folder / name
+    if path.resolve().parent != folder.resolve():
+        raise ClipError(
+            f"{name!r:.80} leads out of {folder}: nothing was written there; take links away, or do not trust this clip"
+        )
+    return path
 
 
 def write_camera_video(reader: McapTopicReader, camera: str, start_ns: int, path: Path) -> int:
@@ -54,7 +66,7 @@ def write_thumbnails(reader: McapTopicReader, camera: str, start_ns: int, folder
     """One camera's thumbnails as `<camera>-<milliseconds from the start>.jpg`, as they are in the clip."""
     written = []
     for packet in reader.thumbnails(camera):
-        path = folder / f"{camera}-{(packet.time_ns - start_ns) // 1_000_000:06d}.jpg"
+        path = file_inside(folder, f"{camera}-{(packet.time_ns - start_ns) // 1_000_000:06d}.jpg")
         path.write_bytes(packet.data)
         written.append(path)
     return written

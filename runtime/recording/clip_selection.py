@@ -51,6 +51,15 @@ class ClipSelection:
             return message.time_ns in self.thumbnail_times_ns.get(camera, ())
         return camera in self.starts_ns and message.time_ns >= self.starts_ns[camera]
 
+    def is_beside(self, message: RawMessage) -> bool:
+        """True for a packet between the key frames that become thumbnails: whoever treats those may look at it."""
+        if not self.is_thumbnail(message):
+            return False
+        camera = topics.camera_of(message.topic) or ""
+        starts_ns = self.starts_ns.get(camera) if camera in self.cameras else None
+        chosen_ns = self.thumbnail_times_ns.get(camera, frozenset())
+        return starts_ns is not None and message.time_ns >= starts_ns and message.time_ns not in chosen_ns
+
     def is_thumbnail(self, message: RawMessage) -> bool:
         """True for a packet whose picture goes in, small, in its place."""
         return self.plan.variant is ClipVariant.THUMBNAILS and message.channel.schema_name == VIDEO_SCHEMA

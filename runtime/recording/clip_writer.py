@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from runtime.formats.mcap_files import McapTopicWriter, RawMessage
 from runtime.formats.topics import THUMBNAIL_SCHEMA, VIDEO_SCHEMA
@@ -64,6 +64,8 @@ class ClipCut:
         self._rules_in_force = rules_in_force or [provenance.rules_sha256] * len(plan.firings)
         self._settings = thumbnails or ThumbnailSettings()
         self._selection = select(source, plan, provenance.cameras, self._settings)
+        first_ns, end_ns = self._selection.first_ns, plan.window_ns[1]
+        self._window = ClipWindow(source.first_time_ns(first_ns, end_ns), source.last_time_ns(first_ns, end_ns))
         self._tallies: dict[str, CameraTally] = {}
         self._counts: Counter[str] = Counter()
         self._thumbnailer = Thumbnailer(self._settings)
@@ -76,9 +78,11 @@ class ClipCut:
 
     @property
     def window(self) -> ClipWindow:
-        """From the first key frame, or record, to the last record that history has of the plan."""
-        first_ns, end_ns = self._selection.first_ns, self._plan.window_ns[1]
-        return ClipWindow(self._source.first_time_ns(first_ns, end_ns), self._source.last_time_ns(first_ns, end_ns))
+        """From the first key frame, or record, to the last record that the source had of the plan when this was made.
+
+        What comes later stays out, even where the plan reaches further: nobody judged it.
+        """
+        return self._window
 
     def write(self, output: ClipOutput, treatment: Treatment | None = None) -> ClipManifest:
         """Write the clip. EmptyClipError when there is nothing to write, OSError from the disk.
@@ -88,7 +92,7 @@ class ClipCut:
         treatment = treatment or Untreated()
         stream = treatment.wrap(cast(IO[bytes], output))  # they write, tell and flush, nothing else
         writer = McapTopicWriter(cast(IO[bytes], stream))
-        for message in self._finished(treatment.transform(self._chosen())):
+        for message in self._finished(treatment.transform(self._chosen(), self._selection.is_beside)):
             self._copy(writer, message)
             if output.sync_is_due:
                 writer.flush()  # the chunk in progress is with us still
@@ -101,8 +105,9 @@ class ClipCut:
         return manifest
 
     def _chosen(self) -> Iterator[RawMessage]:
-        messages = self._source.messages(self._selection.first_ns, self._plan.window_ns[1])
-        return filter(self._selection.holds, messages)
+        messages = self._source.messages(self._selection.first_ns, self._window.end_ns)
+        chosen = self._selection
+        return (message for message in messages if chosen.is_beside(message) or chosen.holds(message))
 
     def _finished(self, messages: Iterator[RawMessage]) -> Iterator[RawMessage]:
         """Thumbnails in place of packets where those are wanted: made of what the treatment left of the pictures."""
@@ -155,8 +160,13 @@ class ClipCut:
             pre_roll_short_s=max(0, first.time_ns - plan.window_ns[0]) / NANOSECONDS_PER_SECOND,
             ended_early=self._ended_early,
             provenance=self._provenance,
-            privacy=dict(treatment.facts()),
+            privacy={**self._treated_before(), **treatment.facts()},
         )
+
+    def _treated_before(self) -> dict[str, Any]:
+        """What was done to a sealed clip holds for all that is cut out of it; what was lifted there is asked anew."""
+        sealed = self._source.sealed_before
+        return {} if sealed is None else {what: said for what, said in sealed.privacy.items() if what != "raw"}
 
     def _shrunk(self) -> ShrinkageManifest | None:
         plan, shrunk = self._plan, self._plan.shrunk

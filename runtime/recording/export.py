@@ -17,7 +17,7 @@ from pathlib import Path
 
 from runtime.formats.mcap_files import McapTopicReader
 from runtime.messages import ClipVariant
-from runtime.recording.camera_videos import write_camera_video, write_thumbnails
+from runtime.recording.camera_videos import file_inside, write_camera_video, write_thumbnails
 from runtime.recording.clip_file import open_clip, read_manifest
 from runtime.recording.manifest import MANIFEST_ATTACHMENT, ClipManifest
 from runtime.recording.mosaic_video import write_mosaic_video
@@ -83,6 +83,6 @@ def _cameras(folder: Path, reader: McapTopicReader, manifest: ClipManifest) -> l
         if manifest.variant is ClipVariant.THUMBNAILS:
             written += write_thumbnails(reader, camera, start_ns, folder)
         else:
-            written.append(folder / f"{camera}.mp4")
+            written.append(file_inside(folder, f"{camera}.mp4"))
             write_camera_video(reader, camera, start_ns, written[-1])
     return written

@@ -18,6 +18,7 @@ from runtime.messages import SignalSample
 from runtime.recording.history_writer import KEY_FRAMES_METADATA, SEGMENT_METADATA
 from runtime.recording.layout import SEGMENT_NS, HistoryLayout, Segment
 from runtime.recording.record_source import samples_of
+from runtime.recording.sealing_policy import SealedBefore
 
 #: A record later than this after its capture is not found; capture and decoding are bounded far below it.
 LATE_NS = 2_000_000_000
@@ -30,6 +31,11 @@ class HistoryReader:
 
     def __init__(self, directory: Path | str) -> None:
         self.layout = HistoryLayout(directory)
+
+    @property
+    def sealed_before(self) -> SealedBefore | None:
+        """Nothing was done to it."""
+        return None
 
     def oldest_start_ns(self) -> int | None:
         """Start of the oldest second, or None while history is empty."""
@@ -151,12 +157,15 @@ class HistoryReader:
 
     def last_time_ns(self, start_ns: int, end_ns: int) -> int:
         """Capture time of the last record up to `end_ns`, or `end_ns` where that is not known to be earlier."""
+        latest_ns: int | None = None
         for segment in reversed(self._covering(start_ns, end_ns)):
+            if latest_ns is not None and segment.start_ns + SEGMENT_NS <= latest_ns:
+                break  # until then all are looked at: the newest one may hold nothing but late records
             with _open(self.layout, segment) as reader:
                 times = reader.time_range_ns if reader is not None else None
-                if times is not None:
-                    return min(times[1], end_ns)
-        return end_ns
+            if times is not None:
+                latest_ns = max(times[1], latest_ns or 0)
+        return end_ns if latest_ns is None else min(latest_ns, end_ns)
 
     def signal_samples(self, namespace: str, start_ns: int, end_ns: int) -> Iterator[SignalSample | tuple[str, int]]:
         """See `SignalHistory.signal_samples`."""

@@ -8,10 +8,11 @@ Times are capture times (monotonic ns); wall times stand beside them for people.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from runtime.formats.pull_files import CAMERA_NAME
 from runtime.messages import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, ClipVariant, Priority, SignalValue
 from runtime.recording.provenance import Provenance
 
@@ -27,6 +28,18 @@ MAX_LISTED_GAPS = 100
 
 class ManifestError(ValueError):
     """A manifest that is missing or cannot be read."""
+
+
+def _camera_name(value: str) -> str:
+    """Clips come from vehicles, and cameras become file names when one is exported."""
+    if CAMERA_NAME.fullmatch(value) is None:
+        raise ValueError(
+            f"{value!r:.80} cannot name a camera: up to 64 letters, digits, _, . and -, none of . - in front"
+        )
+    return value
+
+
+CameraName = Annotated[str, AfterValidator(_camera_name)]
 
 
 class _Part(BaseModel):
@@ -86,7 +99,7 @@ class ShrinkageManifest(_Part):
 
     start_ns: int
     end_ns: int
-    left_out_cameras: list[str]
+    left_out_cameras: list[CameraName]
     reason: str
 
 
@@ -115,9 +128,9 @@ class ClipManifest(_Part):
     end_wall_ns: int
     priority: Priority
     firings: list[FiringManifest]
-    reference_camera: str | None
-    cameras: dict[str, CameraManifest]
-    missing_cameras: list[str]
+    reference_camera: CameraName | None
+    cameras: dict[CameraName, CameraManifest]
+    missing_cameras: list[CameraName]
     missing_topics: list[str] = Field(default_factory=list, description="named by its firings, never recorded")
     shrunk: ShrinkageManifest | None = None
     thumbnails: ThumbnailsManifest | None = None

@@ -35,7 +35,7 @@ from runtime.recording.manifest import ClipManifest, ManifestError
 from runtime.recording.readiness import RETRY_NS, Sessions, readiness
 from runtime.recording.record_source import ClipSource
 from runtime.recording.sealing import CutOrder, Sealer
-from runtime.recording.sealing_policy import SealingRefusedError
+from runtime.recording.sealing_policy import SealedBefore, SealingRefusedError
 from runtime.recording.sessions import SessionState
 
 #: How long a request is tried again when the disk refuses; then the fleet is told.
@@ -130,7 +130,9 @@ class PullDesk:
         clip, clip_ns = self._best_clip(request, sessions, held_ns)
         if clip is not None and clip_ns > held_ns:
             with open_clip(clip.path) as reader:
-                yield _order_from_clip(request, read_manifest(reader), ClipSource(reader))
+                manifest = read_manifest(reader)
+                source = ClipSource(reader, SealedBefore(manifest.start_ns, manifest.privacy))
+                yield _order_from_clip(request, manifest, source)
             return
         if in_history is None:
             raise PullRefusedError(self._nothing(request))

@@ -10,6 +10,7 @@ from runtime.formats import topics
 from runtime.formats.mcap_files import McapTopicReader, RawMessage
 from runtime.formats.topics import CALIBRATION_SCHEMA
 from runtime.messages import SignalSample
+from runtime.recording.sealing_policy import SealedBefore
 
 
 def samples_of(messages: Iterable[RawMessage], namespace: str) -> Iterator[SignalSample | tuple[str, int]]:
@@ -22,6 +23,10 @@ def samples_of(messages: Iterable[RawMessage], namespace: str) -> Iterator[Signa
 
 class RecordSource(Protocol):
     """Records by capture time."""
+
+    @property
+    def sealed_before(self) -> SealedBefore | None:
+        """See `SignalHistory.sealed_before`."""
 
     def cameras(self, start_ns: int, end_ns: int) -> tuple[str, ...]:
         """Cameras that have video somewhere around the window."""
@@ -51,8 +56,14 @@ class RecordSource(Protocol):
 class ClipSource:
     """A sealed clip as a source of another. The reader stays the caller's to close."""
 
-    def __init__(self, reader: McapTopicReader) -> None:
+    def __init__(self, reader: McapTopicReader, sealed: SealedBefore) -> None:
         self._reader = reader
+        self._sealed = sealed
+
+    @property
+    def sealed_before(self) -> SealedBefore | None:
+        """What the clip's manifest says."""
+        return self._sealed
 
     def cameras(self, start_ns: int, end_ns: int) -> tuple[str, ...]:
         """Every camera with video."""

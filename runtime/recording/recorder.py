@@ -7,8 +7,8 @@ What holds whatever happens:
 - a firing's file goes only after its clip is sealed, so a recorder that is killed starts again where it was. An intent
   file is written before sealing: after a crash between sealing and removing the firings, the sink is asked whether it
   holds the clip, and the firings are removed instead of answered twice;
-- a disk that refuses (full, quota, fsync error) costs a retry every `RETRY_NS` as long as history still has the window;
-  after that the firing is given up, counted, and its reason kept in the status;
+- a disk that refuses (full, quota, fsync error), or a record that cannot be read, costs a retry every `RETRY_NS` while
+  history still has the window; after that the firing is given up, counted, and its reason kept in the status;
 - every clip passes the sealing policy (`sealing_policy`); what it refuses is given up, counted by its reason and told
   to the rule. Of merged firings those that are refused by themselves are given up alone;
 - the runtime is told what became of every firing (`answers`) before the firing's file goes;
@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from runtime.formats.mcap_files import McapFileError
 from runtime.formats.pull_files import PullFolder
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.recording.admission import admitted_parts
@@ -118,10 +119,9 @@ class Recorder:
             if due and now_ns >= self._retry_at_ns.get(plan.clip_id, now_ns):
                 sealed += self._seal(plan, sessions, ended_early, now_ns)
         if self._pulls is not None:
-            pulled = self._pulls.step(sessions, now_ns)
-            for clip in pulled:
+            for clip in self._pulls.step(sessions, now_ns):
                 self._count(clip)
-            sealed += pulled
+                sealed.append(clip)
         self.status.waiting = len(self._layout.list_firings())
         return sealed
 
@@ -148,9 +148,8 @@ class Recorder:
         return plan_clips(self._waiting(), self._max_clip_ns(sessions))
 
     def _max_clip_ns(self, sessions: Sessions) -> int:
-        lengths_s = [self._settings.max_clip_s]
-        lengths_s += [session.record.history_s for session in sessions.values() if session.state is SessionState.ALIVE]
-        return round(min(lengths_s) * NANOSECONDS_PER_SECOND)
+        alive_s = [session.record.history_s for session in sessions.values() if session.state is SessionState.ALIVE]
+        return round(min([self._settings.max_clip_s, *alive_s]) * NANOSECONDS_PER_SECOND)
 
     def _waiting(self) -> list[WaitingFiring]:
         paths = self._layout.list_firings()
@@ -183,7 +182,7 @@ class Recorder:
 
         try:
             clip = self._sealer.seal(self._order(plan, sessions, ended_early), note)
-        except (EmptyClipError, SealingRefusedError, OSError) as error:
+        except (EmptyClipError, SealingRefusedError, McapFileError, OSError) as error:
             self._refuse(plan, error, now_ns)
             return []
         if isinstance(clip, SealingRefusal):
@@ -243,7 +242,8 @@ class Recorder:
         if refusal is not None and (refusal.is_final or is_past):
             self._give_up(plan, PRIVACY, str(error), refusal.reason)
         elif is_past:
-            self._give_up(plan, DISK, f"refused until history had nothing left of it: {error}")
+            loss = HISTORY if isinstance(error, McapFileError) else DISK
+            self._give_up(plan, loss, f"refused until history had nothing left of it: {error}")
         else:
             self.status.last_error = f"clip {plan.clip_id}: {error}"
             self._retry_at_ns[plan.clip_id] = now_ns + RETRY_NS
@@ -286,7 +286,7 @@ class Recorder:
             newest = self._reader.newest_record(session.record.session)
             if newest is not None:
                 version = session.record.provenance.software_version
-                firing = crash_firing(newest[0], newest[1], self._settings.crash_pre_s, version)
+                firing = crash_firing(*newest, self._settings.crash_pre_s, version)
                 write_firing(self._layout, session.record.session, firing)
             note_crash(self._layout, session.record.session)
 

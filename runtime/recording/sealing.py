@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from runtime.formats.mcap_files import McapFileError
 from runtime.messages import NANOSECONDS_PER_SECOND, ClipVariant
 from runtime.recording.clip_plan import ClipPlan
 from runtime.recording.clip_sink import ClipSink, OpenClip, SealedClip
@@ -50,15 +51,18 @@ class Sealer:
         self._thumbnails = thumbnails
 
     def judge(self, order: CutOrder) -> SealingRefusal | None:
-        """What the policy has against a clip; None when it may be sealed. OSError."""
-        verdict = self._policy.admit(order.plan, self._cut(order).window, order.source)
+        """What the policy has against a clip, or what kept it from judging; None when the clip may be sealed."""
+        try:
+            verdict = self._policy.admit(order.plan, self._cut(order).window, order.source)
+        except (McapFileError, OSError) as error:
+            return SealingRefusal("unreadable", str(error), is_final=False)
         return verdict if isinstance(verdict, SealingRefusal) else None
 
     def seal(self, order: CutOrder, note: Note) -> SealedClip | SealingRefusal:
         """The sealed clip, or the policy's refusal.
 
-        Raises OSError (no room, or the disk failed: try again), EmptyClipError (nothing is held of it), and
-        SealingRefusedError (the policy refuses what it saw in the middle).
+        Raises OSError (no room, or the disk failed: try again), McapFileError (a record cannot be read), EmptyClipError
+        (nothing is held of it), and SealingRefusedError (the policy refuses what it saw in the middle).
         """
         for _ in range(MAX_SHRINKS):
             cut = self._cut(order)

@@ -1,7 +1,7 @@
 """What stands between history and a sealed clip: one seam, through which every clip goes, whatever asked for it.
 
     verdict = policy.admit(plan, window, history)   # before anything reaches the disk: a Treatment, or a SealingRefusal
-    treatment.transform(messages)                   # every message, in order of time, before anything else sees it
+    treatment.transform(messages, is_beside)        # every message, in order of time, before anything else sees it
     treatment.wrap(stream)                          # every byte, before it reaches the disk
 
 The recorder composes nothing here: `runtime.privacy` implements the policy, replays have none. It fails closed: a
@@ -12,13 +12,18 @@ tried again for as long as history has the seconds; both are counted and named t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import filterfalse
 from typing import IO, Any, Protocol
 
 from runtime.formats.mcap_files import RawMessage
 from runtime.messages import Firing, SignalSample
 from runtime.recording.clip_plan import ClipPlan
+
+#: Whether a message is only there to be looked at: a clip of thumbnails comes with the packets between its pictures,
+#: so that what is seen in those can be blurred in these.
+IsBeside = Callable[[RawMessage], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +51,25 @@ class ClipWindow:
     end_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class SealedBefore:
+    """What a sealed clip says of itself where it is the source of another."""
+
+    start_ns: int  # its first record; nobody can look behind it
+    privacy: Mapping[str, Any]  # what was done to it: `ClipManifest.privacy`
+
+
 class SignalHistory(Protocol):
     """What a policy may read before it decides."""
+
+    @property
+    def sealed_before(self) -> SealedBefore | None:
+        """None: this is history, as it was recorded."""
 
     def signal_samples(self, namespace: str, start_ns: int, end_ns: int) -> Iterator[SignalSample | tuple[str, int]]:
         """Samples of `<namespace>.*` with start <= time <= end, in order; `(name, time_ns)` where one became unknown.
 
-        OSError when history cannot be read.
+        OSError when history cannot be read, McapFileError when one of its records cannot.
         """
 
 
@@ -78,8 +95,11 @@ class Treatment(Protocol):
     def firing(self, firing: Firing) -> Firing:
         """A firing as the clip's manifest may show it."""
 
-    def transform(self, messages: Iterable[RawMessage]) -> Iterator[RawMessage]:
-        """The messages that may enter the clip, in order of time. SealingRefusedError: none may, after all."""
+    def transform(self, messages: Iterable[RawMessage], is_beside: IsBeside) -> Iterator[RawMessage]:
+        """The messages that may enter the clip, in order of time, without those beside it.
+
+        SealingRefusedError: none may, after all.
+        """
 
     def wrap(self, stream: IO[bytes]) -> ClipStream:
         """What the clip is written through."""
@@ -105,9 +125,9 @@ class Untreated:
         """Unchanged."""
         return firing
 
-    def transform(self, messages: Iterable[RawMessage]) -> Iterator[RawMessage]:
+    def transform(self, messages: Iterable[RawMessage], is_beside: IsBeside) -> Iterator[RawMessage]:
         """Unchanged."""
-        return iter(messages)
+        return filterfalse(is_beside, messages)
 
     def wrap(self, stream: IO[bytes]) -> ClipStream:
         """Nothing around it."""

@@ -72,7 +72,16 @@ def test_requests_that_wait_are_bounded_and_reported_answers_forgotten(tmp_path,
 
 @pytest.mark.parametrize(
     "changes",
-    [{"id": "../up"}, {"id": ""}, {"cameras": ("",)}, {"cameras": ("c",) * 99}, {"clock": "sun"}, {"end_ns": 10}],
+    [
+        {"id": "../up"},
+        {"id": ""},
+        {"cameras": ("",)},
+        {"cameras": ("..",)},
+        {"cameras": ("a/b",)},
+        {"cameras": ("c",) * 99},
+        {"clock": "sun"},
+        {"end_ns": 10},
+    ],
 )
 def test_a_request_that_cannot_be_is_none(changes):
     values = {"id": "a", "cameras": (), "start_ns": 10, "end_ns": 20, "clock": "wall", **changes}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +15,25 @@ from numpy.typing import NDArray
 from runtime.formats.mcap_files import McapTopicReader, RawMessage
 from runtime.formats.topics import ChannelSpec
 from runtime.inference.model_import import import_model
-from runtime.messages import Packet
+from runtime.messages import ClipVariant, Packet
 from runtime.privacy.blurring import Blurring, BlurSettings, DetectorError
 from runtime.privacy.detector import Detector
 from runtime.privacy.pixels import CELLS, ClipEncoder, blur_regions, grown
 from runtime.privacy.policy import BlurPlan, PrivacyRules
-from runtime.recording.clip_file import decode, read_manifest
+from runtime.privacy.treatment import ClipTreatment
+from runtime.recording.clip_file import decode, read_jpeg, read_manifest
+from runtime.recording.clip_plan import ClipPlan
+from runtime.recording.clip_sink import FolderClipSink
 from runtime.recording.layout import HistoryLayout
-from runtime.recording.recorder import RETRY_NS
-from runtime.recording.sealing_policy import SealingRefusedError
+from runtime.recording.recorder import RETRY_NS, Recorder
+from runtime.recording.sealing_policy import (
+    ClipWindow,
+    SealingPolicy,
+    SealingRefusal,
+    SealingRefusedError,
+    SignalHistory,
+    Treatment,
+)
 from runtime.recording.verify import verify_clip
 from tests.runtime.inference.tiny_networks import fixed_network
 from tests.runtime.privacy.private_history import (
@@ -236,6 +247,39 @@ def test_a_sealed_clip_is_blurred_in_every_frame_of_every_camera_and_verifies(tm
     assert manifest.cameras["rear"].transcoded
     assert manifest.privacy["blurring"]["detector"] == "faces"
     assert manifest.privacy["blurring"]["classes"] == ["person"]
+
+
+class BlursEvery(SealingPolicy):
+    """Blurs what a scripted detector says; the rest of the way is the recorder's own."""
+
+    def __init__(self, detector: Scripted) -> None:
+        self._detector = detector
+
+    def admit(self, plan: ClipPlan, window: ClipWindow, history: SignalHistory) -> Treatment | SealingRefusal:
+        return ClipTreatment(os.urandom, blurring=Blurring(self._detector, BlurSettings(0.2, 0.0)))
+
+
+def test_a_thumbnail_is_blurred_where_the_frames_around_it_show_a_face(tmp_path: Path) -> None:
+    packets = encode_noise("front_main", 280)
+    is_key = {index for index, packet in enumerate(packets) if packet.is_key}
+    history = write_history(
+        tmp_path / "history", north_of(0), [firing(6.0, variant=ClipVariant.THUMBNAILS)], {"front_main": packets}
+    )
+    policy = BlursEvery(Scripted(lambda index: [] if index in is_key else [FACE]))  # it misses every key frame
+    (clip,) = Recorder(history, FolderClipSink(tmp_path / "clips"), policy=policy).step(END_NS)
+    assert verify_clip(clip.path).problems == []
+    with McapTopicReader(clip.path, strict=True) as reader:
+        manifest, thumbnails = read_manifest(reader), list(reader.thumbnails("front_main"))
+        assert {packet.time_ns for packet in thumbnails} <= {packets[index].time_ns for index in is_key}
+        assert not list(reader.packets("front_main"))
+    assert len(thumbnails) >= 5
+    assert manifest.privacy["blurring"]["frames"] == {"front_main": len(thumbnails)}
+    assert manifest.thumbnails is not None
+    assert manifest.thumbnails.failed == 0
+    for packet in thumbnails:
+        picture = cv2.cvtColor(read_jpeg(packet), cv2.COLOR_RGB2GRAY)
+        assert detail(picture, FACE, 6) < 12
+        assert detail(picture, (100, 4, 156, 92)) > 30
 
 
 def test_a_missing_detector_means_no_clip_and_never_an_unblurred_one(tmp_path: Path, faces: Path) -> None:

@@ -167,6 +167,6 @@ def test_other_supplemental_information_stays() -> None:
 def test_a_message_that_cannot_be_understood_costs_its_clip_and_never_the_recorder(broken: RawMessage) -> None:
     treatment = ClipTreatment(random_bytes=bytes, location=LocationRule("round"))
     with pytest.raises(SealingRefusedError) as caught:
-        list(treatment.transform([broken]))
+        list(treatment.transform([broken], lambda message: False))
     assert caught.value.refusal.reason == "treatment"
     assert not caught.value.refusal.is_final

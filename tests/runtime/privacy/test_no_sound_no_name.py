@@ -93,7 +93,7 @@ def test_a_message_of_sound_is_dropped_whatever_is_configured() -> None:
     plan = ClipPlan(waiting.start_ns, waiting.end_ns, (waiting,))
     treatment = PrivacyPolicy(PrivacyRules()).admit(plan, ClipWindow(0, 1), None)  # type: ignore[arg-type]
     assert not isinstance(treatment, SealingRefusal)
-    assert list(treatment.transform([sound])) == []
+    assert list(treatment.transform([sound], lambda message: False)) == []
     assert treatment.facts() == {"dropped": {"foxglove.RawAudio": 1}}
 
 

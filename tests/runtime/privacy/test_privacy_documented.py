@@ -17,7 +17,7 @@ def test_every_reason_of_a_refusal_is_in_the_table_and_no_other() -> None:
     used = set(re.findall(r'(?:_refused|SealingRefusal)\(\s*"([a-z_]+)"', sources))
     table = TEXT.split("| reason |")[1].split("\n\n")[0]
     assert set(re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE)) == used
-    assert len(used) == 9
+    assert len(used) == 10
 
 
 def test_every_setting_is_explained() -> None:

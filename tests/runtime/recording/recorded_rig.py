@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 
+from runtime.formats.mcap_files import McapTopicReader, McapTopicWriter, RawMessage
 from runtime.messages import (
     Action,
     CaptureWindow,
@@ -25,6 +29,7 @@ from runtime.messages import (
     Track,
 )
 from runtime.recording.history_writer import HistoryWriter
+from runtime.recording.manifest import MANIFEST_ATTACHMENT, MANIFEST_METADATA, PROVENANCE_METADATA
 from runtime.recording.provenance import CameraProvenance, ModelProvenance, Provenance
 from runtime.recording.sessions import SessionRecord
 
@@ -183,3 +188,29 @@ def without(packets: dict[str, list[Packet]], camera: str, drop: Callable[[Packe
 
 def as_transcoded(packets: list[Packet]) -> list[Packet]:
     return [replace(packet, transcoded=True) for packet in packets]
+
+
+def rewrite(
+    clip: Path,
+    change: Callable[[RawMessage], Iterator[RawMessage]] | None = None,
+    manifest: Callable[[dict[str, Any]], None] | None = None,
+    leave_out: frozenset[str] = frozenset(),
+) -> Path:
+    """The clip written anew as a faulty or lying writer would have left it."""
+    bad = clip.with_name("bad.mcap")
+    with McapTopicReader(clip) as reader, McapTopicWriter(bad) as writer:
+        text = reader.attachments()[MANIFEST_ATTACHMENT].decode()
+        if manifest is not None:
+            fields = json.loads(text)
+            manifest(fields)
+            text = json.dumps(fields)
+        for message in reader.messages():
+            for item in change(message) if change else (message,):
+                writer.write(item.channel, item.data, item.time_ns, item.wall_ns, item.sequence)
+        if PROVENANCE_METADATA not in leave_out:
+            writer.metadata(PROVENANCE_METADATA, reader.metadata()[PROVENANCE_METADATA])
+        if MANIFEST_METADATA not in leave_out:
+            writer.metadata(MANIFEST_METADATA, {"json": text})
+        if MANIFEST_ATTACHMENT not in leave_out:
+            writer.attachment(MANIFEST_ATTACHMENT, "application/json", text.encode())
+    return bad

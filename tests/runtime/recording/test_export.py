@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 import pytest
-from recorded_rig import CAMERAS, SECOND_NS, START_NS, firing, without
+from recorded_rig import CAMERAS, SECOND_NS, START_NS, firing, rewrite, without
 
 from runtime.cli.clip import EXPORT_PARTS
 from runtime.formats.bitstream import nal_units
 from runtime.formats.foxglove_messages import class_color
-from runtime.formats.mcap_files import McapTopicReader
+from runtime.formats.mcap_files import McapTopicReader, RawMessage
 from runtime.messages import ClipVariant, Packet
-from runtime.recording.clip_file import read_manifest
+from runtime.recording.clip_file import ClipError, read_manifest
 from runtime.recording.clip_sink import FolderClipSink
 from runtime.recording.export import PARTS, export_clip
+from runtime.recording.manifest import ManifestError
 from runtime.recording.recorder import Recorder
 
 END_NS = START_NS + 14 * SECOND_NS
@@ -166,3 +169,49 @@ def test_a_clip_without_cameras_exports_its_signals_and_says_what_is_left_out(
 def test_a_part_that_does_not_exist_is_named(short_clip: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no part of an export is called sound"):
         export_clip(short_clip, tmp_path / "out", ["sound"])
+
+
+def renamed(clip: Path, camera: str, name: str) -> Path:
+    """The clip as a hostile vehicle would write it: one camera has another name, everywhere."""
+
+    def change(message: RawMessage) -> Iterator[RawMessage]:
+        spec = message.channel
+        if spec.metadata.get("camera") == camera:
+            topic = spec.topic.replace(f"/camera/{camera}/", f"/camera/{name}/")
+            message = replace(message, channel=replace(spec, topic=topic, metadata={**spec.metadata, "camera": name}))
+        yield message
+
+    def rename(said: dict[str, Any]) -> None:
+        said["cameras"] = {name if one == camera else one: about for one, about in said["cameras"].items()}
+
+    return rewrite(clip, change, rename)
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/{tmp}/outside", "..", "-rf", ".hidden", "a/b", "rear\n", ""])
+@pytest.mark.parametrize("small", [False, True])
+def test_a_hostile_clip_writes_nothing_anywhere(
+    short_clip: Path, request: pytest.FixtureRequest, tmp_path: Path, name: str, small: bool
+) -> None:
+    clip = request.getfixturevalue("thumbnails_clip") if small else short_clip
+    bad = renamed(clip, "rear", name.format(tmp=tmp_path))
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(ManifestError, match="cannot name a camera"):
+        export_clip(bad, tmp_path / "deep" / "er" / "out", ["cameras"])
+    assert {path for path in set(tmp_path.rglob("*")) - before if not path.is_dir()} == set()
+
+
+@pytest.mark.parametrize(("small", "name"), [(False, "rear.mp4"), (True, "rear-000000.jpg")])
+def test_an_export_does_not_write_through_a_link(
+    short_clip: Path, request: pytest.FixtureRequest, tmp_path: Path, small: bool, name: str
+) -> None:
+    clip = request.getfixturevalue("thumbnails_clip") if small else short_clip
+    treasure = tmp_path / "treasure"
+    treasure.write_text("mine")
+    folder = tmp_path / "out" / "cameras"
+    folder.mkdir(parents=True)
+    times = [name] if not small else [f"rear-{at_ms:06d}.jpg" for at_ms in range(2000)]
+    for one in times:
+        (folder / one).symlink_to(treasure)
+    with pytest.raises(ClipError, match="leads out of"):
+        export_clip(clip, tmp_path / "out", ["cameras"])
+    assert treasure.read_text() == "mine"

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from recorded_rig import CAMERAS, PERIOD_NS, SECOND_NS, START_NS, firing
+from recorded_rig import CAMERAS, PERIOD_NS, SECOND_NS, START_NS, firing, rewrite
 
-from runtime.formats.mcap_files import McapTopicReader, McapTopicWriter, RawMessage
+from runtime.formats.mcap_files import McapTopicReader, RawMessage
 from runtime.formats.topics import video_topic
 from runtime.messages import Packet
 from runtime.recording.clip_sink import FolderClipSink
@@ -23,32 +23,6 @@ from runtime.recording.verify import verify_clip
 
 def codes(path: Path) -> set[tuple[str, str | None]]:
     return {(problem.code, problem.camera) for problem in verify_clip(path).problems}
-
-
-def rewrite(
-    clip: Path,
-    change: Callable[[RawMessage], Iterator[RawMessage]] | None = None,
-    manifest: Callable[[dict[str, Any]], None] | None = None,
-    leave_out: frozenset[str] = frozenset(),
-) -> Path:
-    """The clip written anew as a faulty or lying writer would have left it."""
-    bad = clip.with_name("bad.mcap")
-    with McapTopicReader(clip) as reader, McapTopicWriter(bad) as writer:
-        text = reader.attachments()[MANIFEST_ATTACHMENT].decode()
-        if manifest is not None:
-            fields = json.loads(text)
-            manifest(fields)
-            text = json.dumps(fields)
-        for message in reader.messages():
-            for item in change(message) if change else (message,):
-                writer.write(item.channel, item.data, item.time_ns, item.wall_ns, item.sequence)
-        if PROVENANCE_METADATA not in leave_out:
-            writer.metadata(PROVENANCE_METADATA, reader.metadata()[PROVENANCE_METADATA])
-        if MANIFEST_METADATA not in leave_out:
-            writer.metadata(MANIFEST_METADATA, {"json": text})
-        if MANIFEST_ATTACHMENT not in leave_out:
-            writer.attachment(MANIFEST_ATTACHMENT, "application/json", text.encode())
-    return bad
 
 
 def replace_packet(

@@ -1,0 +1,117 @@
+"""A record of history that cannot be read costs the clips that need it, and neither the recorder nor the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from recorded_rig import SECOND_NS, START_NS, firing
+
+from runtime.formats.foxglove_messages import encode_video
+from runtime.formats.json_messages import encode_json
+from runtime.messages import Packet
+from runtime.privacy.policy import PrivacyPolicy, PrivacyRules
+from runtime.recording.answers import HISTORY, PRIVACY, read_answer
+from runtime.recording.clip_plan import ClipPlan
+from runtime.recording.clip_sink import FolderClipSink
+from runtime.recording.layout import HistoryLayout
+from runtime.recording.readiness import RETRY_NS
+from runtime.recording.recorder import Recorder
+from runtime.recording.sealing_policy import (
+    ClipWindow,
+    SealingPolicy,
+    SealingRefusal,
+    SignalHistory,
+    Treatment,
+    Untreated,
+)
+from tests.runtime.privacy.private_history import zones_file
+
+END_NS = START_NS + 14 * SECOND_NS
+
+
+def spoil(history: Path, payload: bytes) -> None:
+    """Overwrite one message's payload where it lies, as a bit flip in memory would."""
+    (path,) = [path for path in HistoryLayout(history).segments.iterdir() if payload in path.read_bytes()]
+    path.write_bytes(path.read_bytes().replace(payload, b"\xff" * len(payload)))
+
+
+def forget_until(history: Path, second: float) -> None:
+    """The oldest seconds go, as they do while a runtime records."""
+    for segment in HistoryLayout(history).list_segments():
+        if segment.start_ns < START_NS + second * SECOND_NS:
+            segment.path.unlink()
+
+
+def test_an_unreadable_packet_costs_its_clip_a_wait_and_the_next_clip_nothing(
+    record_history: Callable[..., Path], rig_packets: dict[str, list[Packet]], tmp_path: Path
+) -> None:
+    history = record_history(firing(4.0, "spoilt", 0, 2, 1), firing(10.0, "whole", 1, 2, 1))
+    spoil(history, encode_video(rig_packets["rear"][65]))  # at 3.25 s
+    recorder = Recorder(history, FolderClipSink(tmp_path / "clips"))
+    (sealed,) = recorder.step(END_NS)
+    assert sealed.metadata["rules"] == ["whole"]
+    assert (recorder.status.refused, recorder.status.waiting) == (1, 1)
+    assert "/camera/rear/video: the message at" in recorder.status.last_error
+    forget_until(history, 4.2)
+    (sealed,) = recorder.step(END_NS + RETRY_NS)
+    assert sealed.metadata["rules"] == ["spoilt"]
+
+
+def test_an_unreadable_packet_that_stays_costs_the_clip_once_history_is_gone(
+    record_history: Callable[..., Path], rig_packets: dict[str, list[Packet]], tmp_path: Path
+) -> None:
+    history = record_history(firing(4.0, "spoilt", 0, 2, 1))
+    spoil(history, encode_video(rig_packets["rear"][65]))
+    layout = HistoryLayout(history)
+    spoilt = [segment for segment in layout.list_segments() if segment.start_ns <= START_NS + 3.2 * SECOND_NS][-1]
+    # Late records: all that is left of the window lies in a segment that starts behind it.
+    late_ns = START_NS + 6 * SECOND_NS + 999_999_999
+    spoilt.path.rename(layout.closed_segment(late_ns))
+    forget_until(history, 6.999)
+    recorder = Recorder(history, FolderClipSink(tmp_path / "clips"))
+    assert recorder.step(END_NS) == []
+    assert "/camera/rear/video: the message at" in recorder.status.last_error
+    (answer,) = [read_answer(path) for path in layout.list_answers()]
+    assert (answer.rule, answer.outcome) == ("spoilt", HISTORY)
+    assert recorder.status.lost_firings == {"spoilt": 1}
+
+
+@pytest.mark.parametrize("data", [b"\xff\xff", b"[1, 2]"])
+def test_where_there_are_zones_a_way_that_cannot_be_read_is_not_judged(
+    record_history: Callable[..., Path], tmp_path: Path, data: bytes
+) -> None:
+    history = record_history(firing(4.0, "spoilt", 0, 2, 1))
+    payload = encode_json({"speed_mps": 20.65})  # at 3.25 s
+    (path,) = [path for path in HistoryLayout(history).segments.iterdir() if payload in path.read_bytes()]
+    path.write_bytes(path.read_bytes().replace(payload, data.ljust(len(payload))))
+    policy = PrivacyPolicy(PrivacyRules(zone_files=(zones_file(tmp_path / "zones.yaml", 500.0),)))
+    recorder = Recorder(history, FolderClipSink(tmp_path / "clips"), policy=policy)
+    assert recorder.step(END_NS) == []
+    assert "unreadable: /vehicle: the message at" in recorder.status.last_error
+    assert recorder.status.waiting == 1, "it is tried again while history has the seconds"
+
+
+class FailsForOne(SealingPolicy):
+    """Refuses clips of several firings; of those alone, one cannot be judged because the disk fails."""
+
+    def admit(self, plan: ClipPlan, window: ClipWindow, history: SignalHistory) -> Treatment | SealingRefusal:
+        if len(plan.firings) > 1:
+            return SealingRefusal("zone", "somewhere in it")
+        if plan.rules == ("unlucky",):
+            raise OSError(5, "Input/output error")
+        return SealingRefusal("zone", "all of it") if plan.rules == ("inside",) else Untreated()
+
+
+def test_a_firing_that_cannot_be_judged_alone_waits_and_the_others_are_answered(
+    record_history: Callable[..., Path], tmp_path: Path
+) -> None:
+    names = ("outside", "unlucky", "inside")
+    history = record_history(*(firing(4.0 + row, name, row, 2, 1) for row, name in enumerate(names)))
+    recorder = Recorder(history, FolderClipSink(tmp_path / "clips"), policy=FailsForOne())
+    (sealed,) = recorder.step(END_NS)
+    assert sealed.metadata["rules"] == ["outside"]
+    told = {answer.rule: answer.outcome for answer in map(read_answer, HistoryLayout(history).list_answers())}
+    assert told == {"outside": "sealed", "inside": PRIVACY}
+    assert recorder.status.waiting == 1, "unlucky waits"
