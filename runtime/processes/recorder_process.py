@@ -150,7 +150,7 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
         while not stop.wait(config.recorder.scan_interval_s):
             _tell(recorder.step(clock.now_ns()))
             if spool.must_be_reopened:
-                raise SpoolError("a failed seal could not be taken back: leaving, the next start recovers the spool")
+                raise SpoolError("the spool lost its ledger or holds half a seal: leaving, the next start recovers it")
             copy.step(clock.now_ns())
             retention.step(clock.now_ns(), clock.wall_ns())
             shell.progress()

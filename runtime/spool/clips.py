@@ -57,7 +57,7 @@ class LedgerError(SpoolError):
 
 
 class SealError(SpoolError):
-    """A draft could not be made durable (fsync or rename failed); it was set aside and holds no number."""
+    """A draft could not be made durable (fsync or rename failed). It holds no number; whoever began it discards it."""
 
 
 class UnknownClipError(LookupError):

@@ -62,7 +62,7 @@ class Spool(Partials):
         self._clock = clock
         self._retention_ns = retention_ns
         self._seals_until_tidy = TIDY_EVERY
-        self.must_be_reopened = False  # a failed seal could not be taken back: only recovery helps
+        self._is_torn = False
         self.boot_id = boot_id
         self._reservations = Reservations(
             folder, ledger, quota_bytes, ledger_reserve_bytes, self._wall, disk_free, boot_id
@@ -111,6 +111,11 @@ class Spool(Partials):
             spool._recover(damaged)
         return spool
 
+    @property
+    def must_be_reopened(self) -> bool:
+        """True when only a new start helps: a failed seal could not be taken back, or the ledger is gone."""
+        return self._is_torn or self._ledger.is_lost
+
     def recover(self) -> RecoveryReport:
         """Make folder and ledger agree again (also done by `open`); harmless beside a living recorder."""
         with self._ledger.alone():
@@ -119,7 +124,7 @@ class Spool(Partials):
     def _recover(self, damaged: bool) -> RecoveryReport:
         self.last_recovery = Recovery(self.folder, self._ledger, self._clock.wall_ns()).run(damaged)
         self._ledger.is_new = False
-        self.must_be_reopened = False
+        self._is_torn = False
         self._tidy()
         self._reservations.enforce()
         return self.last_recovery
@@ -219,7 +224,7 @@ class Spool(Partials):
             )
             sealed = self._give_number(clip)
         except (OSError, sqlite3.Error) as error:
-            self.must_be_reopened |= self.folder.has_file(self._next_number())
+            self._is_torn |= self._number_is_taken()
             self._give_up(draft)
             raise SealError(f"cannot seal {draft.path}: {error}; it holds no number, discard it") from error
         draft.release()
@@ -244,9 +249,10 @@ class Spool(Partials):
         with taken_back_on_failure(self.folder, clip, n), self._ledger.transaction() as connection:
             return place(connection, self.folder, clip, self._clock.wall_ns())
 
-    def _next_number(self) -> int:
+    def _number_is_taken(self) -> bool:
         with self._ledger.reading() as connection:
-            return next_number(connection)
+            n = next_number(connection)
+        return self.folder.has_file(n) or self.folder.highest_counted() >= n
 
     def _give_up(self, draft: ClipDraft) -> None:
         """Nobody may complete this seal; the lock is kept when the ledger cannot be told."""
