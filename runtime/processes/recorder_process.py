@@ -35,6 +35,7 @@ from runtime.spool import (
     UnknownClipError,
     rescue_partials,
 )
+from runtime.spool.clips import EXPIRES_KEY
 
 
 class SpoolClipSink:
@@ -85,8 +86,11 @@ class _SpoolClip:
         return _SpoolOutput(self.spool.write_into(self.draft))
 
     def seal(self, metadata: Mapping[str, Any]) -> SealedClip:
+        # A date of the policy's comes from `keep_s` by a wall clock that may have been wrong when the rule fired. The
+        # spool was told `keep_s` itself, and measures it by a clock that nobody sets.
+        said = {key: value for key, value in metadata.items() if key != EXPIRES_KEY}
         with _told_to_shrink():
-            return _sealed(self.spool.seal(self.draft, metadata))
+            return _sealed(self.spool.seal(self.draft, said))
 
     def discard(self) -> None:
         self.spool.discard(self.draft)
@@ -134,14 +138,14 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
     clock = SystemClock()
     directories = make_directories(config)
     shell = ProcessShell("recorder", directories.status, clock, config.health.progress_timeout_s)
-    with Spool.open(directories.spool, config.spool.quota) as spool:
+    with Spool.open(directories.spool, config.spool.quota, retention_s=config.privacy.keep_s) as spool:
         if not may_be_refused(config):
             _rescue(spool)
         thumbnails = ThumbnailSettings(**config.recorder.thumbnails.model_dump())
         settings = RecorderSettings(config.max_clip_s, config.recorder.crash_pre_s, thumbnails)
         beat = _Beat(shell, clock)
         policy = open_policy(config, directories.campaigns, beat)
-        retention = Retention(spool, config.privacy.keep_s)
+        retention = Retention(spool)
         pulls = PullFolder(directories.spool)
         recorder = Recorder(directories.history, SpoolClipSink(spool), settings, policy, pulls)
         copy = SelectionCopy(HistoryLayout(directories.history).selection, disk_copy_path(directories.spool))
@@ -152,7 +156,7 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
             if spool.must_be_reopened:
                 raise SpoolError("the spool lost its ledger or holds half a seal: leaving, the next start recovers it")
             copy.step(clock.now_ns())
-            retention.step(clock.now_ns(), clock.wall_ns())
+            retention.step(clock.now_ns())
             shell.progress()
             beat.status = {**_status(recorder, spool, copy), **_privacy(recorder, policy, retention)}
             shell.publish(beat.status)

@@ -127,6 +127,7 @@ class PartialClip:
     priority: Priority
     metadata: Mapping[str, Any] = field(default_factory=dict)  # what `begin` was told
     boot_id: str | None = None  # of the run of the machine that wrote it; None for a file nobody knows
+    begun_ns: int | None = None  # on the monotonic clock of that run
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,8 @@ class Deliveries:
     def expire(self) -> list[int]:
         """Entomb pending clips whose time is over, at most EXPIRED_AT_ONCE; their numbers."""
         with self._ledger.transaction() as connection:
-            numbers = expired(connection, self._wall.now_ns(), EXPIRED_AT_ONCE)
+            self._wall.correct(connection)
+            numbers = expired(connection, self._wall, EXPIRED_AT_ONCE)
             for n in numbers:
                 entomb(connection, n, "expired before it could be delivered", self._wall.now_ns())
         for n in numbers:

@@ -25,7 +25,7 @@ from runtime.formats.durable_files import open_ledger, remove_durably, rename_du
 from runtime.spool.clips import LedgerError, SpoolError
 from runtime.spool.gate import Gate
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 #: The write-ahead log is brought home and cut back at this size: it counts against the ledger's share of the quota.
 WAL_PAGES = 256
 WAL_BYTES = 1 << 20
@@ -45,7 +45,9 @@ CREATE TABLE clips (
     reported INTEGER NOT NULL DEFAULT 0,
     sealed_wall_ns INTEGER NOT NULL,
     metadata TEXT NOT NULL,
-    expires_wall_ns INTEGER
+    expires_wall_ns INTEGER,
+    sealed_boot_id TEXT,
+    sealed_ns INTEGER
 );
 CREATE INDEX clips_waiting ON clips (rank, n) WHERE state = 'pending';
 CREATE INDEX clips_with_files ON clips (n) WHERE has_file = 1;
@@ -58,14 +60,21 @@ CREATE TABLE drafts (
     abandoned INTEGER NOT NULL DEFAULT 0,
     sha256 TEXT,
     metadata TEXT,
-    boot_id TEXT
+    boot_id TEXT,
+    begun_ns INTEGER
 );
 CREATE TABLE alarms (id INTEGER PRIMARY KEY AUTOINCREMENT, wall_ns INTEGER NOT NULL, text TEXT NOT NULL);
 """
 
 #: What brings a ledger of schema version i + 1 to version i + 2.
-MIGRATIONS = (("ALTER TABLE clips ADD COLUMN expires_wall_ns INTEGER", "ALTER TABLE drafts ADD COLUMN boot_id TEXT"),)
-
+MIGRATIONS = (
+    ("ALTER TABLE clips ADD COLUMN expires_wall_ns INTEGER", "ALTER TABLE drafts ADD COLUMN boot_id TEXT"),
+    (
+        "ALTER TABLE clips ADD COLUMN sealed_boot_id TEXT",
+        "ALTER TABLE clips ADD COLUMN sealed_ns INTEGER",
+        "ALTER TABLE drafts ADD COLUMN begun_ns INTEGER",
+    ),
+)
 
 #: About what the rows weigh: their texts, and something for the rest and the indexes.
 ROWS_BYTES = """

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.clock import Clock, SystemClock
-from runtime.formats.durable_files import make_directory_durably, remove_durably, sha256_of, sync_directory
+from runtime.formats.durable_files import make_directory_durably, sha256_of, sync_directory
 from runtime.formats.synced_stream import SyncedStream
 from runtime.messages import NANOSECONDS_PER_SECOND, Priority
 from runtime.spool.accounts import (
@@ -17,7 +17,6 @@ from runtime.spool.accounts import (
     shorten_settled,
 )
 from runtime.spool.clips import (
-    EXPIRES_KEY,
     ClipDraft,
     QuotaExceededError,
     SealError,
@@ -57,16 +56,13 @@ class Spool(Partials):
         retention_ns: int | None,
         boot_id: str,
     ) -> None:
-        super().__init__(folder, ledger, quota_bytes, TrustedWall(clock))
+        super().__init__(folder, ledger, quota_bytes, TrustedWall(clock, boot_id, retention_ns))
         self.last_recovery = RecoveryReport()
         self._clock = clock
-        self._retention_ns = retention_ns
         self._seals_until_tidy = TIDY_EVERY
         self._is_torn = False
         self.boot_id = boot_id
-        self._reservations = Reservations(
-            folder, ledger, quota_bytes, ledger_reserve_bytes, self._wall, disk_free, boot_id
-        )
+        self._reservations = Reservations(folder, ledger, quota_bytes, ledger_reserve_bytes, self._wall, disk_free)
 
     @classmethod
     def open(
@@ -82,9 +78,9 @@ class Spool(Partials):
     ) -> Spool:
         """Open or create a spool and recover it. `last_recovery` tells what was found.
 
-        Clips expire `retention_s` after sealing, if that is given and their metadata names no earlier time
-        (`expires_wall_ns`). Raises ValueError for a quota that leaves no room for clips, SpoolError for a folder that
-        contradicts itself.
+        Clips expire `retention_s` after sealing, those sealed before it was given too, or when their metadata says so
+        (`expires_wall_ns`), whichever is earlier. Raises ValueError for a quota that leaves no room for clips,
+        SpoolError for a folder that contradicts itself.
         """
         if quota_bytes <= ledger_reserve_bytes:
             raise ValueError(
@@ -124,6 +120,9 @@ class Spool(Partials):
     def _recover(self, damaged: bool) -> RecoveryReport:
         self.last_recovery = Recovery(self.folder, self._ledger, self._clock.wall_ns()).run(damaged)
         self._ledger.is_new = False
+        with self._ledger.transaction() as connection:  # these were sealed just now
+            for n in (*self.last_recovery.adopted, *self.last_recovery.completed):
+                self._wall.note_seal(connection, n)
         self._is_torn = False
         self._tidy()
         self._reservations.enforce()
@@ -208,7 +207,7 @@ class Spool(Partials):
         """
         if not draft.may_be_sealed:
             raise ValueError(f"{draft.path} was left behind by a recorder that died: copy what is readable of it")
-        text = encode_metadata(self._with_expiry(metadata))
+        text = encode_metadata(metadata)
         size_bytes = draft.path.stat().st_size if draft.stream is None else draft.stream.tell()
         if size_bytes == 0:
             raise ValueError(f"draft {draft.path} is empty: write the clip before sealing it, or discard it")
@@ -233,12 +232,6 @@ class Spool(Partials):
             self._tidy()
         return sealed
 
-    def _with_expiry(self, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
-        if self._retention_ns is None:
-            return metadata
-        latest_ns = self._wall.now_ns() + self._retention_ns
-        return {**metadata, EXPIRES_KEY: min(latest_ns, metadata.get(EXPIRES_KEY) or latest_ns)}
-
     def _give_number(self, clip: WrittenClip) -> SpooledClip:
         with self._ledger.transaction() as connection:  # what a file name cannot say, in case we die before the row
             connection.execute(
@@ -247,7 +240,9 @@ class Spool(Partials):
             )
             n = next_number(connection)
         with taken_back_on_failure(self.folder, clip, n), self._ledger.transaction() as connection:
-            return place(connection, self.folder, clip, self._clock.wall_ns())
+            sealed = place(connection, self.folder, clip, self._clock.wall_ns())
+            self._wall.note_seal(connection, sealed.n)
+            return sealed
 
     def _number_is_taken(self) -> bool:
         with self._ledger.reading() as connection:
@@ -259,11 +254,4 @@ class Spool(Partials):
         draft.may_be_sealed = False
         with self._ledger.transaction() as connection:
             connection.execute("UPDATE drafts SET sha256 = NULL WHERE id = ?", (draft.draft_id,))
-        draft.release()
-
-    def discard(self, draft: ClipDraft) -> None:
-        """Drop a draft and its reservation."""
-        remove_durably(draft.path)
-        with self._ledger.transaction() as connection:
-            connection.execute("DELETE FROM drafts WHERE id = ?", (draft.draft_id,))
         draft.release()
