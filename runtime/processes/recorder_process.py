@@ -27,13 +27,13 @@ from runtime.recording.thumbnails import ThumbnailSettings
 from runtime.spool import (
     ClipDraft,
     ClipShape,
+    PartialRescue,
     RescueReport,
     ShrinkRequiredError,
     Spool,
     SpooledClip,
     SpoolError,
     UnknownClipError,
-    rescue_partials,
 )
 from runtime.spool.clips import EXPIRES_KEY
 
@@ -139,8 +139,9 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
     directories = make_directories(config)
     shell = ProcessShell("recorder", directories.status, clock, config.health.progress_timeout_s)
     with Spool.open(directories.spool, config.spool.quota, retention_s=config.privacy.keep_s) as spool:
-        if not may_be_refused(config):
-            _rescue(spool)
+        # Where a policy may refuse a clip, half a one is a clip that it never came to decide over: it stays partial.
+        rescue = PartialRescue(spool, may_seal=not may_be_refused(config))
+        _rescue(rescue, firings_wait=True)
         thumbnails = ThumbnailSettings(**config.recorder.thumbnails.model_dump())
         settings = RecorderSettings(config.max_clip_s, config.recorder.crash_pre_s, thumbnails)
         beat = _Beat(shell, clock)
@@ -155,6 +156,7 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
             _tell(recorder.step(clock.now_ns()))
             if spool.must_be_reopened:
                 raise SpoolError("the spool lost its ledger or holds half a seal: leaving, the next start recovers it")
+            _rescue(rescue, firings_wait=recorder.status.waiting > 0)
             copy.step(clock.now_ns())
             retention.step(clock.now_ns())
             shell.progress()
@@ -190,18 +192,14 @@ def _privacy(recorder: Recorder, policy: PrivacyPolicy, retention: Retention) ->
     return {"privacy": {**policy.facts(), "refused_firings": refused, **deleted}}
 
 
-def _rescue(spool: Spool) -> None:
-    """Partial clips must not keep the recorder from recording: what fails now is tried again at the next start.
-
-    Where a privacy policy may refuse a clip on the way, half a clip is one that it never came to decide over: it stays
-    partial, and goes by age or for room.
-    """
+def _rescue(rescue: PartialRescue, firings_wait: bool) -> None:
+    """Partial clips must not keep the recorder from recording: what fails now is tried again at the next start."""
     try:
-        rescued = rescue_partials(spool)
+        rescued = rescue.step(firings_wait)
     except SpoolError as error:
         log.error("partial clips stay partial: %s", error)
         return
-    if rescued != RescueReport():
+    if rescued is not None and rescued != RescueReport():
         log.info("partial clips: %s", rescued)
 
 

@@ -47,7 +47,7 @@ from runtime.spool.clips import (
     UnknownClipError,
 )
 from runtime.spool.recovery import RecoveryReport
-from runtime.spool.rescue import RescueReport, rescue_partials
+from runtime.spool.rescue import PartialRescue, RescueReport, rescue_partials
 from runtime.spool.shape import ClipShape
 from runtime.spool.spool import Spool
 
@@ -57,6 +57,7 @@ __all__ = [
     "ClipState",
     "LedgerError",
     "PartialClip",
+    "PartialRescue",
     "QuotaExceededError",
     "RecoveryReport",
     "RescueReport",
