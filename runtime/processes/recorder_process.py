@@ -17,6 +17,7 @@ from runtime.messages import NANOSECONDS_PER_SECOND, Priority
 from runtime.privacy.opening import may_be_refused, open_policy
 from runtime.privacy.policy import PrivacyPolicy
 from runtime.privacy.retention import Retention
+from runtime.processes.clip_facts import facts_of_clip
 from runtime.processes.selection_copy import SelectionCopy, disk_copy_path
 from runtime.processes.shell import ProcessShell, log, make_directories
 from runtime.recording.clip_sink import ClipOutput, OpenClip, SealedClip
@@ -138,7 +139,9 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
     clock = SystemClock()
     directories = make_directories(config)
     shell = ProcessShell("recorder", directories.status, clock, config.health.progress_timeout_s)
-    with Spool.open(directories.spool, config.spool.quota, retention_s=config.privacy.keep_s) as spool:
+    with Spool.open(
+        directories.spool, config.spool.quota, retention_s=config.privacy.keep_s, describe=facts_of_clip
+    ) as spool:
         # Where a policy may refuse a clip, half a one is a clip that it never came to decide over: it stays partial.
         rescue = PartialRescue(spool, may_seal=not may_be_refused(config))
         _rescue(rescue, firings_wait=True)

@@ -11,13 +11,22 @@ needed.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
+from typing import Any
 
-from runtime.formats.mcap_files import McapFileError, McapTopicReader, McapTopicWriter
+from runtime.formats import topics
+from runtime.formats.json_messages import decode_firing
+from runtime.formats.mcap_files import McapFileError, McapTopicReader, McapTopicWriter, RawMessage
+from runtime.messages import Firing
 from runtime.spool.clips import ClipDraft, PartialClip, SpoolError, UnknownClipError
 from runtime.spool.spool import Spool
 
+log = logging.getLogger(__name__)
+
 PARTIAL_METADATA = "partial"
+#: Names and firings listed in the metadata, which must fit an offer.
+MAX_LISTED = 64
 
 
 @dataclass(slots=True)
@@ -102,29 +111,66 @@ def _copy(spool: Spool, partial: PartialClip, reader: McapTopicReader) -> int | 
     """The number of the new clip; None when nothing of the old one can be read."""
     draft = spool.begin(max(1, partial.size_bytes), partial.priority)
     try:
-        times_ns = _copy_messages(spool, draft, reader)
-        if not times_ns:
+        found = _copy_messages(spool, draft, reader)
+        if found.first is None or found.last is None:
             spool.discard(draft)
             return None
-        facts = {"partial": True, "priority": partial.priority.value, "start_ns": times_ns[0], "end_ns": times_ns[-1]}
-        return spool.seal(draft, {**partial.metadata, **facts}).n
-    except SpoolError:
+        said = {**found.facts(), **partial.metadata, "partial": True, "priority": partial.priority.value}
+        return spool.seal(draft, {**said, **_edges(found.first, found.last)}).n
+    except (SpoolError, McapFileError):
         if draft.path.exists():
             spool.discard(draft)
         raise
 
 
-def _copy_messages(spool: Spool, draft: ClipDraft, reader: McapTopicReader) -> list[int]:
-    """Times of the first and the last message copied; empty when there was none."""
-    edges: list[int] = []
+@dataclass(slots=True)
+class _Found:
+    """What a copy came by."""
+
+    count: int = 0
+    first: RawMessage | None = None
+    last: RawMessage | None = None
+    cameras: dict[str, None] = field(default_factory=dict)
+    firings: list[Firing] = field(default_factory=list)
+
+    def note(self, message: RawMessage) -> None:
+        self.count += 1
+        self.first, self.last = self.first or message, message
+        if message.channel.schema_name in (topics.VIDEO_SCHEMA, topics.THUMBNAIL_SCHEMA):
+            self.cameras[topics.camera_of(message.topic) or message.topic] = None
+        if message.topic == topics.FIRING and len(self.firings) < MAX_LISTED:
+            try:
+                self.firings.append(decode_firing(message.data))
+            except (KeyError, TypeError, ValueError) as error:  # it is copied all the same
+                log.warning("a firing in a partial clip cannot be listed: %r", error)
+
+    def facts(self) -> dict[str, Any]:
+        """What the catalogue looks clips up by, as far as the file tells: the firings that happened within it."""
+        return {
+            "cameras": list(self.cameras)[:MAX_LISTED],
+            "rules": list(dict.fromkeys(firing.rule for firing in self.firings)),
+            "campaigns": sorted({firing.campaign for firing in self.firings if firing.campaign}),
+            "firing_times_ns": [firing.time_ns for firing in self.firings],
+        }
+
+
+def _edges(first: RawMessage, last: RawMessage) -> dict[str, int]:
+    return {
+        "start_ns": first.time_ns,
+        "end_ns": last.time_ns,
+        "start_wall_ns": first.wall_ns,
+        "end_wall_ns": last.wall_ns,
+    }
+
+
+def _copy_messages(spool: Spool, draft: ClipDraft, reader: McapTopicReader) -> _Found:
+    found = _Found()
     with spool.write_into(draft) as stream:
         writer = McapTopicWriter(stream)  # type: ignore[arg-type]  # it writes, tells and flushes
-        count = 0
-        for count, message in enumerate(reader.messages(), start=1):  # noqa: B007
+        for message in reader.messages():
             writer.write(message.channel, message.data, message.time_ns, message.wall_ns, message.sequence)
-            edges = [*edges[:1], message.time_ns]
-        writer.metadata(
-            PARTIAL_METADATA, {"messages": str(count), "reason": "the machine stopped while it was written"}
-        )
+            found.note(message)
+        facts = {"messages": str(found.count), "reason": "the machine stopped while it was written"}
+        writer.metadata(PARTIAL_METADATA, facts)
         writer.finish()
-    return edges
+    return found

@@ -28,7 +28,7 @@ from runtime.spool.folder import SpoolFolder
 from runtime.spool.gate import Gate
 from runtime.spool.ledger import Ledger
 from runtime.spool.partials import Partials
-from runtime.spool.recovery import Recovery, RecoveryReport, open_or_set_aside
+from runtime.spool.recovery import Describe, Recovery, RecoveryReport, open_or_set_aside
 from runtime.spool.reservations import Reservations, free_disk_bytes
 from runtime.spool.sealing import WrittenClip, place, sync_draft, taken_back_on_failure
 from runtime.spool.shape import ClipShape
@@ -55,6 +55,7 @@ class Spool(Partials):
         disk_free: Callable[[Path], int],
         retention_ns: int | None,
         boot_id: str,
+        describe: Describe | None,
     ) -> None:
         super().__init__(folder, ledger, quota_bytes, TrustedWall(clock, boot_id, retention_ns))
         self.last_recovery = RecoveryReport()
@@ -62,6 +63,7 @@ class Spool(Partials):
         self._seals_until_tidy = TIDY_EVERY
         self._is_torn = False
         self.boot_id = boot_id
+        self._describe = describe
         self._reservations = Reservations(folder, ledger, quota_bytes, ledger_reserve_bytes, self._wall, disk_free)
 
     @classmethod
@@ -75,12 +77,13 @@ class Spool(Partials):
         disk_free: Callable[[Path], int] = free_disk_bytes,
         retention_s: float | None = None,
         boot_id: str | None = None,
+        describe: Describe | None = None,
     ) -> Spool:
         """Open or create a spool and recover it. `last_recovery` tells what was found.
 
         Clips expire `retention_s` after sealing, those sealed before it was given too, or when their metadata says so
-        (`expires_wall_ns`), whichever is earlier. Raises ValueError for a quota that leaves no room for clips,
-        SpoolError for a folder that contradicts itself.
+        (`expires_wall_ns`), whichever is earlier. `describe` tells what a file is that the ledger has lost.
+        Raises ValueError for a quota that leaves no room for clips, SpoolError for a folder that contradicts itself.
         """
         if quota_bytes <= ledger_reserve_bytes:
             raise ValueError(
@@ -103,6 +106,7 @@ class Spool(Partials):
                 disk_free,
                 retention_ns,
                 boot_id or current_boot_id(),
+                describe,
             )
             spool._recover(damaged)
         return spool
@@ -118,7 +122,7 @@ class Spool(Partials):
             return self._recover(damaged=False)
 
     def _recover(self, damaged: bool) -> RecoveryReport:
-        self.last_recovery = Recovery(self.folder, self._ledger, self._clock.wall_ns()).run(damaged)
+        self.last_recovery = Recovery(self.folder, self._ledger, self._clock.wall_ns(), self._describe).run(damaged)
         self._ledger.is_new = False
         with self._ledger.transaction() as connection:  # these were sealed just now
             for n in (*self.last_recovery.adopted, *self.last_recovery.completed):
