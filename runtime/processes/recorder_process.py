@@ -34,7 +34,6 @@ from runtime.spool import (
     Spool,
     SpooledClip,
     SpoolError,
-    UnknownClipError,
 )
 from runtime.spool.clips import EXPIRES_KEY
 
@@ -57,21 +56,13 @@ class SpoolClipSink:
         return self._spool.knows_clip(clip_id)
 
     def find(self, clip_id: str) -> SealedClip | None:
-        """Looked for from the newest number down; None for one that the ledger has folded."""
-        if not self._spool.knows_clip(clip_id):
-            return None
-        for number in range(self._spool.counts().sealed, 0, -1):
-            try:
-                clip = self._spool.clip(number)
-            except UnknownClipError:
-                return None
-            if clip.metadata.get("clip_id") == clip_id:
-                return _sealed(clip)
-        return None
+        """The newest clip of that name; None for one that the ledger has folded."""
+        clip = self._spool.find(clip_id)
+        return None if clip is None else _sealed(clip)
 
     def kept(self) -> list[SealedClip]:
-        """Clips that wait for delivery."""
-        return sorted(map(_sealed, self._spool.pending()), key=lambda clip: clip.number)
+        """All clips that wait for delivery."""
+        return sorted(map(_sealed, self._spool.pending(limit=None)), key=lambda clip: clip.number)
 
 
 @dataclass(frozen=True, slots=True)

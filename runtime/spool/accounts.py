@@ -169,11 +169,23 @@ def insert_clip(
     wall_ns: int,
 ) -> None:
     """Give number `n` to a pending clip whose file is in place."""
-    expires_wall_ns = json.loads(metadata).get(EXPIRES_KEY)
+    said = json.loads(metadata)
+    clip_id = None if said.get("clip_id") is None else str(said["clip_id"])
     connection.execute(
         "INSERT INTO clips (n, state, priority, rank, sha256, size_bytes, file_name, has_file, sealed_wall_ns,"
-        " metadata, expires_wall_ns) VALUES (?, 'pending', ?, ?, ?, ?, ?, 1, ?, ?, ?)",
-        (n, priority.value, priority.rank, sha256, size_bytes, path.name, wall_ns, metadata, expires_wall_ns),
+        " metadata, expires_wall_ns, clip_id) VALUES (?, 'pending', ?, ?, ?, ?, ?, 1, ?, ?, ?, ?)",
+        (
+            n,
+            priority.value,
+            priority.rank,
+            sha256,
+            size_bytes,
+            path.name,
+            wall_ns,
+            metadata,
+            said.get(EXPIRES_KEY),
+            clip_id,
+        ),
     )
 
 

@@ -47,10 +47,12 @@ CREATE TABLE clips (
     metadata TEXT NOT NULL,
     expires_wall_ns INTEGER,
     sealed_boot_id TEXT,
-    sealed_ns INTEGER
+    sealed_ns INTEGER,
+    clip_id TEXT
 );
 CREATE INDEX clips_waiting ON clips (rank, n) WHERE state = 'pending';
 CREATE INDEX clips_with_files ON clips (n) WHERE has_file = 1;
+CREATE INDEX clips_by_id ON clips (clip_id) WHERE clip_id IS NOT NULL;
 CREATE INDEX clips_to_report ON clips (n) WHERE state = 'tombstoned' AND reported = 0;
 CREATE TABLE drafts (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -73,6 +75,9 @@ MIGRATIONS = (
         "ALTER TABLE clips ADD COLUMN sealed_boot_id TEXT",
         "ALTER TABLE clips ADD COLUMN sealed_ns INTEGER",
         "ALTER TABLE drafts ADD COLUMN begun_ns INTEGER",
+        "ALTER TABLE clips ADD COLUMN clip_id TEXT",
+        "UPDATE clips SET clip_id = CAST(json_extract(metadata, '$.clip_id') AS TEXT)",
+        "CREATE INDEX clips_by_id ON clips (clip_id) WHERE clip_id IS NOT NULL",
     ),
 )
 

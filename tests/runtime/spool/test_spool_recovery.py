@@ -347,19 +347,24 @@ def test_a_partial_clip_is_known_by_what_begin_was_told_and_cannot_be_sealed_in_
         spool.discard(resumed)
 
 
-NEWER_COLUMNS = {"clips": ["expires_wall_ns", "sealed_boot_id", "sealed_ns"], "drafts": ["boot_id", "begun_ns"]}
+NEWER_COLUMNS = {
+    "clips": ["expires_wall_ns", "sealed_boot_id", "sealed_ns", "clip_id"],
+    "drafts": ["boot_id", "begun_ns"],
+}
 
 
 def test_a_ledger_of_the_first_version_is_brought_up_to_date(tmp_path):
     with open_spool(tmp_path) as spool:
-        seal(spool, b"a", rule="old")
+        seal(spool, b"a", rule="old", clip_id="of old")
     with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
+        connection.execute("DROP INDEX clips_by_id")
         for table, columns in NEWER_COLUMNS.items():
             for column in columns:
                 connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         connection.execute("PRAGMA user_version = 1")
     connection.close()
     with open_spool(tmp_path) as spool:
-        assert spool.clip(1).metadata == {"rule": "old"}
+        assert spool.find("of old") == spool.clip(1)
+        assert spool.clip(1).metadata == {"rule": "old", "clip_id": "of old"}
         seal(spool, b"b", expires_wall_ns=1)
         assert spool.expire() == [2]
