@@ -17,6 +17,7 @@ from runtime.messages import NANOSECONDS_PER_SECOND, Priority
 from runtime.privacy.opening import may_be_refused, open_policy
 from runtime.privacy.policy import PrivacyPolicy
 from runtime.privacy.retention import Retention
+from runtime.processes.clip_facts import facts_of_clip
 from runtime.processes.selection_copy import SelectionCopy, disk_copy_path
 from runtime.processes.shell import ProcessShell, log, make_directories
 from runtime.recording.clip_sink import ClipOutput, OpenClip, SealedClip
@@ -27,14 +28,14 @@ from runtime.recording.thumbnails import ThumbnailSettings
 from runtime.spool import (
     ClipDraft,
     ClipShape,
+    PartialRescue,
     RescueReport,
     ShrinkRequiredError,
     Spool,
     SpooledClip,
     SpoolError,
-    UnknownClipError,
-    rescue_partials,
 )
+from runtime.spool.clips import EXPIRES_KEY
 
 
 class SpoolClipSink:
@@ -55,21 +56,13 @@ class SpoolClipSink:
         return self._spool.knows_clip(clip_id)
 
     def find(self, clip_id: str) -> SealedClip | None:
-        """Looked for from the newest number down; None for one that the ledger has folded."""
-        if not self._spool.knows_clip(clip_id):
-            return None
-        for number in range(self._spool.counts().sealed, 0, -1):
-            try:
-                clip = self._spool.clip(number)
-            except UnknownClipError:
-                return None
-            if clip.metadata.get("clip_id") == clip_id:
-                return _sealed(clip)
-        return None
+        """The newest clip of that name; None for one that the ledger has folded."""
+        clip = self._spool.find(clip_id)
+        return None if clip is None else _sealed(clip)
 
     def kept(self) -> list[SealedClip]:
-        """Clips that wait for delivery."""
-        return sorted(map(_sealed, self._spool.pending()), key=lambda clip: clip.number)
+        """All clips that wait for delivery."""
+        return sorted(map(_sealed, self._spool.pending(limit=None)), key=lambda clip: clip.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +78,11 @@ class _SpoolClip:
         return _SpoolOutput(self.spool.write_into(self.draft))
 
     def seal(self, metadata: Mapping[str, Any]) -> SealedClip:
+        # A date of the policy's comes from `keep_s` by a wall clock that may have been wrong when the rule fired. The
+        # spool was told `keep_s` itself, and measures it by a clock that nobody sets.
+        said = {key: value for key, value in metadata.items() if key != EXPIRES_KEY}
         with _told_to_shrink():
-            return _sealed(self.spool.seal(self.draft, metadata))
+            return _sealed(self.spool.seal(self.draft, said))
 
     def discard(self) -> None:
         self.spool.discard(self.draft)
@@ -134,14 +130,17 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
     clock = SystemClock()
     directories = make_directories(config)
     shell = ProcessShell("recorder", directories.status, clock, config.health.progress_timeout_s)
-    with Spool.open(directories.spool, config.spool.quota) as spool:
-        if not may_be_refused(config):
-            _rescue(spool)
+    with Spool.open(
+        directories.spool, config.spool.quota, retention_s=config.privacy.keep_s, describe=facts_of_clip
+    ) as spool:
+        # Where a policy may refuse a clip, half a one is a clip that it never came to decide over: it stays partial.
+        rescue = PartialRescue(spool, may_seal=not may_be_refused(config))
+        _rescue(rescue, firings_wait=True)
         thumbnails = ThumbnailSettings(**config.recorder.thumbnails.model_dump())
         settings = RecorderSettings(config.max_clip_s, config.recorder.crash_pre_s, thumbnails)
         beat = _Beat(shell, clock)
         policy = open_policy(config, directories.campaigns, beat)
-        retention = Retention(spool, config.privacy.keep_s)
+        retention = Retention(spool)
         pulls = PullFolder(directories.spool)
         recorder = Recorder(directories.history, SpoolClipSink(spool), settings, policy, pulls)
         copy = SelectionCopy(HistoryLayout(directories.history).selection, disk_copy_path(directories.spool))
@@ -150,9 +149,10 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
         while not stop.wait(config.recorder.scan_interval_s):
             _tell(recorder.step(clock.now_ns()))
             if spool.must_be_reopened:
-                raise SpoolError("a failed seal could not be taken back: leaving, the next start recovers the spool")
+                raise SpoolError("the spool lost its ledger or holds half a seal: leaving, the next start recovers it")
+            _rescue(rescue, firings_wait=recorder.status.waiting > 0)
             copy.step(clock.now_ns())
-            retention.step(clock.now_ns(), clock.wall_ns())
+            retention.step(clock.now_ns())
             shell.progress()
             beat.status = {**_status(recorder, spool, copy), **_privacy(recorder, policy, retention)}
             shell.publish(beat.status)
@@ -186,18 +186,14 @@ def _privacy(recorder: Recorder, policy: PrivacyPolicy, retention: Retention) ->
     return {"privacy": {**policy.facts(), "refused_firings": refused, **deleted}}
 
 
-def _rescue(spool: Spool) -> None:
-    """Partial clips must not keep the recorder from recording: what fails now is tried again at the next start.
-
-    Where a privacy policy may refuse a clip on the way, half a clip is one that it never came to decide over: it stays
-    partial, and goes by age or for room.
-    """
+def _rescue(rescue: PartialRescue, firings_wait: bool) -> None:
+    """Partial clips must not keep the recorder from recording: what fails now is tried again at the next start."""
     try:
-        rescued = rescue_partials(spool)
+        rescued = rescue.step(firings_wait)
     except SpoolError as error:
         log.error("partial clips stay partial: %s", error)
         return
-    if rescued != RescueReport():
+    if rescued is not None and rescued != RescueReport():
         log.info("partial clips: %s", rescued)
 
 

@@ -12,6 +12,7 @@ from runtime.clock import SystemClock
 from runtime.config.directories import Directories
 from runtime.config.rig_config import RigConfig
 from runtime.formats.pull_files import PullFolder
+from runtime.processes.clip_facts import facts_of_clip
 from runtime.processes.shell import ProcessShell, StartError, make_directories
 from runtime.processes.uplink_policy import delivery_policy
 from runtime.spool import Spool
@@ -51,7 +52,7 @@ def run_uploader_process(config: RigConfig, stop: threading.Event) -> int:
         while not stop.wait(IDLE_S):
             publish({})
     else:
-        with Spool.open(directories.spool, config.spool.quota) as spool:
+        with Spool.open(directories.spool, config.spool.quota, describe=facts_of_clip) as spool:
             pulls = PullFolder(directories.spool)
             uploader = _make_uploader(config, directories.keys, spool, clock, publish, exchange, pulls)
             shell.ready(f"delivering to {config.uplink.server}")

@@ -15,8 +15,10 @@ Writing (`write_into`): the reserved bytes are taken from the disk first, chunks
 two seconds, never a byte beyond the reservation without a larger one.
 Sealing: ftruncate, fsync the file, hash it, note hash and metadata on the draft's row, then inside one write
 transaction: raise `counter`, rename, fsync the folders, insert the row. Killed anywhere, start-up finds the draft
-partial, or complete and noted, which it seals, or a file without a row, which it adopts with the noted metadata. An
-error anywhere is taken back: file, row and number, or none of them.
+partial, or complete and noted, which it seals, or a file without a row, which it adopts with the noted metadata, or
+with what its own manifest says. An error anywhere is taken back: file, row and number, or none of them.
+A ledger that vanishes under a running process ends that process: only a start begins one anew, and its numbers go on
+from `counter`.
 Deletion: the row first (delivered or tombstoned), then the unlink; start-up finishes unlinks that were cut short.
 An fsync error is never retried on the same file: a draft is thrown away, `counter` is written anew, the ledger moves
 to a fresh file. Folders are the exception: their names go through the file system's journal, which stays failed.
@@ -25,6 +27,9 @@ Quota: whole blocks of all files, drafts at what they reserved, and the ledger w
 made in this order: delivered, partial, expired, lowest priority oldest first; a lower class never evicts a higher.
 When only the highest is left, newcomers are told to shrink (`ShrinkRequiredError`: fewer cameras, then shorter); only
 one that cannot shrink any more replaces the oldest of that class. Each of these leaves an alarm.
+
+Age (`retention_s`) is monotonic time within one run of the machine, and wall time across runs (`wall_time`). Partial
+clips are dropped when their whole was sealed, and sealed themselves when it never will be (`rescue`).
 
 Two processes work on one spool, the recorder (seals) and the uploader (delivers). SQLite's write lock orders them,
 and drafts in use hold a file lock, so that neither ever recovers what the other is still writing.
@@ -47,7 +52,7 @@ from runtime.spool.clips import (
     UnknownClipError,
 )
 from runtime.spool.recovery import RecoveryReport
-from runtime.spool.rescue import RescueReport, rescue_partials
+from runtime.spool.rescue import PartialRescue, RescueReport, rescue_partials
 from runtime.spool.shape import ClipShape
 from runtime.spool.spool import Spool
 
@@ -57,6 +62,7 @@ __all__ = [
     "ClipState",
     "LedgerError",
     "PartialClip",
+    "PartialRescue",
     "QuotaExceededError",
     "RecoveryReport",
     "RescueReport",

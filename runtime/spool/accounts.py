@@ -12,6 +12,7 @@ from pathlib import Path
 from runtime.messages import Priority
 from runtime.spool.admission import Kind, Resident
 from runtime.spool.clips import BLOCK_BYTES, EXPIRES_KEY, ClipState, SpoolCounts, occupied_bytes
+from runtime.spool.wall_time import IS_EXPIRED, TrustedWall
 
 MAX_ALARMS = 1000
 #: Metadata of settled clips that stays readable; of older ones only the clip_id stays.
@@ -76,12 +77,13 @@ def used_bytes(connection: sqlite3.Connection) -> int:
     return int(row[0]) * BLOCK_BYTES
 
 
-def residents(connection: sqlite3.Connection, wall_ns: int) -> list[Resident]:
+def residents(connection: sqlite3.Connection, wall: TrustedWall) -> list[Resident]:
     """Every file that eviction may look at; drafts that are being written are not among them."""
-    clips = connection.execute("SELECT n, state, rank, size_bytes, expires_wall_ns FROM clips WHERE has_file = 1")
+    clips = connection.execute(
+        f"SELECT n, state, rank, size_bytes, {IS_EXPIRED} AS is_expired FROM clips WHERE has_file = 1", wall.instant()
+    )
     found = [
-        Resident(_kind(row, wall_ns), int(row["n"]), int(row["rank"]), occupied_bytes(int(row["size_bytes"])))
-        for row in clips
+        Resident(_kind(row), int(row["n"]), int(row["rank"]), occupied_bytes(int(row["size_bytes"]))) for row in clips
     ]
     partial = connection.execute("SELECT id, priority, reserved_bytes FROM drafts WHERE abandoned = 1")
     return found + [
@@ -92,17 +94,17 @@ def residents(connection: sqlite3.Connection, wall_ns: int) -> list[Resident]:
     ]
 
 
-def _kind(row: sqlite3.Row, wall_ns: int) -> Kind:
+def _kind(row: sqlite3.Row) -> Kind:
     if row["state"] != ClipState.PENDING.value:
         return Kind.DELIVERED
-    expires_wall_ns = row["expires_wall_ns"]
-    return Kind.EXPIRED if expires_wall_ns is not None and expires_wall_ns <= wall_ns else Kind.PENDING
+    return Kind.EXPIRED if row["is_expired"] else Kind.PENDING
 
 
-def expired(connection: sqlite3.Connection, wall_ns: int, limit: int) -> list[int]:
+def expired(connection: sqlite3.Connection, wall: TrustedWall, limit: int) -> list[int]:
     """Numbers of pending clips past their date, oldest first."""
     rows = connection.execute(
-        "SELECT n FROM clips WHERE state = 'pending' AND expires_wall_ns <= ? ORDER BY n LIMIT ?", (wall_ns, limit)
+        f"SELECT n FROM clips WHERE state = 'pending' AND {IS_EXPIRED} ORDER BY n LIMIT :limit",
+        {**wall.instant(), "limit": limit},
     )
     return [int(row[0]) for row in rows]
 
@@ -167,11 +169,23 @@ def insert_clip(
     wall_ns: int,
 ) -> None:
     """Give number `n` to a pending clip whose file is in place."""
-    expires_wall_ns = json.loads(metadata).get(EXPIRES_KEY)
+    said = json.loads(metadata)
+    clip_id = None if said.get("clip_id") is None else str(said["clip_id"])
     connection.execute(
         "INSERT INTO clips (n, state, priority, rank, sha256, size_bytes, file_name, has_file, sealed_wall_ns,"
-        " metadata, expires_wall_ns) VALUES (?, 'pending', ?, ?, ?, ?, ?, 1, ?, ?, ?)",
-        (n, priority.value, priority.rank, sha256, size_bytes, path.name, wall_ns, metadata, expires_wall_ns),
+        " metadata, expires_wall_ns, clip_id) VALUES (?, 'pending', ?, ?, ?, ?, ?, 1, ?, ?, ?, ?)",
+        (
+            n,
+            priority.value,
+            priority.rank,
+            sha256,
+            size_bytes,
+            path.name,
+            wall_ns,
+            metadata,
+            said.get(EXPIRES_KEY),
+            clip_id,
+        ),
     )
 
 

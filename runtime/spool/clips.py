@@ -57,7 +57,7 @@ class LedgerError(SpoolError):
 
 
 class SealError(SpoolError):
-    """A draft could not be made durable (fsync or rename failed); it was set aside and holds no number."""
+    """A draft could not be made durable (fsync or rename failed). It holds no number; whoever began it discards it."""
 
 
 class UnknownClipError(LookupError):
@@ -127,6 +127,7 @@ class PartialClip:
     priority: Priority
     metadata: Mapping[str, Any] = field(default_factory=dict)  # what `begin` was told
     boot_id: str | None = None  # of the run of the machine that wrote it; None for a file nobody knows
+    begun_ns: int | None = None  # on the monotonic clock of that run
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from runtime.spool.ledger import Ledger
 from runtime.spool.wall_time import TrustedWall
 
 EXPIRED_AT_ONCE = 1000
+FIND = "SELECT * FROM clips WHERE clip_id = ? ORDER BY n DESC LIMIT 1"
 
 
 class Deliveries:
@@ -27,11 +28,12 @@ class Deliveries:
         self._ledger = ledger
         self._wall = wall
 
-    def pending(self, limit: int = 1000) -> list[SpooledClip]:
-        """Clips to deliver: highest priority first, oldest first within one priority."""
+    def pending(self, limit: int | None = 1000) -> list[SpooledClip]:
+        """Clips to deliver, at most `limit` if there is one: highest priority first, oldest first within one."""
         with self._ledger.reading() as connection:
             rows = connection.execute(
-                "SELECT * FROM clips WHERE state = 'pending' ORDER BY rank, n LIMIT ?", (limit,)
+                "SELECT * FROM clips WHERE state = 'pending' ORDER BY rank, n LIMIT ?",
+                (-1 if limit is None else limit,),
             ).fetchall()
         return [self._clip(row) for row in rows]
 
@@ -45,9 +47,13 @@ class Deliveries:
 
     def knows_clip(self, clip_id: str) -> bool:
         """True when a clip with this `clip_id` in its metadata was sealed and its row has not been folded yet."""
+        return self.find(clip_id) is not None
+
+    def find(self, clip_id: str) -> SpooledClip | None:
+        """The newest clip with this `clip_id` in its metadata, whatever became of it; None: no row, or folded."""
         with self._ledger.reading() as connection:
-            query = "SELECT 1 FROM clips WHERE json_extract(metadata, '$.clip_id') = ? LIMIT 1"
-            return connection.execute(query, (clip_id,)).fetchone() is not None
+            row = connection.execute(FIND, (clip_id,)).fetchone()
+        return None if row is None else self._clip(row)
 
     def mark_delivered(self, n: int) -> bool:
         """The receiver holds clip `n` durably: record that, then unlink it. False when that was known already.
@@ -75,7 +81,8 @@ class Deliveries:
     def expire(self) -> list[int]:
         """Entomb pending clips whose time is over, at most EXPIRED_AT_ONCE; their numbers."""
         with self._ledger.transaction() as connection:
-            numbers = expired(connection, self._wall.now_ns(), EXPIRED_AT_ONCE)
+            self._wall.correct(connection)
+            numbers = expired(connection, self._wall, EXPIRED_AT_ONCE)
             for n in numbers:
                 entomb(connection, n, "expired before it could be delivered", self._wall.now_ns())
         for n in numbers:

@@ -5,7 +5,8 @@ number the hash and metadata of the clip), `alarms` (bounded), `facts` (named in
 
 All writes happen inside `transaction()`, which takes SQLite's write lock at its start. If another process replaced a
 corrupt ledger, the file behind our connection is no longer the one in the folder: every use checks that and reopens;
-the gate keeps it from being replaced in between.
+the gate keeps it from being replaced in between. A file that has vanished, or is empty, is never begun anew by a
+running process: that is a LedgerError, until a new start has rebuilt it with its counter.
 
 A commit that fails because a sync failed is rolled back, and the ledger moves to a fresh file: nothing may trust a
 later sync of the old one. Whatever SQLite cannot do (full, locked, I/O error) is a LedgerError, an OSError; damage is
@@ -24,7 +25,7 @@ from runtime.formats.durable_files import open_ledger, remove_durably, rename_du
 from runtime.spool.clips import LedgerError, SpoolError
 from runtime.spool.gate import Gate
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 #: The write-ahead log is brought home and cut back at this size: it counts against the ledger's share of the quota.
 WAL_PAGES = 256
 WAL_BYTES = 1 << 20
@@ -44,10 +45,14 @@ CREATE TABLE clips (
     reported INTEGER NOT NULL DEFAULT 0,
     sealed_wall_ns INTEGER NOT NULL,
     metadata TEXT NOT NULL,
-    expires_wall_ns INTEGER
+    expires_wall_ns INTEGER,
+    sealed_boot_id TEXT,
+    sealed_ns INTEGER,
+    clip_id TEXT
 );
 CREATE INDEX clips_waiting ON clips (rank, n) WHERE state = 'pending';
 CREATE INDEX clips_with_files ON clips (n) WHERE has_file = 1;
+CREATE INDEX clips_by_id ON clips (clip_id) WHERE clip_id IS NOT NULL;
 CREATE INDEX clips_to_report ON clips (n) WHERE state = 'tombstoned' AND reported = 0;
 CREATE TABLE drafts (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -57,14 +62,24 @@ CREATE TABLE drafts (
     abandoned INTEGER NOT NULL DEFAULT 0,
     sha256 TEXT,
     metadata TEXT,
-    boot_id TEXT
+    boot_id TEXT,
+    begun_ns INTEGER
 );
 CREATE TABLE alarms (id INTEGER PRIMARY KEY AUTOINCREMENT, wall_ns INTEGER NOT NULL, text TEXT NOT NULL);
 """
 
 #: What brings a ledger of schema version i + 1 to version i + 2.
-MIGRATIONS = (("ALTER TABLE clips ADD COLUMN expires_wall_ns INTEGER", "ALTER TABLE drafts ADD COLUMN boot_id TEXT"),)
-
+MIGRATIONS = (
+    ("ALTER TABLE clips ADD COLUMN expires_wall_ns INTEGER", "ALTER TABLE drafts ADD COLUMN boot_id TEXT"),
+    (
+        "ALTER TABLE clips ADD COLUMN sealed_boot_id TEXT",
+        "ALTER TABLE clips ADD COLUMN sealed_ns INTEGER",
+        "ALTER TABLE drafts ADD COLUMN begun_ns INTEGER",
+        "ALTER TABLE clips ADD COLUMN clip_id TEXT",
+        "UPDATE clips SET clip_id = CAST(json_extract(metadata, '$.clip_id') AS TEXT)",
+        "CREATE INDEX clips_by_id ON clips (clip_id) WHERE clip_id IS NOT NULL",
+    ),
+)
 
 #: About what the rows weigh: their texts, and something for the rest and the indexes.
 ROWS_BYTES = """
@@ -81,13 +96,14 @@ class Ledger:
         self.path = path
         self.gate = gate
         self._lock = threading.RLock()
-        self._connection, self.is_new = self._connect()
+        self.is_lost = False  # its file vanished while we ran: only the recovery of a new start helps
+        self._connection, self.is_new = self._connect(may_create=True)
         self._inode = path.stat().st_ino
 
-    def _connect(self) -> tuple[sqlite3.Connection, bool]:
+    def _connect(self, may_create: bool) -> tuple[sqlite3.Connection, bool]:
         connection = open_ledger(self.path)
         try:
-            is_new = prepare_schema(connection, self.path)
+            is_new = prepare_schema(connection, self.path, may_create)
             connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
             connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         except BaseException:
@@ -103,11 +119,22 @@ class Ledger:
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """The connection to the file that is in the folder now."""
-        if not self.path.exists() or self.path.stat().st_ino != self._inode:
-            self._connection.close()
-            self._connection, _ = self._connect()
-            self._inode = self.path.stat().st_ino
+        """The connection to the file that is in the folder now. Raises LedgerError when there is none, or an empty one.
+
+        A ledger begun here would give out numbers from 1 again: only a start does that, and recovers.
+        """
+        try:
+            inode = self.path.stat().st_ino
+            if inode != self._inode:
+                connection, _ = self._connect(may_create=False)
+                self._connection.close()
+                self._connection, self._inode = connection, inode
+        except (FileNotFoundError, LedgerError) as error:
+            self.is_lost = True
+            raise LedgerError(
+                f"{self.path} was deleted or replaced by an empty file while in use: start again, that rebuilds it"
+            ) from error
+        self.is_lost = False
         return self._connection
 
     def disk_bytes(self) -> int:
@@ -192,13 +219,18 @@ def is_input_output_error(error: sqlite3.OperationalError) -> bool:
     return "disk I/O error" in str(error)
 
 
-def prepare_schema(connection: sqlite3.Connection, path: Path) -> bool:
-    """Create the tables of a new ledger; True when it was new. Raises sqlite3.DatabaseError when it is damaged."""
+def prepare_schema(connection: sqlite3.Connection, path: Path, may_create: bool = True) -> bool:
+    """Create the tables of a new ledger; True when it was new.
+
+    Raises sqlite3.DatabaseError when it is damaged, LedgerError when it is new and must not be.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version > SCHEMA_VERSION:
             raise SpoolError(f"{path} has schema {version}, this software knows up to {SCHEMA_VERSION}: update it")
+        if version == 0 and not may_create:
+            raise LedgerError(f"{path} holds no ledger")
         if version == 0:
             for statement in SCHEMA.split(";\n"):
                 connection.execute(statement)

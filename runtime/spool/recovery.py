@@ -3,7 +3,8 @@
 In this order, while nobody else uses the spool:
 1. a damaged ledger is set aside and a new one begun; its counter goes on from `counter` and the file names;
 2. unlinks that the ledger had decided on are finished;
-3. files in `clips/` without a row are adopted, with the metadata noted on their draft if there is any;
+3. files in `clips/` without a row are adopted, with the metadata noted on their draft, else with what they say of
+   themselves (`Describe`);
    a file whose content is not what its name says becomes a tombstone and moves to `partial/`;
 4. numbers that `counter` knows and the ledger does not become tombstones: rows were lost;
 5. drafts that were complete and durable get the number that they were about to get;
@@ -18,8 +19,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from runtime.formats.durable_files import (
     remove_durably,
@@ -31,16 +34,20 @@ from runtime.formats.durable_files import (
 )
 from runtime.messages import Priority
 from runtime.spool.accounts import add_abandoned, add_alarm, add_to_fact, fact, insert_clip, next_number
-from runtime.spool.clips import ClipState, SpoolError, try_lock
+from runtime.spool.clips import ClipState, SpoolError, encode_metadata, try_lock
 from runtime.spool.folder import SpoolFolder
 from runtime.spool.gate import Gate
 from runtime.spool.ledger import Ledger, finish_replacing, is_sound
 from runtime.spool.sealing import WrittenClip, place, taken_back_on_failure
 
 ADOPTED_PRIORITY = Priority.NORMAL
-ADOPTED_METADATA = '{"adopted":true}'
+ADOPTED = {"adopted": True}
+ADOPTED_METADATA = encode_metadata(ADOPTED)
 #: Lost numbers get a row each up to here; before the first file of a new ledger, more are only counted.
 MAX_LOST_ROWS = 1000
+
+#: Reads from a sealed file what `seal` was told of it; None when the file does not say.
+Describe = Callable[[Path], Mapping[str, Any] | None]
 
 
 @dataclass(slots=True)
@@ -83,11 +90,12 @@ def open_or_set_aside(path: Path, gate: Gate, wall_ns: int) -> tuple[Ledger, boo
 class Recovery:
     """One start-up of one spool."""
 
-    def __init__(self, folder: SpoolFolder, ledger: Ledger, wall_ns: int) -> None:
+    def __init__(self, folder: SpoolFolder, ledger: Ledger, wall_ns: int, describe: Describe | None = None) -> None:
         self.folder = folder
         self.ledger = ledger
         self.wall_ns = wall_ns
         self.report = RecoveryReport()
+        self._describe = describe
 
     def run(self, ledger_was_damaged: bool) -> RecoveryReport:
         """All steps in order. The caller keeps everybody else out (`Ledger.alone`)."""
@@ -147,16 +155,24 @@ class Recovery:
         sync_file(path)
         sha256 = sha256_of(path)
         noted = self._noted_draft(connection, sha256, path)
-        priority = Priority(noted["priority"]) if noted else ADOPTED_PRIORITY
-        metadata = noted["metadata"] if noted else ADOPTED_METADATA
         if not path.name.startswith(f"{n:012d}-{sha256[:16]}."):
             self._set_damaged_aside(connection, n, path, sha256)
             return
         if noted:  # where a rename is not atomic, a power cut leaves the file under both names
             remove_durably(self.folder.partial / noted["file_name"])
             connection.execute("DELETE FROM drafts WHERE id = ?", (noted["id"],))
+            priority, metadata = Priority(noted["priority"]), str(noted["metadata"])
+        else:
+            priority, metadata = self._what_it_says(path)
         insert_clip(connection, n, path, sha256, path.stat().st_size, priority, metadata, self.wall_ns)
         self.report.adopted.append(n)
+
+    def _what_it_says(self, path: Path) -> tuple[Priority, str]:
+        """Priority and metadata of a file that nothing was noted of."""
+        facts = self._describe(path) if self._describe is not None else None
+        if facts is None:
+            return ADOPTED_PRIORITY, ADOPTED_METADATA
+        return Priority(facts.get("priority", ADOPTED_PRIORITY)), encode_metadata({**facts, **ADOPTED})
 
     def _noted_draft(self, connection: sqlite3.Connection, sha256: str, path: Path) -> sqlite3.Row | None:
         """The draft that this file was: its own file has gone from `partial/`, or is this very file."""

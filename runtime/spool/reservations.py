@@ -69,7 +69,6 @@ class Reservations:
         ledger_reserve_bytes: int,
         wall: TrustedWall,
         disk_free: Callable[[Path], int],
-        boot_id: str,
     ) -> None:
         self.folder = folder
         self.quota_bytes = quota_bytes
@@ -77,7 +76,6 @@ class Reservations:
         self._ledger = ledger
         self._wall = wall
         self._disk_free = disk_free
-        self._boot_id = boot_id
 
     @property
     def clip_quota_bytes(self) -> int:
@@ -137,7 +135,7 @@ class Reservations:
             excess_bytes = used_bytes(connection) - self.clip_quota_bytes
             if excess_bytes <= 0:
                 return
-            found = residents(connection, self._wall.now_ns())
+            found = residents(connection, self._wall)
             nobody = Newcomer(HIGHEST_RANK)
             victims = choose_victims(found, excess_bytes, nobody) or evictable(found, nobody)
             self._settle(connection, victims, "the spool was found over its quota")
@@ -158,8 +156,16 @@ class Reservations:
             draft_id += 1
             path = self.folder.partial / f"draft-{draft_id:012d}.mcap"
         connection.execute(
-            "INSERT INTO drafts (id, file_name, reserved_bytes, priority, metadata, boot_id) VALUES (?, ?, ?, ?, ?, ?)",
-            (draft_id, path.name, request.wanted_bytes, request.priority.value, metadata, self._boot_id),
+            "INSERT INTO drafts (id, file_name, reserved_bytes, priority, metadata, boot_id, begun_ns)"
+            " VALUES (:id, :name, :reserved_bytes, :priority, :metadata, :boot_id, :now_ns)",
+            {
+                "id": draft_id,
+                "name": path.name,
+                "reserved_bytes": request.wanted_bytes,
+                "priority": request.priority.value,
+                "metadata": metadata,
+                **self._wall.instant(),
+            },
         )
         descriptor = create_locked(path)
         return ClipDraft(draft_id, path, request.wanted_bytes, request.priority, descriptor, request.shape)
@@ -168,7 +174,7 @@ class Reservations:
         self, connection: sqlite3.Connection, shortfall_bytes: int, newcomer: Newcomer
     ) -> Sequence[Resident] | None:
         """Decide who goes and write that down; their files go after the commit."""
-        victims = choose_victims(residents(connection, self._wall.now_ns()), shortfall_bytes, newcomer)
+        victims = choose_victims(residents(connection, self._wall), shortfall_bytes, newcomer)
         rank = list(Priority)[newcomer.rank].value
         self._settle(connection, victims or (), f"evicted to make room for a clip of priority {rank}")
         return victims
@@ -190,7 +196,7 @@ class Reservations:
     def _refusal(self, request: Request, grown_to_bytes: int | None = None) -> QuotaExceededError:
         wanted_bytes, priority, shape = request.wanted_bytes, request.priority, request.shape
         with self._ledger.transaction() as connection:
-            found = evictable(residents(connection, self._wall.now_ns()), request.newcomer)
+            found = evictable(residents(connection, self._wall), request.newcomer)
             available_bytes = max(0, sum(r.size_bytes for r in found) - self._shortfall(connection, 0))
             add_to_fact(connection, "refused", 1)
             add_alarm(connection, self._wall.now_ns(), f"no room for {wanted_bytes} bytes of {priority.value}")

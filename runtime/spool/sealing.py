@@ -52,6 +52,8 @@ def place(connection: sqlite3.Connection, folder: SpoolFolder, clip: WrittenClip
     n = next_number(connection)
     if folder.has_file(n):
         raise SealError(f"number {n} already has a file but no row: an earlier seal failed; call recover()")
+    if (counted := folder.highest_counted()) >= n:
+        raise SealError(f"`counter` is at {counted}, the ledger says that {n} is next: rows were lost; call recover()")
     write_durably(folder.counter, f"{n}\n".encode())
     path = folder.clips / clip_file_name(n, clip.sha256)
     rename_durably(clip.path, path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.clock import Clock, SystemClock
-from runtime.formats.durable_files import make_directory_durably, remove_durably, sha256_of, sync_directory
+from runtime.formats.durable_files import make_directory_durably, sha256_of, sync_directory
 from runtime.formats.synced_stream import SyncedStream
 from runtime.messages import NANOSECONDS_PER_SECOND, Priority
 from runtime.spool.accounts import (
@@ -17,7 +17,6 @@ from runtime.spool.accounts import (
     shorten_settled,
 )
 from runtime.spool.clips import (
-    EXPIRES_KEY,
     ClipDraft,
     QuotaExceededError,
     SealError,
@@ -29,7 +28,7 @@ from runtime.spool.folder import SpoolFolder
 from runtime.spool.gate import Gate
 from runtime.spool.ledger import Ledger
 from runtime.spool.partials import Partials
-from runtime.spool.recovery import Recovery, RecoveryReport, open_or_set_aside
+from runtime.spool.recovery import Describe, Recovery, RecoveryReport, open_or_set_aside
 from runtime.spool.reservations import Reservations, free_disk_bytes
 from runtime.spool.sealing import WrittenClip, place, sync_draft, taken_back_on_failure
 from runtime.spool.shape import ClipShape
@@ -56,17 +55,16 @@ class Spool(Partials):
         disk_free: Callable[[Path], int],
         retention_ns: int | None,
         boot_id: str,
+        describe: Describe | None,
     ) -> None:
-        super().__init__(folder, ledger, quota_bytes, TrustedWall(clock))
+        super().__init__(folder, ledger, quota_bytes, TrustedWall(clock, boot_id, retention_ns))
         self.last_recovery = RecoveryReport()
         self._clock = clock
-        self._retention_ns = retention_ns
         self._seals_until_tidy = TIDY_EVERY
-        self.must_be_reopened = False  # a failed seal could not be taken back: only recovery helps
+        self._is_torn = False
         self.boot_id = boot_id
-        self._reservations = Reservations(
-            folder, ledger, quota_bytes, ledger_reserve_bytes, self._wall, disk_free, boot_id
-        )
+        self._describe = describe
+        self._reservations = Reservations(folder, ledger, quota_bytes, ledger_reserve_bytes, self._wall, disk_free)
 
     @classmethod
     def open(
@@ -79,12 +77,13 @@ class Spool(Partials):
         disk_free: Callable[[Path], int] = free_disk_bytes,
         retention_s: float | None = None,
         boot_id: str | None = None,
+        describe: Describe | None = None,
     ) -> Spool:
         """Open or create a spool and recover it. `last_recovery` tells what was found.
 
-        Clips expire `retention_s` after sealing, if that is given and their metadata names no earlier time
-        (`expires_wall_ns`). Raises ValueError for a quota that leaves no room for clips, SpoolError for a folder that
-        contradicts itself.
+        Clips expire `retention_s` after sealing, those sealed before it was given too, or when their metadata says so
+        (`expires_wall_ns`), whichever is earlier. `describe` tells what a file is that the ledger has lost.
+        Raises ValueError for a quota that leaves no room for clips, SpoolError for a folder that contradicts itself.
         """
         if quota_bytes <= ledger_reserve_bytes:
             raise ValueError(
@@ -107,9 +106,15 @@ class Spool(Partials):
                 disk_free,
                 retention_ns,
                 boot_id or current_boot_id(),
+                describe,
             )
             spool._recover(damaged)
         return spool
+
+    @property
+    def must_be_reopened(self) -> bool:
+        """True when only a new start helps: a failed seal could not be taken back, or the ledger is gone."""
+        return self._is_torn or self._ledger.is_lost
 
     def recover(self) -> RecoveryReport:
         """Make folder and ledger agree again (also done by `open`); harmless beside a living recorder."""
@@ -117,9 +122,12 @@ class Spool(Partials):
             return self._recover(damaged=False)
 
     def _recover(self, damaged: bool) -> RecoveryReport:
-        self.last_recovery = Recovery(self.folder, self._ledger, self._clock.wall_ns()).run(damaged)
+        self.last_recovery = Recovery(self.folder, self._ledger, self._clock.wall_ns(), self._describe).run(damaged)
         self._ledger.is_new = False
-        self.must_be_reopened = False
+        with self._ledger.transaction() as connection:  # these were sealed just now
+            for n in (*self.last_recovery.adopted, *self.last_recovery.completed):
+                self._wall.note_seal(connection, n)
+        self._is_torn = False
         self._tidy()
         self._reservations.enforce()
         return self.last_recovery
@@ -203,7 +211,7 @@ class Spool(Partials):
         """
         if not draft.may_be_sealed:
             raise ValueError(f"{draft.path} was left behind by a recorder that died: copy what is readable of it")
-        text = encode_metadata(self._with_expiry(metadata))
+        text = encode_metadata(metadata)
         size_bytes = draft.path.stat().st_size if draft.stream is None else draft.stream.tell()
         if size_bytes == 0:
             raise ValueError(f"draft {draft.path} is empty: write the clip before sealing it, or discard it")
@@ -219,7 +227,7 @@ class Spool(Partials):
             )
             sealed = self._give_number(clip)
         except (OSError, sqlite3.Error) as error:
-            self.must_be_reopened |= self.folder.has_file(self._next_number())
+            self._is_torn |= self._number_is_taken()
             self._give_up(draft)
             raise SealError(f"cannot seal {draft.path}: {error}; it holds no number, discard it") from error
         draft.release()
@@ -227,12 +235,6 @@ class Spool(Partials):
         if self._seals_until_tidy <= 0:
             self._tidy()
         return sealed
-
-    def _with_expiry(self, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
-        if self._retention_ns is None:
-            return metadata
-        latest_ns = self._wall.now_ns() + self._retention_ns
-        return {**metadata, EXPIRES_KEY: min(latest_ns, metadata.get(EXPIRES_KEY) or latest_ns)}
 
     def _give_number(self, clip: WrittenClip) -> SpooledClip:
         with self._ledger.transaction() as connection:  # what a file name cannot say, in case we die before the row
@@ -242,22 +244,18 @@ class Spool(Partials):
             )
             n = next_number(connection)
         with taken_back_on_failure(self.folder, clip, n), self._ledger.transaction() as connection:
-            return place(connection, self.folder, clip, self._clock.wall_ns())
+            sealed = place(connection, self.folder, clip, self._clock.wall_ns())
+            self._wall.note_seal(connection, sealed.n)
+            return sealed
 
-    def _next_number(self) -> int:
+    def _number_is_taken(self) -> bool:
         with self._ledger.reading() as connection:
-            return next_number(connection)
+            n = next_number(connection)
+        return self.folder.has_file(n) or self.folder.highest_counted() >= n
 
     def _give_up(self, draft: ClipDraft) -> None:
         """Nobody may complete this seal; the lock is kept when the ledger cannot be told."""
         draft.may_be_sealed = False
         with self._ledger.transaction() as connection:
             connection.execute("UPDATE drafts SET sha256 = NULL WHERE id = ?", (draft.draft_id,))
-        draft.release()
-
-    def discard(self, draft: ClipDraft) -> None:
-        """Drop a draft and its reservation."""
-        remove_durably(draft.path)
-        with self._ledger.transaction() as connection:
-            connection.execute("DELETE FROM drafts WHERE id = ?", (draft.draft_id,))
         draft.release()

@@ -1,22 +1,71 @@
-"""Wall time as far as a spool may trust it: a clock that is set while we run does not make clips old.
+"""Wall time and the age of clips, as far as a spool may trust them: a clock that is set does not make clips old.
 
-Expiry deletes, so a jump of the clock must not cause it. Between start and now no more time can have passed than the
-monotonic clock says; a clock that is set back is believed, for that only keeps clips longer.
+Expiry deletes, so a jump of the clock must not cause it. Within one run of the machine age is monotonic time, whatever
+happens to the wall clock. Across runs wall time is all there is: between start and now no more of it can have passed
+than the monotonic clock says, and a clip of this run whose clock was set since is noted anew by the clock as it is now,
+so that a run which began in 1970 does not age its clips by decades.
 """
 
 from __future__ import annotations
 
+import sqlite3
+
 from runtime.clock import Clock
+from runtime.messages import NANOSECONDS_PER_SECOND
+
+#: A wall clock that is disciplined drifts by less than this against the monotonic one; more is a clock that was set.
+STEP_NS = 10 * NANOSECONDS_PER_SECOND
+
+#: True for a row of `clips` that nobody wants any more; parameters are `TrustedWall.instant()`.
+IS_EXPIRED = """(coalesce(expires_wall_ns <= :wall_ns, 0) OR coalesce(:keep_ns <= CASE
+    WHEN sealed_boot_id = :boot_id THEN :now_ns - sealed_ns ELSE :wall_ns - sealed_wall_ns END, 0))"""
 
 
 class TrustedWall:
-    """Unix time in ns, never further ahead than the monotonic clock allows."""
+    """Unix time in ns, never further ahead than the monotonic clock allows, and what is too old by it.
 
-    def __init__(self, clock: Clock) -> None:
+    `keep_ns`: how long sealed clips may stay; None: for ever.
+    """
+
+    def __init__(self, clock: Clock, boot_id: str = "", keep_ns: int | None = None) -> None:
         self._clock = clock
+        self.boot_id = boot_id
+        self.keep_ns = keep_ns
         self._opened_wall_ns = clock.wall_ns()
         self._opened_ns = clock.now_ns()
 
     def now_ns(self) -> int:
         """The lesser of what the wall clock says and what it must be by the monotonic clock."""
         return min(self._clock.wall_ns(), self._opened_wall_ns + self._clock.now_ns() - self._opened_ns)
+
+    def instant(self) -> dict[str, int | str | None]:
+        """Now, as the parameters of IS_EXPIRED."""
+        return {
+            "wall_ns": self.now_ns(),
+            "now_ns": self._clock.now_ns(),
+            "boot_id": self.boot_id,
+            "keep_ns": self.keep_ns,
+        }
+
+    def is_too_old(self, boot_id: str | None, since_ns: int | None, since_wall_ns: int) -> bool:
+        """Whether what began then, in that run of the machine, may not stay any longer."""
+        if self.keep_ns is None:
+            return False
+        if boot_id == self.boot_id and since_ns is not None:
+            return self._clock.now_ns() - since_ns >= self.keep_ns
+        return self.now_ns() - since_wall_ns >= self.keep_ns
+
+    def note_seal(self, connection: sqlite3.Connection, n: int) -> None:
+        """Write beside clip `n` when it was sealed by the clock that nobody sets."""
+        connection.execute(
+            "UPDATE clips SET sealed_boot_id = ?, sealed_ns = ? WHERE n = ?", (self.boot_id, self._clock.now_ns(), n)
+        )
+
+    def correct(self, connection: sqlite3.Connection) -> None:
+        """After the wall clock was set: clips of this run were sealed when it says now that they were."""
+        connection.execute(
+            "UPDATE clips SET sealed_wall_ns = sealed_ns + :offset_ns"
+            " WHERE state = 'pending' AND sealed_boot_id = :boot_id"
+            " AND abs(sealed_ns + :offset_ns - sealed_wall_ns) > :step_ns",
+            {"offset_ns": self._clock.wall_ns() - self._clock.now_ns(), "boot_id": self.boot_id, "step_ns": STEP_NS},
+        )

@@ -244,7 +244,7 @@ def test_what_the_ledger_occupies_beyond_its_reserve_is_taken_from_the_clips_and
 
     def seal_many() -> None:
         for _ in range(99):
-            draft = spool.begin(10)
+            draft = spool.begin(10, Priority.SAFETY)  # which evicts nobody of its own class
             draft.path.write_bytes(b"x")
             spool.seal(draft, {"clip_id": "kept", "notes": "x" * 60_000})
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runtime.messages import Priority
-from runtime.spool import ClipState, RecoveryReport, SealError, Spool, SpoolError
+from runtime.spool import ClipState, LedgerError, RecoveryReport, SealError, Spool, SpoolError
 from runtime.spool.clips import BLOCK_BYTES
 
 QUOTA_BYTES = 64 << 20
@@ -164,6 +164,45 @@ def test_another_process_that_holds_the_old_ledger_follows_to_the_new_one(tmp_pa
     uploader.close()
 
 
+@pytest.mark.parametrize("left_behind", ["nothing", "an empty file"])
+def test_a_ledger_deleted_under_a_running_recorder_ends_it_and_no_number_is_given_out_twice(tmp_path, left_behind):
+    recorder = open_spool(tmp_path)
+    paths = [seal(recorder, content) for content in (b"a", b"b")]
+    recorder.mark_delivered(1)
+    for part in tmp_path.glob("ledger.sqlite*"):
+        part.unlink()
+    if left_behind == "an empty file":
+        (tmp_path / "ledger.sqlite").touch()
+    for _ in range(2):
+        with pytest.raises(LedgerError, match="start again, that rebuilds it"):
+            seal(recorder, b"c")
+    assert recorder.must_be_reopened, "the recorder leaves"
+    assert (tmp_path / "counter").read_text() == "2\n"
+    with open_spool(tmp_path) as rebuilt:
+        assert (rebuilt.clip(1).state, rebuilt.clip(2).path) == (ClipState.TOMBSTONED, paths[1])
+        assert seal(rebuilt, b"c").name.startswith("000000000003-")
+        assert [clip.n for clip in recorder.pending()] == [2, 3], "whoever still runs follows to the rebuilt one"
+        assert not recorder.must_be_reopened
+    recorder.close()
+
+
+def test_a_ledger_that_is_behind_the_counter_gives_out_no_number(tmp_path):
+    """An empty ledger whose start was killed before it recovered, under a recorder that runs."""
+    with open_spool(tmp_path) as spool:
+        for content in (b"a", b"b"):
+            seal(spool, content)
+        spool.mark_delivered(1)
+        with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
+            connection.execute("DELETE FROM clips")
+        connection.close()
+        with pytest.raises(SealError, match="`counter` is at 2, the ledger says that 1 is next"):
+            seal(spool, b"c")
+        assert spool.must_be_reopened
+        assert (tmp_path / "counter").read_text() == "2\n"
+    with open_spool(tmp_path) as spool:
+        assert seal(spool, b"d").name.startswith("000000000003-")
+
+
 def test_a_file_that_is_not_what_its_name_says_is_set_aside(tmp_path):
     with open_spool(tmp_path) as spool:
         seal(spool, b"a")
@@ -308,15 +347,24 @@ def test_a_partial_clip_is_known_by_what_begin_was_told_and_cannot_be_sealed_in_
         spool.discard(resumed)
 
 
+NEWER_COLUMNS = {
+    "clips": ["expires_wall_ns", "sealed_boot_id", "sealed_ns", "clip_id"],
+    "drafts": ["boot_id", "begun_ns"],
+}
+
+
 def test_a_ledger_of_the_first_version_is_brought_up_to_date(tmp_path):
     with open_spool(tmp_path) as spool:
-        seal(spool, b"a", rule="old")
+        seal(spool, b"a", rule="old", clip_id="of old")
     with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
-        connection.execute("ALTER TABLE clips DROP COLUMN expires_wall_ns")
-        connection.execute("ALTER TABLE drafts DROP COLUMN boot_id")
+        connection.execute("DROP INDEX clips_by_id")
+        for table, columns in NEWER_COLUMNS.items():
+            for column in columns:
+                connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         connection.execute("PRAGMA user_version = 1")
     connection.close()
     with open_spool(tmp_path) as spool:
-        assert spool.clip(1).metadata == {"rule": "old"}
+        assert spool.find("of old") == spool.clip(1)
+        assert spool.clip(1).metadata == {"rule": "old", "clip_id": "of old"}
         seal(spool, b"b", expires_wall_ns=1)
         assert spool.expire() == [2]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from runtime.clock import ManualClock
 from runtime.messages import Priority
+from runtime.processes.recorder_process import SpoolClipSink
 from runtime.spool import ClipDraft, ClipState, SealError, Spool, SpooledClip, UnknownClipError
+from runtime.spool.accounts import insert_clip
+from runtime.spool.deliveries import FIND
 
 QUOTA_BYTES = 64 << 20
 
@@ -68,6 +72,34 @@ def test_a_tombstone_keeps_its_reason_until_the_receiver_knows(spool):
     spool.mark_tombstone_reported(1)
     assert spool.unreported_tombstones() == []
     assert "clip 1: exclusion zone" in spool.alarms()
+
+
+def test_a_clip_is_found_by_its_id_whatever_became_of_it_and_the_newest_of_two(spool):
+    seal(spool, b"a", clip_id="twice")
+    for content in (b"b", b"c"):
+        seal(spool, content)
+    last = seal(spool, b"d", clip_id="twice")
+    assert spool.find("twice") == last
+    assert (spool.find("never"), spool.knows_clip("never")) == (None, False)
+    spool.mark_delivered(last.n)
+    found = spool.find("twice")
+    assert found is not None
+    assert (found.n, found.state) == (last.n, ClipState.DELIVERED)
+
+
+def test_looking_for_a_clip_does_not_scan_the_ledger(spool):
+    connection = sqlite3.connect(spool.folder.ledger)
+    (plan,) = connection.execute("EXPLAIN QUERY PLAN " + FIND, ("one",)).fetchall()
+    connection.close()
+    assert "USING INDEX clips_by_id" in plan[3]
+
+
+def test_all_that_is_pending_is_listed_where_no_limit_is_given(spool):
+    with spool._ledger.transaction() as connection:
+        for n in range(1, 1502):
+            insert_clip(connection, n, Path(f"{n}.mcap"), "", 1, Priority.LOW, "{}", 0)
+    assert (len(spool.pending()), len(spool.pending(limit=None))) == (1000, 1501)
+    assert len(SpoolClipSink(spool).kept()) == 1501
 
 
 def test_delivered_is_final_but_a_late_done_beats_a_tombstone(spool):

@@ -1,0 +1,82 @@
+"""The recorder as a real process over a spool in trouble: a ledger deleted under it, half a clip that nobody awaits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from live_processes import Command, Daemon
+
+from runtime.formats.mcap_files import McapTopicWriter
+from runtime.messages import Priority
+from runtime.spool import ClipState, Spool
+
+QUOTA_BYTES = 64 << 20
+
+
+@pytest.fixture
+def commands() -> Iterator[list[Command]]:
+    started: list[Command] = []
+    yield started
+    for command in started:
+        command.end()
+
+
+@pytest.fixture
+def vehicle(tmp_path: Path, tiny_drive: Path, tiny_rules: Path) -> Daemon:
+    return Daemon(tmp_path / "daemon", {"drive": str(tiny_drive), "rules": {"files": [str(tiny_rules)]}})
+
+
+def spool_of(vehicle: Daemon) -> Path:
+    return vehicle.folder / "state" / "spool"
+
+
+def seal(spool: Spool) -> None:
+    draft = spool.begin(100)
+    draft.path.write_bytes(os.urandom(100))
+    spool.seal(draft, {})
+
+
+def test_a_recorder_whose_ledger_is_deleted_leaves_and_the_next_start_goes_on_counting(
+    vehicle: Daemon, commands: list[Command]
+) -> None:
+    with Spool.open(spool_of(vehicle), QUOTA_BYTES) as spool:
+        seal(spool)
+        seal(spool)
+        spool.mark_delivered(2)
+    commands.append(vehicle.start("recorder"))
+    vehicle.wait_for("recorder", lambda status: status["spool"]["sealed"] == 2, "a recorder that runs")
+    for part in spool_of(vehicle).glob("ledger.sqlite*"):
+        part.unlink()
+    assert commands[0].wait() != 0
+    assert "was deleted or replaced by an empty file while in use" in commands[0].output
+    commands.append(vehicle.start("recorder"))
+    status = vehicle.wait_for("recorder", lambda status: status["spool"]["tombstoned"] == 1, "a rebuilt ledger")
+    assert (status["spool"]["sealed"], status["spool"]["pending"]) == (2, 1)
+    assert commands[1].stop() == 0
+    with Spool.open(spool_of(vehicle), QUOTA_BYTES) as spool:
+        assert spool.clip(2).state is ClipState.TOMBSTONED
+        seal(spool)
+        assert spool.clip(3).state is ClipState.PENDING
+
+
+def test_half_a_clip_of_this_run_that_no_firing_awaits_is_sealed_as_it_is(
+    vehicle: Daemon, commands: list[Command]
+) -> None:
+    with Spool.open(spool_of(vehicle), QUOTA_BYTES) as spool:
+        draft = spool.begin(1 << 20, Priority.HIGH, metadata={"clip_id": "half"})
+        stream = spool.write_into(draft)
+        writer = McapTopicWriter(stream)
+        writer.log("info", "test", "all that is left", 1)
+        writer.flush()
+        stream.sync()
+        draft.release()
+    commands.append(vehicle.start("recorder"))
+    vehicle.wait_for("recorder", lambda status: status["spool"]["pending"] == 1, "the rescued clip")
+    assert commands[0].stop() == 0
+    with Spool.open(spool_of(vehicle), QUOTA_BYTES) as spool:
+        (clip,) = spool.pending()
+        assert (clip.metadata["clip_id"], clip.metadata["partial"], clip.priority) == ("half", True, Priority.HIGH)
+        assert spool.partial() == []
