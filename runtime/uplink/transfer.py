@@ -8,11 +8,13 @@ chunk anew, so a clip evicted in the middle is noticed at its next chunk and its
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -44,8 +46,16 @@ class OutgoingClip(Protocol):
     def metadata(self) -> Mapping[str, Any]: ...
 
 
-class DamagedClipError(OSError):
-    """The clip's file is gone or shorter than it was when it was sealed."""
+class ClipReadError(OSError):
+    """A clip's bytes did not come from the disk."""
+
+
+class DamagedClipError(ClipReadError):
+    """The clip's file is gone, shorter than it was when it was sealed, or does not have its hash: it will not mend."""
+
+
+class UnreadableClipError(ClipReadError):
+    """The file cannot be read now (no descriptors, no memory, a disk that fails). Its bytes may well be whole."""
 
 
 class Phase(Enum):
@@ -95,7 +105,7 @@ class Transfer:
         return self.phase is Phase.SENDING and bool(self._to_send)
 
     def next_message(self, now_ns: int, chunk_bytes: int, credit_bytes: int) -> Outgoing | None:
-        """The next message of this clip, or None while it has to wait. Raises DamagedClipError."""
+        """The next message of this clip, or None while it has to wait. Raises ClipReadError."""
         outgoing = self._choose(now_ns, chunk_bytes, credit_bytes)
         if outgoing is not None and self.waiting_since_ns is None:
             self.waiting_since_ns = now_ns
@@ -165,23 +175,33 @@ class Transfer:
 
 
 def read_bytes(path: Path, offset: int, length: int) -> bytes:
-    """Exactly `length` bytes of a clip. Raises DamagedClipError."""
-    try:
+    """Exactly `length` bytes of a clip. Raises DamagedClipError, UnreadableClipError."""
+    with reading(path):
         descriptor = os.open(path, os.O_RDONLY)
         try:
             data = os.pread(descriptor, length, offset)
         finally:
             os.close(descriptor)
-    except OSError as error:
-        raise DamagedClipError(f"cannot read {path} at {offset}: {error.strerror}") from error
     if len(data) != length:
         raise DamagedClipError(f"{path} ends at {offset + len(data)}, {offset + length} bytes were sealed")
     return data
 
 
-def is_intact(clip: OutgoingClip) -> bool:
-    """True when the file on the vehicle still has the hash it was sealed with."""
+def check_intact(clip: OutgoingClip) -> None:
+    """Raises DamagedClipError unless the file still has the hash it was sealed with, or UnreadableClipError."""
+    with reading(clip.path):
+        found = sha256_of(clip.path)
+    if found != clip.sha256:
+        raise DamagedClipError(f"the content of {clip.path} no longer has the hash that was sealed")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Tell a file that is gone from one that cannot be read now: only the first is given up for ever."""
     try:
-        return sha256_of(clip.path) == clip.sha256
-    except OSError:
-        return False
+        yield
+    except FileNotFoundError as error:
+        raise DamagedClipError(f"{path} is gone") from error
+    except OSError as error:
+        name = errno.errorcode.get(error.errno or 0, type(error).__name__)
+        raise UnreadableClipError(f"cannot read {path} now: {name} ({error.strerror})") from error
