@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.uplink.clip_bytes import ClipReadError, UnreadableClipError, check_intact
 from runtime.uplink.delivery_limits import DeliveryLimits, DeliveryStatistics
 from runtime.uplink.exchange import Exchange
 from runtime.uplink.notices import Notices
@@ -18,15 +19,7 @@ from runtime.uplink.outbox import Outbox
 from runtime.uplink.pace import Pace
 from runtime.uplink.policy import Permissions
 from runtime.uplink.pull_inbox import NoPulls, PullInbox, PullSeam
-from runtime.uplink.transfer import (
-    ClipReadError,
-    Outgoing,
-    OutgoingClip,
-    Phase,
-    Transfer,
-    UnreadableClipError,
-    check_intact,
-)
+from runtime.uplink.transfer import Outgoing, OutgoingClip, Phase, Transfer
 from runtime.uplink.window import SendWindow
 from runtime.uplink.wire import (
     FROM_RECEIVER,
@@ -280,7 +273,7 @@ class Delivery:
             transfer.on_bad_chunk(message.offset)
         elif message.code == "bad_file_hash":
             try:
-                check_intact(transfer.clip)
+                check_intact(transfer.clip.path, transfer.clip.sha256)
             except ClipReadError as error:
                 self._on_read_error(transfer.clip, error, now_ns)
                 return

@@ -8,20 +8,17 @@ chunk anew, so a clip evicted in the middle is noticed at its next chunk and its
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
-from runtime.formats.durable_files import sha256_of
 from runtime.messages import Priority
+from runtime.uplink.clip_bytes import read_bytes
 from runtime.uplink.fields import Ranges
 from runtime.uplink.ranges import RangeSet
 from runtime.uplink.wire import Chunk, Commit, Message, Offer
@@ -44,18 +41,6 @@ class OutgoingClip(Protocol):
     def priority(self) -> Priority: ...
     @property
     def metadata(self) -> Mapping[str, Any]: ...
-
-
-class ClipReadError(OSError):
-    """A clip's bytes did not come from the disk."""
-
-
-class DamagedClipError(ClipReadError):
-    """The clip's file is gone, shorter than it was when it was sealed, or does not have its hash: it will not mend."""
-
-
-class UnreadableClipError(ClipReadError):
-    """The file cannot be read now (no descriptors, no memory, a disk that fails). Its bytes may well be whole."""
 
 
 class Phase(Enum):
@@ -172,36 +157,3 @@ class Transfer:
         self.waiting_since_ns = None
         self._to_send.clear()
         self._under_way.clear()
-
-
-def read_bytes(path: Path, offset: int, length: int) -> bytes:
-    """Exactly `length` bytes of a clip. Raises DamagedClipError, UnreadableClipError."""
-    with reading(path):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            data = os.pread(descriptor, length, offset)
-        finally:
-            os.close(descriptor)
-    if len(data) != length:
-        raise DamagedClipError(f"{path} ends at {offset + len(data)}, {offset + length} bytes were sealed")
-    return data
-
-
-def check_intact(clip: OutgoingClip) -> None:
-    """Raises DamagedClipError unless the file still has the hash it was sealed with, or UnreadableClipError."""
-    with reading(clip.path):
-        found = sha256_of(clip.path)
-    if found != clip.sha256:
-        raise DamagedClipError(f"the content of {clip.path} no longer has the hash that was sealed")
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Tell a file that is gone from one that cannot be read now: only the first is given up for ever."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise DamagedClipError(f"{path} is gone") from error
-    except OSError as error:
-        name = errno.errorcode.get(error.errno or 0, type(error).__name__)
-        raise UnreadableClipError(f"cannot read {path} now: {name} ({error.strerror})") from error

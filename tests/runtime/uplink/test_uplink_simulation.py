@@ -20,7 +20,7 @@ import pytest
 from simulated_uplink import CREDIT_BYTES, STEP_NS, VEHICLE, World, run_seed
 
 from runtime.messages import Priority
-from runtime.uplink import transfer as transfer_module
+from runtime.uplink import clip_bytes
 from runtime.uplink.delivery import Delivery
 from runtime.uplink.delivery_limits import DeliveryLimits
 from runtime.uplink.reception import Reception
@@ -199,7 +199,7 @@ def disk_that_cannot_read():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "pread", failing)
-        patch.setattr(transfer_module, "sha256_of", failing)
+        patch.setattr(clip_bytes, "sha256_of", failing)
         yield
 
 
