@@ -22,7 +22,7 @@ from runtime.uplink.storage.open_partials import OpenPartial, OpenPartials
 from runtime.uplink.storage.rows import Segment
 from runtime.uplink.wire import MAX_RANGES
 
-__all__ = ["ClipStore", "RefusedError", "StoreLimits"]
+__all__ = ["ClipStore", "PartialGoneError", "RefusedError", "StoreLimits"]
 
 FIGURES_PERIOD_NS = 30 * NANOSECONDS_PER_SECOND
 
