@@ -2,7 +2,8 @@
 
 `ClipStore` composes a depot (bytes) and a catalogue (rows); see `runtime.uplink.storage` for what that promises.
 `ClipStore(directory, limits)` is the embedded default, a folder and SQLite; `storage.opening` makes the others.
-Used by one thread, the receiver's loop. Where finishing a clip takes long (object storage), it happens in workers:
+Used by one thread, the receiver's loop. Where finishing a clip takes long (object storage, or hashing a large file), it
+happens in workers:
 `commit` returns None then, and `finished` tells the outcome later.
 """
 
@@ -212,7 +213,8 @@ class ClipStore:
             if self.catalogue.has(key):
                 return True
             raise RefusedError("unknown_clip", "offer it first")
-        if self.depot.finishes_slowly:
+        if row.size_bytes >= self.depot.slow_from_bytes:
+            self.depot.release(row)  # its open file is this thread's
             self.finisher.begin(row, wall_ns)
             return None
         stored = self.finisher.finish(row, wall_ns)
