@@ -1,10 +1,10 @@
 """The receiver: the fleet side of the uplink on one ROUTER socket, for any number of vehicles.
 
-One thread answers messages and touches files; the ZAP handler has its own; a verifier, if there is one, looks at
-stored clips in a third. Who sent a message is found by the key that its connection proved (User-Id), looked up in
-the enrolled table for every message. The table is read again every `reload_s`: from then on a revoked vehicle's
-messages are dropped, nothing more is sent to it, and its connections are cut. Should the authenticator die, `run`
-closes the socket and raises AuthenticatorError.
+One thread answers messages and touches files; the ZAP handler has its own; so have housekeeping and a verifier, if
+there is one, which looks at stored clips. Who sent a message is found by the key that its connection proved (User-Id),
+looked up in the enrolled table for every message. The table is read again every `reload_s`: from then on a revoked
+vehicle's messages are dropped, nothing more is sent to it, and its connections are cut. Should one of the threads die,
+`run` closes the socket and raises AuthenticatorError or ThreadDeathError.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Receiver:
         self._last_stored: Mapping[str, int] = {}
 
     def run(self, stop: threading.Event) -> None:
-        """Receive until told to stop. Raises AuthenticatorError, and OSError when the catalogue cannot be used."""
+        """Receive until told to stop. Raises as the module says, and OSError when the catalogue cannot be used."""
         allow_many_connections()
         try:
             self.completed_at_start = self.store.recover(self._clock.wall_ns())
@@ -122,7 +122,8 @@ class Receiver:
                 if self._on_bound is not None:
                     self._on_bound(self.address)
                 while not stop.is_set():
-                    authenticator.raise_if_dead()
+                    for beside in (authenticator, self._verifier, self._housekeeping):
+                        beside.raise_if_dead()
                     self._watch(monitor)
                     self._turn(socket, authenticator)
                 self._deliver(socket, self.reception.flush(self._clock.wall_ns()))
