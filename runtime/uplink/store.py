@@ -246,7 +246,7 @@ class ClipStore:
 
     def entomb(self, vehicle: str, n: int, reason: str, wall_ns: int) -> None:
         """Record that a number will never come, and drop what there is of it."""
-        self.catalogue.record_tombstone(vehicle, n, reason, wall_ns)
+        self.catalogue.record_tombstone(vehicle, n, reason, self.limits, wall_ns)
         for row in self.catalogue.partials(vehicle):
             if row.key.n == n:
                 self._drop_row(row, wall_ns)

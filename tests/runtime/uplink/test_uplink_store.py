@@ -113,7 +113,7 @@ def test_files_without_rows_and_rows_without_files_are_cleared_at_start(store):
 
 
 def test_a_vehicle_cannot_exceed_its_quota_and_others_are_unaffected(tmp_path):
-    store = ClipStore(tmp_path, StoreLimits(vehicle_quota_bytes=2 * len(CONTENT)))
+    store = ClipStore(tmp_path, StoreLimits(vehicle_quota_bytes=2 * len(CONTENT), clip_overhead_bytes=0))
     store.offer(row(1), DAY_NS)
     store.offer(row(2), DAY_NS)
     with pytest.raises(RefusedError, match="vehicle_quota"):
