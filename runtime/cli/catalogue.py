@@ -46,6 +46,9 @@ def add(commands: Subcommands) -> None:
     )  # fmt: skip
     fetch.add_argument("--vehicle", required=True)
     fetch.add_argument("--number", required=True, type=int)
+    fetch.add_argument(
+        "--sha256", default="", type=str.lower, help="which, if several have the number; its beginning will do"
+    )
     fetch.add_argument("--out", required=True, type=Path, metavar="FILE")
     erase = add_command(
         group, "erase", "Forget what a vehicle saw in some time: what is stored, and what of it is still to come.",
@@ -120,7 +123,7 @@ def run_fetch(options: argparse.Namespace) -> int:
     with at_work(options) as (config, catalogue, depot, wall_ns):
         place = (options.vehicle, options.number, config.directory)
         try:
-            with taken_out(catalogue.database, depot, *place, who(), wall_ns) as (clip, path):
+            with taken_out(catalogue.database, depot, *place, who(), wall_ns, options.sha256) as (clip, path):
                 copy_checked(path, options.out, clip.key.sha256)
         except LookupError as error:
             raise CommandError(str(error), exit_code=1) from error

@@ -51,7 +51,7 @@ class ExchangePuller:
         try:
             answer, data = self._exchange.ask(CampaignQuestion(path, offset, length), b"", self._timeout_s)
         except ExchangeError as error:
-            raise FetchError("unsupported" if error.is_unsupported else "no_answer", str(error)) from error
+            raise FetchError("no_answer", str(error)) from error
         except ValueError as error:  # a path too long for a header
             raise FetchError("bad_path", f"{path!r:.100}: {error}") from error
         if not isinstance(answer, CampaignPart) or answer.state == "off":

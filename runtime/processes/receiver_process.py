@@ -64,7 +64,7 @@ def run_receiver_process(config: ReceiverConfig, stop: threading.Event) -> int:
         )  # fmt: skip
         receiver.run(stop)
     except OSError as error:
-        raise StartError(f"the receiver's storage cannot be used: {error}") from error
+        raise StartError(f"the receiver's storage cannot be used: {error}", exit_code=1) from error  # it may come back
     except zmq.ZMQError as error:
         raise StartError(f"cannot listen at {config.bind}: {error}") from error
     shell.stopping("leaving: unfinished clips go on where they are")

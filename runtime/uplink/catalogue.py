@@ -16,13 +16,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, func, insert, literal, select, update
+from sqlalchemy import URL, func, insert, literal, select, update
 
 from runtime.uplink.ranges import RangeSet
 from runtime.uplink.storage import tables
 from runtime.uplink.storage.clip_facts import facts_of
 from runtime.uplink.storage.database import Database
 from runtime.uplink.storage.limits import RefusedError, StoreLimits
+from runtime.uplink.storage.removal import is_erased
 from runtime.uplink.storage.rows import (
     Admission,
     ClipKey,
@@ -30,16 +31,15 @@ from runtime.uplink.storage.rows import (
     Segment,
     StoredClip,
     add_partial,
-    bytes_of,
+    charge_of,
+    count_of,
     forget_partial,
     has_clip,
     is_settled,
     leave_final,
-    log_access,
     one,
     partial_row,
     partials_of,
-    remember_removed,
     stored_clip,
 )
 
@@ -65,7 +65,13 @@ class Catalogue:
         """Decide about an offer. Raises RefusedError, and then nothing gave way."""
         with self.database.writing() as connection:
             self.database.lock_vehicle(connection, offered.key.vehicle)
-            if is_settled(connection, offered.key) or self._is_erased(connection, offered, wall_ns):
+            if is_settled(connection, offered.key):
+                return Admission(None)
+            if count_of(connection, offered.key.vehicle, tables.clips, tables.removed) >= limits.vehicle_clips:
+                raise RefusedError(
+                    "vehicle_quota", f"a vehicle may have {limits.vehicle_clips} clips, removed ones too"
+                )
+            if is_erased(connection, self.database, offered, wall_ns):
                 return Admission(None)
             own = partials_of(connection, offered.key.vehicle)
             for row in own:
@@ -79,25 +85,11 @@ class Catalogue:
             gave_way = [*wrong, *others[: max(0, len(others) + 1 - limits.vehicle_partials)]]
             for row in sorted(gave_way, key=lambda each: each.id):  # the order in which everybody locks partials
                 forget_partial(connection, self.database, row, wall_ns)
-            if bytes_of(connection, offered.key.vehicle) + offered.size_bytes > limits.vehicle_quota_bytes:
+            charged = charge_of(connection, offered.key.vehicle, limits.clip_overhead_bytes)
+            if charged + offered.size_bytes + limits.clip_overhead_bytes > limits.vehicle_quota_bytes:
                 detail = f"this vehicle may store {limits.vehicle_quota_bytes} bytes"
                 raise RefusedError("vehicle_quota", detail)
             return Admission(add_partial(connection, offered, wall_ns), tuple(gave_way))
-
-    def _is_erased(self, connection: Connection, offered: PartialRow, wall_ns: int) -> bool:
-        """True when an erasure stands for what the clip shows; it is removed then, before it was ever here."""
-        orders = connection.execute(select(tables.erasures).where(tables.erasures.c.vehicle == offered.key.vehicle))
-        facts = facts_of(offered.metadata)
-        for order in orders.all():
-            if not facts.may_overlap(order.from_wall_ns, order.to_wall_ns, order.ordered_wall_ns):
-                continue
-            if facts.end_wall_ns is None:
-                raise RefusedError("erased_time", "the clip does not say what time it shows, and some of it is erased")
-            remember_removed(connection, self.database, offered.key, "erased", wall_ns)
-            detail = {"erasure": int(order.id), "n": offered.key.n}
-            log_access(connection, wall_ns, "receiver", "erase on arrival", offered.key.vehicle, detail)
-            return True
-        return False
 
     def save_ranges(self, held: Iterable[tuple[int, RangeSet, Sequence[Segment]]], wall_ns: int) -> dict[int, RangeSet]:
         """These bytes of partials (by id) are durable. One commit for all; what is held now, without ids that are gone.
@@ -254,11 +246,17 @@ class Catalogue:
 
     # -- tombstones and figures ---------------------------------------------------------------------------------
 
-    def record_tombstone(self, vehicle: str, n: int, reason: str, wall_ns: int) -> None:
-        """Number `n` of this vehicle will never come."""
+    def record_tombstone(self, vehicle: str, n: int, reason: str, limits: StoreLimits, wall_ns: int) -> None:
+        """Number `n` of this vehicle will never come. Raises RefusedError when it has said so of too many."""
+        table = tables.tombstones
         values = {"vehicle": vehicle, "n": n, "reason": reason.replace("\0", ""), "wall_ns": wall_ns}
         with self.database.writing() as connection:
-            connection.execute(self.database.insert_ignoring(tables.tombstones).values(values))
+            known = select(table.c.n).where(table.c.vehicle == vehicle, table.c.n == n)
+            if connection.execute(known).first() is not None:
+                return
+            if count_of(connection, vehicle, table) >= limits.vehicle_tombstones:
+                raise RefusedError("vehicle_quota", f"a vehicle may give up {limits.vehicle_tombstones} numbers")
+            connection.execute(self.database.insert_ignoring(table).values(values))
 
     def tombstones(self, vehicle: str) -> dict[int, str]:
         """Reasons by number."""
@@ -273,11 +271,6 @@ class Catalogue:
         with self.database.reading() as connection:
             rows = connection.execute(select(table).where(table.c.vehicle == vehicle).order_by(table.c.n))
             return {int(row.n): str(row.reason) for row in rows}
-
-    def bytes_of(self, vehicle: str) -> int:
-        """What a vehicle occupies, clips under way counted in full."""
-        with self.database.reading() as connection:
-            return bytes_of(connection, vehicle)
 
     def figures(self) -> dict[str, int]:
         """Counts for the status file."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.uplink.clip_bytes import ClipReadError, UnreadableClipError, check_intact
 from runtime.uplink.delivery_limits import DeliveryLimits, DeliveryStatistics
 from runtime.uplink.exchange import Exchange
 from runtime.uplink.notices import Notices
@@ -18,7 +19,7 @@ from runtime.uplink.outbox import Outbox
 from runtime.uplink.pace import Pace
 from runtime.uplink.policy import Permissions
 from runtime.uplink.pull_inbox import NoPulls, PullInbox, PullSeam
-from runtime.uplink.transfer import DamagedClipError, Outgoing, OutgoingClip, Phase, Transfer, is_intact
+from runtime.uplink.transfer import Outgoing, OutgoingClip, Phase, Transfer
 from runtime.uplink.window import SendWindow
 from runtime.uplink.wire import (
     FROM_RECEIVER,
@@ -81,12 +82,7 @@ class Delivery:
         self._refresh_ns = 0
         self._hello_sent_ns: int | None = None
         self._hello_due_ns = 0
-        self._made_progress = False
-
-    @property
-    def made_progress(self) -> bool:
-        """True when this session has moved something: the link is worth reconnecting to at once."""
-        return self._made_progress
+        self.made_progress = False  # in this session: then the link is worth reconnecting to at once
 
     def begin_session(self, now_ns: int) -> None:
         """A new connection: say HELLO, offer everything again."""
@@ -100,7 +96,7 @@ class Delivery:
         self._hello_sent_ns = None
         self._hello_due_ns = now_ns
         self._refresh_ns = now_ns
-        self._made_progress = False
+        self.made_progress = False
 
     def is_overdue(self, now_ns: int) -> bool:
         """True when some answer has been due for too long: the link, or the peer behind it, is dead."""
@@ -153,8 +149,8 @@ class Delivery:
             transfer = self._transfers.setdefault(clip.n, Transfer(clip))
             try:
                 outgoing = transfer.next_message(now_ns, chunk_bytes, room_bytes)
-            except DamagedClipError as error:
-                self._give_up_damaged(clip, str(error))
+            except ClipReadError as error:
+                self._on_read_error(clip, error, now_ns)
                 return None
             if outgoing is not None:
                 self._count_sent(outgoing)
@@ -175,10 +171,15 @@ class Delivery:
             self.statistics.chunks_sent += 1
             self.statistics.bytes_sent += len(payload)
 
-    def _give_up_damaged(self, clip: OutgoingClip, reason: str) -> None:
-        """The file is not what was sealed. An evicted clip has its tombstone already; a damaged one gets one now."""
+    def _on_read_error(self, clip: OutgoingClip, error: ClipReadError, now_ns: int) -> None:
+        """Give up what is not what was sealed (an evicted clip has its tombstone already); try the rest again later."""
+        if isinstance(error, UnreadableClipError):
+            self.statistics.clips_unreadable += 1
+            self.statistics.last_unreadable = str(error)
+            self._put_aside(clip.n, now_ns)
+            return
         self._forget(clip.n)
-        if self._outbox.tombstone(clip.n, f"damaged on the vehicle: {reason}"):
+        if self._outbox.tombstone(clip.n, f"damaged on the vehicle: {error}"):
             self.statistics.clips_damaged += 1
 
     def _forget(self, n: int) -> None:
@@ -211,7 +212,7 @@ class Delivery:
             self._on_clip_message(message, now_ns)
 
     def _on_recorded(self, notices: Notices[Any], key: int | str) -> None:
-        self._made_progress = True
+        self.made_progress = True
         notices.on_echo(key)
 
     def _on_welcome(self, message: Welcome, now_ns: int) -> None:
@@ -232,7 +233,7 @@ class Delivery:
         if transfer is None or transfer.digest != message.sha256:
             self.statistics.messages_ignored += 1
         elif isinstance(message, Ack):
-            self._made_progress = True
+            self.made_progress = True
             self._on_ack(transfer, message, now_ns)
         elif isinstance(message, State):
             self._on_state(transfer, message, now_ns)
@@ -259,7 +260,7 @@ class Delivery:
 
     def _on_done(self, transfer: Transfer) -> None:
         clip = transfer.clip
-        self._made_progress = True
+        self.made_progress = True
         self._forget(clip.n)
         if self._outbox.mark_delivered(clip.n):
             self.statistics.clips_delivered += 1
@@ -270,9 +271,13 @@ class Delivery:
             transfer.restart(is_failure=False)
         elif message.code == "bad_chunk_hash":
             transfer.on_bad_chunk(message.offset)
-        elif message.code == "bad_file_hash" and not is_intact(transfer.clip):
-            self._give_up_damaged(transfer.clip, "its content no longer has the hash that was sealed")
-            return
+        elif message.code == "bad_file_hash":
+            try:
+                check_intact(transfer.clip.path, transfer.clip.sha256)
+            except ClipReadError as error:
+                self._on_read_error(transfer.clip, error, now_ns)
+                return
+            transfer.restart()
         elif message.code in ("storage", "receiver_full"):
             self._put_aside(transfer.clip.n, now_ns)
             return

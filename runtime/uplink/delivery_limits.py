@@ -45,6 +45,8 @@ class DeliveryStatistics:
     pulls_taken: int = 0
     pulls_answered: int = 0
     clips_damaged: int = 0
+    clips_unreadable: int = 0  # times that a clip was left for later because its file could not be read
+    last_unreadable: str = ""
     messages_ignored: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     nacks: Counter[str] = field(default_factory=Counter)

@@ -4,7 +4,7 @@ One question at a time, on the same connection as the clips: the asking thread w
 takes the question with `next_message` and brings the answer with `on_message`. A question that a reset connection
 took with it is sent again in the next session, until its time is over; the answer of an earlier question is none.
 
-A receiver that was made before campaigns answers NACK `unsupported`: that ends the question, not the session.
+A receiver that cannot read a file, or keep a report, answers NACK: that ends the question, not the session.
 """
 
 from __future__ import annotations
@@ -20,11 +20,7 @@ Answer = tuple[CampaignPart | Result, bytes]
 
 
 class ExchangeError(Exception):
-    """There is no answer; `is_unsupported` when there never will be one from this receiver."""
-
-    def __init__(self, text: str, is_unsupported: bool = False) -> None:
-        super().__init__(text)
-        self.is_unsupported = is_unsupported
+    """There is no answer; the text says why."""
 
 
 class Exchange:
@@ -87,8 +83,7 @@ class Exchange:
         with self._changed:
             asked = self._question[0] if self._question is not None and self._is_sent else None
             if isinstance(message, Nack) and asked is not None and _is_about(message, asked):
-                text = f"the receiver answered {message.code}: {message.detail}"
-                self._settle(ExchangeError(text, message.code == "unsupported"))
+                self._settle(ExchangeError(f"the receiver answered {message.code}: {message.detail}"))
                 return True
             if not isinstance(message, CampaignPart | Result):
                 return False
@@ -103,9 +98,9 @@ class Exchange:
 
 
 def _is_about(nack: Nack, asked: Message) -> bool:
-    """Older receivers do not know the question, others cannot read a file or keep a report; no clip has number 0."""
+    """The receiver cannot read a file, or not keep a report; no clip has number 0."""
     codes = ("storage",) if isinstance(asked, CampaignQuestion) else ("bad_report", "malformed", "storage")
-    return nack.n == 0 and nack.code in ("unsupported", *codes)
+    return nack.n == 0 and nack.code in codes
 
 
 def _is_part_of(asked: Any, answer: Any) -> bool:

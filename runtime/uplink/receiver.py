@@ -1,10 +1,10 @@
 """The receiver: the fleet side of the uplink on one ROUTER socket, for any number of vehicles.
 
-One thread answers messages and touches files; the ZAP handler has its own; a verifier, if there is one, looks at
-stored clips in a third. Who sent a message is found by the key that its connection proved (User-Id), looked up in
-the enrolled table for every message. The table is read again every `reload_s`: from then on a revoked vehicle's
-messages are dropped, nothing more is sent to it, and its connections are cut. Should the authenticator die, `run`
-closes the socket and raises AuthenticatorError.
+One thread answers messages and touches files; the ZAP handler has its own; so have housekeeping and a verifier, if
+there is one, which looks at stored clips. Who sent a message is found by the key that its connection proved (User-Id),
+looked up in the enrolled table for every message. The table is read again every `reload_s`: from then on a revoked
+vehicle's messages are dropped, nothing more is sent to it, and its connections are cut. Should one of the threads die,
+`run` closes the socket and raises AuthenticatorError or ThreadDeathError.
 """
 
 from __future__ import annotations
@@ -87,7 +87,6 @@ class Receiver:
         self.connections = ConnectionTable()
         self.dropped: Counter[str] = Counter()
         self.completed_at_start = 0
-        self.last_error = ""
         self._settings = settings
         self._own = own
         self._enrolled = enrolled
@@ -99,9 +98,10 @@ class Receiver:
         self._routes: dict[str, bytes] = {}  # vehicle -> routing id of its newest message
         self._due_ns: dict[str, int] = {}
         self._dirty_since_ns: int | None = None
+        self._last_stored: Mapping[str, int] = {}
 
     def run(self, stop: threading.Event) -> None:
-        """Receive until told to stop. Raises AuthenticatorError, and OSError when the catalogue cannot be used."""
+        """Receive until told to stop. Raises as the module says, and OSError when the catalogue cannot be used."""
         allow_many_connections()
         try:
             self.completed_at_start = self.store.recover(self._clock.wall_ns())
@@ -122,7 +122,8 @@ class Receiver:
                 if self._on_bound is not None:
                     self._on_bound(self.address)
                 while not stop.is_set():
-                    authenticator.raise_if_dead()
+                    for beside in (authenticator, self._verifier, self._housekeeping):
+                        beside.raise_if_dead()
                     self._watch(monitor)
                     self._turn(socket, authenticator)
                 self._deliver(socket, self.reception.flush(self._clock.wall_ns()))
@@ -148,7 +149,7 @@ class Receiver:
         if self._is_due("pulls", PULL_PERIOD_S, now_ns):
             self._ask_for_pulls(socket)
         if self._is_due("status", STATUS_PERIOD_S, now_ns):
-            self._publish(self.figures(authenticator))
+            self._publish_status(authenticator)
 
     def _is_due(self, what: str, period_s: float, now_ns: int) -> bool:
         if now_ns < self._due_ns.get(what, 0):
@@ -181,7 +182,7 @@ class Receiver:
             self._deliver(socket, self.reception.pulls_due(list(self._routes), self._clock.wall_ns()))
         except OSError as error:  # the catalogue is busy or its disk full: clips have said so already
             self.dropped["pulls not read"] += 1
-            self.last_error = str(error)
+            self.reception.troubles.note(error, self._clock.wall_ns())
 
     def _is_barred(self, vehicle: str) -> bool:
         return self.reception.meters.is_barred(vehicle, self._clock.wall_ns())
@@ -241,15 +242,32 @@ class Receiver:
                     raise
                 self.dropped["vehicle left"] += 1
 
+    def _publish_status(self, authenticator: ZapAuthenticator) -> None:
+        try:
+            self._publish(self.figures(authenticator))
+        except OSError as error:  # no room for the file: vehicles go on
+            self.dropped["status not published"] += 1
+            self.reception.troubles.note(error, self._clock.wall_ns())
+
+    def _stored(self) -> Mapping[str, int]:
+        """The catalogue's counts; while it does not answer, those of before."""
+        try:
+            self._last_stored = self.store.figures(self._clock.wall_ns())
+        except OSError as error:
+            self.dropped["figures not read"] += 1
+            self.reception.troubles.note(error, self._clock.wall_ns())
+        return self._last_stored
+
     def figures(self, authenticator: ZapAuthenticator) -> Mapping[str, Any]:
         """What the status file says."""
         return {
             "address": self.address,
-            **self.store.figures(self._clock.wall_ns()),
+            **self._stored(),
             "connections": len(self.connections),
             "connections_cut": dict(self.connections.cut),
             "vehicles_barred": self.reception.meters.barred,
-            "last_error": self.last_error,
+            "last_error": self.reception.troubles.last,
+            "storage_troubles": self.reception.troubles.count,
             "enrolled": len(self._enrolled),
             "enrolment_problems": list(self._enrolled.problems),
             "received": dict(self.reception.received),

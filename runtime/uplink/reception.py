@@ -17,7 +17,8 @@ from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.catalogue import ClipKey, PartialRow
 from runtime.uplink.fields import MAX_TEXT_LENGTH
 from runtime.uplink.limits import FAULT_CODES, VehicleLimits, VehicleMeters
-from runtime.uplink.store import ClipStore, RefusedError
+from runtime.uplink.store import ClipStore, PartialGoneError, RefusedError
+from runtime.uplink.troubles import Troubles
 from runtime.uplink.wire import (
     FROM_VEHICLE,
     MAX_PAYLOAD_BYTES,
@@ -43,6 +44,7 @@ from runtime.uplink.wire import (
     wire_ranges,
 )
 
+STORAGE_DETAIL = "the receiver cannot store or look up this now: offer it again later"
 MAX_METADATA_BYTES = 64 * 1024
 #: PULLs that are sent in one go, and how long the receiver waits for the vehicle's RESULT before it asks again.
 PULLS_AT_ONCE = 64
@@ -87,6 +89,7 @@ class Reception:
             )
         self.received: Counter[str] = Counter()
         self.nacks: Counter[str] = Counter()
+        self.troubles = Troubles()
         self._store = store
         self._credit_bytes = credit_bytes
         self._chunk_bytes = chunk_bytes
@@ -111,7 +114,7 @@ class Reception:
         except RefusedError as error:
             replies = [(vehicle, self._nack(error.code, error.detail, message), b"")]
         except OSError as error:
-            return [(vehicle, self._nack("storage", str(error), message), b"")]
+            return [(vehicle, self._storage_nack(error, message, wall_ns), b"")]
         if any(isinstance(reply, Nack) and reply.code in FAULT_CODES for _, reply, _ in replies):
             self.meters.fault(vehicle, wall_ns)
         return replies
@@ -170,13 +173,13 @@ class Reception:
         if stored is None:  # `settle` will answer
             self._finishing[key] = (wall_ns, message)
             return acknowledgements
-        return [*acknowledgements, (key.vehicle, self._outcome(stored, message), b"")]
+        return [*acknowledgements, (key.vehicle, self._outcome(stored, message, wall_ns), b"")]
 
-    def _outcome(self, stored: bool | OSError | RefusedError, message: Commit) -> Message:
+    def _outcome(self, stored: bool | OSError | RefusedError, message: Commit, wall_ns: int) -> Message:
         if isinstance(stored, RefusedError):
             return self._nack(stored.code, stored.detail, message)
         if isinstance(stored, OSError):
-            return self._nack("storage", str(stored), message)
+            return self._storage_nack(stored, message, wall_ns)
         if stored:
             return Done(message.n, message.sha256)
         return self._nack("bad_file_hash", "the stored bytes do not have the hash that was offered", message)
@@ -191,7 +194,7 @@ class Reception:
         for key, stored in self._store.finished():
             asked = self._finishing.pop(key, None)
             message = asked[1] if asked else Commit(key.n, bytes.fromhex(key.sha256))
-            replies.append((key.vehicle, self._outcome(stored, message), b""))
+            replies.append((key.vehicle, self._outcome(stored, message, wall_ns), b""))
         for key, (asked_ns, _) in list(self._finishing.items()):
             if not 0 <= wall_ns - asked_ns < REASSURE_AFTER_NS:
                 del self._finishing[key]
@@ -205,10 +208,8 @@ class Reception:
             (key.vehicle, Ack(key.n, bytes.fromhex(key.sha256), wire_ranges(held)), b"") for key, held in answers
         ]
         for key, error in failures:
-            code = getattr(error, "code", "storage")
-            self.nacks[code] += 1
-            nack = Nack(code, str(error)[:MAX_TEXT_LENGTH], key.n, bytes.fromhex(key.sha256))
-            replies.append((key.vehicle, nack, b""))
+            about = Commit(key.n, bytes.fromhex(key.sha256))
+            replies.append((key.vehicle, self._storage_nack(error, about, wall_ns), b""))
         return replies
 
     def pulls_due(self, vehicles: Sequence[str], wall_ns: int) -> list[Reply]:
@@ -254,6 +255,13 @@ class Reception:
         if self._campaigns is not None:
             self._campaigns.record(vehicle, report.encode(), wall_ns)
         return message
+
+    def _storage_nack(self, error: OSError, about: Any, wall_ns: int) -> Nack:
+        """What went wrong here is the operator's to know; the vehicle is told that it may try again."""
+        if isinstance(error, PartialGoneError):
+            return self._nack(error.code, str(error), about)
+        self.troubles.note(error, wall_ns)
+        return self._nack("storage", STORAGE_DETAIL, about)
 
     def _nack(self, code: str, detail: str, about: Any = None) -> Nack:
         self.nacks[code] += 1

@@ -2,7 +2,8 @@
 
 `ClipStore` composes a depot (bytes) and a catalogue (rows); see `runtime.uplink.storage` for what that promises.
 `ClipStore(directory, limits)` is the embedded default, a folder and SQLite; `storage.opening` makes the others.
-Used by one thread, the receiver's loop. Where finishing a clip takes long (object storage), it happens in workers:
+Used by one thread, the receiver's loop. Where finishing a clip takes long (object storage, or hashing a large file), it
+happens in workers:
 `commit` returns None then, and `finished` tells the outcome later.
 """
 
@@ -22,7 +23,7 @@ from runtime.uplink.storage.open_partials import OpenPartial, OpenPartials
 from runtime.uplink.storage.rows import Segment
 from runtime.uplink.wire import MAX_RANGES
 
-__all__ = ["ClipStore", "RefusedError", "StoreLimits"]
+__all__ = ["ClipStore", "PartialGoneError", "RefusedError", "StoreLimits"]
 
 FIGURES_PERIOD_NS = 30 * NANOSECONDS_PER_SECOND
 
@@ -212,7 +213,8 @@ class ClipStore:
             if self.catalogue.has(key):
                 return True
             raise RefusedError("unknown_clip", "offer it first")
-        if self.depot.finishes_slowly:
+        if row.size_bytes >= self.depot.slow_from_bytes:
+            self.depot.release(row)  # its open file is this thread's
             self.finisher.begin(row, wall_ns)
             return None
         stored = self.finisher.finish(row, wall_ns)
@@ -244,7 +246,7 @@ class ClipStore:
 
     def entomb(self, vehicle: str, n: int, reason: str, wall_ns: int) -> None:
         """Record that a number will never come, and drop what there is of it."""
-        self.catalogue.record_tombstone(vehicle, n, reason, wall_ns)
+        self.catalogue.record_tombstone(vehicle, n, reason, self.limits, wall_ns)
         for row in self.catalogue.partials(vehicle):
             if row.key.n == n:
                 self._drop_row(row, wall_ns)

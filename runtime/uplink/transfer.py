@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
-from runtime.formats.durable_files import sha256_of
 from runtime.messages import Priority
+from runtime.uplink.clip_bytes import read_bytes
 from runtime.uplink.fields import Ranges
 from runtime.uplink.ranges import RangeSet
 from runtime.uplink.wire import Chunk, Commit, Message, Offer
@@ -42,10 +41,6 @@ class OutgoingClip(Protocol):
     def priority(self) -> Priority: ...
     @property
     def metadata(self) -> Mapping[str, Any]: ...
-
-
-class DamagedClipError(OSError):
-    """The clip's file is gone or shorter than it was when it was sealed."""
 
 
 class Phase(Enum):
@@ -95,7 +90,7 @@ class Transfer:
         return self.phase is Phase.SENDING and bool(self._to_send)
 
     def next_message(self, now_ns: int, chunk_bytes: int, credit_bytes: int) -> Outgoing | None:
-        """The next message of this clip, or None while it has to wait. Raises DamagedClipError."""
+        """The next message of this clip, or None while it has to wait. Raises ClipReadError."""
         outgoing = self._choose(now_ns, chunk_bytes, credit_bytes)
         if outgoing is not None and self.waiting_since_ns is None:
             self.waiting_since_ns = now_ns
@@ -162,26 +157,3 @@ class Transfer:
         self.waiting_since_ns = None
         self._to_send.clear()
         self._under_way.clear()
-
-
-def read_bytes(path: Path, offset: int, length: int) -> bytes:
-    """Exactly `length` bytes of a clip. Raises DamagedClipError."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            data = os.pread(descriptor, length, offset)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise DamagedClipError(f"cannot read {path} at {offset}: {error.strerror}") from error
-    if len(data) != length:
-        raise DamagedClipError(f"{path} ends at {offset + len(data)}, {offset + length} bytes were sealed")
-    return data
-
-
-def is_intact(clip: OutgoingClip) -> bool:
-    """True when the file on the vehicle still has the hash it was sealed with."""
-    try:
-        return sha256_of(clip.path) == clip.sha256
-    except OSError:
-        return False

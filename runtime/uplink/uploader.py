@@ -119,6 +119,8 @@ class Uploader:
             "clips_delivered": statistics.clips_delivered,
             "bytes_delivered": statistics.bytes_delivered,
             "clips_damaged": statistics.clips_damaged,
+            "clips_unreadable": statistics.clips_unreadable,
+            "last_unreadable": statistics.last_unreadable,
             "tombstones_reported": statistics.tombstones_reported,
             "pulls_taken": statistics.pulls_taken,
             "pulls_answered": statistics.pulls_answered,

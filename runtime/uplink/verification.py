@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from runtime.clock import Clock
+from runtime.uplink.beside import BesideThread
 from runtime.uplink.store import ClipStore
 
 #: Takes a clip's path, returns what is wrong with it, nothing when it keeps every promise.
@@ -32,29 +33,30 @@ class VerifierThread:
         self._store = store
         self._clock = clock
         self._verify = verify
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="verifier", daemon=True)
+        self._beside = BesideThread("verifier", self._run)
 
     def __enter__(self) -> VerifierThread:
         if self._verify is not None:
-            self._thread.start()
+            self._beside.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()  # one clip at most
+        self._beside.end()  # one clip at most
 
-    def _run(self) -> None:
+    def raise_if_dead(self) -> None:
+        """Raise ThreadDeathError when nothing is verified any more."""
+        self._beside.raise_if_dead()
+
+    def _run(self, stop: threading.Event) -> None:
         idle_wait_s = SHARED_IDLE_WAIT_S if self._store.catalogue.database.is_shared else IDLE_WAIT_S
-        while not self._stop.is_set():
+        while not stop.is_set():
             try:
                 if not self._verify_next():
-                    self._stop.wait(idle_wait_s)
+                    stop.wait(idle_wait_s)
             except OSError as error:
                 self.troubles += 1
                 self.last_trouble = str(error)
-                self._stop.wait(TROUBLE_WAIT_S)
+                stop.wait(TROUBLE_WAIT_S)
 
     def _verify_next(self) -> bool:
         catalogue = self._store.catalogue

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import Connection, Select, select
 
 from runtime.uplink.storage import tables
 from runtime.uplink.storage.clip_facts import facts_of
@@ -21,6 +21,7 @@ from runtime.uplink.storage.depot import Depot, DepotError
 from runtime.uplink.storage.rows import StoredClip, log_access, stored_clip
 
 MAX_ANSWERS = 10_000
+MAX_HASHES_NAMED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,23 +103,35 @@ def _has_label(kind: str, name: str) -> Any:
 
 @contextmanager
 def taken_out(
-    database: Database, depot: Depot, vehicle: str, n: int, directory: Path, who: str, wall_ns: int
+    database: Database, depot: Depot, vehicle: str, n: int, directory: Path, who: str, wall_ns: int, sha256: str = ""
 ) -> Iterator[tuple[StoredClip, Path]]:
-    """A clip and a file to read it from. LookupError when it is not stored, DepotError when its bytes are gone."""
-    table = tables.clips
+    """A clip and a file to read it from; `sha256`, or how it begins, chooses among clips of one number.
+
+    LookupError when it is not stored or not the only one that fits, DepotError when its bytes are gone.
+    """
     with database.writing() as connection:
-        row = connection.execute(select(table).where(table.c.vehicle == vehicle, table.c.n == n)).first()
-        if row is None:
-            raise LookupError(
-                f"no clip {n} of {vehicle} is stored (fix: `shadowrig catalogue query --vehicle {vehicle}`)"
-            )
-        log_access(connection, wall_ns, who, "fetch", vehicle, {"n": n})
-        clip = stored_clip(row, directory)
+        clip = _only_clip(connection, vehicle, n, directory, sha256)
+        log_access(connection, wall_ns, who, "fetch", vehicle, {"n": n, "sha256": clip.key.sha256})
     try:
         with depot.local_copy(clip.name) as path:
             yield clip, path
     except FileNotFoundError as error:
         raise DepotError(f"clip {n} of {vehicle}: its bytes are not at {clip.name}") from error
+
+
+def _only_clip(connection: Connection, vehicle: str, n: int, directory: Path, sha256: str) -> StoredClip:
+    """A vehicle that lost its spool begins at 1 again: one number may stand for several clips."""
+    table = tables.clips
+    question = select(table).where(table.c.vehicle == vehicle, table.c.n == n).order_by(table.c.sha256)
+    of_number = [stored_clip(row, directory) for row in connection.execute(question)]
+    found = [clip for clip in of_number if clip.key.sha256.startswith(sha256)]
+    if len(found) == 1:
+        return found[0]
+    if of_number:
+        hashes = ", ".join(clip.key.sha256 for clip in (found or of_number)[:MAX_HASHES_NAMED])
+        which = f"{len(found)} clips of {vehicle} with number {n} fit" if found else f"no clip {n} of {vehicle} fits"
+        raise LookupError(f"{which} (fix: --sha256 with one of {hashes})")
+    raise LookupError(f"no clip {n} of {vehicle} is stored (fix: `shadowrig catalogue query --vehicle {vehicle}`)")
 
 
 def access_log(database: Database, vehicle: str | None = None, limit: int = 1000, after: int = 0) -> list[AccessEntry]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-MAX_LABELS = 256
+MAX_LABELS = 64
 MAX_LABEL_LENGTH = 256
 MAX_TIME_NS = 2**63 - 1
 

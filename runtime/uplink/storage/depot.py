@@ -35,8 +35,8 @@ class Depot(Protocol):
 
     #: True when one receiver alone may use it; what is not accounted for at its start is nobody's then.
     is_exclusive: bool
-    #: True when `finish` takes long enough to be done beside the receiver's loop.
-    finishes_slowly: bool
+    #: `finish` of clips of this size and more takes long enough to be done beside the receiver's loop, in any thread.
+    slow_from_bytes: int
     #: Chunks are made durable together: when this much has come, or when the oldest has waited this long.
     flush_bytes: int
     flush_after_ms: int

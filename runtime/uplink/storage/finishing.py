@@ -112,7 +112,7 @@ class Finisher:
 
     def delete_soon(self, wall_ns: int) -> None:
         """Delete what is left for deletion: at once in a folder, beside the loop (`storage.housekeeping`) elsewhere."""
-        if not self._depot.finishes_slowly:
+        if self._depot.is_exclusive:
             empty_deletions(self._catalogue.database, self._depot, wall_ns)
 
 

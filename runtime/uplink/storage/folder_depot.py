@@ -41,7 +41,7 @@ class FolderDepot:
     """A `Depot` in one folder. A receiver takes it for itself; the command line may delete and read beside it."""
 
     is_exclusive = True
-    finishes_slowly = False
+    slow_from_bytes = 16 << 20  # a few tens of milliseconds of hashing; 2 GB would hold up every vehicle for seconds
     flush_bytes = 2 << 20
     flush_after_ms = 30
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from runtime.clock import Clock
 from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.uplink.beside import BesideThread
 from runtime.uplink.storage.removal import RetentionPolicy, empty_deletions, expire
 from runtime.uplink.store import ClipStore
 
@@ -34,16 +35,18 @@ class HousekeepingThread:
         self._policy = policy
         self._clock = clock
         self._tidy_at_wall_ns = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+        self._beside = BesideThread("housekeeping", self._run)
 
     def __enter__(self) -> HousekeepingThread:
-        self._thread.start()
+        self._beside.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        self._thread.join()  # one step at most
+        self._beside.end()  # one step at most
+
+    def raise_if_dead(self) -> None:
+        """Raise ThreadDeathError when nothing is tidied any more."""
+        self._beside.raise_if_dead()
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -51,16 +54,16 @@ class HousekeepingThread:
         names = ("deleted", "expired", "strays", "troubles", "last_trouble")
         return {name: getattr(self, name) for name in names}
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
+    def _run(self, stop: threading.Event) -> None:
+        while not stop.is_set():
             try:
-                self.turn(self._clock.wall_ns())
+                self.turn(self._clock.wall_ns(), stop)
             except OSError as error:
                 self.troubles += 1
                 self.last_trouble = str(error)
-            self._stop.wait(DELETE_PERIOD_S)
+            stop.wait(DELETE_PERIOD_S)
 
-    def turn(self, wall_ns: int) -> None:
+    def turn(self, wall_ns: int, stop: threading.Event | None = None) -> None:
         """Do what is due. Raises OSError; what was not done is due again."""
         database, depot = self._store.catalogue.database, self._store.depot
         if not 0 <= self._tidy_at_wall_ns - wall_ns < TIDY_PERIOD_NS:
@@ -69,7 +72,7 @@ class HousekeepingThread:
                 self._store.finisher.finish_abandoned(wall_ns)
                 self.strays += self._delete_strays(wall_ns)
             self._tidy_at_wall_ns = wall_ns + TIDY_PERIOD_NS - 1
-        while (count := empty_deletions(database, depot, wall_ns)) and not self._stop.is_set():
+        while (count := empty_deletions(database, depot, wall_ns)) and not (stop and stop.is_set()):
             self.deleted += count
 
     def _delete_strays(self, wall_ns: int) -> int:

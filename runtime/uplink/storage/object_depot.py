@@ -52,7 +52,7 @@ class ObjectDepot:
     """A `Depot` in a bucket. `options` go to obstore's configuration of that kind of store."""
 
     is_exclusive = False
-    finishes_slowly = True
+    slow_from_bytes = 0
     flush_bytes = 16 << 20
     flush_after_ms = 250
 

@@ -18,7 +18,9 @@ from runtime.uplink.storage import tables
 from runtime.uplink.storage.clip_facts import facts_of
 from runtime.uplink.storage.database import Database
 from runtime.uplink.storage.depot import Depot
+from runtime.uplink.storage.limits import RefusedError
 from runtime.uplink.storage.rows import (
+    PartialRow,
     StoredClip,
     forget_clip,
     forget_partial,
@@ -108,6 +110,22 @@ def erase(
         }  # fmt: skip
         log_access(connection, wall_ns, who, "erase", vehicle, detail)
     return outcome
+
+
+def is_erased(connection: Connection, database: Database, offered: PartialRow, wall_ns: int) -> bool:
+    """True when an erasure stands for what a clip shows; it is removed then, before it was ever here."""
+    orders = connection.execute(select(tables.erasures).where(tables.erasures.c.vehicle == offered.key.vehicle))
+    facts = facts_of(offered.metadata)
+    for order in orders.all():
+        if not facts.may_overlap(order.from_wall_ns, order.to_wall_ns, order.ordered_wall_ns):
+            continue
+        if facts.end_wall_ns is None:
+            raise RefusedError("erased_time", "the clip does not say what time it shows, and some of it is erased")
+        remember_removed(connection, database, offered.key, "erased", wall_ns)
+        detail = {"erasure": int(order.id), "n": offered.key.n}
+        log_access(connection, wall_ns, "receiver", "erase on arrival", offered.key.vehicle, detail)
+        return True
+    return False
 
 
 def _clips_that_may_show(

@@ -151,13 +151,20 @@ def partials_of(connection: Connection, vehicle: str | None) -> list[PartialRow]
     return [partial_row(row) for row in connection.execute(question)]
 
 
-def bytes_of(connection: Connection, vehicle: str) -> int:
-    """What a vehicle occupies, clips under way counted in full."""
+def charge_of(connection: Connection, vehicle: str, clip_overhead_bytes: int) -> int:
+    """What a vehicle is charged for: stored clips and those under way in full, and an overhead for each."""
     total = 0
     for table in (tables.clips, tables.partials):
-        sizes = select(func.coalesce(func.sum(table.c.size_bytes), 0)).where(table.c.vehicle == vehicle)
-        total += int(connection.execute(sizes).scalar_one())
+        found = select(func.coalesce(func.sum(table.c.size_bytes), 0).label("bytes"), func.count().label("clips"))
+        row = connection.execute(found.where(table.c.vehicle == vehicle)).one()
+        total += int(row.bytes) + int(row.clips) * clip_overhead_bytes
     return total
+
+
+def count_of(connection: Connection, vehicle: str, *counted: Table) -> int:
+    """How many rows these tables have of a vehicle."""
+    questions = [select(func.count()).select_from(table).where(table.c.vehicle == vehicle) for table in counted]
+    return sum(int(connection.execute(question).scalar_one()) for question in questions)
 
 
 def add_partial(connection: Connection, row: PartialRow, wall_ns: int) -> PartialRow:

@@ -14,7 +14,6 @@ from runtime.campaigns.reasons import FetchError
 from runtime.campaigns.serving import CampaignFiles, read_reports
 from runtime.messages import Priority
 from runtime.uplink.exchange import Exchange, ExchangeError
-from runtime.uplink.reception import Reception
 from runtime.uplink.wire import CampaignPart, CampaignQuestion, Nack, Result, WireError, decode, encode
 
 BIG = bytes(range(256)) * 2000
@@ -98,15 +97,11 @@ def test_a_report_that_is_none_is_refused_and_the_session_goes_on(bench, report)
     assert bench.uploader.delivery.statistics.sessions == 1
 
 
-def test_a_receiver_from_before_campaigns_is_not_asked_to_death(bench, monkeypatch):
-    def unsupported(self, message):
-        return Nack("unsupported", "message type CAMPAIGN"), b""
-
-    monkeypatch.setattr(Reception, "_on_campaign_question", unsupported)
-    with pytest.raises(FetchError) as refused:
-        bench.puller.pull("metadata/timestamp.json", 0, 10)
-    assert refused.value.reason == "unsupported"
-    assert bench.uploader.delivery.statistics.sessions == 1, "clips go on in the same session"
+def test_only_what_receivers_answer_a_question_with_ends_it():
+    exchange = Exchange()
+    exchange._question, exchange._is_sent = (CampaignQuestion("metadata/x", 0, 1), b""), True
+    assert not exchange.on_message(Nack("unsupported", ""), b""), "no receiver sends that: the session ends"
+    assert exchange.on_message(Nack("storage", ""), b"")
 
 
 def test_a_file_that_the_receiver_cannot_read_ends_the_question_and_not_the_session(bench, monkeypatch):
@@ -114,7 +109,7 @@ def test_a_file_that_the_receiver_cannot_read_ends_the_question_and_not_the_sess
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(bench.receiver.reception._campaigns, "part", unreadable)
-    with pytest.raises(FetchError, match=r"answered storage.*Permission denied"):
+    with pytest.raises(FetchError, match=r"answered storage: the receiver cannot"):
         bench.puller.pull("metadata/timestamp.json", 0, 10)
     assert bench.uploader.delivery.statistics.sessions == 1, "clips go on in the same session"
 
@@ -144,6 +139,6 @@ def test_leaving_lets_a_waiting_question_go():
 def test_answers_to_earlier_questions_are_dropped():
     exchange = Exchange()
     assert exchange.on_message(CampaignPart("metadata/x", 0, 1, "part"), b"x")
-    assert not exchange.on_message(Nack("unsupported", ""), b"")
+    assert not exchange.on_message(Nack("storage", ""), b"")
     with pytest.raises(ExchangeError):
         exchange.ask(CampaignQuestion("metadata/x", 0, 1), b"", 0.01)

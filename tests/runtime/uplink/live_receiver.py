@@ -31,9 +31,9 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
 class RunningReceiver:
     """A receiver in a thread, with the figures it last published and the error it ended with."""
 
-    def __init__(self, directory: Path, keys: Path, verify=None, pulls=None, limits=None) -> None:
+    def __init__(self, directory: Path, keys: Path, verify=None, pulls=None, limits=None, places=None) -> None:
         settings = ReceiverSettings(
-            "tcp://127.0.0.1:*", directory, keys, reload_s=0.1, vehicle_limits=limits or VehicleLimits()
+            "tcp://127.0.0.1:*", directory, keys, reload_s=0.1, vehicle_limits=limits or VehicleLimits(), places=places
         )
         bound = threading.Event()
         self.stop = threading.Event()

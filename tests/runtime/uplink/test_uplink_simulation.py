@@ -6,20 +6,27 @@ leaves the vehicle before it is stored, fails its seed. Then single situations, 
 
 from __future__ import annotations
 
+import errno
+import os
 import random
+import resource
 import shutil
 import tempfile
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from simulated_uplink import CREDIT_BYTES, STEP_NS, VEHICLE, World, run_seed
 
 from runtime.messages import Priority
+from runtime.uplink import clip_bytes
 from runtime.uplink.delivery import Delivery
 from runtime.uplink.delivery_limits import DeliveryLimits
 from runtime.uplink.reception import Reception
 from runtime.uplink.store import StoreLimits
+from runtime.uplink.transfer import Phase, Transfer
+from runtime.uplink.wire import Nack
 
 MEMORY = Path("/dev/shm")
 SEEDS_IN_CI = 80
@@ -168,6 +175,64 @@ def test_a_clip_evicted_while_it_is_sent_is_entombed_at_both_ends(world):
     assert simulated.store.catalogue.partials() == []
     assert simulated.spool.unreported_tombstones() == []
     assert simulated.spool.clip(other).state.value == "delivered"
+
+
+@contextmanager
+def no_descriptors_left():
+    """Every further open fails, as in a process that has used its own up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextmanager
+def disk_that_cannot_read():
+    """The disk answers EIO; the file itself is as it was."""
+
+    def failing(*arguments):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "pread", failing)
+        patch.setattr(clip_bytes, "sha256_of", failing)
+        yield
+
+
+@pytest.mark.parametrize(("trouble", "name"), [(no_descriptors_left, "EMFILE"), (disk_that_cannot_read, "EIO")])
+def test_a_clip_that_cannot_be_read_now_is_kept_and_delivered_later(world, trouble, name):
+    simulated = world(1)
+    n = simulated.seal(300)
+    simulated.step()  # HELLO, OFFER: the chunks are next
+    now_ns = simulated.clock.now_ns()
+    while simulated.delivery._transfers.get(n) is None or simulated.delivery._transfers[n].phase is not Phase.SENDING:
+        simulated.vehicle_sends()
+        simulated.receiver_works()
+        simulated.vehicle_hears()
+    simulated.delivery._refresh_ns = now_ns + STEP_NS  # nothing but the clip's file is opened
+    with trouble():
+        assert simulated.delivery.next_message(now_ns) is None
+    statistics = simulated.delivery.statistics
+    assert (statistics.clips_unreadable, statistics.clips_damaged) == (1, 0)
+    assert name in statistics.last_unreadable
+    assert simulated.spool.clip(n).path.read_bytes() == simulated.content[n]
+    for _ in range(60):
+        simulated.step()
+    assert simulated.stored() == {n}
+
+
+def test_a_clip_that_cannot_be_hashed_after_a_bad_file_hash_is_kept(world):
+    simulated = world(1)
+    n = simulated.seal(300)
+    transfer = Transfer(simulated.spool.pending()[0])
+    with disk_that_cannot_read():
+        simulated.delivery._on_nack(transfer, Nack("bad_file_hash", "", n, transfer.digest, 0), 0)
+    assert simulated.spool.clip(n).state.value == "pending"
+    assert simulated.delivery.statistics.clips_unreadable == 1
 
 
 def test_a_clip_damaged_on_the_vehicle_is_entombed_not_delivered(world):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import threading
 from pathlib import Path
@@ -9,17 +10,22 @@ from pathlib import Path
 import msgpack
 import pytest
 import zmq
-from live_receiver import HELLO, PATIENCE_S, REFUSAL_WAIT_MS, VEHICLE, RunningReceiver, ask, wait_for
+from live_receiver import HELLO, PATIENCE_S, REFUSAL_WAIT_MS, VEHICLE, RunningReceiver, ask, heard, wait_for
 
 from runtime.clock import SystemClock
 from runtime.messages import Priority
 from runtime.spool import Spool
 from runtime.uplink.authenticator import AuthenticatorError, ZapAuthenticator
+from runtime.uplink.beside import ThreadDeathError
 from runtime.uplink.delivery import DeliveryLimits
 from runtime.uplink.keys import EnrolledVehicles, KeyPair, load_keys, revoke
 from runtime.uplink.sockets import receiver_socket, vehicle_socket
+from runtime.uplink.storage import folder_depot
+from runtime.uplink.storage.folder_depot import FolderDepot
+from runtime.uplink.storage.housekeeping import HousekeepingThread
 from runtime.uplink.uploader import Uploader, UploaderSettings
-from runtime.uplink.wire import MAX_PAYLOAD_BYTES, Hello, Welcome, encode
+from runtime.uplink.verification import VerifierThread
+from runtime.uplink.wire import MAX_PAYLOAD_BYTES, Ack, Chunk, Commit, Done, Hello, Offer, Welcome, encode
 
 
 def test_clips_are_delivered_verified_and_gone_from_the_vehicle(tmp_path, keys):
@@ -192,6 +198,57 @@ def test_garbage_from_an_enrolled_vehicle_is_counted_and_answered(vehicle, recei
         assert answer.code == "malformed"
     assert receiver.receiver.reception.nacks == {"malformed": 4}
     assert isinstance(ask(vehicle, HELLO), Welcome)
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"), [("verifier", "_verify_next"), ("housekeeping", "turn")], ids=["verifier", "housekeeping"]
+)
+def test_a_receiver_whose_helper_dies_ends_instead_of_going_on_without(tmp_path, keys, monkeypatch, name, broken):
+    owner = VerifierThread if name == "verifier" else HousekeepingThread
+
+    def unforeseen(*arguments):
+        raise ZeroDivisionError("nobody foresaw this")
+
+    monkeypatch.setattr(owner, broken, unforeseen)
+    running = RunningReceiver(tmp_path / "receiver", keys[1], verify=lambda path: [])
+    running.thread.join(PATIENCE_S)
+    assert isinstance(running.error, ThreadDeathError)
+    assert f"{name} has died: ZeroDivisionError" in str(running.error)
+
+
+@pytest.mark.parametrize("ending", ["stored", "wrong hash"])
+def test_a_large_clip_is_hashed_beside_the_loop_and_others_are_served_meanwhile(vehicle, receiver, monkeypatch, ending):
+    content = random.Random(1).randbytes(FolderDepot.slow_from_bytes)
+    digest = hashlib.sha256(content).digest()
+    assert ask(vehicle, [encode(Offer(1, digest, len(content), "high")), b"{}"]).state == "new"
+    for offset in range(0, len(content), MAX_PAYLOAD_BYTES):
+        part = content[offset : offset + MAX_PAYLOAD_BYTES]
+        chunk = [encode(Chunk(1, digest, offset, hashlib.sha256(part).digest())), part]
+        assert isinstance(ask(vehicle, chunk), Ack)
+    begun, go_on = threading.Event(), threading.Event()
+    real = folder_depot.sha256_of
+
+    def slow(path):
+        begun.set()
+        assert go_on.wait(PATIENCE_S)
+        return real(path) if ending == "stored" else "0" * 64
+
+    monkeypatch.setattr(folder_depot, "sha256_of", slow)
+    vehicle.send_multipart([encode(Commit(1, digest)), b""])
+    assert begun.wait(PATIENCE_S)
+    assert isinstance(ask(vehicle, HELLO), Welcome), "served while it is hashed"
+    part = bytes(1000)
+    overwriting = [encode(Chunk(1, digest, 0, hashlib.sha256(part).digest())), part]
+    assert isinstance(ask(vehicle, overwriting), Ack), "held already; nothing is written under the hash"
+    go_on.set()
+    outcome = heard(vehicle)
+    if ending == "stored":
+        assert isinstance(outcome, Done)
+        (clip,) = receiver.receiver.store.catalogue.clips(receiver.receiver.store.directory)
+        assert clip.path.read_bytes() == content
+    else:
+        assert outcome.code == "bad_file_hash"
+        assert receiver.receiver.store.catalogue.partials() == []
 
 
 def test_an_oversize_frame_ends_that_connection_and_no_other(context, receiver, vehicle, own):

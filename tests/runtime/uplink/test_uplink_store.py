@@ -10,7 +10,7 @@ import pytest
 
 from runtime.uplink.catalogue import ClipKey, PartialRow
 from runtime.uplink.ranges import RangeSet
-from runtime.uplink.reception import Reception
+from runtime.uplink.reception import STORAGE_DETAIL, Reception
 from runtime.uplink.store import ClipStore, RefusedError, StoreLimits
 from runtime.uplink.wire import MAX_RANGES, Chunk, Commit, Done, Nack, Offer, State, encode
 
@@ -113,7 +113,7 @@ def test_files_without_rows_and_rows_without_files_are_cleared_at_start(store):
 
 
 def test_a_vehicle_cannot_exceed_its_quota_and_others_are_unaffected(tmp_path):
-    store = ClipStore(tmp_path, StoreLimits(vehicle_quota_bytes=2 * len(CONTENT)))
+    store = ClipStore(tmp_path, StoreLimits(vehicle_quota_bytes=2 * len(CONTENT), clip_overhead_bytes=0))
     store.offer(row(1), DAY_NS)
     store.offer(row(2), DAY_NS)
     with pytest.raises(RefusedError, match="vehicle_quota"):
@@ -217,3 +217,27 @@ def test_a_disk_that_fills_while_writing_is_answered_not_fatal(reception, store,
     assert answer(reception, chunk(0, CONTENT)).code == "storage"
     monkeypatch.undo()
     assert answer(reception, chunk(0, CONTENT)).code == "unknown_clip", "the vehicle has to offer it again"
+
+
+def test_what_failed_is_told_to_the_operator_and_not_to_the_vehicle(store, monkeypatch, caplog):
+    reception = Reception(store, 8 << 20)
+    secret = "catalogue postgresql://fleet@10.1.2.3/clips: connection refused"
+    for name in ("admit", "has", "save_ranges"):
+        monkeypatch.setattr(store.catalogue, name, lambda *a: (_ for _ in ()).throw(OSError(secret)))
+    offer = [encode(Offer(1, bytes.fromhex(SHA256), len(CONTENT), "normal")), b"{}"]
+    for seconds in (0, 1, 70):
+        ((_, nack, _),) = reception.handle("car-1", offer, DAY_NS + seconds * 1_000_000_000)
+        assert (nack.code, nack.detail) == ("storage", STORAGE_DETAIL)
+    assert (reception.troubles.count, reception.troubles.last) == (3, secret)
+    assert [record.args for record in caplog.records] == [(1, secret), (3, secret)], "once a minute"
+
+
+def test_a_flush_that_fails_names_no_path_to_the_vehicle(store, monkeypatch):
+    reception = Reception(store, 8 << 20)
+    store.offer(row(), DAY_NS)
+    store.write(row().key, 0, CONTENT)
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: (_ for _ in ()).throw(OSError(5, "error", "/srv/clips")))
+    ((_, nack, _),) = reception.flush(DAY_NS)
+    monkeypatch.undo()
+    assert (nack.code, nack.detail, nack.n) == ("storage", STORAGE_DETAIL, 1)
+    assert "/srv/clips" in reception.troubles.last

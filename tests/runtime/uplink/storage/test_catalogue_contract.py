@@ -55,6 +55,27 @@ def test_clips_are_found_by_vehicle_rule_time_priority_campaign_and_model(fleet,
     )  # fmt: skip
 
 
+def test_of_several_clips_with_one_number_the_hash_chooses(fleet, settled):
+    store = fleet.receiver()
+    place = store.catalogue.database, store.depot, "car-1", 5, store.directory, SOMEBODY, NOW_NS
+    clips = {row(5, content).key.sha256: content for content in (b"first life", b"second life")}
+    for content in clips.values():
+        take_in(store, settled, row(5, content), content)
+    with pytest.raises(LookupError, match="2 clips of car-1 with number 5 fit") as refused, taken_out(*place):
+        pass
+    assert all(sha256 in str(refused.value) for sha256 in clips)
+    with pytest.raises(LookupError, match="no clip 5 of car-1 fits"), taken_out(*place, "0" * 64):
+        pass
+    assert access_log(store.catalogue.database) == [], "nobody got anything"
+    for sha256, content in clips.items():
+        for chosen in (sha256, sha256[:12]):
+            with taken_out(*place, chosen) as (clip, path):
+                assert (clip.key.sha256, path.read_bytes()) == (sha256, content)
+    assert [entry.detail["sha256"] for entry in access_log(store.catalogue.database)] == [
+        s for s in clips for _ in "12"
+    ]
+
+
 def test_a_clip_that_is_taken_out_is_logged_and_has_its_bytes(fleet, settled):
     store = fleet.receiver()
     take_in(store, settled, row(5))
@@ -63,7 +84,9 @@ def test_a_clip_that_is_taken_out_is_logged_and_has_its_bytes(fleet, settled):
         assert (clip.key.n, path.read_bytes()) == (5, CONTENT)
     with pytest.raises(LookupError, match="no clip 6 of car-1"), taken_out(*place, 6, store.directory, "x", NOW_NS):
         pass
-    assert [(entry.action, entry.detail) for entry in access_log(store.catalogue.database)] == [("fetch", {"n": 5})]
+    assert [(entry.action, entry.detail) for entry in access_log(store.catalogue.database)] == [
+        ("fetch", {"n": 5, "sha256": row(5).key.sha256})
+    ]
 
 
 @pytest.mark.parametrize("statement", ["UPDATE access_log SET who = 'nobody'", "DELETE FROM access_log"])

@@ -31,6 +31,12 @@ def test_whatever_a_vehicle_says_fits_into_the_columns(said):
     assert len(facts.rules) <= MAX_LABELS
 
 
+def test_a_clip_has_at_most_64_rules_and_64_campaigns_to_be_asked_for():
+    names = [f"name-{i}" for i in range(1000)]
+    facts = facts_of(json.dumps({"rules": names, "campaigns": names}))
+    assert (len(facts.rules), len(facts.campaigns)) == (64, 64)
+
+
 def test_half_a_span_and_one_that_runs_backwards_say_nothing():
     assert facts_of('{"start_wall_ns": 5}').start_wall_ns is None
     assert facts_of('{"start_wall_ns": 5, "end_wall_ns": 4}').end_wall_ns is None

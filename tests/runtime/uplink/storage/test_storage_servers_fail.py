@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 
 import pytest
-from storage_servers import ObjectServer, PostgresServer
+import zmq
+from live_receiver import VEHICLE, RunningReceiver, ask, wait_for
+from storage_servers import ObjectServer, PostgresServer, free_port
 from store_steps import CONTENT, NOW_NS, row, stored
 
+from runtime.cli import main
+from runtime.uplink import store as store_module
 from runtime.uplink.catalogue import Catalogue
+from runtime.uplink.keys import ensure_local_pair, load_keys
 from runtime.uplink.ranges import RangeSet
+from runtime.uplink.reception import STORAGE_DETAIL
+from runtime.uplink.sockets import vehicle_socket
 from runtime.uplink.storage import object_depot
 from runtime.uplink.storage.database import CatalogueError
 from runtime.uplink.storage.depot import DepotError
 from runtime.uplink.storage.limits import StoreLimits
 from runtime.uplink.storage.object_depot import ObjectDepot, open_object_store
 from runtime.uplink.storage.opening import StoragePlaces, open_depot, open_store
+from runtime.uplink.wire import Offer, encode
 
 
 @pytest.fixture
@@ -60,6 +69,46 @@ def test_a_database_that_goes_away_and_comes_back_loses_nothing(own_postgres, tm
     assert store.commit(row().key, NOW_NS) is True
     assert stored(store) == [("car-1", 1, CONTENT)]
     store.close()
+
+
+def test_a_receiver_outlives_its_database_and_tells_vehicles_nothing_of_it(own_postgres, tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "FIGURES_PERIOD_NS", 0)
+    vehicle_keys, receiver_keys = ensure_local_pair(tmp_path / "keys", VEHICLE)
+    places = StoragePlaces(tmp_path / "receiver", catalogue_url=own_postgres.new_database())
+    running = RunningReceiver(tmp_path / "receiver", receiver_keys, places=places)
+    offer = [encode(Offer(1, bytes(32), 100, "high")), b"{}"]
+    try:
+        with (
+            zmq.Context() as context,
+            contextlib.closing(
+                vehicle_socket(context, load_keys(vehicle_keys, "vehicle"), running.own.public)
+            ) as socket,
+        ):
+            socket.connect(running.address)
+            assert ask(socket, offer).state == "new"
+            wait_for(lambda: running.figures.get("partial") == 1, "the figures")
+            own_postgres.stop()
+            wait_for(lambda: running.figures.get("dropped", {}).get("figures not read"), "an outage in the status")
+            assert running.figures["partial"] == 1, "the last known"
+            assert "catalogue postgresql" in running.figures["last_error"]
+            refused = ask(socket, offer, 20_000)
+            assert (refused.code, refused.n, refused.detail) == ("storage", 1, STORAGE_DETAIL)
+            own_postgres.start()
+            assert ask(socket, offer, 20_000).state == "new"
+            assert running.error is None
+            socket.linger = 0
+    finally:
+        running.end()
+
+
+def test_a_receiver_that_finds_no_database_ends_so_that_it_is_started_again(tmp_path):
+    """systemd never restarts what ended with 2 (RestartPreventExitStatus): that is for configurations."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'shadowrig[fleet]'")
+    config = tmp_path / "receiver.yaml"
+    config.write_text(
+        f"bind: tcp://127.0.0.1:*\ndirectory: clips\ncatalogue: postgresql://a@127.0.0.1:{free_port()}/b\n"
+    )
+    assert main(["receive", "--config", str(config)]) == 1
 
 
 def test_many_receivers_may_start_on_an_empty_database_at_once(own_postgres):
