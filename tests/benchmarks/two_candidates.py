@@ -29,9 +29,9 @@ BUDGET = 1.05
 
 def _player(path: Path, model: str, second: str | None, clock: Callable[[], int]) -> DrivePlayer:
     drive = open_drive(path)
-    network = network_for(drive, find_bundle(model), 1)
-    other = None if second is None else network_for(drive, find_bundle(second), 1)
     rules, rig = open_rules(["library"], drive.declared), open_rig(rig_beside(drive))
+    network = network_for(drive, find_bundle(model), 1, rig)
+    other = None if second is None else network_for(drive, find_bundle(second), 1, rig)
     player = DrivePlayer(drive, network, rig, rules, RATE_HZ, second=other)
     player.parts.pipeline.stopwatch = clock
     return player
