@@ -14,6 +14,7 @@ Python's own collector went through all that start-up had made again and again, 
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import signal
 import socket
@@ -193,8 +194,6 @@ def main(descriptor: int) -> int:
     leave_with_parent(signal.SIGKILL)
     small_stacks()
     limits = keep_memory()
-    try:
+    with contextlib.suppress(RuntimeGoneError):  # as it should be, when the runtime was killed
         run_cameras(Wire(descriptor), limits)
-    except RuntimeGoneError:
-        return 0  # as it should be, when the runtime was killed
     return 0
