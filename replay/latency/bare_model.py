@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from replay.latency.film import Reel, ReferenceLoad, read_reels
+from replay.latency.film import Reel, ReferenceLoad, add_film_options, load_of, read_reels
 from runtime.capture.decoding import PacketDecoder
 from runtime.capture.preparation import ImagePreparer
 from runtime.clock import SystemClock
@@ -87,7 +87,7 @@ def summary(took_ns: list[int]) -> dict[str, float]:
 def main() -> int:
     """Measure and print one line of JSON."""
     options = _parse()
-    load = ReferenceLoad(options.width, options.height, options.rate_hz, options.film_s, options.cameras)
+    load = load_of(options)
     choice = ModelChoice(find_bundle(options.model))
     network = open_network(choice, load.camera_names)
     framesets = prepare_framesets(options.film, load, network.image_spec)
@@ -100,15 +100,10 @@ def main() -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m replay.latency.bare_model", description="Run the network alone.")
-    parser.add_argument("--film", type=Path, required=True)
+    add_film_options(parser)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--priority", type=int, default=50)
     parser.add_argument("--model", default="hydra_mini")
-    parser.add_argument("--width", type=int, required=True)
-    parser.add_argument("--height", type=int, required=True)
-    parser.add_argument("--rate-hz", type=float, required=True)
-    parser.add_argument("--film-s", type=float, required=True)
-    parser.add_argument("--cameras", type=int, required=True)
     return parser.parse_args()
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import zmq
 
-from replay.latency.film import Reel, ReferenceLoad, read_reels, read_signals
+from replay.latency.film import Reel, ReferenceLoad, add_film_options, load_of, read_reels, read_signals
 from runtime.clock import SystemClock
 from runtime.formats.zeromq_wire import encode_camera, encode_signals
 from runtime.health.histogram import LatencyHistogram
@@ -109,7 +109,7 @@ def main() -> int:
     options = _parse()
     stop = stop_on_signals()
     report = apply_to_thread("feeder", PRIORITY) + apply_to_process(True)
-    load = ReferenceLoad(options.width, options.height, options.rate_hz, options.film_s, options.cameras)
+    load = load_of(options)
     feeder = Feeder(options.film, load, options.address)
     os.set_blocking(sys.stdin.fileno(), False)
     try:
@@ -125,13 +125,8 @@ def main() -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m replay.latency.feeder", description="Play the film live.")
-    parser.add_argument("--film", type=Path, required=True)
+    add_film_options(parser)
     parser.add_argument("--address", required=True)
-    parser.add_argument("--width", type=int, required=True)
-    parser.add_argument("--height", type=int, required=True)
-    parser.add_argument("--rate-hz", type=float, required=True)
-    parser.add_argument("--film-s", type=float, required=True)
-    parser.add_argument("--cameras", type=int, required=True)
     return parser.parse_args()
 
 

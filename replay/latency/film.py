@@ -8,6 +8,7 @@ not all fall on one instant, as those of real cameras do not.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,29 @@ class ReferenceLoad:
             "cameras": self.cameras, "width": self.width, "height": self.height, "rate_hz": self.rate_hz,
             "codec": "h264", "film_s": self.film_s,
         }  # fmt: skip
+
+
+def film_arguments(film: Path, load: ReferenceLoad) -> tuple[str, ...]:
+    """How a helper process is told which film to read; `add_film_options` and `load_of` read it there."""
+    return (
+        "--film", str(film), "--width", str(load.width), "--height", str(load.height),
+        "--rate-hz", str(load.rate_hz), "--film-s", str(load.film_s), "--cameras", str(load.cameras),
+    )  # fmt: skip
+
+
+def add_film_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `film_arguments`."""
+    parser.add_argument("--film", type=Path, required=True)
+    parser.add_argument("--width", type=int, required=True)
+    parser.add_argument("--height", type=int, required=True)
+    parser.add_argument("--rate-hz", type=float, required=True)
+    parser.add_argument("--film-s", type=float, required=True)
+    parser.add_argument("--cameras", type=int, required=True)
+
+
+def load_of(options: argparse.Namespace) -> ReferenceLoad:
+    """The load that these options name."""
+    return ReferenceLoad(options.width, options.height, options.rate_hz, options.film_s, options.cameras)
 
 
 def make_film(load: ReferenceLoad, folder: Path, progress: Callable[[int, int], None] | None = None) -> Path:

@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from replay.latency.film import ReferenceLoad, rig_of
+from replay.latency.film import ReferenceLoad, film_arguments, rig_of
 from runtime.health.status import StatusError, read_status
 from runtime.supervisor import Child, leave_with_parent, shadowrig_command
 from runtime.uplink.keys import ensure_local_pair
@@ -163,11 +163,7 @@ class Stage:
 
     def film_arguments(self) -> Sequence[str]:
         """What the helpers that read the film are told."""
-        load = self.load
-        return (
-            "--film", str(self.film), "--width", str(load.width), "--height", str(load.height),
-            "--rate-hz", str(load.rate_hz), "--film-s", str(load.film_s), "--cameras", str(load.cameras),
-        )  # fmt: skip
+        return film_arguments(self.film, self.load)
 
     def check(self) -> None:
         """StageError when a process that should run does not."""

@@ -216,7 +216,7 @@ class Assembler:
                 slot.memories[index], row.slots.held = row.slots.held, slot.memories[index]
             row.held_time_ns = int(slot.frame_time_ns[index])
             row.held_sequence = int(slot.frame_sequence[index])
-            row.held_geometry = slot.geometry_of(index)
+            row.held_geometry = slot.geometries[index]
         elif row.held_geometry is not None and time_ns - row.held_time_ns <= row.hold_ns:
             if row.held_source is not None and self.sources is None:
                 return

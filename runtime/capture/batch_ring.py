@@ -76,11 +76,6 @@ class BatchSlot:
             for (width, height), is_there in zip(sizes, present, strict=True)
         ]
 
-    def geometry_of(self, row: int) -> Geometry | None:
-        """That of one row."""
-        width, height = self._source_size_px[row].tolist()
-        return geometry_of(self._spec, width, height) if self.present[row] and width else None
-
     def clear(self, instant: int) -> None:
         """Make the slot ready for another instant; pictures stay until they are overwritten or padded."""
         self._instants[self._number] = instant

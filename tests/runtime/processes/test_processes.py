@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,20 +15,6 @@ from runtime.health.status import read_status
 from runtime.processes.shell import ProcessShell
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.sessions import SessionState, list_sessions
-
-
-@pytest.fixture
-def commands() -> Iterator[list[Command]]:
-    """Commands that end with the test."""
-    started: list[Command] = []
-    yield started
-    for command in started:
-        command.end()
-
-
-@pytest.fixture
-def vehicle(tmp_path: Path, tiny_drive: Path, tiny_rules: Path) -> Daemon:
-    return Daemon(tmp_path / "daemon", {"drive": str(tiny_drive), "rules": {"files": [str(tiny_rules)]}})
 
 
 @pytest.mark.parametrize("process", ["runtime", "recorder", "uploader"])

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from live_processes import Command, Daemon
 
 from runtime.formats.mcap_files import McapTopicWriter
@@ -14,19 +12,6 @@ from runtime.messages import Priority
 from runtime.spool import ClipState, Spool
 
 QUOTA_BYTES = 64 << 20
-
-
-@pytest.fixture
-def commands() -> Iterator[list[Command]]:
-    started: list[Command] = []
-    yield started
-    for command in started:
-        command.end()
-
-
-@pytest.fixture
-def vehicle(tmp_path: Path, tiny_drive: Path, tiny_rules: Path) -> Daemon:
-    return Daemon(tmp_path / "daemon", {"drive": str(tiny_drive), "rules": {"files": [str(tiny_rules)]}})
 
 
 def spool_of(vehicle: Daemon) -> Path:
