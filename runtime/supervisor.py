@@ -49,7 +49,8 @@ class Child:
     was_stopped: bool = False  # on purpose: it stays down
 
     def start(self) -> None:
-        """Start it, with its output appended to its log file."""
+        """Start it, with its output appended to its log file; again, if it was stopped on purpose."""
+        self.was_stopped = False
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(

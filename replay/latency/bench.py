@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,30 @@ def run_bench(
     options: BenchOptions, folder: Path, stop: threading.Event, say: Callable[[str], None] = lambda text: None
 ) -> BenchResult:
     """Play both spells. StageError when a process fails or the run is interrupted."""
+    with _staged(options, folder, stop, say) as run:
+        return run.play()
+
+
+def run_turns(
+    options: BenchOptions,
+    turns: Sequence[tuple[str, ...]],
+    folder: Path,
+    stop: threading.Event,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[Spell]:
+    """One spell for each of these sets of loads, in this order, on one runtime: what differs between two spells is the
+    loads, not how that start of the runtime fell out. `options.loads` is not used. StageError as `run_bench`."""
+    with _staged(options, folder, stop, say) as run:
+        return run.play_turns(turns)
+
+
+@contextmanager
+def _staged(options: BenchOptions, folder: Path, stop: threading.Event, say: Callable[[str], None]) -> Iterator[_Run]:
     with _alone_in(folder):
         film = make_film(options.load, folder / "films")
         stage = Stage(folder / "run", film, options.load, options.model, options.phase_ms)
         try:
-            return _Run(options, stage, stop, say).play()
+            yield _Run(options, stage, stop, say)
         finally:
             stage.close()
 
@@ -102,8 +122,8 @@ class _Run:
             alone = self._spell("alone", feeder, press=False)
             loaded = None
             if options.loads:
-                hogs = self._start_loads()
-                loaded = self._spell("under load: " + ", ".join(options.loads), feeder, press="record" in options.loads)
+                hogs = self._start_loads(options.loads)
+                loaded = self._loaded_spell(options.loads, feeder)
                 self._stop_loads(hogs)
             facts = {"feeder": self._stop_runtime(feeder), **self._runtime_facts()}
             loaded = loaded and replace(loaded, bare_model_ms=self._bare_under_load(bare_s))
@@ -111,7 +131,25 @@ class _Run:
         finally:
             self._listener.stop()
 
+    def play_turns(self, turns: Sequence[tuple[str, ...]]) -> list[Spell]:
+        """A spell for each; what one has started is stopped before the next."""
+        spells = []
+        try:
+            feeder = self._start_runtime()
+            for loads in turns:
+                hogs = self._start_loads(loads)
+                spells.append(self._loaded_spell(loads, feeder))
+                self._stop_loads(hogs)
+                self._stage.stop("recorder", "uploader", "receiver")
+            self._stop_runtime(feeder)
+            return spells
+        finally:
+            self._listener.stop()
+
     # The spells
+
+    def _loaded_spell(self, loads: tuple[str, ...], feeder: Helper) -> Spell:
+        return self._spell("under load: " + ", ".join(loads), feeder, press="record" in loads)
 
     def _spell(self, name: str, feeder: Helper, press: bool) -> Spell:
         stage, seconds = self._stage, self._options.seconds
@@ -159,7 +197,7 @@ class _Run:
 
     def _bare_under_load(self, seconds: float) -> dict[str, float]:
         """The same hogs beside it; the vehicle's own processes have ended by now."""
-        hogs = self._start_hogs()
+        hogs = self._start_hogs(self._options.loads)
         found = self._bare_model(seconds)
         self._stop_loads(hogs)
         return found
@@ -181,19 +219,20 @@ class _Run:
         phase = self._stage.status("runtime").get("phase")
         return not isinstance(phase, dict) or phase.get("state") != "measuring"
 
-    def _start_loads(self) -> list[Helper]:
-        loads = self._options.loads
-        if "upload" in loads:
-            self._stage.start("receiver", "uploader")
-        if "record" in loads or "upload" in loads:
-            self._stage.start("recorder")
-        return self._start_hogs()
+    def _start_loads(self, loads: tuple[str, ...]) -> list[Helper]:
+        names = ("receiver", "uploader") if "upload" in loads else ()
+        if names or "record" in loads:
+            names = (*names, "recorder")
+        self._stage.start(*names)
+        for name in set(names) - {"receiver"}:  # whose status does not say which process has written it
+            self._wait(partial(self._stage.is_up, name), f"{name} did not come up")
+        return self._start_hogs(loads)
 
-    def _start_hogs(self) -> list[Helper]:
+    def _start_hogs(self, loads: tuple[str, ...]) -> list[Helper]:
         stage, hogs = self._stage, []
-        if "cpu" in self._options.loads:
+        if "cpu" in loads:
             hogs += [stage.helper(f"hog-{n}", "replay.latency.loads", "cpu") for n in range(os.cpu_count() or 1)]
-        if "disk" in self._options.loads:
+        if "disk" in loads:
             hogs.append(stage.helper("disk", "replay.latency.loads", "disk", str(stage.folder)))
         return hogs
 

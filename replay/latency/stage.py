@@ -180,6 +180,11 @@ class Stage:
         except StatusError as error:
             raise StageError(str(error)) from error
 
+    def is_up(self, process: str) -> bool:
+        """Whether this start of a process of the vehicle has written its status: from then on it hears signals."""
+        child = self.children[process].process
+        return child is not None and self.status(process).get("pid") == child.pid
+
     def pids(self) -> dict[str, int]:
         """Process ids of the running vehicle processes, the runtime's own process for cameras, and the receiver."""
         running = {
