@@ -4,7 +4,9 @@ One round: look at the ledger and either admit, or decide who goes and commit th
 Only a round that finds the room already free admits, so the quota holds even when two processes ask at once.
 
 The quota counts whole blocks of the disk, and the ledger with what it really occupies, and may soon, where that is
-more than its reserve.
+more than its reserve. The disk itself may be fuller than the quota knows, because somebody else writes to it. Clips go
+for that too, but only while it helps: when what they leave is taken by others, no waiting clip goes for the disk's sake
+for `DISK_TAKEN_NS`.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from runtime.messages import Priority
+from runtime.messages import NANOSECONDS_PER_SECOND, Priority
 from runtime.spool.accounts import add_alarm, add_to_fact, entomb, residents, used_bytes
 from runtime.spool.admission import HIGHEST_RANK, Kind, Newcomer, Resident, choose_victims, evictable
 from runtime.spool.clips import (
@@ -37,6 +39,12 @@ DISK_RESERVE_BYTES = 16 << 20
 #: What the ledger may grow by until somebody is admitted again: its write-ahead log, and the rows of some clips.
 LEDGER_GROWTH_BYTES = 2 << 20
 MAX_ADMISSION_ROUNDS = 8
+#: The disk must have gained this share of what was removed; else somebody else has taken it.
+GAINED_SHARE = 0.5
+#: How long no waiting clip goes for room on the disk after that.
+DISK_TAKEN_NS = 600 * NANOSECONDS_PER_SECOND
+
+Admitted = TypeVar("Admitted")
 
 
 def free_disk_bytes(directory: Path) -> int:
@@ -76,6 +84,7 @@ class Reservations:
         self._ledger = ledger
         self._wall = wall
         self._disk_free = disk_free
+        self._disk_taken_ns: int | None = None  # monotonic: when clips last went for nothing
 
     @property
     def clip_quota_bytes(self) -> int:
@@ -95,35 +104,66 @@ class Reservations:
     ) -> ClipDraft:
         """Reserve room and hand out an empty, locked draft file. Raises QuotaExceededError."""
         request, noted = Request(estimated_bytes, priority, shape), encode_metadata(metadata)
-        for _ in range(MAX_ADMISSION_ROUNDS):
-            with self._ledger.transaction() as connection:
-                shortfall_bytes = self._shortfall(connection, occupied_bytes(estimated_bytes))
-                if shortfall_bytes <= 0:
-                    return self._create_draft(connection, request, noted)
-                victims = self._condemn(connection, shortfall_bytes, request.newcomer)
-            if victims is None:
-                break
-            self._remove(victims)
-        raise self._refusal(request)
+        draft = self._with_room(
+            request, occupied_bytes(estimated_bytes), lambda connection: self._create_draft(connection, request, noted)
+        )
+        if draft is None:
+            raise self._refusal(request)
+        return draft
 
     def extend(self, draft: ClipDraft, total_bytes: int) -> int:
         """Reserve `total_bytes` in all for a draft that turns out larger. Raises QuotaExceededError."""
         request = Request(total_bytes - draft.reserved_bytes, draft.priority, draft.shape)
         growth_bytes = occupied_bytes(total_bytes) - occupied_bytes(draft.reserved_bytes)
+
+        def grow(connection: sqlite3.Connection) -> int:
+            connection.execute("UPDATE drafts SET reserved_bytes = ? WHERE id = ?", (total_bytes, draft.draft_id))
+            draft.reserved_bytes = total_bytes
+            return total_bytes
+
+        grown_to_bytes = self._with_room(request, growth_bytes, grow)
+        if grown_to_bytes is None:
+            raise self._refusal(request, grown_to_bytes=total_bytes)
+        return grown_to_bytes
+
+    def _with_room(
+        self, request: Request, wanted_bytes: int, admit: Callable[[sqlite3.Connection], Admitted]
+    ) -> Admitted | None:
+        """What `admit` gives, once there is room for `wanted_bytes`; None when there will be none."""
         for _ in range(MAX_ADMISSION_ROUNDS):
             with self._ledger.transaction() as connection:
-                shortfall_bytes = self._shortfall(connection, growth_bytes) if growth_bytes > 0 else 0
-                if shortfall_bytes <= 0:
-                    connection.execute(
-                        "UPDATE drafts SET reserved_bytes = ? WHERE id = ?", (total_bytes, draft.draft_id)
-                    )
-                    draft.reserved_bytes = total_bytes
-                    return total_bytes
-                victims = self._condemn(connection, shortfall_bytes, request.newcomer)
+                over_quota_bytes, over_disk_bytes = self._shortfalls(connection, wanted_bytes)
+                if max(over_quota_bytes, over_disk_bytes) <= 0:
+                    return admit(connection)
+                in_vain = over_disk_bytes > 0 and self._disk_is_taken
+                victims = self._condemn(
+                    connection, max(over_quota_bytes, over_disk_bytes), request.newcomer, spare_waiting=in_vain
+                )
             if victims is None:
-                break
+                return None
+            free_bytes = self._disk_free(self.folder.directory)
             self._remove(victims)
-        raise self._refusal(request, grown_to_bytes=total_bytes)
+            if over_disk_bytes > 0 and not self._has_gained(free_bytes, victims):
+                return None
+        return None
+
+    @property
+    def _disk_is_taken(self) -> bool:
+        since_ns = self._disk_taken_ns
+        return since_ns is not None and self._wall.monotonic_ns() - since_ns < DISK_TAKEN_NS
+
+    def _has_gained(self, free_bytes: int, victims: Sequence[Resident]) -> bool:
+        """Whether the disk has more room now that these are gone; if not, that is noted, with an alarm."""
+        removed_bytes = sum(victim.size_bytes for victim in victims)
+        gained_bytes = self._disk_free(self.folder.directory) - free_bytes
+        if gained_bytes >= GAINED_SHARE * removed_bytes:
+            self._disk_taken_ns = None
+            return True
+        self._disk_taken_ns = self._wall.monotonic_ns()
+        text = f"{removed_bytes} bytes of clips went, and {gained_bytes} more are free: others fill the disk"
+        with self._ledger.transaction() as connection:
+            add_alarm(connection, self._wall.now_ns(), text)
+        return False
 
     def enforce(self) -> None:
         """Bring a spool that was found over its quota back under it, in eviction order.
@@ -142,11 +182,11 @@ class Reservations:
             add_alarm(connection, self._wall.now_ns(), f"found {excess_bytes} bytes over the quota")
         self._remove(victims)
 
-    def _shortfall(self, connection: sqlite3.Connection, wanted_bytes: int) -> int:
-        """How many bytes must go first; not positive when there is room."""
-        over_quota = used_bytes(connection) + wanted_bytes - self.clip_quota_bytes
-        over_disk = wanted_bytes + DISK_RESERVE_BYTES - self._disk_free(self.folder.directory)
-        return max(over_quota, over_disk)
+    def _shortfalls(self, connection: sqlite3.Connection, wanted_bytes: int) -> tuple[int, int]:
+        """How many bytes must go first for the quota, and for the disk; not positive when there is room."""
+        over_quota_bytes = used_bytes(connection) + wanted_bytes - self.clip_quota_bytes
+        over_disk_bytes = wanted_bytes + DISK_RESERVE_BYTES - self._disk_free(self.folder.directory)
+        return over_quota_bytes, over_disk_bytes
 
     def _create_draft(self, connection: sqlite3.Connection, request: Request, metadata: str) -> ClipDraft:
         row = connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'drafts'")
@@ -171,10 +211,13 @@ class Reservations:
         return ClipDraft(draft_id, path, request.wanted_bytes, request.priority, descriptor, request.shape)
 
     def _condemn(
-        self, connection: sqlite3.Connection, shortfall_bytes: int, newcomer: Newcomer
+        self, connection: sqlite3.Connection, shortfall_bytes: int, newcomer: Newcomer, spare_waiting: bool
     ) -> Sequence[Resident] | None:
         """Decide who goes and write that down; their files go after the commit."""
-        victims = choose_victims(residents(connection, self._wall), shortfall_bytes, newcomer)
+        found = residents(connection, self._wall)
+        if spare_waiting:
+            found = [resident for resident in found if resident.kind is not Kind.PENDING]
+        victims = choose_victims(found, shortfall_bytes, newcomer)
         rank = list(Priority)[newcomer.rank].value
         self._settle(connection, victims or (), f"evicted to make room for a clip of priority {rank}")
         return victims
@@ -197,7 +240,7 @@ class Reservations:
         wanted_bytes, priority, shape = request.wanted_bytes, request.priority, request.shape
         with self._ledger.transaction() as connection:
             found = evictable(residents(connection, self._wall), request.newcomer)
-            available_bytes = max(0, sum(r.size_bytes for r in found) - self._shortfall(connection, 0))
+            available_bytes = max(0, sum(r.size_bytes for r in found) - max(self._shortfalls(connection, 0)))
             add_to_fact(connection, "refused", 1)
             add_alarm(connection, self._wall.now_ns(), f"no room for {wanted_bytes} bytes of {priority.value}")
             if priority.rank == HIGHEST_RANK and shape is not None and not shape.is_smallest:
@@ -210,6 +253,10 @@ class Reservations:
         return QuotaExceededError(
             f"spool {self.folder.directory} has no room for {wanted_bytes} bytes of priority {priority.value}:"
             f" at most {available_bytes} could be freed of the {max(0, self.clip_quota_bytes)} that clips may take"
-            " (record fewer cameras or seconds, or raise the quota)",
+            + (
+                " (others fill the disk: give it room)"
+                if self._disk_is_taken
+                else " (record fewer cameras or seconds, or raise the quota)"
+            ),
             available_bytes,
         )

@@ -14,6 +14,8 @@ from runtime.messages import Priority
 from runtime.spool import ClipShape, ClipState, QuotaExceededError, ShrinkRequiredError, Spool
 from runtime.spool.admission import Kind, Newcomer, Resident, choose_victims
 from runtime.spool.clips import BLOCK_BYTES
+from runtime.spool.reservations import DISK_RESERVE_BYTES, DISK_TAKEN_NS
+from runtime.spool.wall_time import HELD_NS
 
 RESERVE_BYTES = 4 << 20
 HOUR_NS = 3600 * 10**9
@@ -177,6 +179,52 @@ def test_retention_ends_clips_and_a_jump_of_the_clock_by_a_day_does_not(tmp_path
     assert spool.clip(1).reason == "expired before it could be delivered"
     assert list(spool.folder.clips.iterdir()) == []
     assert spool.counts().is_gapless
+
+
+def test_a_machine_without_a_clock_of_its_own_ages_clips_of_earlier_runs_once_its_clock_has_held(tmp_path):
+    days_ns = 24 * HOUR_NS
+    first_run = SteppedClock(wall_offset_ns=20_000 * days_ns)
+    with open_spool(tmp_path, 3, clock=first_run, boot_id="first", retention_s=24 * 3600) as spool:
+        seal(spool, Priority.SAFETY)
+    clock = SteppedClock(wall_offset_ns=0)  # 1970
+    with open_spool(tmp_path, 3, clock=clock, boot_id="second", retention_s=24 * 3600) as spool:
+        assert spool.expire() == []
+        clock.step_ns = 20_010 * days_ns  # the network says what time it is
+        assert spool.expire() == [], "it may have jumped"
+        clock.advance_to(HELD_NS - 1)
+        assert spool.expire() == []
+        clock.advance_to(HELD_NS)
+        assert spool.expire() == [1]
+
+
+def test_a_clip_of_an_earlier_run_is_at_least_as_old_as_this_run(tmp_path):
+    with open_spool(tmp_path, 3, clock=ManualClock(wall_offset_ns=HOUR_NS), boot_id="first") as spool:
+        seal(spool, Priority.SAFETY)
+    clock = ManualClock()  # its wall clock stands an hour before that
+    with open_spool(tmp_path, 3, clock=clock, boot_id="second", retention_s=7200) as spool:
+        clock.advance_to(2 * HOUR_NS - 1)
+        assert spool.expire() == []
+        clock.advance_to(2 * HOUR_NS)
+        assert spool.expire() == [1]
+
+
+def test_a_disk_that_others_fill_costs_one_clip_and_not_all(tmp_path):
+    clock, free_bytes = ManualClock(), [10**12]
+    with open_spool(tmp_path, 40, clock=clock, disk_free=lambda directory: free_bytes[0]) as spool:
+        for _ in range(30):
+            seal(spool, Priority.NORMAL)
+        free_bytes[0] = DISK_RESERVE_BYTES + CLIP_BYTES // 2  # and stays so, whatever is deleted
+        for _ in range(5):
+            with pytest.raises(QuotaExceededError, match="others fill the disk"):
+                seal(spool, Priority.NORMAL)
+        assert spool.counts().pending == 29
+        assert any("others fill the disk" in alarm for alarm in spool.alarms())
+        clock.advance_to(DISK_TAKEN_NS)
+        with pytest.raises(QuotaExceededError):
+            seal(spool, Priority.NORMAL)
+        assert spool.counts().pending == 28, "it may have changed: one more is tried"
+        free_bytes[0] = 10**12
+        seal(spool, Priority.NORMAL)
 
 
 SHAPE = ClipShape(("front", "left", "right", "rear"), 40.0)
