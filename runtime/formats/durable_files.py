@@ -4,20 +4,15 @@ A file's bytes are durable after `sync_file`; its name is durable only after `sy
 holds it. `rename_durably` and `write_durably` keep that order. An fsync error means that the kernel may already have
 dropped the dirty pages: the same file must never be synced again and trusted, so these functions never retry and
 callers throw the file away.
-
-`open_ledger` opens SQLite in the one mode that Shadowrig's ledgers use: write-ahead log, synchronous=FULL (a
-committed row survives a power cut) and explicit transactions.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import sqlite3
 from pathlib import Path
 
 HASH_BLOCK_BYTES = 1 << 20
-LEDGER_BUSY_TIMEOUT_S = 10.0
 
 
 def sync_file(path: Path) -> None:
@@ -110,24 +105,3 @@ def copy_checked(source: Path, target: Path, sha256: str) -> None:
         rename_durably(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def open_ledger(path: Path) -> sqlite3.Connection:
-    """Open a SQLite ledger. The caller serialises use between threads and begins its own transactions."""
-    # SQLite would make it unwritable for the group; its side files take the mode of the ledger.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660))
-    # A process killed between writing a commit and syncing it leaves one that we can read and a power cut can take
-    # back: nobody may act on it before it is durable.
-    for part in (path, path.with_name(path.name + "-wal")):
-        if part.exists():
-            sync_file(part)
-    connection = sqlite3.connect(path, timeout=LEDGER_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA foreign_keys=ON")
-    except sqlite3.DatabaseError:
-        connection.close()
-        raise
-    connection.row_factory = sqlite3.Row
-    return connection

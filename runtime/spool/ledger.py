@@ -21,7 +21,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runtime.formats.durable_files import open_ledger, remove_durably, rename_durably, sync_file
+from runtime.formats.durable_files import remove_durably, rename_durably, sync_file
+from runtime.formats.sqlite_ledger import open_ledger
 from runtime.spool.clips import LedgerError, SpoolError
 from runtime.spool.gate import Gate
 

@@ -23,7 +23,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
-from runtime.formats.durable_files import open_ledger
+from runtime.formats.sqlite_ledger import open_ledger
 from runtime.uplink.storage import tables
 
 #: A question that the server does not answer in this time fails; vehicles wait 15 s for an answer.
