@@ -188,7 +188,7 @@ class Reservations:
 
     def _remove(self, victims: Sequence[Resident]) -> None:
         for victim in victims:
-            if victim.kind is Kind.PARTIAL:
+            if victim.kind in (Kind.EVIDENCE, Kind.PARTIAL):
                 drop_partial(self.folder, self._ledger, victim.key, self._wall.now_ns(), "evicted")
             else:
                 unlink_clip(self.folder, self._ledger, victim.key)
