@@ -36,6 +36,7 @@ class ClipTreatment:
     recipients: Sequence[X25519PublicKey] = ()
     raw: Mapping[str, Sequence[str]] = field(default_factory=dict)  # campaigns by what they lifted
     expires_wall_ns: int | None = None
+    judged: Mapping[str, Any] = field(default_factory=dict)  # by which rules, and for which time
     _truncation: Truncation | None = None
     _sounds: Counter[str] = field(default_factory=Counter)
 
@@ -51,9 +52,20 @@ class ClipTreatment:
             stream = self._truncation.transform(stream)
         return _guarded(stream if self.blurring is None else self.blurring.transform(stream, is_beside))
 
-    def wrap(self, stream: IO[bytes]) -> ClipStream:
+    def wrap(self, stream: IO[bytes], known_by: Mapping[str, Any]) -> ClipStream:
         """The lock, where clips are encrypted."""
-        return LockingStream(stream, self.recipients, self.random_bytes) if self.recipients else PlainStream(stream)
+        if not self.recipients:
+            return PlainStream(stream)
+        return LockingStream(stream, self.recipients, self.random_bytes, known_by)
+
+    def verdict(self) -> Mapping[str, Any]:
+        """See `Treatment.verdict`."""
+        treated = {
+            "location": "keep" if self.location is None else self.location.mode,
+            "blurred": self.blurring is not None,
+            "locked": bool(self.recipients),
+        }
+        return {**self.judged, "treated": treated}
 
     def facts(self) -> Mapping[str, Any]:
         """See `Treatment.facts`."""

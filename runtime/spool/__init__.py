@@ -32,7 +32,8 @@ higher. When only the highest is left, newcomers are told to shrink (`ShrinkRequ
 shorter); only one that cannot shrink any more replaces the oldest of that class. Each of these leaves an alarm.
 
 Age (`retention_s`) is monotonic time within one run of the machine, and wall time across runs (`wall_time`). Partial
-clips are dropped when their whole was sealed, and sealed themselves when it never will be (`rescue`).
+clips are dropped when their whole was sealed; when it never will be they are sealed themselves, or entombed under a
+number where they may not be (`rescue`).
 
 Two processes work on one spool, the recorder (seals) and the uploader (delivers). SQLite's write lock orders them,
 and drafts in use hold a file lock, so that neither ever recovers what the other is still writing.
@@ -55,7 +56,7 @@ from runtime.spool.clips import (
     UnknownClipError,
 )
 from runtime.spool.recovery import RecoveryReport
-from runtime.spool.rescue import PartialRescue, RescueReport, rescue_partials
+from runtime.spool.rescue import PartialRescue, RescueReport, RescueRules, rescue_partials
 from runtime.spool.shape import ClipShape
 from runtime.spool.spool import Spool
 
@@ -69,6 +70,7 @@ __all__ = [
     "QuotaExceededError",
     "RecoveryReport",
     "RescueReport",
+    "RescueRules",
     "SealError",
     "ShrinkRequiredError",
     "Spool",
