@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,7 +154,8 @@ def _rescue(spool: Spool, partial: PartialClip, report: RescueReport, rules: Res
 
 def _copy(spool: Spool, partial: PartialClip, locked_bytes: int | None) -> int | None:
     """The number of the new clip; None when nothing of the old one can be read."""
-    draft = spool.begin(max(1, partial.size_bytes), partial.priority, metadata=partial.metadata)
+    expected_bytes = written_bytes(partial.path) if locked_bytes is None else locked_bytes
+    draft = spool.begin(max(1, expected_bytes), partial.priority, metadata=partial.metadata)
     try:
         if locked_bytes is not None:
             said = _copy_locked(spool, draft, partial, locked_bytes)
@@ -168,6 +170,19 @@ def _copy(spool: Spool, partial: PartialClip, locked_bytes: int | None) -> int |
         if draft.path.exists():
             spool.discard(draft)
         raise
+
+
+def written_bytes(path: Path) -> int:
+    """Where the zeros of what was only reserved begin: nobody shall give way for those."""
+    with path.open("rb") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        while end > 0:
+            start = stream.seek(max(0, end - COPY_BYTES))
+            data = stream.read(end - start).rstrip(b"\0")
+            if data:
+                return start + len(data)
+            end = start
+    return 0
 
 
 def _known_by(partial: PartialClip) -> dict[str, Any]:

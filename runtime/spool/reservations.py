@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,19 @@ DISK_RESERVE_BYTES = 16 << 20
 #: What the ledger may grow by until somebody is admitted again: its write-ahead log, and the rows of some clips.
 LEDGER_GROWTH_BYTES = 2 << 20
 MAX_ADMISSION_ROUNDS = 8
+
+
+@contextmanager
+def _without_draft_on_failure() -> Iterator[list[ClipDraft]]:
+    """A draft whose row was not committed leaves neither a file nor a lock behind, which nobody would ever take up."""
+    created: list[ClipDraft] = []
+    try:
+        yield created
+    except BaseException:
+        for draft in created:
+            draft.release()
+            draft.path.unlink(missing_ok=True)
+        raise
 
 
 def free_disk_bytes(directory: Path) -> int:
@@ -96,11 +110,14 @@ class Reservations:
         """Reserve room and hand out an empty, locked draft file. Raises QuotaExceededError."""
         request, noted = Request(estimated_bytes, priority, shape), encode_metadata(metadata)
         for _ in range(MAX_ADMISSION_ROUNDS):
-            with self._ledger.transaction() as connection:
+            with _without_draft_on_failure() as created, self._ledger.transaction() as connection:
                 shortfall_bytes = self._shortfall(connection, occupied_bytes(estimated_bytes))
                 if shortfall_bytes <= 0:
-                    return self._create_draft(connection, request, noted)
-                victims = self._condemn(connection, shortfall_bytes, request.newcomer)
+                    created.append(self._create_draft(connection, request, noted))
+                else:
+                    victims = self._condemn(connection, shortfall_bytes, request.newcomer)
+            if created:
+                return created[0]
             if victims is None:
                 break
             self._remove(victims)

@@ -12,11 +12,7 @@ from runtime.clock import Clock, SystemClock
 from runtime.formats.durable_files import make_directory_durably, sha256_of, sync_directory
 from runtime.formats.synced_stream import SyncedStream
 from runtime.messages import NANOSECONDS_PER_SECOND, Priority
-from runtime.spool.accounts import (
-    fold_settled,
-    next_number,
-    shorten_settled,
-)
+from runtime.spool.accounts import fold_settled, next_number, shorten_settled
 from runtime.spool.clips import (
     ClipDraft,
     PartialClip,
@@ -33,15 +29,8 @@ from runtime.spool.ledger_opening import open_or_set_aside
 from runtime.spool.partials import Partials
 from runtime.spool.recovery import Describe, Recovery, RecoveryReport
 from runtime.spool.reservations import Reservations, free_disk_bytes
-from runtime.spool.sealing import (
-    WrittenClip,
-    bury,
-    condemn,
-    counter_taken_back,
-    place,
-    sync_draft,
-    taken_back_on_failure,
-)
+from runtime.spool.sealing import WrittenClip, bury, condemn, counter_taken_back, place, sync_draft
+from runtime.spool.sealing import taken_back_on_failure as taken_back
 from runtime.spool.shape import ClipShape
 from runtime.spool.wall_time import TrustedWall
 
@@ -269,7 +258,7 @@ class Spool(Partials):
                 (clip.sha256, clip.metadata, clip.priority.value, clip.draft_id),
             )
             n = next_number(connection)
-        with taken_back_on_failure(self.folder, clip, n), self._ledger.transaction() as connection:
+        with taken_back(self.folder, clip, n), self._ledger.transaction() as connection:
             sealed = place(connection, self.folder, clip, self._clock.wall_ns())
             self._wall.note_seal(connection, sealed.n)
             return sealed

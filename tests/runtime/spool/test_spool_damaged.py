@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from runtime.formats.durable_files import write_durably
 from runtime.messages import Priority
 from runtime.spool import ClipState, LedgerError, Spool, UnknownClipError, folder
 from runtime.spool.clips import BLOCK_BYTES
+from runtime.spool.ledger import Ledger
 from runtime.spool.sealing import condemn
 
 RESERVE_BYTES = 4 << 20
@@ -239,3 +241,19 @@ def test_a_file_that_claims_a_number_which_is_not_its_own_is_set_aside_and_count
         assert in_partial(spool) == {f"stray-{stranger.name}"}
         assert list(spool.folder.clips.iterdir()) == []
         assert spool.counts().bytes_used == BLOCK_BYTES
+
+
+def test_a_draft_whose_row_cannot_be_written_leaves_no_file_and_no_lock(spool, monkeypatch):
+    def failing(ledger):
+        ledger.connection.execute("BEGIN IMMEDIATE")
+        yield ledger.connection
+        ledger.connection.execute("ROLLBACK")  # as SQLite does when it cannot commit
+        raise sqlite3.OperationalError("database or disk is full")
+
+    descriptors = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(Ledger, "_transact", failing)
+    with pytest.raises(LedgerError, match="full"):
+        spool.begin(100)
+    monkeypatch.undo()
+    assert in_partial(spool) == set()
+    assert len(os.listdir("/proc/self/fd")) == descriptors

@@ -254,6 +254,28 @@ def test_what_cannot_be_read_stays_partial_and_is_counted(tmp_path, content):
         assert spool.counts().sealed == 0
 
 
+def test_no_clip_gives_way_for_room_that_half_a_clip_had_only_reserved(tmp_path):
+    reserve_bytes, block_bytes = 4 << 20, 4096
+
+    def reopened(boot: str) -> Spool:
+        quota_bytes = reserve_bytes + 40 * block_bytes
+        return Spool.open(tmp_path, quota_bytes, ledger_reserve_bytes=reserve_bytes, boot_id=boot)
+
+    with reopened("first") as spool:
+        draft = spool.begin(20 * block_bytes, Priority.HIGH, metadata={"clip_id": "half"})
+        stream = spool.write_into(draft)
+        writer = McapTopicWriter(stream)
+        writer.log("info", "test", "little", 1)
+        writer.flush()
+        draft.release()
+        waiting = spool.begin(15 * block_bytes, Priority.LOW)
+        waiting.path.write_bytes(bytes(15 * block_bytes))
+        n = spool.seal(waiting, {}).n
+    with reopened("second") as spool:
+        assert rescue_partials(spool).rescued == [n + 1]
+        assert spool.clip(n).state is ClipState.PENDING
+
+
 def test_a_damaged_chunk_is_left_out_and_the_rest_is_kept(tmp_path):
     write_half(tmp_path, lines=5)
     (path,) = (tmp_path / "partial").iterdir()
