@@ -3,7 +3,7 @@
     magic     8 bytes "SHRGLCK1"
     length    4 bytes, big endian: of the header
     header    JSON {"version", "chunk_bytes", "nonce_prefix", "recipients": [{"key_id", "wrapped"}], "facts"}, binary as
-              base64; the facts are those that travel ahead of a clip in clear anyway
+              base64; the facts are few, and in clear (`treatment.SHOWN_ON_LOCKED`)
     chunks    AES-256-GCM of `chunk_bytes` of the clip each, 16 bytes longer; the last one may be shorter, even empty
 
 Chunks follow the STREAM construction (Hoang, Reyhanitabar, Rogaway, Vizár: Online Authenticated-Encryption and its

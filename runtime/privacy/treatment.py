@@ -21,6 +21,22 @@ from runtime.privacy.envelope import CIPHER, LockingStream, RandomBytes
 from runtime.privacy.location import LocationRule, Truncation
 from runtime.recording.sealing_policy import ClipStream, IsBeside, PlainStream, SealingRefusal, SealingRefusedError
 
+#: What a locked file shows of itself, so that a spool which lost its ledger can still deliver it in its turn: which
+#: clip it is and from when, not what happened in it nor who drove.
+SHOWN_ON_LOCKED = (
+    "clip_id",
+    "kind",
+    "variant",
+    "pull_id",
+    "priority",
+    "session",
+    "start_ns",
+    "end_ns",
+    "start_wall_ns",
+    "end_wall_ns",
+    "encryption",
+)
+
 #: What a message comes up as that is not what its channel says, or that a library cannot work on.
 _UNTREATABLE = (ValueError, KeyError, TypeError, AttributeError, DecodeError, FFmpegError, cv2.error)
 
@@ -56,7 +72,8 @@ class ClipTreatment:
         """The lock, where clips are encrypted."""
         if not self.recipients:
             return PlainStream(stream)
-        return LockingStream(stream, self.recipients, self.random_bytes, known_by)
+        shown = {what: known_by[what] for what in SHOWN_ON_LOCKED if what in known_by}
+        return LockingStream(stream, self.recipients, self.random_bytes, shown)
 
     def verdict(self) -> Mapping[str, Any]:
         """See `Treatment.verdict`."""

@@ -11,19 +11,18 @@ from runtime.formats.mcap_files import McapFileError, McapTopicReader
 from runtime.privacy.envelope import EnvelopeError, is_locked, read_header
 from runtime.recording.delivery_metadata import delivery_metadata
 from runtime.recording.manifest import MANIFEST_METADATA, ManifestError, parse_manifest
-from runtime.spool.clips import EXPIRES_KEY
 from runtime.spool.rescue import PARTIAL_METADATA
 
 
-def facts_of_clip(path: Path) -> Mapping[str, Any] | None:
+def facts_of_clip(path: Path, vehicle: str | None = None) -> Mapping[str, Any] | None:
     """What was to travel ahead of the clip; None for one that does not say.
 
-    A clip has a manifest. One that was rescued half says what it was known by, and so does a locked one at its head,
-    as of the moment when it was begun.
+    A clip has a manifest. One that was rescued half says what it was known by. A locked one says little at its head, as
+    of the moment when it was begun, and not who drove: `vehicle` is whose spool it lies in.
     """
     try:
         if is_locked(path):
-            return _facts_at_the_head(path)
+            return _facts_at_the_head(path, vehicle)
         with McapTopicReader(path) as reader:
             found = reader.metadata()
         if PARTIAL_METADATA in found:
@@ -35,8 +34,7 @@ def facts_of_clip(path: Path) -> Mapping[str, Any] | None:
     return delivery_metadata(manifest, path.stat().st_size)
 
 
-def _facts_at_the_head(path: Path) -> Mapping[str, Any] | None:
+def _facts_at_the_head(path: Path, vehicle: str | None) -> Mapping[str, Any] | None:
     with path.open("rb") as stream:
         said = read_header(stream).facts
-    kept = {key: value for key, value in said.items() if key not in (EXPIRES_KEY, "verdict")}
-    return {**kept, "bytes": path.stat().st_size} if kept else None
+    return {**said, **({"vehicle": vehicle} if vehicle else {}), "bytes": path.stat().st_size} if said else None

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +138,9 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
     clock = SystemClock()
     directories = make_directories(config)
     shell = ProcessShell("recorder", directories.status, clock, config.health.progress_timeout_s)
+    describe = partial(facts_of_clip, vehicle=config.vehicle.id)
     with Spool.open(
-        directories.spool, config.spool.quota, retention_s=config.privacy.keep_s, describe=facts_of_clip
+        directories.spool, config.spool.quota, retention_s=config.privacy.keep_s, describe=describe
     ) as spool:
         thumbnails = ThumbnailSettings(**config.recorder.thumbnails.model_dump())
         settings = RecorderSettings(config.max_clip_s, config.recorder.crash_pre_s, thumbnails)
