@@ -2,7 +2,8 @@
 
     magic     8 bytes "SHRGLCK1"
     length    4 bytes, big endian: of the header
-    header    JSON {"version", "chunk_bytes", "nonce_prefix", "recipients": [{"key_id", "wrapped"}]}, binary as base64
+    header    JSON {"version", "chunk_bytes", "nonce_prefix", "recipients": [{"key_id", "wrapped"}], "facts"}, binary as
+              base64; the facts are few, and in clear (`treatment.SHOWN_ON_LOCKED`)
     chunks    AES-256-GCM of `chunk_bytes` of the clip each, 16 bytes longer; the last one may be shorter, even empty
 
 Chunks follow the STREAM construction (Hoang, Reyhanitabar, Rogaway, Vizár: Online Authenticated-Encryption and its
@@ -22,7 +23,7 @@ import base64
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,6 +41,7 @@ MAX_CHUNK_BYTES = 16 * 1024 * 1024
 MAX_HEADER_BYTES = 64 * 1024
 MAX_RECIPIENTS = 16
 TAG_BYTES = 16
+SECTOR_BYTES = 512
 CIPHER = "AES-256-GCM"
 _KEY_BYTES, _PREFIX_BYTES = 32, 7
 _INFO = b"shadowrig clip key 1"
@@ -60,22 +62,30 @@ class EnvelopeHeader:
     nonce_prefix: bytes
     wrapped: Mapping[str, bytes]  # by key id
     raw: bytes
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 class LockingStream:
     """Writes a clip through a lock; see `runtime.recording.sealing_policy.ClipStream`."""
 
     def __init__(
-        self, stream: IO[bytes], recipients: Sequence[X25519PublicKey], random_bytes: RandomBytes = os.urandom
+        self,
+        stream: IO[bytes],
+        recipients: Sequence[X25519PublicKey],
+        random_bytes: RandomBytes = os.urandom,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
-        """OSError when the header cannot be written."""
+        """`facts` stay readable; where they do not fit the header, it has none.
+
+        OSError when the header cannot be written.
+        """
         if not 0 < len(recipients) <= MAX_RECIPIENTS:
             raise ValueError(f"a clip is locked for 1 to {MAX_RECIPIENTS} keys, got {len(recipients)}")
         data_key = random_bytes(_KEY_BYTES)
         self._cipher: AESGCM | None = AESGCM(data_key)
         self._prefix = random_bytes(_PREFIX_BYTES)
         self._stream = stream
-        self._header = _encode_header(self._prefix, recipients, data_key)
+        self._header = _encode_header(self._prefix, recipients, data_key, facts or {})
         self._waiting = bytearray()
         self._chunks = 0
         self._taken = 0
@@ -175,6 +185,35 @@ def envelope_problems(path: Path) -> list[str]:
     return []
 
 
+def openable_bytes(path: Path) -> int | None:
+    """How much of a file holds a locked clip whose writer died; None: nothing of it. OSError when it cannot be read.
+
+    Behind its end lie room that was reserved and pages that a power cut took: zeros, which ciphertext never holds in
+    such numbers.
+    """
+    with path.open("rb") as stream:
+        try:
+            header = read_header(stream)
+        except EnvelopeError:
+            return None
+        rest = _end_of_data(stream) - len(header.raw)
+    last = rest % (header.chunk_bytes + TAG_BYTES)
+    rest -= last if last < TAG_BYTES else 0
+    return len(header.raw) + rest if rest >= TAG_BYTES else None
+
+
+def _end_of_data(stream: IO[bytes]) -> int:
+    """Where zeros begin that go on for a sector, or to the end of the file."""
+    at = stream.seek(0)
+    held = b""
+    while block := stream.read(1 << 20):
+        held += block
+        if (found := held.find(bytes(SECTOR_BYTES))) >= 0:
+            return at + found
+        at, held = at + max(0, len(held) - SECTOR_BYTES), held[-SECTOR_BYTES:]
+    return at + len(held.rstrip(b"\0"))
+
+
 def _without_end(cipher: AESGCM, header: EnvelopeHeader, number: int, chunk: bytes) -> Iterator[bytes]:
     """The last chunk of a file cut short just behind it; one that was cut itself says nothing."""
     try:
@@ -187,10 +226,14 @@ def _nonce(prefix: bytes, number: int, is_last: bool) -> bytes:
     return prefix + number.to_bytes(4, "big") + bytes([is_last])
 
 
-def _encode_header(prefix: bytes, recipients: Sequence[X25519PublicKey], data_key: bytes) -> bytes:
+def _encode_header(
+    prefix: bytes, recipients: Sequence[X25519PublicKey], data_key: bytes, facts: Mapping[str, Any]
+) -> bytes:
     listed = [{"key_id": key_id(key), "wrapped": _text(_SUITE.encrypt(data_key, key, _INFO))} for key in recipients]
     fields = {"version": VERSION, "chunk_bytes": CHUNK_BYTES, "nonce_prefix": _text(prefix), "recipients": listed}
-    text = json.dumps(fields, separators=(",", ":")).encode()
+    text = json.dumps({**fields, "facts": dict(facts)}, separators=(",", ":")).encode()
+    if len(text) > MAX_HEADER_BYTES:
+        text = json.dumps(fields, separators=(",", ":")).encode()
     return MAGIC + len(text).to_bytes(4, "big") + text
 
 
@@ -203,7 +246,7 @@ def _decode_header(fields: Mapping[str, Any], raw: bytes) -> EnvelopeHeader:
     if not 0 < len(fields["recipients"]) <= MAX_RECIPIENTS:
         raise ValueError("recipients are out of bounds")
     wrapped = {str(one["key_id"]): base64.b64decode(one["wrapped"], validate=True) for one in fields["recipients"]}
-    return EnvelopeHeader(chunk_bytes, prefix, wrapped, raw)
+    return EnvelopeHeader(chunk_bytes, prefix, wrapped, raw, dict(fields.get("facts", {})))
 
 
 def _unwrap(header: EnvelopeHeader, secret: X25519PrivateKey) -> bytes:

@@ -35,12 +35,6 @@ def privacy_rules(config: RigConfig) -> PrivacyRules:
     )
 
 
-def may_be_refused(config: RigConfig) -> bool:
-    """Whether this vehicle's policy may find on the way that a clip must not be: half a clip is then unjudged."""
-    rules = privacy_rules(config)
-    return bool(rules.zone_files) or rules.blur is not None or config.campaigns.root is not None
-
-
 def open_policy(config: RigConfig, campaigns: Path, progress: Callable[[], None] = lambda: None) -> PrivacyPolicy:
     """The policy of a vehicle; `campaigns` is the shelf's folder, looked at where the vehicle takes campaigns at all.
 

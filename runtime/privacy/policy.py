@@ -17,9 +17,10 @@ Reasons of a refusal, as they stand in the recorder's status and in the answers 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from runtime.formats.documents import DocumentError
 from runtime.formats.mcap_files import McapFileError
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.privacy.blurring import Blurring, BlurSettings, DetectorError
-from runtime.privacy.campaign_terms import CampaignsOnShelf, CampaignTermsError
+from runtime.privacy.campaign_terms import CampaignsOnShelf, CampaignTerms, CampaignTermsError
 from runtime.privacy.clip_keys import ClipKeyError, load_public_key
 from runtime.privacy.envelope import RandomBytes
 from runtime.privacy.location import LocationRule
@@ -98,10 +99,12 @@ class PrivacyPolicy:
     def admit(self, plan: ClipPlan, window: ClipWindow, history: SignalHistory) -> Treatment | SealingRefusal:
         """See `SealingPolicy.admit`."""
         try:
+            judged_by = self._rules_in_force()  # first: rules that change meanwhile are others than these
             zones = self._zones(plan.firings[0].firing.wall_ns)
             if zones:
                 self._check_way(zones, window, history)
-            return self._treatment(plan)
+            judged = {"policy": judged_by, "from_ns": window.start_ns, "to_ns": window.end_ns}
+            return self._treatment(plan, judged)
         except SealingRefusedError as error:
             return error.refusal
         except McapFileError as error:
@@ -127,14 +130,23 @@ class PrivacyPolicy:
     # Places
 
     def _zones(self, wall_ns: int) -> list[ExclusionZone]:
-        try:
-            zones = self._zone_files.zones()
-        except (DocumentError, OSError) as error:
-            raise _refused("zones_file", str(error), is_final=False) from error
+        zones = self._own_zones()
         if self._campaigns is None:
             return zones
         try:
             return zones + self._campaigns.zones(wall_ns)
+        except (CampaignTermsError, OSError) as error:
+            raise _refused("campaign", str(error), is_final=False) from error
+
+    def _own_zones(self) -> list[ExclusionZone]:
+        try:
+            return self._zone_files.zones()
+        except (DocumentError, OSError) as error:
+            raise _refused("zones_file", str(error), is_final=False) from error
+
+    def _terms(self) -> Mapping[str, CampaignTerms]:
+        try:
+            return {} if self._campaigns is None else self._campaigns.terms()
         except (CampaignTermsError, OSError) as error:
             raise _refused("campaign", str(error), is_final=False) from error
 
@@ -158,7 +170,33 @@ class PrivacyPolicy:
 
     # Treatment
 
-    def _treatment(self, plan: ClipPlan) -> ClipTreatment:
+    def half_clip_refusal(self, known_by: Mapping[str, Any]) -> str | None:
+        """Why half a clip may not be sealed as it was written; None: it may. OSError while nobody can tell.
+
+        It was judged as a whole, and every byte of it treated, before it was written: by the rules of then, so it may
+        only be sealed while these are the rules.
+        """
+        try:
+            rules_now = self._rules_in_force()
+        except SealingRefusedError as error:
+            raise OSError(str(error)) from error
+        judged_by = dict(known_by.get("verdict") or {}).get("policy")
+        if judged_by == rules_now or (judged_by is None and not self._may_refuse_or_change()):
+            return None
+        what = "nothing tells what was judged" if judged_by is None else "other privacy rules held when it was judged"
+        return f"cut short, and may not be sealed: {what}"
+
+    def _may_refuse_or_change(self) -> bool:
+        rules = replace(self._rules, keep_s=None)
+        return self._campaigns is not None or rules != replace(PrivacyRules(), liftable=rules.liftable)
+
+    def _rules_in_force(self) -> str:
+        """A hash of all that decides over clips now: settings, zones, what campaigns bring and lift."""
+        zones, terms = self._own_zones(), self._terms()
+        campaigns = [(label, terms[label].zones, tuple(terms[label].campaign.raw)) for label in sorted(terms)]
+        return hashlib.sha256(repr((replace(self._rules, keep_s=None), zones, campaigns)).encode()).hexdigest()
+
+    def _treatment(self, plan: ClipPlan, judged: Mapping[str, Any]) -> ClipTreatment:
         rules, lifted = self._rules, self._lifted(plan)
         is_blurred = rules.blur is not None and VIDEO not in lifted
         is_truncated = rules.location.mode != "keep" and LOCATION not in lifted
@@ -173,6 +211,7 @@ class PrivacyPolicy:
             recipients=self._recipients(),
             raw={what: labels for what, labels in lifted.items() if self._protects(what)},
             expires_wall_ns=None if keep_ns is None else newest_wall_ns + keep_ns,
+            judged=judged,
         )
 
     def _protects(self, what: str) -> bool:
@@ -182,11 +221,7 @@ class PrivacyPolicy:
         """What the campaigns of all firings lift; one firing that is of none keeps the clip protected."""
         if self._campaigns is None or not self._rules.liftable:
             return {}
-        try:
-            terms = self._campaigns.terms()
-        except (CampaignTermsError, OSError) as error:
-            raise _refused("campaign", str(error), is_final=False) from error
-        lifted = {}
+        terms, lifted = self._terms(), {}
         for what in self._rules.liftable:
             firings = [waiting.firing for waiting in plan.firings]
             if firings and all(

@@ -21,6 +21,22 @@ from runtime.privacy.envelope import CIPHER, LockingStream, RandomBytes
 from runtime.privacy.location import LocationRule, Truncation
 from runtime.recording.sealing_policy import ClipStream, IsBeside, PlainStream, SealingRefusal, SealingRefusedError
 
+#: What a locked file shows of itself, so that a spool which lost its ledger can still deliver it in its turn: which
+#: clip it is and from when, not what happened in it nor who drove.
+SHOWN_ON_LOCKED = (
+    "clip_id",
+    "kind",
+    "variant",
+    "pull_id",
+    "priority",
+    "session",
+    "start_ns",
+    "end_ns",
+    "start_wall_ns",
+    "end_wall_ns",
+    "encryption",
+)
+
 #: What a message comes up as that is not what its channel says, or that a library cannot work on.
 _UNTREATABLE = (ValueError, KeyError, TypeError, AttributeError, DecodeError, FFmpegError, cv2.error)
 
@@ -36,6 +52,7 @@ class ClipTreatment:
     recipients: Sequence[X25519PublicKey] = ()
     raw: Mapping[str, Sequence[str]] = field(default_factory=dict)  # campaigns by what they lifted
     expires_wall_ns: int | None = None
+    judged: Mapping[str, Any] = field(default_factory=dict)  # by which rules, and for which time
     _truncation: Truncation | None = None
     _sounds: Counter[str] = field(default_factory=Counter)
 
@@ -51,9 +68,21 @@ class ClipTreatment:
             stream = self._truncation.transform(stream)
         return _guarded(stream if self.blurring is None else self.blurring.transform(stream, is_beside))
 
-    def wrap(self, stream: IO[bytes]) -> ClipStream:
+    def wrap(self, stream: IO[bytes], known_by: Mapping[str, Any]) -> ClipStream:
         """The lock, where clips are encrypted."""
-        return LockingStream(stream, self.recipients, self.random_bytes) if self.recipients else PlainStream(stream)
+        if not self.recipients:
+            return PlainStream(stream)
+        shown = {what: known_by[what] for what in SHOWN_ON_LOCKED if what in known_by}
+        return LockingStream(stream, self.recipients, self.random_bytes, shown)
+
+    def verdict(self) -> Mapping[str, Any]:
+        """See `Treatment.verdict`."""
+        treated = {
+            "location": "keep" if self.location is None else self.location.mode,
+            "blurred": self.blurring is not None,
+            "locked": bool(self.recipients),
+        }
+        return {**self.judged, "treated": treated}
 
     def facts(self) -> Mapping[str, Any]:
         """See `Treatment.facts`."""

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from runtime.config.rig_config import RigConfig
 from runtime.formats.pull_files import PullFolder
 from runtime.formats.synced_stream import SyncedStream
 from runtime.messages import NANOSECONDS_PER_SECOND, Priority
-from runtime.privacy.opening import may_be_refused, open_policy
+from runtime.privacy.envelope import openable_bytes
+from runtime.privacy.opening import open_policy
 from runtime.privacy.policy import PrivacyPolicy
 from runtime.privacy.retention import Retention
 from runtime.processes.clip_facts import facts_of_clip
@@ -30,6 +32,7 @@ from runtime.spool import (
     ClipShape,
     PartialRescue,
     RescueReport,
+    RescueRules,
     ShrinkRequiredError,
     Spool,
     SpooledClip,
@@ -48,7 +51,7 @@ class SpoolClipSink:
         """Reserve quota; QuotaExceededError (an OSError) when there is none, ShrinkToError when there is some."""
         shape = None if extent is None else ClipShape(extent.cameras, extent.seconds)
         with _told_to_shrink():
-            metadata = {"clip_id": extent.clip_id} if extent is not None and extent.clip_id else None
+            metadata = None if extent is None else _without_date(extent.known_by)
             return _SpoolClip(self._spool, self._spool.begin(expected_bytes, priority, shape, metadata))
 
     def holds(self, clip_id: str) -> bool:
@@ -78,11 +81,8 @@ class _SpoolClip:
         return _SpoolOutput(self.spool.write_into(self.draft))
 
     def seal(self, metadata: Mapping[str, Any]) -> SealedClip:
-        # A date of the policy's comes from `keep_s` by a wall clock that may have been wrong when the rule fired. The
-        # spool was told `keep_s` itself, and measures it by a clock that nobody sets.
-        said = {key: value for key, value in metadata.items() if key != EXPIRES_KEY}
         with _told_to_shrink():
-            return _sealed(self.spool.seal(self.draft, said))
+            return _sealed(self.spool.seal(self.draft, _without_date(metadata)))
 
     def discard(self) -> None:
         self.spool.discard(self.draft)
@@ -112,6 +112,14 @@ class _SpoolOutput:
         self.stream.sync()
 
 
+def _without_date(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A date of the policy's comes from `keep_s` by a wall clock that may have been wrong when the rule fired.
+
+    The spool was told `keep_s` itself, and measures it by a clock that nobody sets.
+    """
+    return {key: value for key, value in metadata.items() if key != EXPIRES_KEY}
+
+
 @contextmanager
 def _told_to_shrink() -> Iterator[None]:
     """The spool's words in the recorder's."""
@@ -130,16 +138,16 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
     clock = SystemClock()
     directories = make_directories(config)
     shell = ProcessShell("recorder", directories.status, clock, config.health.progress_timeout_s)
+    describe = partial(facts_of_clip, vehicle=config.vehicle.id)
     with Spool.open(
-        directories.spool, config.spool.quota, retention_s=config.privacy.keep_s, describe=facts_of_clip
+        directories.spool, config.spool.quota, retention_s=config.privacy.keep_s, describe=describe
     ) as spool:
-        # Where a policy may refuse a clip, half a one is a clip that it never came to decide over: it stays partial.
-        rescue = PartialRescue(spool, may_seal=not may_be_refused(config))
-        _rescue(rescue, firings_wait=True)
         thumbnails = ThumbnailSettings(**config.recorder.thumbnails.model_dump())
         settings = RecorderSettings(config.max_clip_s, config.recorder.crash_pre_s, thumbnails)
         beat = _Beat(shell, clock)
         policy = open_policy(config, directories.campaigns, beat)
+        rescue = PartialRescue(spool, RescueRules(policy.half_clip_refusal, openable_bytes))
+        _rescue(rescue, firings_wait=True)
         retention = Retention(spool)
         pulls = PullFolder(directories.spool)
         recorder = Recorder(directories.history, SpoolClipSink(spool), settings, policy, pulls)
@@ -190,7 +198,7 @@ def _rescue(rescue: PartialRescue, firings_wait: bool) -> None:
     """Partial clips must not keep the recorder from recording: what fails now is tried again at the next start."""
     try:
         rescued = rescue.step(firings_wait)
-    except SpoolError as error:
+    except OSError as error:
         log.error("partial clips stay partial: %s", error)
         return
     if rescued is not None and rescued != RescueReport():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,8 @@ def run_uploader_process(config: RigConfig, stop: threading.Event) -> int:
         while not stop.wait(IDLE_S):
             publish({})
     else:
-        with Spool.open(directories.spool, config.spool.quota, describe=facts_of_clip) as spool:
+        describe = partial(facts_of_clip, vehicle=config.vehicle.id)
+        with Spool.open(directories.spool, config.spool.quota, describe=describe) as spool:
             pulls = PullFolder(directories.spool)
             uploader = _make_uploader(config, directories.keys, spool, clock, publish, exchange, pulls)
             shell.ready(f"delivering to {config.uplink.server}")

@@ -52,6 +52,11 @@ class ClipPlan:
         return CRASH if CRASH_RULE in rules else PULL if PULL_RULE in rules else EVENT
 
     @property
+    def pull_id(self) -> str | None:
+        """The request that it answers, where it is one of kind PULL."""
+        return self.firings[0].path.stem if self.kind == PULL else None
+
+    @property
     def window_ns(self) -> tuple[int, int]:
         """First and last instant to cut: what was asked for, unless it had to shrink."""
         return (self.shrunk.start_ns, self.shrunk.end_ns) if self.shrunk else (self.start_ns, self.end_ns)

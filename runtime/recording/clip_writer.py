@@ -10,14 +10,14 @@ whole clip of dirty pages and a power cut costs little of an unsealed one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any, cast
 
 from runtime.formats.mcap_files import McapTopicWriter, RawMessage
 from runtime.formats.topics import THUMBNAIL_SCHEMA, VIDEO_SCHEMA
 from runtime.messages import NANOSECONDS_PER_SECOND, ClipVariant
 from runtime.recording.camera_tally import CameraTally
-from runtime.recording.clip_plan import PULL, ClipPlan
+from runtime.recording.clip_plan import ClipPlan
 from runtime.recording.clip_selection import select
 from runtime.recording.clip_sink import ClipOutput
 from runtime.recording.manifest import (
@@ -84,13 +84,16 @@ class ClipCut:
         """
         return self._window
 
-    def write(self, output: ClipOutput, treatment: Treatment | None = None) -> ClipManifest:
+    def write(
+        self, output: ClipOutput, treatment: Treatment | None = None, known_by: Mapping[str, Any] | None = None
+    ) -> ClipManifest:
         """Write the clip. EmptyClipError when there is nothing to write, OSError from the disk.
 
-        Raises SealingRefusedError when `treatment` finds on the way that there may be no clip.
+        `known_by` goes where even a locked file shows it. Raises SealingRefusedError when `treatment` finds on the way
+        that there may be no clip.
         """
         treatment = treatment or Untreated()
-        stream = treatment.wrap(cast(IO[bytes], output))  # they write, tell and flush, nothing else
+        stream = treatment.wrap(cast(IO[bytes], output), known_by or {})  # they write, tell and flush, nothing else
         writer = McapTopicWriter(cast(IO[bytes], stream))
         for message in self._finished(treatment.transform(self._chosen(), self._selection.is_beside)):
             self._copy(writer, message)
@@ -140,7 +143,7 @@ class ClipCut:
         return ClipManifest(
             clip_id=plan.clip_id,
             kind=plan.kind,  # type: ignore[arg-type]  # one of three constants
-            pull_id=plan.firings[0].path.stem if plan.kind == PULL else None,
+            pull_id=plan.pull_id,
             variant=plan.variant,
             requested_start_ns=plan.start_ns,
             requested_end_ns=plan.end_ns,

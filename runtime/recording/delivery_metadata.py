@@ -1,27 +1,33 @@
-"""The few facts about a clip that travel ahead of it: for the spool, the offer to the receiver, its catalogue."""
+"""The few facts about a clip that travel ahead of it: for the spool, the offer to the receiver, its catalogue.
+
+Most are known before its first byte is written (`known_beforehand`): a clip that is cut short is delivered with those.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+from runtime.recording.clip_plan import ClipPlan
 from runtime.recording.manifest import ClipManifest
+from runtime.recording.provenance import Provenance
+from runtime.recording.sealing_policy import ClipWindow
 
 #: Names listed; a clip of a trigger storm must still fit an offer. The manifest has them all.
 MAX_LISTED = 64
 
 
+class _Fired(NamedTuple):
+    time_ns: int
+    campaign: str
+    session: str
+
+
 def delivery_metadata(manifest: ClipManifest, size_bytes: int) -> dict[str, Any]:
     """JSON-ready; small whatever the clip holds."""
+    fired = [_Fired(firing.time_ns, firing.campaign, firing.session) for firing in manifest.firings]
     return {
-        "clip_id": manifest.clip_id,
-        "kind": manifest.kind,
-        "variant": manifest.variant.value,
-        "pull_id": manifest.pull_id,
-        "rules": manifest.rules[:MAX_LISTED],
-        "firing_count": len(manifest.firings),
-        "firing_times_ns": [firing.time_ns for firing in manifest.firings[:MAX_LISTED]],
-        "campaigns": sorted({firing.campaign for firing in manifest.firings if firing.campaign})[:MAX_LISTED],
-        "priority": manifest.priority.value,
+        **_identity(manifest, fired, manifest.provenance),
         "start_ns": manifest.start_ns,
         "end_ns": manifest.end_ns,
         "start_wall_ns": manifest.start_wall_ns,
@@ -30,9 +36,39 @@ def delivery_metadata(manifest: ClipManifest, size_bytes: int) -> dict[str, Any]
         "missing_cameras": manifest.missing_cameras[:MAX_LISTED],
         "bytes": size_bytes,
         "ended_early": manifest.ended_early,
-        "shrunk": manifest.shrunk.reason if manifest.shrunk else None,
-        "session": manifest.firings[0].session if manifest.firings else None,
-        "vehicle": manifest.provenance.vehicle,
-        "software_version": manifest.provenance.software_version,
-        "model": manifest.provenance.model.name if manifest.provenance.model else None,
+    }
+
+
+def known_beforehand(
+    plan: ClipPlan, window: ClipWindow, cameras: Sequence[str], provenance: Provenance
+) -> dict[str, Any]:
+    """The same of a clip that is about to be cut: its window as it should become, on both clocks."""
+    fired = [_Fired(one.firing.time_ns, one.firing.campaign, one.session) for one in plan.firings]
+    wall_offset_ns = plan.firings[0].firing.wall_ns - plan.firings[0].firing.time_ns
+    return {
+        **_identity(plan, fired, provenance),
+        "start_ns": window.start_ns,
+        "end_ns": window.end_ns,
+        "start_wall_ns": window.start_ns + wall_offset_ns,
+        "end_wall_ns": window.end_ns + wall_offset_ns,
+        "cameras": list(cameras)[:MAX_LISTED],
+    }
+
+
+def _identity(clip: ClipPlan | ClipManifest, fired: Sequence[_Fired], provenance: Provenance) -> dict[str, Any]:
+    return {
+        "clip_id": clip.clip_id,
+        "kind": clip.kind,
+        "variant": clip.variant.value,
+        "pull_id": clip.pull_id,
+        "rules": list(clip.rules)[:MAX_LISTED],
+        "firing_count": len(fired),
+        "firing_times_ns": [one.time_ns for one in fired[:MAX_LISTED]],
+        "campaigns": sorted({one.campaign for one in fired if one.campaign})[:MAX_LISTED],
+        "priority": clip.priority.value,
+        "shrunk": clip.shrunk.reason if clip.shrunk else None,
+        "session": fired[0].session if fired else None,
+        "vehicle": provenance.vehicle,
+        "software_version": provenance.software_version,
+        "model": provenance.model.name if provenance.model else None,
     }

@@ -213,6 +213,7 @@ def _overlap_ns(request: PullRequest, clip: SealedClip, sessions: Sessions) -> i
     """How much of the range a kept clip has; 0 where it lacks a camera, holds thumbnails, or cannot be read here."""
     said = clip.metadata
     usable = said.get("variant", "full") == ClipVariant.FULL.value and not said.get("encryption")
+    usable = usable and not said.get("partial")  # such a one has no manifest to cut by
     if not usable or not set(request.cameras) <= set(said.get("cameras", ())):
         return 0
     if request.clock == "capture" and said.get("session") not in sessions:

@@ -5,19 +5,22 @@
 
 Where the sink has room for less only (`ShrinkToError`), the plan is cut down and the manifest says so. `note` is called
 when the clip is written and before it is sealed: what it leaves behind tells a recorder that was killed in between.
+What is known before the first byte (whose clip it is, what the policy judged and does) goes with the reservation, so
+that half a clip which a power cut leaves can be told from others, and sealed where that is lawful.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from runtime.formats.mcap_files import McapFileError
 from runtime.messages import NANOSECONDS_PER_SECOND, ClipVariant
 from runtime.recording.clip_plan import ClipPlan
 from runtime.recording.clip_sink import ClipSink, OpenClip, SealedClip
 from runtime.recording.clip_writer import ClipCut
-from runtime.recording.delivery_metadata import delivery_metadata
+from runtime.recording.delivery_metadata import delivery_metadata, known_beforehand
 from runtime.recording.provenance import Provenance
 from runtime.recording.record_source import RecordSource
 from runtime.recording.sealing_policy import SealingPolicy, SealingRefusal, Treatment
@@ -69,20 +72,31 @@ class Sealer:
             treatment = self._policy.admit(order.plan, cut.window, order.source)
             if isinstance(treatment, SealingRefusal):
                 return treatment
-            extent = extent_of(order.plan, cut.cameras)
+            known_by = {
+                **known_beforehand(order.plan, cut.window, cut.cameras, order.provenance),
+                **treatment.metadata(),
+                "verdict": dict(treatment.verdict()),
+            }
+            extent = replace(extent_of(order.plan, cut.cameras), known_by=known_by)
             try:
                 draft = self._sink.begin(self._expected_bytes(order, cut), order.plan.priority, extent)
-                return self._write(order.plan, cut, treatment, draft, note)
+                return self._write(order.plan, cut, treatment, draft, note, known_by)
             except ShrinkToError as limit:
                 order = replace(order, plan=shrink(order.plan, extent, limit))
         raise OSError(f"clip {order.plan.clip_id}: the sink asked for less {MAX_SHRINKS} times")
 
     def _write(
-        self, plan: ClipPlan, cut: ClipCut, treatment: Treatment, draft: OpenClip, note: Note
-    ) -> SealedClip:  # fmt: skip
+        self,
+        plan: ClipPlan,
+        cut: ClipCut,
+        treatment: Treatment,
+        draft: OpenClip,
+        note: Note,
+        known_by: Mapping[str, Any],
+    ) -> SealedClip:
         try:
             output = draft.open()
-            manifest = cut.write(output, treatment)
+            manifest = cut.write(output, treatment, known_by)
             size_bytes = output.tell()
             note(plan, size_bytes)
             return draft.seal({**delivery_metadata(manifest, size_bytes), **treatment.metadata()})

@@ -101,8 +101,11 @@ class Treatment(Protocol):
         SealingRefusedError: none may, after all.
         """
 
-    def wrap(self, stream: IO[bytes]) -> ClipStream:
-        """What the clip is written through."""
+    def wrap(self, stream: IO[bytes], known_by: Mapping[str, Any]) -> ClipStream:
+        """What the clip is written through. `known_by` is what anybody may know who finds the file."""
+
+    def verdict(self) -> Mapping[str, Any]:
+        """What was judged before the first byte and is done to every one, for who finds half of it. JSON-ready."""
 
     def facts(self) -> Mapping[str, Any]:
         """For the manifest, once all is transformed: what was done. Empty: nothing. JSON-ready."""
@@ -129,9 +132,13 @@ class Untreated:
         """Unchanged."""
         return filterfalse(is_beside, messages)
 
-    def wrap(self, stream: IO[bytes]) -> ClipStream:
+    def wrap(self, stream: IO[bytes], known_by: Mapping[str, Any]) -> ClipStream:
         """Nothing around it."""
         return PlainStream(stream)
+
+    def verdict(self) -> Mapping[str, Any]:
+        """Nothing was judged."""
+        return {}
 
     def facts(self) -> Mapping[str, Any]:
         """Nothing was done."""

@@ -6,8 +6,9 @@ firing of the highest priority, before and after it in the proportion that was a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.recording.clip_plan import ClipPlan, Shrinkage
@@ -19,8 +20,8 @@ class ClipExtent:
 
     cameras: tuple[str, ...]
     seconds: float
-    #: Which clip that is: what a half-written one is known by after a crash.
-    clip_id: str = field(default="", compare=False)
+    #: What a half-written clip is known by after a crash: `delivery_metadata.known_beforehand`, and what was judged.
+    known_by: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 class ShrinkToError(OSError):
@@ -41,7 +42,7 @@ def extent_of(plan: ClipPlan, cameras: Sequence[str]) -> ClipExtent:
         named.update(dict.fromkeys(waiting.firing.capture.cameras))
     ordered = dict.fromkeys((*(camera for camera in named if camera in cameras), *cameras))
     start_ns, end_ns = plan.window_ns
-    return ClipExtent(tuple(ordered), (end_ns - start_ns) / NANOSECONDS_PER_SECOND, plan.clip_id)
+    return ClipExtent(tuple(ordered), (end_ns - start_ns) / NANOSECONDS_PER_SECOND)
 
 
 def shrink(plan: ClipPlan, have: ClipExtent, limit: ShrinkToError) -> ClipPlan:

@@ -2,6 +2,7 @@
 
     <directory>/
       partial/draft-<id>.mcap            being written, or left behind by a recorder that died
+      partial/damaged-* stray-*          set aside to be looked at: no longer what was sealed, or of unknown origin
       clips/<n:012d>-<sha256[:16]>.mcap  sealed; immutable
       ledger.sqlite                      every n that was ever given out, and what became of it (WAL, synchronous=FULL)
       ledger.corrupt-*                   the last ledger found damaged, kept for a look (.fresh .replacing: it moves)
@@ -20,16 +21,19 @@ with what its own manifest says. An error anywhere is taken back: file, row and 
 A ledger that vanishes under a running process ends that process: only a start begins one anew, and its numbers go on
 from `counter`.
 Deletion: the row first (delivered or tombstoned), then the unlink; start-up finishes unlinks that were cut short.
+A clip that is found damaged is not deleted but moved to `partial/`, in the transaction that entombs its row; of such
+there are at most sixteen, in at most an eighth of the quota.
 An fsync error is never retried on the same file: a draft is thrown away, `counter` is written anew, the ledger moves
 to a fresh file. Folders are the exception: their names go through the file system's journal, which stays failed.
 
 Quota: whole blocks of all files, drafts at what they reserved, and the ledger where it outgrows its reserve. Room is
-made in this order: delivered, partial, expired, lowest priority oldest first; a lower class never evicts a higher.
-When only the highest is left, newcomers are told to shrink (`ShrinkRequiredError`: fewer cameras, then shorter); only
-one that cannot shrink any more replaces the oldest of that class. Each of these leaves an alarm.
+made in this order: delivered, set aside, partial, expired, lowest priority oldest first; a lower class never evicts a
+higher. When only the highest is left, newcomers are told to shrink (`ShrinkRequiredError`: fewer cameras, then
+shorter); only one that cannot shrink any more replaces the oldest of that class. Each of these leaves an alarm.
 
 Age (`retention_s`) is monotonic time within one run of the machine, and wall time across runs (`wall_time`). Partial
-clips are dropped when their whole was sealed, and sealed themselves when it never will be (`rescue`).
+clips are dropped when their whole was sealed; when it never will be they are sealed themselves, or entombed under a
+number where they may not be (`rescue`).
 
 Two processes work on one spool, the recorder (seals) and the uploader (delivers). SQLite's write lock orders them,
 and drafts in use hold a file lock, so that neither ever recovers what the other is still writing.
@@ -52,7 +56,7 @@ from runtime.spool.clips import (
     UnknownClipError,
 )
 from runtime.spool.recovery import RecoveryReport
-from runtime.spool.rescue import PartialRescue, RescueReport, rescue_partials
+from runtime.spool.rescue import PartialRescue, RescueReport, RescueRules, rescue_partials
 from runtime.spool.shape import ClipShape
 from runtime.spool.spool import Spool
 
@@ -66,6 +70,7 @@ __all__ = [
     "QuotaExceededError",
     "RecoveryReport",
     "RescueReport",
+    "RescueRules",
     "SealError",
     "ShrinkRequiredError",
     "Spool",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from runtime.messages import Priority
 from runtime.spool.admission import Kind, Resident
-from runtime.spool.clips import BLOCK_BYTES, EXPIRES_KEY, ClipState, SpoolCounts, occupied_bytes
+from runtime.spool.clips import BLOCK_BYTES, EXPIRES_KEY, ClipState, SpoolCounts, is_evidence, occupied_bytes
 from runtime.spool.wall_time import IS_EXPIRED, TrustedWall
 
 MAX_ALARMS = 1000
@@ -85,10 +85,13 @@ def residents(connection: sqlite3.Connection, wall: TrustedWall) -> list[Residen
     found = [
         Resident(_kind(row), int(row["n"]), int(row["rank"]), occupied_bytes(int(row["size_bytes"]))) for row in clips
     ]
-    partial = connection.execute("SELECT id, priority, reserved_bytes FROM drafts WHERE abandoned = 1")
+    partial = connection.execute("SELECT id, file_name, priority, reserved_bytes FROM drafts WHERE abandoned = 1")
     return found + [
         Resident(
-            Kind.PARTIAL, int(row["id"]), Priority(row["priority"]).rank, occupied_bytes(int(row["reserved_bytes"]))
+            Kind.EVIDENCE if is_evidence(row["file_name"]) else Kind.PARTIAL,
+            int(row["id"]),
+            Priority(row["priority"]).rank,
+            occupied_bytes(int(row["reserved_bytes"])),
         )
         for row in partial
     ]
@@ -190,7 +193,7 @@ def insert_clip(
 
 
 def add_abandoned(connection: sqlite3.Connection, file_name: str, size_bytes: int, metadata: str | None = None) -> None:
-    """Charge the spool with a partial file that nobody writes any more."""
+    """Charge the spool with a file in `partial/` that nobody writes any more."""
     connection.execute(
         "INSERT INTO drafts (file_name, reserved_bytes, priority, abandoned, metadata) VALUES (?, ?, ?, 1, ?)"
         " ON CONFLICT (file_name) DO UPDATE SET reserved_bytes = excluded.reserved_bytes, abandoned = 1",

@@ -1,9 +1,9 @@
 """Who makes room for whom: the eviction order of a full spool, as a pure function.
 
-Order: files of delivered clips, partial clips nobody finished, expired clips, then pending clips, lowest priority
-first and oldest first within one priority. A clip never evicts a higher priority unless that has expired; one of the
-same priority gives way to a newer one. Within the highest priority it does so only for a newcomer that has shrunk as
-far as it can (`shape`): before that the newcomer is refused and told what would fit.
+Order: files of delivered clips, files set aside to be looked at, partial clips nobody finished, expired clips, then
+pending clips, lowest priority first and oldest first within one priority. A clip never evicts a higher priority unless
+that has expired; one of the same priority gives way to a newer one. Within the highest priority it does so only for a
+newcomer that has shrunk as far as it can (`shape`): before that the newcomer is refused and told what would fit.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ class Kind(IntEnum):
     """What a file in the spool is, in eviction order."""
 
     DELIVERED = 0
-    PARTIAL = 1
-    EXPIRED = 2
-    PENDING = 3
+    EVIDENCE = 1
+    PARTIAL = 2
+    EXPIRED = 3
+    PENDING = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """One file that occupies the spool. `key` is n, or the draft's id for a partial clip."""
+    """One file that occupies the spool. `key` is n, or the draft's id for evidence and partial clips."""
 
     kind: Kind
     key: int

@@ -26,6 +26,11 @@ EXPIRES_KEY = "expires_wall_ns"
 #: A file occupies whole blocks of the disk, and the quota counts those.
 BLOCK_BYTES = 4096
 
+#: What recovery or a delivery moved out of `clips/` for people to look at: of no use to anybody else.
+DAMAGED_PREFIX, STRAY_PREFIX = "damaged-", "stray-"
+#: States of a draft beside "being written" (0): partial, and on its way to a tombstone.
+ABANDONED, CONDEMNED = 1, 2
+
 CLIP_NAME = re.compile(r"(\d{12})-([0-9a-f]{16})\.mcap")
 
 
@@ -161,6 +166,11 @@ def occupied_bytes(size_bytes: int) -> int:
 def clip_file_name(n: int, sha256: str) -> str:
     """`<n:012d>-<sha256[:16]>.mcap`."""
     return f"{n:012d}-{sha256[:16]}.mcap"
+
+
+def is_evidence(file_name: str) -> bool:
+    """True for a file that was set aside to be looked at."""
+    return file_name.startswith((DAMAGED_PREFIX, STRAY_PREFIX))
 
 
 def encode_metadata(metadata: Mapping[str, Any]) -> str:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.formats.durable_files import remove_durably
-from runtime.spool.accounts import add_alarm
-from runtime.spool.clips import CLIP_NAME, SpoolError
+from runtime.formats.durable_files import remove_durably, rename_durably
+from runtime.spool.accounts import add_abandoned, add_alarm
+from runtime.spool.clips import CLIP_NAME, SpoolError, is_evidence, occupied_bytes
 from runtime.spool.ledger import Ledger
+
+#: Files kept to be looked at: so many, and so much of the quota.
+MAX_EVIDENCE = 16
+EVIDENCE_SHARE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,48 @@ def unlink_clip(folder: SpoolFolder, ledger: Ledger, n: int) -> None:
     remove_durably(folder.clips / row["file_name"])
     with ledger.transaction() as connection:
         connection.execute("UPDATE clips SET has_file = 0 WHERE n = ?", (n,))
+
+
+def set_aside(connection: sqlite3.Connection, folder: SpoolFolder, path: Path, prefix: str, why: str) -> None:
+    """Move a file out of `clips/` for people to look at, charged as before. Inside a transaction that settles it."""
+    aside = folder.partial / f"{prefix}{path.name}"
+    size_bytes = path.stat().st_size
+    rename_durably(path, aside)
+    if path.exists():  # a power cut had left it under both names, and renaming a file to itself does nothing
+        remove_durably(path)
+    add_abandoned(connection, aside.name, size_bytes, json.dumps({"set_aside": why}))
+
+
+@contextmanager
+def moved_back_on_failure(path: Path, aside: Path) -> Iterator[None]:
+    """Around the transaction that calls `set_aside`: a row that stays as it was keeps its file where it was.
+
+    After a kill, start-up finds the file aside and entombs its row.
+    """
+    try:
+        yield
+    except (OSError, sqlite3.Error):
+        if aside.exists() and not path.exists():
+            rename_durably(aside, path)
+        raise
+
+
+def bound_evidence(folder: SpoolFolder, ledger: Ledger, quota_bytes: int, wall_ns: int) -> None:
+    """Drop what was set aside beyond MAX_EVIDENCE files or a share of the quota, the oldest first."""
+    with ledger.reading() as connection:
+        rows = connection.execute(
+            "SELECT id, file_name, reserved_bytes FROM drafts WHERE abandoned = 1 ORDER BY id DESC"
+        ).fetchall()
+    count, kept_bytes = 0, 0
+    for row in rows:
+        if not is_evidence(row["file_name"]):
+            continue
+        size_bytes = occupied_bytes(int(row["reserved_bytes"]))
+        if count < MAX_EVIDENCE and kept_bytes + size_bytes <= quota_bytes // EVIDENCE_SHARE:
+            count, kept_bytes = count + 1, kept_bytes + size_bytes
+        else:
+            limit = f"{MAX_EVIDENCE} files and 1/{EVIDENCE_SHARE} of the quota"
+            drop_partial(folder, ledger, int(row["id"]), wall_ns, f"dropped: {limit} are kept to be looked at")
 
 
 def drop_partial(folder: SpoolFolder, ledger: Ledger, draft_id: int, wall_ns: int, reason: str) -> None:

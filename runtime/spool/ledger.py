@@ -190,8 +190,12 @@ class Ledger:
         fresh = self.path.with_name("ledger.fresh")
         with self.alone():
             fresh.unlink(missing_ok=True)
-            self.connection.execute("VACUUM INTO ?", (str(fresh),))
-            sync_file(fresh)
+            try:
+                self.connection.execute("VACUUM INTO ?", (str(fresh),))
+                sync_file(fresh)
+            except (OSError, sqlite3.Error):
+                fresh.unlink(missing_ok=True)  # half of it would only take room
+                raise
             fresh.chmod(0o660)
             rename_durably(fresh, replacement_of(self.path))
             finish_replacing(self.path)

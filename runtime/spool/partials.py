@@ -1,4 +1,4 @@
-"""Partial clips: drafts whose writer died, and files that recovery set aside. They go before any clip for room."""
+"""Partial clips: drafts whose writer died, and damaged files set aside. They go before any clip for room."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import os
 
 from runtime.formats.durable_files import remove_durably
 from runtime.messages import Priority
-from runtime.spool.clips import ClipDraft, PartialClip, UnknownClipError, try_lock
+from runtime.spool.accounts import add_alarm, entomb
+from runtime.spool.clips import DAMAGED_PREFIX, ClipDraft, PartialClip, UnknownClipError, try_lock
 from runtime.spool.deliveries import Deliveries
+from runtime.spool.folder import bound_evidence, moved_back_on_failure, set_aside
 
 
 class Partials(Deliveries):
@@ -50,6 +52,24 @@ class Partials(Deliveries):
             partial.draft_id, partial.path, partial.size_bytes, partial.priority, descriptor, may_be_sealed=False
         )
 
+    def set_damaged_aside(self, n: int, reason: str) -> bool:
+        """Give up on a pending clip whose file is not what was sealed, and keep that file for people to look at.
+
+        As `tombstone`, but the file becomes `partial/damaged-<its name>`: bounded, and first to go when room is needed.
+        """
+        with self._ledger.reading() as connection:
+            row = connection.execute("SELECT file_name FROM clips WHERE n = ? AND state = 'pending'", (n,)).fetchone()
+        if row is None or not (path := self.folder.clips / row["file_name"]).exists():
+            return self.tombstone(n, reason)
+        aside = self.folder.partial / f"{DAMAGED_PREFIX}{path.name}"
+        with moved_back_on_failure(path, aside), self._ledger.transaction() as connection:
+            changed = entomb(connection, n, reason, self._wall.now_ns())
+            if changed:
+                connection.execute("UPDATE clips SET has_file = 0 WHERE n = ?", (n,))
+                set_aside(connection, self.folder, path, DAMAGED_PREFIX, f"clip {n}: {reason}")
+        bound_evidence(self.folder, self._ledger, self.quota_bytes, self._wall.now_ns())
+        return changed
+
     def expire_partials(self) -> int:
         """Delete partial clips that are older than sealed ones may become; how many. Raises LedgerError and OSError.
 
@@ -69,15 +89,19 @@ class Partials(Deliveries):
             except OSError:
                 self.abandon(draft)
                 raise
+            with self._ledger.transaction() as connection:
+                add_alarm(connection, self._wall.now_ns(), f"partial clip {partial.path.name} was too old, and deleted")
             deleted += 1
         return deleted
 
     def discard(self, draft: ClipDraft) -> None:
-        """Drop a draft and its reservation."""
-        remove_durably(draft.path)
-        with self._ledger.transaction() as connection:
-            connection.execute("DELETE FROM drafts WHERE id = ?", (draft.draft_id,))
-        draft.release()
+        """Drop a draft and its reservation. What cannot be dropped now is partial from the next recovery on."""
+        try:
+            remove_durably(draft.path)
+            with self._ledger.transaction() as connection:
+                connection.execute("DELETE FROM drafts WHERE id = ?", (draft.draft_id,))
+        finally:
+            draft.release()
 
     def abandon(self, draft: ClipDraft) -> None:
         """Let a draft be partial again."""

@@ -2,12 +2,13 @@
 
 In this order, while nobody else uses the spool:
 1. a damaged ledger is set aside and a new one begun; its counter goes on from `counter` and the file names;
-2. unlinks that the ledger had decided on are finished;
+2. unlinks that the ledger had decided on are finished; files whose number was settled before are set aside as stray;
 3. files in `clips/` without a row are adopted, with the metadata noted on their draft, else with what they say of
    themselves (`Describe`);
    a file whose content is not what its name says becomes a tombstone and moves to `partial/`;
-4. numbers that `counter` knows and the ledger does not become tombstones: rows were lost;
-5. drafts that were complete and durable get the number that they were about to get;
+4. numbers that `counter` knows and the ledger does not become tombstones: rows were lost; a `counter` that was lost
+   itself is written anew;
+5. drafts that were complete and durable get the number that they were about to get, condemned ones their tombstone;
 6. rows without a file become tombstones, with an alarm;
 7. drafts whose writer is gone are marked partial and charged with their real size.
 A spool that is over its quota after that is brought back under it (`Reservations.enforce`).
@@ -17,6 +18,7 @@ A process that was killed may have left a rename that no sync has made durable: 
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -26,7 +28,6 @@ from typing import Any
 
 from runtime.formats.durable_files import (
     remove_durably,
-    rename_durably,
     sha256_of,
     sync_directory,
     sync_file,
@@ -34,11 +35,20 @@ from runtime.formats.durable_files import (
 )
 from runtime.messages import Priority
 from runtime.spool.accounts import add_abandoned, add_alarm, add_to_fact, fact, insert_clip, next_number
-from runtime.spool.clips import ClipState, SpoolError, encode_metadata, try_lock
-from runtime.spool.folder import SpoolFolder
-from runtime.spool.gate import Gate
-from runtime.spool.ledger import Ledger, finish_replacing, is_sound
-from runtime.spool.sealing import WrittenClip, place, taken_back_on_failure
+from runtime.spool.clips import (
+    CONDEMNED,
+    DAMAGED_PREFIX,
+    STRAY_PREFIX,
+    ClipState,
+    SpoolError,
+    encode_metadata,
+    try_lock,
+)
+from runtime.spool.folder import SpoolFolder, set_aside
+from runtime.spool.ledger import Ledger
+from runtime.spool.sealing import WrittenClip, bury, counter_taken_back, place, taken_back_on_failure
+
+log = logging.getLogger(__name__)
 
 ADOPTED_PRIORITY = Priority.NORMAL
 ADOPTED = {"adopted": True}
@@ -60,31 +70,6 @@ class RecoveryReport:
     unlinked: list[int] = field(default_factory=list)
     tombstoned: list[int] = field(default_factory=list)
     partial: list[int] = field(default_factory=list)  # ids of drafts
-
-
-def open_or_set_aside(path: Path, gate: Gate, wall_ns: int) -> tuple[Ledger, bool]:
-    """Open the ledger; a damaged one is renamed and a new one begun. The flag says whether that happened.
-
-    One damaged ledger is kept for a look; an older one goes, for it counts against the quota.
-    """
-    finish_replacing(path)
-    try:
-        ledger = Ledger(path, gate)
-        with ledger.reading() as connection:
-            if is_sound(connection):
-                return ledger, False
-        connection.close()
-    except sqlite3.OperationalError:
-        raise  # locked, full or unreadable disk: the file itself is not to blame
-    except sqlite3.DatabaseError:
-        pass  # "file is not a database", "database disk image is malformed": replaced below, with an alarm
-    for old in path.parent.glob("ledger.corrupt-*"):
-        remove_durably(old)
-    for suffix in ("", "-wal", "-shm"):  # the ledger first: without it SQLite discards the other two
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            rename_durably(part, path.with_name(f"ledger.corrupt-{wall_ns}.sqlite{suffix}"))
-    return Ledger(path, gate), True
 
 
 class Recovery:
@@ -110,6 +95,7 @@ class Recovery:
             self._account_for_lost_numbers(connection)
             self.report.ledger_rebuilt = (ledger_was_damaged or self.ledger.is_new) and next_number(connection) > 1
         self._complete_seals()
+        self._bury_condemned()
         with self.ledger.transaction() as connection:
             self._entomb_missing(connection, self.folder.clip_files())
             self._mark_partial(connection)
@@ -130,8 +116,12 @@ class Recovery:
     # -- files without rows -------------------------------------------------------------------------------------
 
     def _adopt(self, connection: sqlite3.Connection, files: dict[int, Path]) -> None:
-        known = {int(row[0]) for row in connection.execute("SELECT n FROM clips")}
-        strangers = sorted(set(files) - known)
+        known = {int(row["n"]): row for row in connection.execute("SELECT n, file_name, has_file FROM clips")}
+        strangers = sorted(set(files) - set(known))
+        for n in sorted(set(files) & set(known)):
+            if not known[n]["has_file"] or known[n]["file_name"] != files[n].name:
+                self._set_stray_aside(connection, files[n])
+                del files[n]
         if strangers:
             sync_directory(self.folder.clips)
             sync_directory(self.folder.partial)
@@ -144,12 +134,9 @@ class Recovery:
             self._adopt_file(connection, n, files[n])
 
     def _set_stray_aside(self, connection: sqlite3.Connection, path: Path) -> None:
-        """A file whose number was settled and folded long ago: somebody put it back; its number stays settled."""
-        aside = self.folder.partial / f"stray-{path.name}"
-        size_bytes = path.stat().st_size
-        rename_durably(path, aside)
-        add_abandoned(connection, aside.name, size_bytes)
-        add_alarm(connection, self.wall_ns, f"{path.name} came back after its number was settled; set aside")
+        """A file whose number is settled, or is another file's: somebody put it back; the number stays what it is."""
+        set_aside(connection, self.folder, path, STRAY_PREFIX, "its number was settled, or is that of another file")
+        add_alarm(connection, self.wall_ns, f"{path.name} came back after its number was given away; set aside")
 
     def _adopt_file(self, connection: sqlite3.Connection, n: int, path: Path) -> None:
         sync_file(path)
@@ -172,7 +159,11 @@ class Recovery:
         facts = self._describe(path) if self._describe is not None else None
         if facts is None:
             return ADOPTED_PRIORITY, ADOPTED_METADATA
-        return Priority(facts.get("priority", ADOPTED_PRIORITY)), encode_metadata({**facts, **ADOPTED})
+        try:
+            return Priority(facts.get("priority", ADOPTED_PRIORITY)), encode_metadata({**facts, **ADOPTED})
+        except ValueError as error:  # a file must not keep the spool from opening, whatever it says
+            log.warning("%s is adopted without what it says of itself: %s", path, error)
+            return ADOPTED_PRIORITY, ADOPTED_METADATA
 
     def _noted_draft(self, connection: sqlite3.Connection, sha256: str, path: Path) -> sqlite3.Row | None:
         """The draft that this file was: its own file has gone from `partial/`, or is this very file."""
@@ -186,20 +177,20 @@ class Recovery:
         return None
 
     def _set_damaged_aside(self, connection: sqlite3.Connection, n: int, path: Path, sha256: str) -> None:
-        aside = self.folder.partial / f"damaged-{path.name}"
-        size_bytes = path.stat().st_size
-        rename_durably(path, aside)
+        size_bytes, why = path.stat().st_size, "the file's content does not match its name"
+        set_aside(connection, self.folder, path, DAMAGED_PREFIX, why)
         insert_clip(connection, n, path, sha256, size_bytes, ADOPTED_PRIORITY, ADOPTED_METADATA, self.wall_ns)
-        self._entomb(connection, n, "the file's content does not match its name")
-        add_abandoned(connection, aside.name, size_bytes)
+        self._entomb(connection, n, why)
 
     # -- lost rows ----------------------------------------------------------------------------------------------
 
     def _account_for_lost_numbers(self, connection: sqlite3.Connection) -> None:
         """`counter` is raised before a file gets its name: a draft noted for the next number explains one step."""
         highest, upcoming = self.folder.highest_counted(), next_number(connection)
-        noted = connection.execute("SELECT count(*) FROM drafts WHERE sha256 IS NOT NULL").fetchone()[0]
-        if highest == upcoming and noted:
+        noted = connection.execute(
+            "SELECT count(*) FROM drafts WHERE sha256 IS NOT NULL OR abandoned = ?", (CONDEMNED,)
+        ).fetchone()[0]
+        if highest < upcoming - 1 or (highest == upcoming and noted):
             write_durably(self.folder.counter, f"{upcoming - 1}\n".encode())
         else:
             self._bury_gap_before(connection, highest + 1)
@@ -250,6 +241,17 @@ class Recovery:
             place(connection, self.folder, clip, self.wall_ns)
         self.report.completed.append(n)
 
+    def _bury_condemned(self) -> None:
+        """Partial clips that were to get a tombstone."""
+        with self.ledger.reading() as connection:
+            rows = connection.execute("SELECT id FROM drafts WHERE abandoned = ? ORDER BY id", (CONDEMNED,)).fetchall()
+        for row in rows:
+            with self.ledger.reading() as connection:
+                n = next_number(connection)
+            with counter_taken_back(self.folder, n), self.ledger.transaction() as connection:
+                bury(connection, self.folder, int(row["id"]), self.wall_ns)
+            self.report.tombstoned.append(n)
+
     def _mark_partial(self, connection: sqlite3.Connection) -> None:
         drafts = {row["file_name"]: row for row in connection.execute("SELECT * FROM drafts").fetchall()}
         present = {path.name: path for path in self.folder.partial.iterdir() if path.is_file()}
@@ -267,10 +269,14 @@ class Recovery:
     # -- rows without files -------------------------------------------------------------------------------------
 
     def _entomb_missing(self, connection: sqlite3.Connection, files: dict[int, Path]) -> None:
-        rows = connection.execute("SELECT n FROM clips WHERE state = 'pending'").fetchall()
-        for n in (int(row[0]) for row in rows):
+        rows = connection.execute("SELECT n, file_name FROM clips WHERE state = 'pending'").fetchall()
+        for row in rows:
+            n, name = int(row["n"]), str(row["file_name"])
             if n not in files:
-                self._entomb(connection, n, "the file disappeared from the spool")
+                aside = self.folder.partial / f"{DAMAGED_PREFIX}{name}"
+                is_kept = aside.exists()
+                what = f"was found damaged, and kept as {aside.name}" if is_kept else "disappeared from the spool"
+                self._entomb(connection, n, f"the file {what}")
 
     def _entomb(self, connection: sqlite3.Connection, n: int, reason: str) -> None:
         connection.execute(

@@ -1,32 +1,45 @@
 """What becomes of the partial clips that a recorder finds at its start.
 
 A partial clip of this run of the machine may be cut again: history, on tmpfs, lives on as long as the machine, and its
-firing may still wait. It stays until the whole was sealed, and goes then. When no firing waits any more and it was not
-sealed (history had lost its seconds, or the firing with them), it is all that is left of its clip, as is one of an
-earlier run: history went with the power. Such a one is copied, chunk by chunk as far as checksums hold, into a clip of
-its own that says `partial`; it lacks at most the last two seconds that were written. A file that is no readable MCAP
-(locked for the fleet, or damaged from its start) stays partial: it is listed, and goes before any clip when room is
-needed.
+firing may still wait; and so may one that the fleet asked for, from a clip that is here still. It stays until the whole
+was sealed, and goes then. When no firing waits any more and it was not sealed (history had lost its seconds, or the
+firing with them), it is all that is left of its clip, as is one of an earlier run: history went with the power.
+
+Such a one was judged as a whole and treated as it was written; what was noted of that when it began tells whether it
+may be sealed now (`RescueRules.refusal`). If so, it is copied into a clip of its own that says `partial` and is known
+by the facts noted at its beginning: message by message as far as checksums hold, or, where it is locked, byte by byte
+as far as it can be opened. It lacks at most the last two seconds that were written. If not, it gets a number all the
+same, as a tombstone with the reason, and its bytes go.
+
+A file of which nothing can be read stays partial: it is listed, and goes before any clip when room is needed, with an
+alarm.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from runtime.formats import topics
 from runtime.formats.json_messages import decode_firing
 from runtime.formats.mcap_files import McapFileError, McapTopicReader, McapTopicWriter, RawMessage
 from runtime.messages import Firing
-from runtime.spool.clips import ClipDraft, PartialClip, SpoolError, UnknownClipError
+from runtime.spool.clips import ClipDraft, PartialClip, UnknownClipError
 from runtime.spool.spool import Spool
 
 log = logging.getLogger(__name__)
 
+#: The metadata record of a rescued clip that says what it is; `facts` there is the JSON of what travels ahead of it.
 PARTIAL_METADATA = "partial"
 #: Names and firings listed in the metadata, which must fit an offer.
 MAX_LISTED = 64
+COPY_BYTES = 1 << 20
+CUT_SHORT = "the machine stopped while the clip was written"
 
 
 @dataclass(slots=True)
@@ -34,19 +47,40 @@ class RescueReport:
     """Numbers of the clips that were sealed as partial, and how many partial clips were left or dropped."""
 
     rescued: list[int] = field(default_factory=list)
+    entombed: list[int] = field(default_factory=list)  # might not be sealed
     dropped: int = 0  # the whole clip was sealed
     awaited: int = 0  # may be cut again: left until no firing waits
-    held_back: int = 0  # nobody may decide over half a clip: left
+    held_back: int = 0  # what decides cannot be read now: left
     unreadable: int = 0  # left
+
+
+def nothing_refused(known_by: Mapping[str, Any]) -> str | None:
+    """Where no policy decides over clips."""
+    return None
+
+
+def nothing_locked(path: Path) -> int | None:
+    """Where clips are not encrypted."""
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class RescueRules:
+    """What the spool cannot know of clips."""
+
+    #: Why half a clip that began with this metadata may not be sealed; None: it may. OSError: nobody can tell now.
+    refusal: Callable[[Mapping[str, Any]], str | None] = nothing_refused
+    #: How many bytes of a locked file can be opened; None: it is not locked, or nothing of it can be. OSError.
+    locked_bytes: Callable[[Path], int | None] = nothing_locked
 
 
 class PartialRescue:
     """The recorder's: looks at its start, and once more when the firings that were there have been dealt with."""
 
-    def __init__(self, spool: Spool, may_seal: bool = True) -> None:
-        """`may_seal` False: a policy decides over clips, and cannot over half of one; such stay partial."""
+    def __init__(self, spool: Spool, rules: RescueRules | None = None) -> None:
+        """Without `rules` every partial clip may be sealed, and none is locked."""
         self._spool = spool
-        self._may_seal = may_seal
+        self._rules = rules or RescueRules()
         self._has_looked = False
         self._is_over = False
 
@@ -58,43 +92,54 @@ class PartialRescue:
         if self._is_over or (firings_wait and self._has_looked):
             return None
         self._has_looked = self._is_over = True
-        report = rescue_partials(self._spool, may_seal=self._may_seal, firings_wait=firings_wait)
+        report = rescue_partials(self._spool, self._rules, firings_wait=firings_wait)
         self._is_over = report.awaited == 0
         return report
 
 
-def rescue_partials(spool: Spool, may_seal: bool = True, firings_wait: bool = True) -> RescueReport:
+def rescue_partials(spool: Spool, rules: RescueRules | None = None, firings_wait: bool = True) -> RescueReport:
     """Deal with every partial clip. Raises SpoolError when there is no room or the disk fails; call it again then."""
     report = RescueReport()
     for partial in spool.partial():
         try:
-            _settle(spool, partial, report, may_seal, firings_wait)
+            _settle(spool, partial, report, rules or RescueRules(), firings_wait)
         except UnknownClipError:
             continue  # it has just gone, to make room for one that was rescued before it
     return report
 
 
-def _settle(spool: Spool, partial: PartialClip, report: RescueReport, may_seal: bool, firings_wait: bool) -> None:
+def _settle(spool: Spool, partial: PartialClip, report: RescueReport, rules: RescueRules, firings_wait: bool) -> None:
     clip_id = partial.metadata.get("clip_id")
+    may_be_cut_again = partial.boot_id == spool.boot_id or partial.metadata.get("pull_id") is not None
     if partial.boot_id is None:
         report.unreadable += 1  # set aside by recovery: evidence, not a clip
     elif clip_id is not None and spool.knows_clip(str(clip_id)):
         spool.discard(spool.resume(partial))
         report.dropped += 1
-    elif firings_wait and partial.boot_id == spool.boot_id:
+    elif firings_wait and may_be_cut_again:
         report.awaited += 1
-    elif not may_seal:
-        report.held_back += 1
     else:
-        _rescue(spool, partial, report)
+        _decide(spool, partial, report, rules)
 
 
-def _rescue(spool: Spool, partial: PartialClip, report: RescueReport) -> None:
+def _decide(spool: Spool, partial: PartialClip, report: RescueReport, rules: RescueRules) -> None:
+    try:
+        refusal = rules.refusal(partial.metadata)
+    except OSError as error:
+        log.warning("%s stays partial: %s", partial.path, error)
+        report.held_back += 1
+        return
+    if refusal is not None:
+        report.entombed.append(spool.entomb_partial(partial, refusal))
+    else:
+        _rescue(spool, partial, report, rules)
+
+
+def _rescue(spool: Spool, partial: PartialClip, report: RescueReport, rules: RescueRules) -> None:
     remains = spool.resume(partial)
     n = None
     try:
-        with McapTopicReader(partial.path) as reader:
-            n = _copy(spool, partial, reader)
+        n = _copy(spool, partial, rules.locked_bytes(partial.path))
     except McapFileError:
         pass  # nothing of it can be read, as when nothing was found in it
     finally:
@@ -107,20 +152,51 @@ def _rescue(spool: Spool, partial: PartialClip, report: RescueReport) -> None:
     report.rescued.append(n)
 
 
-def _copy(spool: Spool, partial: PartialClip, reader: McapTopicReader) -> int | None:
+def _copy(spool: Spool, partial: PartialClip, locked_bytes: int | None) -> int | None:
     """The number of the new clip; None when nothing of the old one can be read."""
-    draft = spool.begin(max(1, partial.size_bytes), partial.priority)
+    expected_bytes = written_bytes(partial.path) if locked_bytes is None else locked_bytes
+    draft = spool.begin(max(1, expected_bytes), partial.priority, metadata=partial.metadata)
     try:
-        found = _copy_messages(spool, draft, reader)
-        if found.first is None or found.last is None:
+        if locked_bytes is not None:
+            said = _copy_locked(spool, draft, partial, locked_bytes)
+        else:
+            with McapTopicReader(partial.path) as reader:
+                said = _copy_messages(spool, draft, partial, reader)
+        if not said:
             spool.discard(draft)
             return None
-        said = {**found.facts(), **partial.metadata, "partial": True, "priority": partial.priority.value}
-        return spool.seal(draft, {**said, **_edges(found.first, found.last)}).n
-    except (SpoolError, McapFileError):
+        return spool.seal(draft, said).n
+    except (OSError, McapFileError):
         if draft.path.exists():
             spool.discard(draft)
         raise
+
+
+def written_bytes(path: Path) -> int:
+    """Where the zeros of what was only reserved begin: nobody shall give way for those."""
+    with path.open("rb") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        while end > 0:
+            start = stream.seek(max(0, end - COPY_BYTES))
+            data = stream.read(end - start).rstrip(b"\0")
+            if data:
+                return start + len(data)
+            end = start
+    return 0
+
+
+def _known_by(partial: PartialClip) -> dict[str, Any]:
+    """What was noted when the clip began, and that it is cut short."""
+    return {**partial.metadata, "partial": True, "priority": partial.priority.value, "ended_early": CUT_SHORT}
+
+
+def _copy_locked(spool: Spool, draft: ClipDraft, partial: PartialClip, length: int) -> dict[str, Any]:
+    """Byte by byte: nobody here can look inside, and what the receiver opens ends at its last whole chunk."""
+    with spool.write_into(draft) as stream, partial.path.open("rb") as source:
+        while length > 0 and (block := source.read(min(length, COPY_BYTES))):
+            stream.write(block)
+            length -= len(block)
+        return {**_known_by(partial), "bytes": stream.tell()}
 
 
 @dataclass(slots=True)
@@ -144,33 +220,39 @@ class _Found:
             except (KeyError, TypeError, ValueError) as error:  # it is copied all the same
                 log.warning("a firing in a partial clip cannot be listed: %r", error)
 
-    def facts(self) -> dict[str, Any]:
-        """What the catalogue looks clips up by, as far as the file tells: the firings that happened within it."""
-        return {
-            "cameras": list(self.cameras)[:MAX_LISTED],
+    def facts(self, known_by: Mapping[str, Any]) -> dict[str, Any]:
+        """What the catalogue looks clips up by: what was noted, except where the file itself tells better."""
+        assert self.first is not None
+        assert self.last is not None
+        cameras = list(self.cameras)[:MAX_LISTED]
+        planned = known_by.get("cameras", [])
+        missing = {"missing_cameras": [one for one in planned if one not in self.cameras]} if planned else {}
+        told = {
             "rules": list(dict.fromkeys(firing.rule for firing in self.firings)),
             "campaigns": sorted({firing.campaign for firing in self.firings if firing.campaign}),
             "firing_times_ns": [firing.time_ns for firing in self.firings],
         }
+        edges = {
+            "start_ns": self.first.time_ns,
+            "end_ns": self.last.time_ns,
+            "start_wall_ns": self.first.wall_ns,
+            "end_wall_ns": self.last.wall_ns,
+        }
+        return {**told, **known_by, "cameras": cameras, **missing, **edges}
 
 
-def _edges(first: RawMessage, last: RawMessage) -> dict[str, int]:
-    return {
-        "start_ns": first.time_ns,
-        "end_ns": last.time_ns,
-        "start_wall_ns": first.wall_ns,
-        "end_wall_ns": last.wall_ns,
-    }
-
-
-def _copy_messages(spool: Spool, draft: ClipDraft, reader: McapTopicReader) -> _Found:
+def _copy_messages(spool: Spool, draft: ClipDraft, partial: PartialClip, reader: McapTopicReader) -> dict[str, Any]:
+    """Message by message; empty when there was none."""
     found = _Found()
     with spool.write_into(draft) as stream:
         writer = McapTopicWriter(stream)  # type: ignore[arg-type]  # it writes, tells and flushes
         for message in reader.messages():
             writer.write(message.channel, message.data, message.time_ns, message.wall_ns, message.sequence)
             found.note(message)
-        facts = {"messages": str(found.count), "reason": "the machine stopped while it was written"}
+        if found.count == 0:
+            return {}
+        said = found.facts(_known_by(partial))
+        facts = {"messages": str(found.count), "reason": CUT_SHORT, "facts": json.dumps(said)}
         writer.metadata(PARTIAL_METADATA, facts)
         writer.finish()
-    return found
+        return {**said, "bytes": stream.tell()}

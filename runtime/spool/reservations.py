@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,6 +46,19 @@ GAINED_SHARE = 0.5
 DISK_TAKEN_NS = 600 * NANOSECONDS_PER_SECOND
 
 Admitted = TypeVar("Admitted")
+
+
+@contextmanager
+def _without_draft_on_failure() -> Iterator[list[ClipDraft]]:
+    """A draft whose row was not committed leaves neither a file nor a lock behind, which nobody would ever take up."""
+    created: list[ClipDraft] = []
+    try:
+        yield created
+    except BaseException:
+        for draft in created:
+            draft.release()
+            draft.path.unlink(missing_ok=True)
+        raise
 
 
 def free_disk_bytes(directory: Path) -> int:
@@ -104,9 +118,13 @@ class Reservations:
     ) -> ClipDraft:
         """Reserve room and hand out an empty, locked draft file. Raises QuotaExceededError."""
         request, noted = Request(estimated_bytes, priority, shape), encode_metadata(metadata)
-        draft = self._with_room(
-            request, occupied_bytes(estimated_bytes), lambda connection: self._create_draft(connection, request, noted)
-        )
+        with _without_draft_on_failure() as created:
+
+            def admit(connection: sqlite3.Connection) -> ClipDraft:
+                created.append(self._create_draft(connection, request, noted))
+                return created[0]
+
+            draft = self._with_room(request, occupied_bytes(estimated_bytes), admit)
         if draft is None:
             raise self._refusal(request)
         return draft
@@ -231,7 +249,7 @@ class Reservations:
 
     def _remove(self, victims: Sequence[Resident]) -> None:
         for victim in victims:
-            if victim.kind is Kind.PARTIAL:
+            if victim.kind in (Kind.EVIDENCE, Kind.PARTIAL):
                 drop_partial(self.folder, self._ledger, victim.key, self._wall.now_ns(), "evicted")
             else:
                 unlink_clip(self.folder, self._ledger, victim.key)

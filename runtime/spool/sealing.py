@@ -2,6 +2,10 @@
 
 Inside one write transaction: raise `counter`, rename, fsync both folders, insert the row. If any of it fails, commit
 included, the clip's file is removed and the counter set back: a number is given out with file and row, or not at all.
+
+A partial clip that may not be sealed gets a number too (`bury`), so that nothing vanishes without an explanation: it is
+condemned first, with the reason; then, inside one transaction, counter, tombstone, and the file goes. Start-up buries
+what was condemned.
 """
 
 from __future__ import annotations
@@ -16,8 +20,17 @@ from pathlib import Path
 
 from runtime.formats.durable_files import remove_durably, rename_durably, write_durably
 from runtime.messages import Priority
-from runtime.spool.accounts import insert_clip, next_number
-from runtime.spool.clips import ClipDraft, SealError, SpooledClip, SpoolError, clip_file_name
+from runtime.spool.accounts import entomb, insert_clip, next_number
+from runtime.spool.clips import (
+    CONDEMNED,
+    ClipDraft,
+    PartialClip,
+    SealError,
+    SpooledClip,
+    SpoolError,
+    clip_file_name,
+    encode_metadata,
+)
 from runtime.spool.folder import SpoolFolder
 
 
@@ -49,17 +62,56 @@ def sync_draft(draft: ClipDraft) -> int:
 
 def place(connection: sqlite3.Connection, folder: SpoolFolder, clip: WrittenClip, wall_ns: int) -> SpooledClip:
     """Give the next number to a durable file. Inside a transaction, and inside `taken_back_on_failure`."""
+    n = _take_number(connection, folder)
+    path = folder.clips / clip_file_name(n, clip.sha256)
+    rename_durably(clip.path, path)
+    insert_clip(connection, n, path, clip.sha256, clip.size_bytes, clip.priority, clip.metadata, wall_ns)
+    connection.execute("DELETE FROM drafts WHERE id = ?", (clip.draft_id,))
+    return SpooledClip(n, path, clip.sha256, clip.size_bytes, clip.priority, json.loads(clip.metadata), wall_ns)
+
+
+def _take_number(connection: sqlite3.Connection, folder: SpoolFolder) -> int:
     n = next_number(connection)
     if folder.has_file(n):
         raise SealError(f"number {n} already has a file but no row: an earlier seal failed; call recover()")
     if (counted := folder.highest_counted()) >= n:
         raise SealError(f"`counter` is at {counted}, the ledger says that {n} is next: rows were lost; call recover()")
     write_durably(folder.counter, f"{n}\n".encode())
-    path = folder.clips / clip_file_name(n, clip.sha256)
-    rename_durably(clip.path, path)
-    insert_clip(connection, n, path, clip.sha256, clip.size_bytes, clip.priority, clip.metadata, wall_ns)
-    connection.execute("DELETE FROM drafts WHERE id = ?", (clip.draft_id,))
-    return SpooledClip(n, path, clip.sha256, clip.size_bytes, clip.priority, json.loads(clip.metadata), wall_ns)
+    return n
+
+
+def condemn(connection: sqlite3.Connection, partial: PartialClip, reason: str) -> None:
+    """From now on a partial clip can only be buried. Inside a transaction."""
+    said = json.dumps({"reason": reason, "metadata": encode_metadata(partial.metadata)})
+    connection.execute(
+        "UPDATE drafts SET abandoned = ?, metadata = ? WHERE id = ?", (CONDEMNED, said, partial.draft_id)
+    )
+
+
+def bury(connection: sqlite3.Connection, folder: SpoolFolder, draft_id: int, wall_ns: int) -> int:
+    """Give the next number to a condemned draft, as a tombstone. Inside transaction and `counter_taken_back`."""
+    row = connection.execute("SELECT * FROM drafts WHERE id = ?", (draft_id,)).fetchone()
+    said = json.loads(row["metadata"])
+    n = _take_number(connection, folder)
+    insert_clip(
+        connection, n, Path(""), "", int(row["reserved_bytes"]), Priority(row["priority"]), said["metadata"], wall_ns
+    )
+    connection.execute("UPDATE clips SET has_file = 0 WHERE n = ?", (n,))
+    entomb(connection, n, said["reason"], wall_ns)
+    remove_durably(folder.partial / row["file_name"])
+    connection.execute("DELETE FROM drafts WHERE id = ?", (draft_id,))
+    return n
+
+
+@contextmanager
+def counter_taken_back(folder: SpoolFolder, n: int) -> Iterator[None]:
+    """Around a transaction that takes number `n`: `counter` is set back when it fails."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        if not isinstance(error, SealError) and folder.highest_counted() == n:
+            write_durably(folder.counter, f"{n - 1}\n".encode())
+        raise
 
 
 @contextmanager
@@ -68,12 +120,11 @@ def taken_back_on_failure(folder: SpoolFolder, clip: WrittenClip, n: int) -> Ite
 
     Only errors are undone: after a kill, start-up finds a file whose row is missing and adopts it.
     """
-    try:
-        yield
-    except (OSError, sqlite3.Error) as error:
-        target = folder.clips / clip_file_name(n, clip.sha256)
-        if not clip.path.exists() and target.exists():
-            remove_durably(target)
-        if not isinstance(error, SealError) and folder.highest_counted() == n:
-            write_durably(folder.counter, f"{n - 1}\n".encode())
-        raise
+    with counter_taken_back(folder, n):
+        try:
+            yield
+        except (OSError, sqlite3.Error):
+            target = folder.clips / clip_file_name(n, clip.sha256)
+            if not clip.path.exists() and target.exists():
+                remove_durably(target)
+            raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,26 +12,25 @@ from runtime.clock import Clock, SystemClock
 from runtime.formats.durable_files import make_directory_durably, sha256_of, sync_directory
 from runtime.formats.synced_stream import SyncedStream
 from runtime.messages import NANOSECONDS_PER_SECOND, Priority
-from runtime.spool.accounts import (
-    fold_settled,
-    next_number,
-    shorten_settled,
-)
+from runtime.spool.accounts import fold_settled, next_number, shorten_settled
 from runtime.spool.clips import (
     ClipDraft,
+    PartialClip,
     QuotaExceededError,
     SealError,
     SpooledClip,
     current_boot_id,
     encode_metadata,
 )
-from runtime.spool.folder import SpoolFolder
+from runtime.spool.folder import SpoolFolder, bound_evidence
 from runtime.spool.gate import Gate
 from runtime.spool.ledger import Ledger
+from runtime.spool.ledger_opening import open_or_set_aside
 from runtime.spool.partials import Partials
-from runtime.spool.recovery import Describe, Recovery, RecoveryReport, open_or_set_aside
+from runtime.spool.recovery import Describe, Recovery, RecoveryReport
 from runtime.spool.reservations import Reservations, free_disk_bytes
-from runtime.spool.sealing import WrittenClip, place, sync_draft, taken_back_on_failure
+from runtime.spool.sealing import WrittenClip, bury, condemn, counter_taken_back, place, sync_draft
+from runtime.spool.sealing import taken_back_on_failure as taken_back
 from runtime.spool.shape import ClipShape
 from runtime.spool.wall_time import TrustedWall
 
@@ -40,6 +40,8 @@ LEDGER_RESERVE_BYTES = 8 << 20
 KEEP_SETTLED_ROWS = 10_000
 #: Old rows are folded after this many seals.
 TIDY_EVERY = 256
+
+log = logging.getLogger(__name__)
 
 
 class Spool(Partials):
@@ -62,6 +64,7 @@ class Spool(Partials):
         self._clock = clock
         self._seals_until_tidy = TIDY_EVERY
         self._is_torn = False
+        self.tidying_failures = 0
         self.boot_id = boot_id
         self._describe = describe
         self._reservations = Reservations(folder, ledger, quota_bytes, ledger_reserve_bytes, self._wall, disk_free)
@@ -128,13 +131,25 @@ class Spool(Partials):
             for n in (*self.last_recovery.adopted, *self.last_recovery.completed):
                 self._wall.note_seal(connection, n)
         self._is_torn = False
-        self._tidy()
+        self._try_to_tidy()
+        bound_evidence(self.folder, self._ledger, self.quota_bytes, self._wall.now_ns())
         self._reservations.enforce()
         return self.last_recovery
 
+    def _try_to_tidy(self) -> None:
+        """Tidy; on a full disk the ledger stays as large as it is, until the next attempt.
+
+        What asked for it is done by then: a clip that was sealed must not look as if it was not.
+        """
+        self._seals_until_tidy = TIDY_EVERY
+        try:
+            self._tidy()
+        except (OSError, sqlite3.OperationalError) as error:
+            self.tidying_failures += 1
+            log.warning("the ledger %s was not tidied: %s", self.folder.ledger, error)
+
     def _tidy(self) -> None:
         """Keep the ledger within its share of the quota."""
-        self._seals_until_tidy = TIDY_EVERY
         with self._ledger.transaction() as connection:
             fold_settled(connection, KEEP_SETTLED_ROWS)
             shorten_settled(connection)
@@ -171,7 +186,7 @@ class Spool(Partials):
         except QuotaExceededError:
             if not self._reservations.ledger_takes_room:
                 raise
-            self._tidy()
+            self._try_to_tidy()
             draft = self._reservations.begin(estimated_bytes, priority, shape, metadata or {})
         try:
             sync_directory(self.folder.partial)  # else a power cut takes the name away, whatever was synced inside
@@ -233,7 +248,7 @@ class Spool(Partials):
         draft.release()
         self._seals_until_tidy -= 1
         if self._seals_until_tidy <= 0:
-            self._tidy()
+            self._try_to_tidy()
         return sealed
 
     def _give_number(self, clip: WrittenClip) -> SpooledClip:
@@ -243,10 +258,28 @@ class Spool(Partials):
                 (clip.sha256, clip.metadata, clip.priority.value, clip.draft_id),
             )
             n = next_number(connection)
-        with taken_back_on_failure(self.folder, clip, n), self._ledger.transaction() as connection:
+        with taken_back(self.folder, clip, n), self._ledger.transaction() as connection:
             sealed = place(connection, self.folder, clip, self._clock.wall_ns())
             self._wall.note_seal(connection, sealed.n)
             return sealed
+
+    def entomb_partial(self, partial: PartialClip, reason: str) -> int:
+        """Give a partial clip that may not be sealed a number, under which it is told to be no more; that number.
+
+        Raises UnknownClipError when it is gone, LedgerError and OSError; the next start finishes what failed midway.
+        """
+        remains = self.resume(partial)
+        try:
+            with self._ledger.transaction() as connection:
+                condemn(connection, partial, reason)
+                n = next_number(connection)
+            with counter_taken_back(self.folder, n), self._ledger.transaction() as connection:
+                return bury(connection, self.folder, partial.draft_id, self._wall.now_ns())
+        except (OSError, sqlite3.Error):
+            self._is_torn |= self._number_is_taken()
+            raise
+        finally:
+            remains.release()
 
     def _number_is_taken(self) -> bool:
         with self._ledger.reading() as connection:

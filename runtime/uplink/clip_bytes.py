@@ -1,7 +1,7 @@
 """The bytes of a sealed clip on the vehicle, and what it means when they do not come.
 
-A clip that is gone, short or altered is given up for ever. One that cannot be read just now is not: to take a lack of
-descriptors for damage would delete what is whole.
+A clip that is gone, short or altered is given up for ever: what is left of it is set aside for people to look at. One
+that cannot be read just now is not: to take a lack of descriptors for damage would give up what is whole.
 """
 
 from __future__ import annotations

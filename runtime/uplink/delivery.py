@@ -172,14 +172,14 @@ class Delivery:
             self.statistics.bytes_sent += len(payload)
 
     def _on_read_error(self, clip: OutgoingClip, error: ClipReadError, now_ns: int) -> None:
-        """Give up what is not what was sealed (an evicted clip has its tombstone already); try the rest again later."""
+        """Set aside what is not what was sealed (an evicted clip has its tombstone already); try the rest later."""
         if isinstance(error, UnreadableClipError):
             self.statistics.clips_unreadable += 1
             self.statistics.last_unreadable = str(error)
             self._put_aside(clip.n, now_ns)
             return
         self._forget(clip.n)
-        if self._outbox.tombstone(clip.n, f"damaged on the vehicle: {error}"):
+        if self._outbox.set_damaged_aside(clip.n, f"damaged on the vehicle: {error}"):
             self.statistics.clips_damaged += 1
 
     def _forget(self, n: int) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from runtime.clock import ManualClock
 from runtime.messages import Priority
 from runtime.spool import Spool, SpooledClip
+from runtime.spool.clips import is_evidence
 from runtime.uplink.catalogue import ClipKey, PartialRow
 from runtime.uplink.store import ClipStore, StoreLimits
 
@@ -93,6 +94,10 @@ class SpoolSteps:
         draft.release()
         self.reopen()
 
+    def bury(self) -> None:
+        (draft,) = [partial for partial in self.spool.partial() if not is_evidence(partial.path.name)]
+        self.spool.entomb_partial(draft, "may not be sealed")
+
     def reopen(self) -> None:
         self.spool.close()
         self.spool = self.open()
@@ -112,6 +117,10 @@ class SpoolSteps:
         self.step("deliver", lambda: self.spool.mark_delivered(5) and None)
         self.step("reopen", self.reopen)
         self.step("seal", lambda: self.seal(4097, Priority.NORMAL))
+        self.step("set aside", lambda: self.spool.set_damaged_aside(7, "damaged") and None)
+        self.step("abandon", self.abandon)
+        self.step("bury", self.bury)
+        self.step("evict what was set aside and seal", lambda: self.seal(13_000, Priority.SAFETY))
         self.spool.close()
 
 

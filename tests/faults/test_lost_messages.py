@@ -136,6 +136,7 @@ def test_a_bit_flipped_on_the_vehicles_disk_is_told_and_never_stored(bench):
         bench.wait_for_delivery(spool)
         assert "no longer has the hash" in spool.clip(bad).reason
         assert any("no longer has the hash" in alarm for alarm in spool.alarms())
+        assert [aside.path.read_bytes() for aside in spool.partial()] == [bytes(content)], "kept to be looked at"
     assert uploader.stop() == receiver.stop() == 0
     bench.check_both_ends(tombstoned=[bad])
     assert [clip.key.n for clip in bench.stored_clips()[0]] == [good]

@@ -105,6 +105,17 @@ def test_a_new_version_replaces_the_zones_of_the_one_before(car: Car) -> None:
     assert len(recorder_with(late, car.tmp_path / "late-clips", policy).step(END_NS)) == 1
 
 
+def test_half_a_clip_judged_before_a_campaign_brought_zones_may_not_be_sealed(car: Car) -> None:
+    known_by = {"verdict": {"policy": car.policy()._rules_in_force()}}
+    assert car.policy().half_clip_refusal(known_by) is None
+    car.take("exclusion_zones: [clinics.yaml]\n")
+    policy = car.policy()
+    assert "other privacy rules" in str(policy.half_clip_refusal(known_by))
+    car.shelf.active_path.unlink()
+    with pytest.raises(OSError, match="is gone"):  # as long as nobody can tell, it waits
+        policy.half_clip_refusal(known_by)
+
+
 def test_a_changed_file_of_a_campaign_stops_all_clips_until_it_is_mended(car: Car) -> None:
     car.take("exclusion_zones: [clinics.yaml]\n", north_m=5000.0)
     (stored,) = [active.current for active in car.shelf.active()]

@@ -47,21 +47,27 @@ def test_a_recorder_whose_ledger_is_deleted_leaves_and_the_next_start_goes_on_co
         assert spool.clip(3).state is ClipState.PENDING
 
 
-def test_half_a_clip_of_this_run_that_no_firing_awaits_is_sealed_as_it_is(
+def write_half(spool: Spool, **known_by: object) -> None:
+    draft = spool.begin(1 << 20, Priority.HIGH, metadata=known_by)
+    stream = spool.write_into(draft)
+    writer = McapTopicWriter(stream)
+    writer.log("info", "test", "all that is left", 1)
+    writer.flush()
+    stream.sync()
+    draft.release()
+
+
+def test_half_a_clip_of_this_run_that_no_firing_awaits_is_sealed_as_it_is_or_entombed_where_it_may_not_be(
     vehicle: Daemon, commands: list[Command]
 ) -> None:
     with Spool.open(spool_of(vehicle), QUOTA_BYTES) as spool:
-        draft = spool.begin(1 << 20, Priority.HIGH, metadata={"clip_id": "half"})
-        stream = spool.write_into(draft)
-        writer = McapTopicWriter(stream)
-        writer.log("info", "test", "all that is left", 1)
-        writer.flush()
-        stream.sync()
-        draft.release()
+        write_half(spool, clip_id="half")
+        write_half(spool, clip_id="other", verdict={"policy": "of other rules"})
     commands.append(vehicle.start("recorder"))
-    vehicle.wait_for("recorder", lambda status: status["spool"]["pending"] == 1, "the rescued clip")
+    vehicle.wait_for("recorder", lambda status: status["spool"]["sealed"] == 2, "the rescued clip, and the tombstone")
     assert commands[0].stop() == 0
     with Spool.open(spool_of(vehicle), QUOTA_BYTES) as spool:
         (clip,) = spool.pending()
         assert (clip.metadata["clip_id"], clip.metadata["partial"], clip.priority) == ("half", True, Priority.HIGH)
+        assert "other privacy rules" in spool.clip(2).reason
         assert spool.partial() == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -10,7 +11,15 @@ import pytest
 from runtime.formats.mcap_files import McapTopicReader, McapTopicWriter, RawMessage
 from runtime.formats.topics import FIRING, own_channel
 from runtime.messages import Priority
-from runtime.spool import PartialRescue, QuotaExceededError, RescueReport, Spool, rescue_partials
+from runtime.spool import (
+    ClipState,
+    PartialRescue,
+    QuotaExceededError,
+    RescueReport,
+    RescueRules,
+    Spool,
+    rescue_partials,
+)
 from tests.runtime.recording.recorded_rig import encode_camera, firing
 
 QUOTA_BYTES = 64 << 20
@@ -20,10 +29,10 @@ def open_spool(directory: Path, boot: str) -> Spool:
     return Spool.open(directory, QUOTA_BYTES, boot_id=boot)
 
 
-def write_half(directory: Path, lines: int = 3, clip_id: str = "half") -> None:
+def write_half(directory: Path, lines: int = 3, clip_id: str = "half", **known_by: object) -> None:
     """A recorder that dies with the power: some chunks are written, the end is not."""
     with open_spool(directory, "first") as spool:
-        draft = spool.begin(1 << 20, Priority.HIGH, metadata={"clip_id": clip_id})
+        draft = spool.begin(1 << 20, Priority.HIGH, metadata={"clip_id": clip_id, **known_by})
         stream = spool.write_into(draft)
         writer = McapTopicWriter(stream)
         for second in range(lines):
@@ -72,7 +81,8 @@ def test_what_a_half_clip_tells_of_itself_is_what_the_catalogue_finds_it_by(tmp_
         draft.release()
     with open_spool(tmp_path, "second") as spool:
         assert rescue_partials(spool).rescued == [1]
-        metadata = spool.clip(1).metadata
+        clip = spool.clip(1)
+        metadata = clip.metadata
     times = [*(packet.time_ns for packet in packets), hard.time_ns]
     walls = [*(packet.wall_ns for packet in packets), hard.wall_ns]
     assert metadata == {
@@ -87,6 +97,8 @@ def test_what_a_half_clip_tells_of_itself_is_what_the_catalogue_finds_it_by(tmp_
         "end_ns": max(times),
         "start_wall_ns": min(walls),
         "end_wall_ns": max(walls),
+        "ended_early": "the machine stopped while the clip was written",
+        "bytes": clip.size_bytes,
     }
 
 
@@ -113,13 +125,96 @@ def test_a_partial_clip_that_history_cannot_replace_is_sealed_as_it_is(tmp_path)
         assert spool.partial() == []
 
 
-def test_half_a_clip_that_a_policy_could_not_decide_over_stays_partial_and_goes_with_its_whole(tmp_path):
-    write_half(tmp_path)
+KNOWN = {
+    "kind": "pull",
+    "variant": "full",
+    "pull_id": "7",
+    "rules": ["pull"],
+    "firing_times_ns": [9],
+    "campaigns": ["study@1"],
+    "session": "run-1",
+    "vehicle": "car-1",
+    "cameras": ["front_main", "rear"],
+    "start_wall_ns": 5,
+    "verdict": {"policy": "of then"},
+}
+
+
+def test_a_rescued_clip_is_known_by_what_was_noted_when_it_was_begun(tmp_path):
+    write_half(tmp_path, **KNOWN)
     with open_spool(tmp_path, "second") as spool:
-        assert PartialRescue(spool, may_seal=False).step(firings_wait=False) == RescueReport(held_back=1)
-        assert spool.counts().sealed == 0
+        assert rescue_partials(spool, firings_wait=False).rescued == [1]
+        clip = spool.clip(1)
+        of_the_file = {"cameras": [], "missing_cameras": ["front_main", "rear"], "start_wall_ns": 0, "end_wall_ns": 2}
+        assert {**KNOWN, **of_the_file, "partial": True, "bytes": clip.size_bytes}.items() <= clip.metadata.items()
+        with McapTopicReader(clip.path) as reader:
+            inside = json.loads(reader.metadata()["partial"]["facts"])
+        assert inside == {key: value for key, value in clip.metadata.items() if key != "bytes"}
+
+
+def test_what_a_policy_will_not_have_is_entombed_under_a_number_and_what_it_cannot_judge_now_waits(tmp_path):
+    write_half(tmp_path, **KNOWN)
+    asked = []
+
+    def unreadable(known_by):
+        raise OSError("zones.yaml cannot be read")
+
+    def refused(known_by):
+        asked.append(dict(known_by))
+        return "cut short, and may not be sealed"
+
+    with open_spool(tmp_path, "second") as spool:
+        assert rescue_partials(spool, RescueRules(unreadable), firings_wait=False) == RescueReport(held_back=1)
+        assert rescue_partials(spool, RescueRules(refused), firings_wait=False) == RescueReport(entombed=[1])
+        assert asked == [{"clip_id": "half", **KNOWN}]
+        clip = spool.clip(1)
+        assert (clip.state, clip.reason) == (ClipState.TOMBSTONED, "cut short, and may not be sealed")
+        assert clip.metadata["rules"] == ["pull"]
+        assert (spool.partial(), list(spool.folder.partial.iterdir())) == ([], [])
+        assert [tombstone.n for tombstone in spool.unreported_tombstones()] == [1], "the fleet is told, too"
+        assert spool.counts().is_gapless
+
+
+def test_a_locked_clip_is_rescued_as_far_as_it_can_be_opened(tmp_path):
+    with open_spool(tmp_path, "first") as spool:
+        draft = spool.begin(1 << 20, Priority.SAFETY, metadata={"clip_id": "half", "kind": "event"})
+        stream = spool.write_into(draft)
+        stream.write(b"locked, and a tail")
+        stream.sync()
+        draft.release()
+    with open_spool(tmp_path, "second") as spool:
+        assert rescue_partials(spool, RescueRules(locked_bytes=lambda path: 6)).rescued == [1]
+        clip = spool.clip(1)
+        assert (clip.path.read_bytes(), clip.priority) == (b"locked", Priority.SAFETY)
+        assert {"kind": "event", "partial": True, "priority": "safety", "bytes": 6}.items() <= clip.metadata.items()
+
+
+def test_half_of_what_the_fleet_asked_for_waits_for_the_whole_that_a_sealed_clip_may_still_give(tmp_path):
+    write_half(tmp_path, **KNOWN)
+    with open_spool(tmp_path, "second") as spool:
+        rescue = PartialRescue(spool)
+        assert rescue.step(firings_wait=True) == RescueReport(awaited=1)
         seal_whole(spool)
-        assert PartialRescue(spool, may_seal=False).step(firings_wait=True) == RescueReport(dropped=1)
+        assert rescue.step(firings_wait=False) == RescueReport(dropped=1)
+
+
+def test_a_rescue_that_is_cut_short_itself_leaves_one_clip_in_the_end(tmp_path, monkeypatch):
+    write_half(tmp_path, **KNOWN)
+    with open_spool(tmp_path, "second") as spool:
+        copies = []
+
+        def killed(draft, metadata):
+            copies.append(draft)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(spool, "seal", killed)
+        with pytest.raises(KeyboardInterrupt):
+            rescue_partials(spool, firings_wait=False)
+        copies[0].release()
+    with open_spool(tmp_path, "third") as spool:
+        assert len(spool.partial()) == 2
+        assert rescue_partials(spool, firings_wait=False) == RescueReport(rescued=[1], dropped=1)
+        assert (spool.partial(), spool.counts().sealed) == ([], 1)
 
 
 def test_a_disk_that_fails_during_the_rescue_leaves_the_partial_clip_to_the_next_start(tmp_path, monkeypatch):
@@ -127,7 +222,7 @@ def test_a_disk_that_fails_during_the_rescue_leaves_the_partial_clip_to_the_next
     with open_spool(tmp_path, "second") as spool:
         rescue = PartialRescue(spool)
 
-        def failing(*arguments):
+        def failing(*arguments, **known_by):
             raise QuotaExceededError("full", 0)
 
         monkeypatch.setattr(spool, "begin", failing)
@@ -157,6 +252,28 @@ def test_what_cannot_be_read_stays_partial_and_is_counted(tmp_path, content):
         assert rescue_partials(spool).unreadable == 1
         assert [partial.path for partial in spool.partial()] == [draft.path]
         assert spool.counts().sealed == 0
+
+
+def test_no_clip_gives_way_for_room_that_half_a_clip_had_only_reserved(tmp_path):
+    reserve_bytes, block_bytes = 4 << 20, 4096
+
+    def reopened(boot: str) -> Spool:
+        quota_bytes = reserve_bytes + 40 * block_bytes
+        return Spool.open(tmp_path, quota_bytes, ledger_reserve_bytes=reserve_bytes, boot_id=boot)
+
+    with reopened("first") as spool:
+        draft = spool.begin(20 * block_bytes, Priority.HIGH, metadata={"clip_id": "half"})
+        stream = spool.write_into(draft)
+        writer = McapTopicWriter(stream)
+        writer.log("info", "test", "little", 1)
+        writer.flush()
+        draft.release()
+        waiting = spool.begin(15 * block_bytes, Priority.LOW)
+        waiting.path.write_bytes(bytes(15 * block_bytes))
+        n = spool.seal(waiting, {}).n
+    with reopened("second") as spool:
+        assert rescue_partials(spool).rescued == [n + 1]
+        assert spool.clip(n).state is ClipState.PENDING
 
 
 def test_a_damaged_chunk_is_left_out_and_the_rest_is_kept(tmp_path):

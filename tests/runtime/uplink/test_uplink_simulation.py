@@ -235,7 +235,7 @@ def test_a_clip_that_cannot_be_hashed_after_a_bad_file_hash_is_kept(world):
     assert simulated.delivery.statistics.clips_unreadable == 1
 
 
-def test_a_clip_damaged_on_the_vehicle_is_entombed_not_delivered(world):
+def test_a_clip_damaged_on_the_vehicle_is_entombed_not_delivered_and_kept_to_be_looked_at(world):
     simulated = world(1)
     n = simulated.seal(300)
     path = simulated.spool.clip(n).path
@@ -246,6 +246,8 @@ def test_a_clip_damaged_on_the_vehicle_is_entombed_not_delivered(world):
     assert "damaged" in simulated.spool.clip(n).reason
     assert simulated.store.catalogue.clips(simulated.store.directory) == []
     assert "damaged" in simulated.store.catalogue.tombstones(VEHICLE)[n]
+    (aside,) = simulated.spool.partial()
+    assert (aside.path.name, aside.path.read_bytes()) == (f"damaged-{path.name}", bytes(300))
 
 
 def test_a_clip_that_ends_early_on_the_vehicle_is_entombed(world):
