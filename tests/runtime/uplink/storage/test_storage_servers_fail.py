@@ -12,13 +12,12 @@ from storage_servers import ObjectServer, PostgresServer, free_port
 from store_steps import CONTENT, NOW_NS, row, stored
 
 from runtime.cli import main
-from runtime.uplink import store as store_module
 from runtime.uplink.catalogue import Catalogue
 from runtime.uplink.keys import ensure_local_pair, load_keys
 from runtime.uplink.ranges import RangeSet
 from runtime.uplink.reception import STORAGE_DETAIL
 from runtime.uplink.sockets import vehicle_socket
-from runtime.uplink.storage import object_depot
+from runtime.uplink.storage import figures, object_depot
 from runtime.uplink.storage.database import CatalogueError
 from runtime.uplink.storage.depot import DepotError
 from runtime.uplink.storage.limits import StoreLimits
@@ -72,7 +71,7 @@ def test_a_database_that_goes_away_and_comes_back_loses_nothing(own_postgres, tm
 
 
 def test_a_receiver_outlives_its_database_and_tells_vehicles_nothing_of_it(own_postgres, tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "FIGURES_PERIOD_NS", 0)
+    monkeypatch.setattr(figures, "SHARED_PERIOD_NS", 0)
     vehicle_keys, receiver_keys = ensure_local_pair(tmp_path / "keys", VEHICLE)
     places = StoragePlaces(tmp_path / "receiver", catalogue_url=own_postgres.new_database())
     running = RunningReceiver(tmp_path / "receiver", receiver_keys, places=places)
