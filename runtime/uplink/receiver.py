@@ -122,7 +122,8 @@ class Receiver:
                 if self._on_bound is not None:
                     self._on_bound(self.address)
                 while not stop.is_set():
-                    for beside in (authenticator, self._verifier, self._housekeeping):
+                    authenticator.raise_if_dead(self._clock.now_ns())
+                    for beside in (self._verifier, self._housekeeping):
                         beside.raise_if_dead()
                     self._watch(monitor)
                     self._turn(socket, authenticator)
