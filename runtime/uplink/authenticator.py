@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 import zmq
 from zmq.utils import z85
 
-from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.uplink.beside import Heartbeat
 from runtime.uplink.keys import EnrolledVehicles
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
@@ -59,8 +59,7 @@ class ZapAuthenticator:
         self._context = context
         self._stop = threading.Event()
         self._bound = threading.Event()
-        self._turned = threading.Event()
-        self._turned_ns: int | None = None
+        self._heart = Heartbeat()
         self._failure: BaseException | None = None
         self._socket: zmq.Socket[bytes] | None = None
         self._thread = threading.Thread(target=self._run, name="zap", daemon=True)
@@ -87,11 +86,8 @@ class ZapAuthenticator:
         """Raise AuthenticatorError unless the handler is at work; `now_ns` is monotonic."""
         if not self._thread.is_alive():
             raise AuthenticatorError(f"the authenticator has died: {self._failure!r}") from self._failure
-        if self._turned.is_set() or self._turned_ns is None:
-            self._turned.clear()
-            self._turned_ns = now_ns
-        elif now_ns - self._turned_ns > HANG_LIMIT_S * NANOSECONDS_PER_SECOND and not self._turned.wait(HANG_GRACE_S):
-            quiet_s = (now_ns - self._turned_ns) / NANOSECONDS_PER_SECOND
+        quiet_s = self._heart.quiet_s(now_ns, HANG_LIMIT_S, HANG_GRACE_S)
+        if quiet_s:
             raise AuthenticatorError(f"the authenticator hangs: it has answered nobody for {quiet_s:.0f} s")
 
     def _run(self) -> None:
@@ -101,7 +97,7 @@ class ZapAuthenticator:
             socket.bind(ZAP_ENDPOINT)
             self._bound.set()
             while not self._stop.is_set():
-                self._turned.set()
+                self._heart.beat()
                 if socket.poll(POLL_MS):
                     self._answer(socket, socket.recv_multipart())
         except BaseException as failure:  # kept for the receiver, which stops: nobody else can handle it
