@@ -2,10 +2,10 @@
 
 One thread answers messages and touches files; the ZAP handler has its own; so have the guard of connections,
 housekeeping, and a verifier, if there is one, which looks at stored clips. Who sent a message is found by the key that
-its connection proved (User-Id), looked up in the enrolled table for every message. The guard reads the table again every `reload_s`, whatever the loop
-waits for: from then on a revoked vehicle's messages are dropped, nothing more is sent to it, and its connections are
-cut. Should one of the threads die, or the authenticator or the guard hang, `run` closes the socket and raises
-AuthenticatorError or ThreadDeathError.
+its connection proved (User-Id), looked up in the enrolled table for every message. The guard reads the table again
+every `reload_s`, whatever the loop waits for: from then on a revoked vehicle's messages are dropped, nothing more is
+sent to it, and its connections are cut. Should one of the threads die, or the authenticator or the guard hang, `run`
+closes the socket and raises AuthenticatorError or ThreadDeathError.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ vehicle's clips locks that vehicle's row first (`lock_vehicle`). Every failure o
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,13 @@ SCHEMA_LOCK = 0x5AD0_1216
 #: With one of these off, a committed row may be lost by a power cut.
 DURABLE_SETTINGS = ("fsync", "full_page_writes")
 READING = "shadowrig_reading"
+#: insufficient_privilege, invalid_schema_name, invalid_password, invalid_authorization, invalid_catalog_name
+LASTING_STATES = frozenset({"42501", "3F000", "28P01", "28000", "3D000"})
+#: Of a connection that was refused libpq hands on the text alone. The last one is SQLite's.
+LASTING_REFUSALS = re.compile(
+    r"password authentication failed|no password supplied|no pg_hba\.conf entry"
+    r'|(role|database) ".*" does not exist|file is not a database'
+)
 
 
 class CatalogueError(OSError):
@@ -84,10 +92,12 @@ class Database:
         try:
             yield
         except SQLAlchemyError as error:
-            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-            raise CatalogueError(f"catalogue {self.label}: {reason}") from error
+            cause = getattr(error, "orig", None) or error
+            kind = CatalogueSetupError if is_lasting(cause) else CatalogueError
+            raise kind(f"catalogue {self.label}: {str(cause).strip().splitlines()[0]}") from error
         except (sqlite3.Error, OverflowError, UnicodeError) as error:  # a value that the database has no room for
-            raise CatalogueError(f"catalogue {self.label}: {error}") from error
+            kind = CatalogueSetupError if is_lasting(error) else CatalogueError
+            raise kind(f"catalogue {self.label}: {error}") from error
 
     def insert_ignoring(self, table: Table) -> Insert:
         """INSERT that leaves a row alone that is there already."""
@@ -107,7 +117,7 @@ class Database:
                 check_durability(connection, self.label)
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SCHEMA_LOCK})
             elif connection.exec_driver_sql("PRAGMA user_version").scalar_one():
-                raise CatalogueError(
+                raise CatalogueSetupError(
                     f"catalogue {self.label} has the schema of a trial version of Shadowrig:"
                     " start with an empty directory, and let the vehicles deliver what they still hold"
                 )
@@ -129,15 +139,20 @@ class Database:
         connection.execute(update(tables.schema_version).values(version=reached))
 
 
+def is_lasting(cause: BaseException) -> bool:
+    """True for a refusal that no waiting mends. A server whose messages are not in English is waited for."""
+    return getattr(cause, "sqlstate", None) in LASTING_STATES or LASTING_REFUSALS.search(str(cause)) is not None
+
+
 def make_postgresql_url(place: URL | str) -> URL:
-    """The URL with our driver named. Raises CatalogueError."""
+    """The URL with our driver named. Raises CatalogueSetupError."""
     try:
         url = make_url(place)
     except ArgumentError as error:
-        raise CatalogueError(f"catalogue {place!r} is no URL (fix: postgresql://user@host/database)") from error
+        raise CatalogueSetupError(f"catalogue {place!r} is no URL (fix: postgresql://user@host/database)") from error
     if url.get_backend_name() != "postgresql":
         fix = "fix: postgresql://user@host/database, or leave it out for SQLite"
-        raise CatalogueError(f"catalogue {url.render_as_string(True)} is not PostgreSQL ({fix})")
+        raise CatalogueSetupError(f"catalogue {url.render_as_string(True)} is not PostgreSQL ({fix})")
     return url.set(drivername="postgresql+psycopg")
 
 
@@ -156,7 +171,7 @@ def postgresql_engine(place: URL | str) -> Engine:
             },
         )  # fmt: skip
     except (ImportError, NoSuchModuleError) as error:
-        raise CatalogueError("PostgreSQL needs psycopg (fix: pip install 'shadowrig[fleet]')") from error
+        raise CatalogueSetupError("PostgreSQL needs psycopg (fix: pip install 'shadowrig[fleet]')") from error
 
 
 def sqlite_engine(path: Path) -> Engine:
@@ -181,10 +196,10 @@ def sqlite_engine(path: Path) -> Engine:
 
 
 def check_durability(connection: Connection, label: str) -> None:
-    """Raises CatalogueError when the server would lose a committed row in a power cut."""
+    """Raises CatalogueSetupError when the server would lose a committed row in a power cut."""
     for name in DURABLE_SETTINGS:
         if connection.exec_driver_sql(f"SHOW {name}").scalar_one() != "on":
-            raise CatalogueError(
+            raise CatalogueSetupError(
                 f"catalogue {label}: the server runs with {name}=off, a power cut would lose clips that vehicles have"
                 f" deleted (fix: set {name}=on in postgresql.conf)"
             )
