@@ -6,6 +6,7 @@ A bad configuration is refused before anything is started: `DocumentError` with 
 from __future__ import annotations
 
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -107,9 +108,9 @@ def run_receiver(config_path: Path) -> int:
 
     config = load_receiver_config(config_path)
     try:
-        return run_receiver_process(config, stop_on_signals())
+        return run_receiver_process(config, stop_on_signals(), random.Random())
     except StartError as error:
-        raise DaemonError(str(error)) from error
+        raise DaemonError(str(error), error.exit_code) from error
 
 
 def examine_machine(config_path: Path | None = None) -> list[Check]:

@@ -7,7 +7,8 @@ message whether that key is still enrolled; a name would survive revocation and 
 
 Fails closed: the receiver's socket has the domain set and ZAP_ENFORCE_DOMAIN on, so libzmq refuses every handshake
 when no handler is bound, and leaves it unanswered (to the handshake timeout) when the handler hangs. The receiver
-checks `raise_if_dead` on every turn of its loop and stops.
+calls `raise_if_dead` on every turn of its loop, and stops when the handler has died or has not turned for
+HANG_LIMIT_S: one that hangs lets nobody in, but neither would it ever again. Ending it takes STOP_TIMEOUT_S at most.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable, Sequence
 import zmq
 from zmq.utils import z85
 
+from runtime.uplink.beside import Heartbeat
 from runtime.uplink.keys import EnrolledVehicles
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
@@ -26,10 +28,15 @@ ZAP_VERSION = b"1.0"
 ZAP_REQUEST_FRAMES = 7  # version, request id, domain, address, identity, mechanism, CURVE key
 POLL_MS = 200
 START_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 2.0
+#: A handshake is answered in less than a millisecond.
+HANG_LIMIT_S = 10.0
+#: After a pause of the whole process the handler gets this long to show that it lives.
+HANG_GRACE_S = 1.0
 
 
 class AuthenticatorError(RuntimeError):
-    """The authenticator could not start, or has died: the receiver must not go on."""
+    """The authenticator could not start, has died or hangs: the receiver must not go on."""
 
 
 class ZapAuthenticator:
@@ -52,7 +59,9 @@ class ZapAuthenticator:
         self._context = context
         self._stop = threading.Event()
         self._bound = threading.Event()
+        self._heart = Heartbeat()
         self._failure: BaseException | None = None
+        self._socket: zmq.Socket[bytes] | None = None
         self._thread = threading.Thread(target=self._run, name="zap", daemon=True)
 
     def start(self) -> None:
@@ -62,23 +71,33 @@ class ZapAuthenticator:
             raise AuthenticatorError(f"the authenticator did not start: {self._failure!r}") from self._failure
 
     def stop(self) -> None:
-        """End the thread. Afterwards every handshake is refused."""
+        """End the thread, or leave it behind where it hangs. Afterwards every handshake is refused.
+
+        What can hang is `judge`, never a call on the socket: closing that from here is safe then, and without it the
+        context could not end. Should the thread ever wake up, it finds its socket closed, and ends.
+        """
         self._stop.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(STOP_TIMEOUT_S)
+        if self._thread.is_alive() and self._socket is not None:
+            self._socket.close(0)
 
-    def raise_if_dead(self) -> None:
-        """Raise AuthenticatorError unless the handler is at work."""
+    def raise_if_dead(self, now_ns: int) -> None:
+        """Raise AuthenticatorError unless the handler is at work; `now_ns` is monotonic."""
         if not self._thread.is_alive():
             raise AuthenticatorError(f"the authenticator has died: {self._failure!r}") from self._failure
+        quiet_s = self._heart.quiet_s(now_ns, HANG_LIMIT_S, HANG_GRACE_S)
+        if quiet_s:
+            raise AuthenticatorError(f"the authenticator hangs: it has answered nobody for {quiet_s:.0f} s")
 
     def _run(self) -> None:
-        socket = self._context.socket(zmq.ROUTER)
+        socket = self._socket = self._context.socket(zmq.ROUTER)
         try:
             socket.setsockopt(zmq.LINGER, 0)
             socket.bind(ZAP_ENDPOINT)
             self._bound.set()
             while not self._stop.is_set():
+                self._heart.beat()
                 if socket.poll(POLL_MS):
                     self._answer(socket, socket.recv_multipart())
         except BaseException as failure:  # kept for the receiver, which stops: nobody else can handle it

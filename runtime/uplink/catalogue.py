@@ -14,12 +14,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import URL, func, insert, literal, select, update
+from sqlalchemy import URL, insert, select, update
 
 from runtime.uplink.ranges import RangeSet
 from runtime.uplink.storage import tables
+from runtime.uplink.storage.accounts import (
+    account_of,
+    book,
+    charge_of,
+    charge_of_number,
+    check_clip,
+    check_number,
+)
 from runtime.uplink.storage.clip_facts import facts_of
 from runtime.uplink.storage.database import Database
 from runtime.uplink.storage.limits import RefusedError, StoreLimits
@@ -31,8 +38,6 @@ from runtime.uplink.storage.rows import (
     Segment,
     StoredClip,
     add_partial,
-    charge_of,
-    count_of,
     forget_partial,
     has_clip,
     is_settled,
@@ -45,6 +50,8 @@ from runtime.uplink.storage.rows import (
 
 __all__ = ["Catalogue", "ClipKey", "PartialRow", "StoredClip"]
 
+#: Of why a number will never come.
+MAX_REASON_LENGTH = 128
 #: A verifier that has not answered for so long is taken for dead; another one looks at its clip.
 VERIFYING_LEASE_NS = 600 * 1_000_000_000
 
@@ -64,14 +71,15 @@ class Catalogue:
     def admit(self, offered: PartialRow, limits: StoreLimits, wall_ns: int) -> Admission:
         """Decide about an offer. Raises RefusedError, and then nothing gave way."""
         with self.database.writing() as connection:
-            self.database.lock_vehicle(connection, offered.key.vehicle)
+            account = self.database.lock_vehicle(connection, offered.key.vehicle)
             if is_settled(connection, offered.key):
                 return Admission(None)
-            if count_of(connection, offered.key.vehicle, tables.clips, tables.removed) >= limits.vehicle_clips:
+            check_number(account, offered.key.n, limits)
+            if account.clips + account.removed >= limits.vehicle_clips:
                 raise RefusedError(
                     "vehicle_quota", f"a vehicle may have {limits.vehicle_clips} clips, removed ones too"
                 )
-            if is_erased(connection, self.database, offered, wall_ns):
+            if is_erased(connection, offered, wall_ns):
                 return Admission(None)
             own = partials_of(connection, offered.key.vehicle)
             for row in own:
@@ -85,10 +93,8 @@ class Catalogue:
             gave_way = [*wrong, *others[: max(0, len(others) + 1 - limits.vehicle_partials)]]
             for row in sorted(gave_way, key=lambda each: each.id):  # the order in which everybody locks partials
                 forget_partial(connection, self.database, row, wall_ns)
-            charged = charge_of(connection, offered.key.vehicle, limits.clip_overhead_bytes)
-            if charged + offered.size_bytes + limits.clip_overhead_bytes > limits.vehicle_quota_bytes:
-                detail = f"this vehicle may store {limits.vehicle_quota_bytes} bytes"
-                raise RefusedError("vehicle_quota", detail)
+            account = account_of(connection, offered.key.vehicle)
+            check_clip(account, offered.size_bytes, offered.metadata, limits)
             return Admission(add_partial(connection, offered, wall_ns), tuple(gave_way))
 
     def save_ranges(self, held: Iterable[tuple[int, RangeSet, Sequence[Segment]]], wall_ns: int) -> dict[int, RangeSet]:
@@ -100,12 +106,13 @@ class Catalogue:
         table = tables.partials
         with self.database.writing() as connection:
             for ident, ranges, segments in sorted(held, key=lambda entry: entry[0]):
-                locked = select(table.c.ranges).where(table.c.id == ident).with_for_update()
-                known = connection.execute(locked).scalar()
+                locked = select(table.c.ranges, table.c.segment_count).where(table.c.id == ident).with_for_update()
+                known = connection.execute(locked).first()
                 if known is None:
                     continue
-                union = RangeSet([*json.loads(known), *ranges])
-                values = {"ranges": json.dumps(list(union)), "touched_wall_ns": wall_ns}
+                union = RangeSet([*json.loads(known.ranges), *ranges])
+                count = known.segment_count + len(segments)
+                values = {"ranges": json.dumps(list(union)), "touched_wall_ns": wall_ns, "segment_count": count}
                 connection.execute(update(table).where(table.c.id == ident).values(values))
                 for segment in segments:
                     row = {"name": segment.name, "partial": ident, "start": segment.start, "end": segment.end}
@@ -194,6 +201,9 @@ class Catalogue:
             if found:
                 rows = [{**row.key.columns, "kind": kind, "name": label} for kind, label in found]
                 connection.execute(insert(tables.labels), rows)
+            charged = charge_of(row.size_bytes, row.metadata)
+            sums = {"clips": 1, "clip_bytes": row.size_bytes, "charged_bytes": charged}
+            book(connection, row.key.vehicle, highest_n=row.key.n, **sums)
             forget_partial(connection, self.database, partial_row(known), wall_ns, kept=path)
             return True
 
@@ -244,19 +254,26 @@ class Catalogue:
         with self.database.writing() as connection:
             connection.execute(update(tables.clips).where(one(tables.clips, key)).values(verdict))
 
-    # -- tombstones and figures ---------------------------------------------------------------------------------
+    # -- numbers without a clip ---------------------------------------------------------------------------------
 
     def record_tombstone(self, vehicle: str, n: int, reason: str, limits: StoreLimits, wall_ns: int) -> None:
-        """Number `n` of this vehicle will never come. Raises RefusedError when it has said so of too many."""
+        """Number `n` of this vehicle will never come. Raises RefusedError when it has said so of too many.
+
+        It is charged to the quota, which never refuses it: what a full quota makes the vehicle drop, it may say.
+        """
         table = tables.tombstones
-        values = {"vehicle": vehicle, "n": n, "reason": reason.replace("\0", ""), "wall_ns": wall_ns}
+        kept = reason.replace("\0", "")[:MAX_REASON_LENGTH]
+        values = {"vehicle": vehicle, "n": n, "reason": kept, "wall_ns": wall_ns}
         with self.database.writing() as connection:
+            account = self.database.lock_vehicle(connection, vehicle)
             known = select(table.c.n).where(table.c.vehicle == vehicle, table.c.n == n)
             if connection.execute(known).first() is not None:
                 return
-            if count_of(connection, vehicle, table) >= limits.vehicle_tombstones:
+            check_number(account, n, limits)
+            if account.tombstones >= limits.vehicle_tombstones:
                 raise RefusedError("vehicle_quota", f"a vehicle may give up {limits.vehicle_tombstones} numbers")
-            connection.execute(self.database.insert_ignoring(table).values(values))
+            connection.execute(insert(table).values(values))
+            book(connection, vehicle, highest_n=n, tombstones=1, charged_bytes=charge_of_number(kept))
 
     def tombstones(self, vehicle: str) -> dict[int, str]:
         """Reasons by number."""
@@ -271,23 +288,3 @@ class Catalogue:
         with self.database.reading() as connection:
             rows = connection.execute(select(table).where(table.c.vehicle == vehicle).order_by(table.c.n))
             return {int(row.n): str(row.reason) for row in rows}
-
-    def figures(self) -> dict[str, int]:
-        """Counts for the status file."""
-        table = tables.clips
-
-        def count(condition: Any) -> Any:
-            return func.coalesce(func.sum(literal(1)).filter(condition), 0)
-
-        question = select(
-            func.count().label("clips"), func.coalesce(func.sum(table.c.size_bytes), 0).label("bytes"),
-            func.count(table.c.vehicle.distinct()).label("vehicles"), count(table.c.verified == 1).label("verified"),
-            count(table.c.verified == 0).label("verification_failed"),
-            count(table.c.verified.is_(None)).label("unverified"),
-            select(func.count()).select_from(tables.partials).scalar_subquery().label("partial"),
-            select(func.count()).select_from(tables.tombstones).scalar_subquery().label("tombstones"),
-            select(func.count()).select_from(tables.removed).scalar_subquery().label("removed"),
-            select(func.count()).select_from(tables.deletions).scalar_subquery().label("deletions_waiting"),
-        ).select_from(table)  # fmt: skip
-        with self.database.reading() as connection:
-            return {name: int(value) for name, value in connection.execute(question).one()._mapping.items()}

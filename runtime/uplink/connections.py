@@ -1,10 +1,15 @@
 """The receiver's connections as the kernel sees them, and the power to cut one.
 
 libzmq has no way to close one peer's connection, so a revoked vehicle would keep its place, an enrolled but hostile
-one could hold thousands, and one that sends frame after frame of a message without end would fill the memory: frames
-of an unfinished message are kept and never shown (neither ZMQ_MAXMSGSIZE nor ZMQ_RCVHWM counts them). What libzmq does
-tell is the descriptor a message came from (ZMQ_SRCFD) and when one is accepted and closed (the monitor). `shutdown` on
-that descriptor ends the connection for libzmq as if the peer had.
+one could hold thousands, and one that sends frame after frame of a message without end would fill the memory. libzmq
+has no limit for that: ZMQ_MAXMSGSIZE is for one frame, ZMQ_RCVHWM counts messages, a frame with more to come moves
+neither count (pipe.cpp: `check_write` looks at messages written, `write` adds one at a message's last frame), and there
+is no option for frames a message; only the draft types without multipart (ZMQ_SERVER) have none, and no wheel has
+those. So unfinished frames are kept, and never shown. What libzmq does tell is the descriptor a message came from
+(ZMQ_SRCFD) and when one is accepted and closed (the monitor). `shutdown` on that descriptor ends the connection for
+libzmq as if the peer had, and frees what it had kept.
+`connection_guard` looks. An endless message can therefore hold UNFINISHED_LIMIT_BYTES, and what its link carries in
+the guard's period.
 
 A descriptor is a number that is used again: a connection is known by descriptor *and* peer address, and both are
 compared before anything is cut. How much a connection has received since its last whole message is the kernel's count
@@ -16,6 +21,7 @@ from __future__ import annotations
 import resource
 import socket
 import struct
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,12 +57,13 @@ class Connection:
 
 
 class ConnectionTable:
-    """What is connected. Used by the receiver's thread."""
+    """What is connected. Used by the receiver's loop and the guard."""
 
     def __init__(self, per_vehicle: int = CONNECTIONS_A_VEHICLE) -> None:
         self.cut: Counter[str] = Counter()
         self._per_vehicle = per_vehicle
         self._by_descriptor: dict[int, Connection] = {}
+        self._lock = threading.RLock()
 
     def __len__(self) -> int:
         return len(self._by_descriptor)
@@ -64,16 +71,24 @@ class ConnectionTable:
     def accepted(self, descriptor: int, now_ns: int) -> None:
         """libzmq accepted a connection; its first message may have come before this news."""
         peer = peer_of(descriptor)
-        known = self._by_descriptor.get(descriptor)
-        if peer is not None and (known is None or known.peer != peer):
-            self._by_descriptor[descriptor] = Connection(descriptor, peer, now_ns)
+        with self._lock:
+            known = self._by_descriptor.get(descriptor)
+            if peer is not None and (known is None or known.peer != peer):
+                self._by_descriptor[descriptor] = Connection(descriptor, peer, now_ns)
 
     def closed(self, descriptor: int) -> None:
-        """libzmq let go of a connection."""
-        self._by_descriptor.pop(descriptor, None)
+        """libzmq let go of a connection; the news may be older than the one that has its number now."""
+        with self._lock:
+            known = self._by_descriptor.get(descriptor)
+            if known is not None and peer_of(descriptor) != known.peer:
+                del self._by_descriptor[descriptor]
 
     def spoke(self, descriptor: int, vehicle: str, key: str, now_ns: int) -> None:
         """A whole message of an enrolled vehicle came from there."""
+        with self._lock:
+            self._spoke(descriptor, vehicle, key, now_ns)
+
+    def _spoke(self, descriptor: int, vehicle: str, key: str, now_ns: int) -> None:
         connection = self._by_descriptor.get(descriptor)
         if connection is None or (connection.key and connection.key != key):  # the number is used again
             self._by_descriptor.pop(descriptor, None)
@@ -88,19 +103,27 @@ class ConnectionTable:
 
     def cut_where(self, reason: str, condition: Callable[[Connection], bool]) -> int:
         """End every connection that the condition holds for; how many."""
-        doomed = [connection for connection in self._by_descriptor.values() if condition(connection)]
-        for connection in doomed:
-            del self._by_descriptor[connection.descriptor]
-            if peer_of(connection.descriptor) == connection.peer:
-                _with_socket(connection.descriptor, lambda live: live.shutdown(socket.SHUT_RDWR))
-                self.cut[reason] += 1
+        with self._lock:
+            doomed = [connection for connection in self._by_descriptor.values() if condition(connection)]
+            for connection in doomed:
+                del self._by_descriptor[connection.descriptor]
+                if peer_of(connection.descriptor) == connection.peer:
+                    _with_socket(connection.descriptor, lambda live: live.shutdown(socket.SHUT_RDWR))
+                    self.cut[reason] += 1
         return len(doomed)
 
-    def cut_silent_and_endless(self, now_ns: int) -> None:
-        """End connections that never said anything, and those in the middle of a message that does not end."""
+    def cut_silent(self, now_ns: int) -> None:
+        """End connections that never said anything; the loop's to say, which alone knows what they said."""
         oldest_ns = now_ns - int(SILENCE_LIMIT_S * NANOSECONDS_PER_SECOND)
         self.cut_where("silent", lambda connection: not connection.messages and connection.since_ns < oldest_ns)
-        self.cut_where("endless message", _is_endless)
+
+    def cut_endless(self) -> None:
+        """End connections in the middle of a message that does not end."""
+        with self._lock:
+            looked_at = list(self._by_descriptor.values())
+        endless = [connection for connection in looked_at if _is_endless(connection)]  # a system call for each
+        if endless:
+            self.cut_where("endless message", lambda connection: any(connection is each for each in endless))
 
     def _cut_surplus(self, vehicle: str) -> None:
         own = [connection for connection in self._by_descriptor.values() if connection.vehicle == vehicle]

@@ -1,10 +1,11 @@
 """The receiver: the fleet side of the uplink on one ROUTER socket, for any number of vehicles.
 
-One thread answers messages and touches files; the ZAP handler has its own; so have housekeeping and a verifier, if
-there is one, which looks at stored clips. Who sent a message is found by the key that its connection proved (User-Id),
-looked up in the enrolled table for every message. The table is read again every `reload_s`: from then on a revoked
-vehicle's messages are dropped, nothing more is sent to it, and its connections are cut. Should one of the threads die,
-`run` closes the socket and raises AuthenticatorError or ThreadDeathError.
+One thread answers messages and touches files; the ZAP handler has its own; so have the guard of connections,
+housekeeping, and a verifier, if there is one, which looks at stored clips. Who sent a message is found by the key that
+its connection proved (User-Id), looked up in the enrolled table for every message. The guard reads the table again
+every `reload_s`, whatever the loop waits for: from then on a revoked vehicle's messages are dropped, nothing more is
+sent to it, and its connections are cut. Should one of the threads die, or the authenticator or the guard hang, `run`
+closes the socket and raises AuthenticatorError or ThreadDeathError.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from runtime.clock import Clock, SystemClock
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.authenticator import ZapAuthenticator
+from runtime.uplink.connection_guard import MONITORED, ConnectionGuard
 from runtime.uplink.connections import ConnectionTable, allow_many_connections
 from runtime.uplink.keys import EnrolledVehicles, KeyPair, ensure_keys
 from runtime.uplink.limits import VehicleLimits
@@ -38,10 +39,8 @@ from runtime.uplink.wire import encode
 IDLE_POLL_MS = 100
 BUSY_POLL_MS = 10
 STATUS_PERIOD_S = 1.0
-#: How often connections are looked at: one that sends without end gets so much further.
-GUARD_PERIOD_S = 0.25
 PULL_PERIOD_S = 2.0
-MONITORED = zmq.EVENT_ACCEPTED | zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED
+SILENCE_PERIOD_S = 0.25
 #: libzmq's own routing ids begin so; one that a peer chose itself cannot.
 OWN_ROUTING_ID = b"\0"
 
@@ -121,11 +120,13 @@ class Receiver:
                 self.address = socket.getsockopt_string(zmq.LAST_ENDPOINT)
                 if self._on_bound is not None:
                     self._on_bound(self.address)
-                while not stop.is_set():
-                    for beside in (authenticator, self._verifier, self._housekeeping):
-                        beside.raise_if_dead()
-                    self._watch(monitor)
-                    self._turn(socket, authenticator)
+                reload_s = self._settings.reload_s
+                with ConnectionGuard(self.connections, self._enrolled, monitor, self._clock, reload_s) as guard:
+                    while not stop.is_set():
+                        authenticator.raise_if_dead(self._clock.now_ns())
+                        for beside in (guard, self._verifier, self._housekeeping):
+                            beside.raise_if_dead()
+                        self._turn(socket, authenticator)
                 self._deliver(socket, self.reception.flush(self._clock.wall_ns()))
             finally:
                 socket.disable_monitor()
@@ -142,10 +143,10 @@ class Receiver:
         self._flush_when_due(socket, now_ns)
         if self.store.is_finishing:
             self._deliver(socket, self.reception.settle(self._clock.wall_ns()))
-        if self._is_due("guard", GUARD_PERIOD_S, now_ns):
-            self.connections.cut_silent_and_endless(now_ns)
+        if self._is_due("silent", SILENCE_PERIOD_S, now_ns):
+            self.connections.cut_silent(now_ns)
         if self._is_due("reload", self._settings.reload_s, now_ns):
-            self._reload()
+            self._forget_revoked()
         if self._is_due("pulls", PULL_PERIOD_S, now_ns):
             self._ask_for_pulls(socket)
         if self._is_due("status", STATUS_PERIOD_S, now_ns):
@@ -157,22 +158,8 @@ class Receiver:
         self._due_ns[what] = now_ns + int(period_s * NANOSECONDS_PER_SECOND)
         return True
 
-    def _watch(self, monitor: zmq.Socket[bytes]) -> None:
-        """Keep the table of connections; unread events would make libzmq wait."""
-        while monitor.poll(0):
-            event = recv_monitor_message(monitor)
-            if event["event"] == zmq.EVENT_ACCEPTED:
-                self.connections.accepted(event["value"], self._clock.now_ns())
-            else:
-                self.connections.closed(event["value"])
-
-    def _reload(self) -> None:
-        """Read who is enrolled, and let go of who is not any more."""
-        self._enrolled.reload()
-        self.connections.cut_where(
-            "key no longer enrolled",
-            lambda connection: bool(connection.key) and self._enrolled.vehicle_of(connection.key.encode()) is None,
-        )
+    def _forget_revoked(self) -> None:
+        """Keep nothing of who is enrolled no more; the guard has cut them."""
         names = self._enrolled.names()
         self._routes = {vehicle: route for vehicle, route in self._routes.items() if vehicle in names}
         self.reception.meters.forget_except(names)

@@ -12,20 +12,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.catalogue import Catalogue, ClipKey, PartialRow
 from runtime.uplink.ranges import RangeSet
-from runtime.uplink.storage.depot import Depot
+from runtime.uplink.storage.depot import Depot, DepotError
+from runtime.uplink.storage.figures import Figures
 from runtime.uplink.storage.finishing import Finisher, outcome_of
 from runtime.uplink.storage.folder_depot import FolderDepot
-from runtime.uplink.storage.limits import RefusedError, StoreLimits
+from runtime.uplink.storage.limits import RefusedError, StoreLimits, most_segments
 from runtime.uplink.storage.open_partials import OpenPartial, OpenPartials
 from runtime.uplink.storage.rows import Segment
 from runtime.uplink.wire import MAX_RANGES
 
 __all__ = ["ClipStore", "PartialGoneError", "RefusedError", "StoreLimits"]
-
-FIGURES_PERIOD_NS = 30 * NANOSECONDS_PER_SECOND
 
 
 class PartialGoneError(OSError):
@@ -51,7 +49,7 @@ class ClipStore:
             raise
         self._open = OpenPartials(self.depot)
         self.finisher = Finisher(self.depot, self.catalogue)
-        self._figures: tuple[int, dict[str, int]] | None = None
+        self._figures = Figures(self.catalogue.database)
 
     def close(self) -> None:
         """Close everything; what was not flushed was not acknowledged and is sent again."""
@@ -80,11 +78,8 @@ class ClipStore:
         return self.finisher.is_busy
 
     def figures(self, wall_ns: int) -> dict[str, int]:
-        """Counts for the status file; asked of a shared catalogue now and then only, where they cost most."""
-        known = self._figures
-        if known is None or not self.catalogue.database.is_shared or wall_ns - known[0] >= FIGURES_PERIOD_NS:
-            known = self._figures = (wall_ns, self.catalogue.figures())
-        return known[1]
+        """Counts for the status file. Raises CatalogueError."""
+        return self._figures.at(wall_ns)
 
     # -- taking in ----------------------------------------------------------------------------------------------
 
@@ -97,6 +92,7 @@ class ClipStore:
 
         Raises RefusedError, and OSError when bytes or rows cannot be stored now.
         """
+        self.finisher.distrusted.drop_waiting(wall_ns)
         free = self.depot.free_bytes()
         known = self._open.get(row.key) or self.catalogue.partial(row.key)
         if known is None and free is not None and free < row.size_bytes + self.limits.disk_reserve_bytes:
@@ -113,6 +109,9 @@ class ClipStore:
             return None
         if not admission.partial.ranges:
             self._begin(admission.partial, wall_ns)
+        elif not self.depot.holds(admission.partial):  # its file is gone: all of it has to come again
+            self._drop_row(admission.partial, wall_ns)
+            return self.offer(row, wall_ns)
         return self._open.take(admission.partial).durable
 
     def _begin(self, row: PartialRow, wall_ns: int) -> None:
@@ -130,6 +129,9 @@ class ClipStore:
         end = offset + len(data)
         if end > partial.row.size_bytes:
             raise RefusedError("malformed", f"chunk ends at {end}, the clip has {partial.row.size_bytes} bytes")
+        if partial.segment_count >= most_segments(partial.row.size_bytes):
+            self.drop(key)
+            raise RefusedError("too_fragmented", f"{partial.segment_count} pieces: begin again, with larger chunks")
         self._open.must_answer(partial)
         if partial.durable.covers(offset, end) or partial.written.covers(offset, end):
             return
@@ -156,8 +158,7 @@ class ClipStore:
         durable: list[tuple[int, RangeSet, Sequence[Segment]]] = []
         for ident, synced in outcome.items():
             if isinstance(synced, OSError):
-                failures.append((waiting[ident].row.key, synced))
-                self._drop_failed(waiting[ident], wall_ns)
+                failures.append((waiting[ident].row.key, self._drop_failed(waiting[ident], synced, wall_ns)))
             else:
                 durable.append((ident, waiting[ident].with_written(), synced))
         try:
@@ -168,32 +169,46 @@ class ClipStore:
                 self._open.forget(row)
             return [], [*failures, *((row.key, error) for row in lost)]
         answers: list[tuple[ClipKey, RangeSet]] = []
-        for ident, _, synced in durable:
+        for ident, _, segments in durable:
             partial = waiting[ident]
             if ident in held:
+                partial.segment_count += len(segments)
                 self._open.answered(partial, held[ident])
                 answers.append((partial.row.key, held[ident]))
+                continue
+            outcome_of_gone = self._outcome_of_gone(partial.row, segments)
+            if isinstance(outcome_of_gone, OSError):
+                failures.append((partial.row.key, outcome_of_gone))
             else:
-                self._open.forget(partial.row)
-                self._discard([segment.name for segment in synced])
-                if self.catalogue.has(partial.row.key):  # another receiver has stored it: all of it is held
-                    answers.append((partial.row.key, RangeSet([(0, partial.row.size_bytes)])))
-                else:
-                    failures.append((partial.row.key, PartialGoneError("it was removed meanwhile: offer it again")))
+                answers.append((partial.row.key, outcome_of_gone))
         return answers, failures
 
-    def _drop_failed(self, partial: OpenPartial, wall_ns: int) -> None:
+    def _drop_failed(self, partial: OpenPartial, error: OSError, wall_ns: int) -> OSError:
         """After a failed fdatasync nothing in a file can be trusted; a failed PUT harms no earlier segment."""
+        self._open.forget(partial.row)
         if self.depot.is_exclusive:
-            self._drop_row(partial.row, wall_ns)
-        else:
-            self._open.forget(partial.row)
+            try:
+                self._drop_row(partial.row, wall_ns)
+            except OSError as further:
+                return DepotError(f"{error}; and what is left of it could not be dropped yet: {further}")
+        return error
+
+    def _outcome_of_gone(self, row: PartialRow, segments: Sequence[Segment]) -> RangeSet | OSError:
+        """What to say of bytes that are durable, but whose partial somebody has removed meanwhile."""
+        self._open.forget(row)
+        try:
+            self._discard([segment.name for segment in segments])
+            if self.catalogue.has(row.key):  # another receiver has stored it: all of it is held
+                return RangeSet([(0, row.size_bytes)])
+        except OSError as error:
+            return error
+        return PartialGoneError("it was removed meanwhile: offer it again")
 
     # -- storing ------------------------------------------------------------------------------------------------
 
     def missing(self, key: ClipKey) -> RangeSet | None:
         """Durable ranges of a clip that is not complete; None when it is. Raises RefusedError."""
-        row = self.catalogue.partial(key)
+        row = self._row(key)
         if row is None:
             if self.catalogue.has(key):
                 return None
@@ -208,7 +223,7 @@ class ClipStore:
         """
         if self.finisher.is_finishing(key):
             return None
-        row = self.catalogue.partial(key)
+        row = self._row(key)
         if row is None:
             if self.catalogue.has(key):
                 return True
@@ -234,14 +249,15 @@ class ClipStore:
 
     def drop(self, key: ClipKey, wall_ns: int = 0) -> None:
         """Throw a partial away."""
-        row = self.catalogue.partial(key)
+        known = self._open.get(key)
+        self._open.forget_key(key)
+        row = known.row if known is not None else self.catalogue.partial(key)
         if row is not None:
             self._drop_row(row, wall_ns)
-        self._open.forget_key(key)
 
     def _drop_row(self, row: PartialRow, wall_ns: int) -> None:
         self._open.forget(row)
-        self.catalogue.drop_partial(row, wall_ns)
+        self.finisher.distrusted.drop(row, wall_ns)
         self.finisher.delete_soon(wall_ns)
 
     def entomb(self, vehicle: str, n: int, reason: str, wall_ns: int) -> None:
@@ -279,7 +295,12 @@ class ClipStore:
         known = self._open.get(key)
         if known is not None:
             return known
-        row = self.catalogue.partial(key)
+        row = self._row(key)
         if row is None or not self.depot.holds(row):
             raise RefusedError("unknown_clip", "offer it first")
         return self._open.take(row)
+
+    def _row(self, key: ClipKey) -> PartialRow | None:
+        """What the catalogue knows of a clip under way, unless its bytes are not to be trusted."""
+        row = self.catalogue.partial(key)
+        return None if row is None or row.id in self.finisher.distrusted else row

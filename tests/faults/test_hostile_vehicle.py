@@ -18,10 +18,10 @@ from runtime.uplink.wire import MAX_PAYLOAD_BYTES, PROTOCOL_VERSION, Hello, Offe
 CHUNK = MAX_PAYLOAD_BYTES
 MEBIBYTE = 1 << 20
 HOSTILE_MIB = 256
-HOSTILE_BYTES_PER_S = 40 << 20  # faster than any vehicle's link; the receiver looks once a second
-ALLOWED_GROWTH_MIB = 144
+HOSTILE_BYTES_PER_S = 40 << 20  # faster than any vehicle's link
+#: 32 MiB may be unfinished, and 4 come in before the guard looks again; the rest is for a machine that is busy.
+ALLOWED_GROWTH_MIB = 64
 HELLO = [encode(Hello(PROTOCOL_VERSION, "hostile")), b""]
-IS_BOUNDED = (Path(__file__).resolve().parents[2] / "runtime/uplink/connections.py").exists()
 
 
 @contextmanager
@@ -80,10 +80,6 @@ def test_an_oversize_object_is_refused_by_its_offer_stays_on_the_vehicle_and_hol
     bench.check_both_ends()
 
 
-@pytest.mark.xfail(
-    not IS_BOUNDED, strict=True,
-    reason="libzmq holds the parts of an unfinished message without any limit, and nothing looks at that yet",
-)  # fmt: skip
 def test_an_endless_multipart_from_an_enrolled_key_is_cut_off_before_it_fills_the_memory(bench):
     receiver = bench.start_receiver()
     before_mib = resident_mib(receiver)

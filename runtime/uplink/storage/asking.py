@@ -18,7 +18,7 @@ from runtime.uplink.storage import tables
 from runtime.uplink.storage.clip_facts import facts_of
 from runtime.uplink.storage.database import Database
 from runtime.uplink.storage.depot import Depot, DepotError
-from runtime.uplink.storage.rows import StoredClip, log_access, stored_clip
+from runtime.uplink.storage.rows import ERASED_ON_ARRIVAL, StoredClip, log_access, stored_clip
 
 MAX_ANSWERS = 10_000
 MAX_HASHES_NAMED = 16
@@ -135,17 +135,25 @@ def _only_clip(connection: Connection, vehicle: str, n: int, directory: Path, sh
 
 
 def access_log(database: Database, vehicle: str | None = None, limit: int = 1000, after: int = 0) -> list[AccessEntry]:
-    """Entries by their number, from the one that follows `after`; of one vehicle or of all."""
+    """Entries by their number, from the one that follows `after`; of one vehicle or of all.
+
+    What came of an erased time is one entry for each erasure, answered with how many clips that were by now.
+    """
     table = tables.access_log
     question = select(table).where(table.c.id > after).order_by(table.c.id).limit(min(limit, MAX_ANSWERS))
     if vehicle is not None:
         question = question.where(table.c.vehicle == vehicle)
     with database.reading() as connection:
         rows = connection.execute(question).all()
-    return [
-        AccessEntry(int(row.id), int(row.wall_ns), row.who, row.action, row.vehicle, json.loads(row.detail))
-        for row in rows
-    ]
+        orders = connection.execute(select(tables.erasures.c.id, tables.erasures.c.arrived)).all()
+    arrived = {int(order.id): int(order.arrived) for order in orders}
+    entries = []
+    for row in rows:
+        detail = json.loads(row.detail)
+        if row.action == ERASED_ON_ARRIVAL:
+            detail["clips_so_far"] = arrived.get(detail["erasure"], 0)
+        entries.append(AccessEntry(int(row.id), int(row.wall_ns), row.who, row.action, row.vehicle, detail))
+    return entries
 
 
 def described(clip: StoredClip) -> dict[str, Any]:

@@ -12,12 +12,13 @@ vehicle's clips locks that vehicle's row first (`lock_vehicle`). Every failure o
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event, select, text
+from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
@@ -25,6 +26,9 @@ from sqlalchemy.pool import QueuePool
 
 from runtime.formats.sqlite_ledger import open_ledger
 from runtime.uplink.storage import tables
+from runtime.uplink.storage.accounts import Account
+from runtime.uplink.storage.limits import SetupError
+from runtime.uplink.storage.upgrading import upgrade
 
 #: A question that the server does not answer in this time fails; vehicles wait 15 s for an answer.
 CONNECT_TIMEOUT_S = 5
@@ -36,10 +40,21 @@ SCHEMA_LOCK = 0x5AD0_1216
 #: With one of these off, a committed row may be lost by a power cut.
 DURABLE_SETTINGS = ("fsync", "full_page_writes")
 READING = "shadowrig_reading"
+#: insufficient_privilege, invalid_schema_name, invalid_password, invalid_authorization, invalid_catalog_name
+LASTING_STATES = frozenset({"42501", "3F000", "28P01", "28000", "3D000"})
+#: Of a connection that was refused libpq hands on the text alone. The last one is SQLite's.
+LASTING_REFUSALS = re.compile(
+    r"password authentication failed|no password supplied|no pg_hba\.conf entry"
+    r'|(role|database) ".*" does not exist|file is not a database'
+)
 
 
 class CatalogueError(OSError):
     """The database could not do what was asked; nothing of the transaction has happened."""
+
+
+class CatalogueSetupError(CatalogueError, SetupError):
+    """It never will, configured as it is."""
 
 
 class Database:
@@ -77,10 +92,12 @@ class Database:
         try:
             yield
         except SQLAlchemyError as error:
-            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-            raise CatalogueError(f"catalogue {self.label}: {reason}") from error
+            cause = getattr(error, "orig", None) or error
+            kind = CatalogueSetupError if is_lasting(cause) else CatalogueError
+            raise kind(f"catalogue {self.label}: {str(cause).strip().splitlines()[0]}") from error
         except (sqlite3.Error, OverflowError, UnicodeError) as error:  # a value that the database has no room for
-            raise CatalogueError(f"catalogue {self.label}: {error}") from error
+            kind = CatalogueSetupError if is_lasting(error) else CatalogueError
+            raise kind(f"catalogue {self.label}: {error}") from error
 
     def insert_ignoring(self, table: Table) -> Insert:
         """INSERT that leaves a row alone that is there already."""
@@ -88,11 +105,11 @@ class Database:
             return postgresql.insert(table).on_conflict_do_nothing()
         return sqlite.insert(table).on_conflict_do_nothing()
 
-    def lock_vehicle(self, connection: Connection, vehicle: str) -> None:
-        """Let nobody else decide about this vehicle's clips until the transaction ends."""
+    def lock_vehicle(self, connection: Connection, vehicle: str) -> Account:
+        """Let nobody else decide about this vehicle's clips until the transaction ends; the account as it stands."""
         connection.execute(self.insert_ignoring(tables.vehicles).values(vehicle=vehicle))
         own = select(tables.vehicles).where(tables.vehicles.c.vehicle == vehicle)
-        connection.execute(own.with_for_update()).all()
+        return Account(**connection.execute(own.with_for_update()).one()._mapping)
 
     def _make_schema(self) -> None:
         with self.writing() as connection:
@@ -100,7 +117,7 @@ class Database:
                 check_durability(connection, self.label)
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SCHEMA_LOCK})
             elif connection.exec_driver_sql("PRAGMA user_version").scalar_one():
-                raise CatalogueError(
+                raise CatalogueSetupError(
                     f"catalogue {self.label} has the schema of a trial version of Shadowrig:"
                     " start with an empty directory, and let the vehicles deliver what they still hold"
                 )
@@ -112,19 +129,30 @@ class Database:
                     connection.exec_driver_sql(statement)
                 connection.execute(tables.schema_version.insert().values(version=tables.SCHEMA_VERSION))
             elif version != tables.SCHEMA_VERSION:
-                known = f"this software knows {tables.SCHEMA_VERSION}"
-                raise CatalogueError(f"catalogue {self.label} has schema {version}, {known}: update it")
+                self._upgrade(connection, int(version))
+
+    def _upgrade(self, connection: Connection, version: int) -> None:
+        reached = upgrade(connection, version, self.is_shared)
+        if reached != tables.SCHEMA_VERSION:
+            known = f"this software knows {tables.SCHEMA_VERSION}"
+            raise CatalogueSetupError(f"catalogue {self.label} has schema {version}, {known}: update it")
+        connection.execute(update(tables.schema_version).values(version=reached))
+
+
+def is_lasting(cause: BaseException) -> bool:
+    """True for a refusal that no waiting mends. A server whose messages are not in English is waited for."""
+    return getattr(cause, "sqlstate", None) in LASTING_STATES or LASTING_REFUSALS.search(str(cause)) is not None
 
 
 def make_postgresql_url(place: URL | str) -> URL:
-    """The URL with our driver named. Raises CatalogueError."""
+    """The URL with our driver named. Raises CatalogueSetupError."""
     try:
         url = make_url(place)
     except ArgumentError as error:
-        raise CatalogueError(f"catalogue {place!r} is no URL (fix: postgresql://user@host/database)") from error
+        raise CatalogueSetupError(f"catalogue {place!r} is no URL (fix: postgresql://user@host/database)") from error
     if url.get_backend_name() != "postgresql":
         fix = "fix: postgresql://user@host/database, or leave it out for SQLite"
-        raise CatalogueError(f"catalogue {url.render_as_string(True)} is not PostgreSQL ({fix})")
+        raise CatalogueSetupError(f"catalogue {url.render_as_string(True)} is not PostgreSQL ({fix})")
     return url.set(drivername="postgresql+psycopg")
 
 
@@ -143,7 +171,7 @@ def postgresql_engine(place: URL | str) -> Engine:
             },
         )  # fmt: skip
     except (ImportError, NoSuchModuleError) as error:
-        raise CatalogueError("PostgreSQL needs psycopg (fix: pip install 'shadowrig[fleet]')") from error
+        raise CatalogueSetupError("PostgreSQL needs psycopg (fix: pip install 'shadowrig[fleet]')") from error
 
 
 def sqlite_engine(path: Path) -> Engine:
@@ -168,10 +196,10 @@ def sqlite_engine(path: Path) -> Engine:
 
 
 def check_durability(connection: Connection, label: str) -> None:
-    """Raises CatalogueError when the server would lose a committed row in a power cut."""
+    """Raises CatalogueSetupError when the server would lose a committed row in a power cut."""
     for name in DURABLE_SETTINGS:
         if connection.exec_driver_sql(f"SHOW {name}").scalar_one() != "on":
-            raise CatalogueError(
+            raise CatalogueSetupError(
                 f"catalogue {label}: the server runs with {name}=off, a power cut would lose clips that vehicles have"
                 f" deleted (fix: set {name}=on in postgresql.conf)"
             )

@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from runtime.uplink.storage.limits import SetupError
 from runtime.uplink.storage.rows import PartialRow, Segment
 
 #: The segments that now hold a partial's new bytes (none where they lie in the partial's own file), or what failed.
@@ -28,6 +29,10 @@ Synced: TypeAlias = "Sequence[Segment] | OSError"
 
 class DepotError(OSError):
     """The store of bytes could not do what was asked."""
+
+
+class DepotSetupError(DepotError, SetupError):
+    """It never will, configured as it is."""
 
 
 class Depot(Protocol):
@@ -43,6 +48,9 @@ class Depot(Protocol):
 
     def close(self) -> None:
         """Let go of everything; what was not synced is lost."""
+
+    def check(self) -> None:
+        """Try whether it works at all. Raises DepotSetupError when it never will, OSError when it does not now."""
 
     def free_bytes(self) -> int | None:
         """What still fits; None where there is no end."""

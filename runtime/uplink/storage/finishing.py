@@ -13,6 +13,7 @@ from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.catalogue import Catalogue, ClipKey, PartialRow
 from runtime.uplink.ranges import RangeSet
 from runtime.uplink.storage.depot import Depot
+from runtime.uplink.storage.distrusted import Distrusted
 from runtime.uplink.storage.limits import RefusedError
 from runtime.uplink.storage.removal import empty_deletions
 
@@ -26,6 +27,7 @@ class Finisher:
     """Stores complete partials. `begin` and `finished` belong to the receiver's loop, the rest to any thread."""
 
     def __init__(self, depot: Depot, catalogue: Catalogue) -> None:
+        self.distrusted = Distrusted(catalogue)
         self._depot = depot
         self._catalogue = catalogue
         self._under_way: dict[ClipKey, tuple[PartialRow, Future[bool | None]]] = {}
@@ -81,7 +83,7 @@ class Finisher:
             return None
         except OSError:
             if self._depot.is_exclusive:  # a file whose fsync failed cannot be trusted
-                self._catalogue.drop_partial(row, wall_ns)
+                self.distrusted.drop(row, wall_ns)
                 self.delete_soon(wall_ns)
             raise
         if is_right:

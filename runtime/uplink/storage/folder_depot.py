@@ -66,6 +66,9 @@ class FolderDepot:
             os.close(self._lock)
             self._lock = None
 
+    def check(self) -> None:
+        """Its folders were made, and the lock taken, when it was opened."""
+
     def free_bytes(self) -> int | None:
         """What the disk has left."""
         return self._disk_free(self._directory)

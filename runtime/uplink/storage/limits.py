@@ -4,20 +4,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SEGMENTS_AT_LEAST = 1024
+SMALLEST_SEGMENT_BYTES = 8192
+
 
 @dataclass(frozen=True, slots=True)
 class StoreLimits:
-    """What one vehicle, and all of them, may occupy."""
+    """What one vehicle, and all of them, may occupy.
+
+    `vehicle_quota_bytes` holds everything that is kept of a vehicle, rows too (`storage.accounts`).
+    """
 
     max_clip_bytes: int = 4 << 30
     vehicle_quota_bytes: int = 256 << 30
-    #: Charged for each clip beside its bytes, so that tiny ones are not free: its metadata at the largest, its rows.
-    clip_overhead_bytes: int = 64 << 10
     #: Clips that are stored or were removed (their numbers are kept), and numbers that will never come.
     vehicle_clips: int = 1_000_000
     vehicle_tombstones: int = 1_000_000
+    #: How far a number may be beyond the highest one that is known of its vehicle.
+    numbers_ahead: int = 1_000_000
     vehicle_partials: int = 16
     disk_reserve_bytes: int = 64 << 20
+
+
+def most_segments(size_bytes: int) -> int:
+    """How many pieces a clip may come in, where each becomes an object: honest ones have 16 KiB or more."""
+    return SEGMENTS_AT_LEAST + size_bytes // SMALLEST_SEGMENT_BYTES
+
+
+class SetupError(OSError):
+    """The storage will not work as it is configured, however often it is tried: a person has to mend it."""
 
 
 class RefusedError(Exception):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 import secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.messages import NANOSECONDS_PER_SECOND
-from runtime.uplink.storage.depot import DepotError, Synced
+from runtime.uplink.storage.depot import DepotError, DepotSetupError, Synced
 from runtime.uplink.storage.rows import PartialRow, Segment
 
 if TYPE_CHECKING:
@@ -42,6 +43,15 @@ REQUEST_TIMEOUT = timedelta(seconds=10)
 #: Vehicles wait 15 s for an answer; a request that still fails then is told to them as refused storage.
 RETRY_TIMEOUT = timedelta(seconds=10)
 MAX_RETRIES = 4
+
+
+#: Refusals that pass by themselves: a clock that is not set yet, a role's token that is just being renewed.
+PASSING_REFUSALS = ("RequestTimeTooSkewed", "ExpiredToken", "TokenRefreshRequired")
+#: How obstore says that the bucket lies in another region.
+WRONG_REGION = "incorrectly configured region"
+CHECK_NAME = "receiver-check"
+MAX_ERROR_LENGTH = 500
+ENDPOINT = re.compile(r"https?://[^\s/?#]+[^\s?#]*")
 
 
 class HashMismatchError(Exception):
@@ -72,6 +82,18 @@ class ObjectDepot:
         """Wait for uploads under way."""
         self._uploads.shutdown()
         self._written.clear()
+
+    def check(self) -> None:
+        """PUT and DELETE of a small object: whether the bucket is there and our credentials may write."""
+        import obstore
+
+        try:
+            with translated(f"PUT of {CHECK_NAME} in {self.url}"):
+                obstore.put(self._store, CHECK_NAME, b"a receiver tried whether it may write here", use_multipart=False)
+            self.delete([CHECK_NAME])
+        except FileNotFoundError as error:
+            fix = "make the bucket, or correct objects.url"
+            raise DepotSetupError(f"{self.url}: there is no such bucket (fix: {fix}): {str(error)[:300]}") from error
 
     def free_bytes(self) -> int | None:
         """Object storage has no end that we could ask for."""
@@ -234,27 +256,36 @@ class ObjectDepot:
 @contextmanager
 def translated(what: str) -> Iterator[None]:
     """Errors of the store as OSErrors. FileNotFoundError and HashMismatchError pass."""
-    from obstore.exceptions import BaseError
+    from obstore import exceptions
 
+    lasting = (
+        exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, exceptions.NotSupportedError,
+        exceptions.UnknownConfigurationKeyError, exceptions.InvalidPathError,
+    )  # fmt: skip
     try:
         yield
-    except BaseError as error:
-        raise DepotError(f"{what}: {type(error).__name__}: {str(error)[:300]}") from error
+    except exceptions.BaseError as error:
+        text = " ".join(str(error).split())
+        is_lasting = isinstance(error, lasting) and not any(word in text for word in PASSING_REFUSALS)
+        kind = DepotSetupError if is_lasting or WRONG_REGION in text else DepotError
+        raise kind(f"{what}: {type(error).__name__}: {text[:MAX_ERROR_LENGTH]}") from error
     except ValueError as error:
-        raise DepotError(f"{what}: {str(error)[:300]}") from error
+        raise DepotSetupError(f"{what}: {str(error)[:300]}") from error
 
 
 def open_object_store(url: str, options: Mapping[str, Any]) -> ObjectStore:
-    """The store of a URL. Raises DepotError for a scheme or an option that is not known."""
+    """The store of a URL. Raises DepotSetupError for a scheme or an option that is not known."""
     try:
         from obstore.store import from_url
     except ImportError as error:
-        raise DepotError("object storage needs obstore (fix: pip install 'shadowrig[fleet]')") from error
+        raise DepotSetupError("object storage needs obstore (fix: pip install 'shadowrig[fleet]')") from error
     scheme = url.partition("://")[0]
     if scheme not in SCHEMES:
-        raise DepotError(f"{url} is no object storage (fix: s3://BUCKET/PREFIX, gs://… or az://…)")
+        raise DepotSetupError(f"{url} is no object storage (fix: s3://BUCKET/PREFIX, gs://… or az://…)")
     checked = {"checksum_algorithm": "sha256"} if scheme == "s3" else {}
     endpoint = str(options.get("endpoint", ""))
+    if endpoint and not ENDPOINT.fullmatch(endpoint):  # obstore would panic at the first request
+        raise DepotSetupError(f"objects.options.endpoint is {endpoint!r}: no address (fix: https://HOST)")
     client: Any = {
         "connect_timeout": CONNECT_TIMEOUT,
         "timeout": REQUEST_TIMEOUT,

@@ -22,6 +22,7 @@ class OpenPartial:
     row: PartialRow
     durable: RangeSet
     written: RangeSet = field(default_factory=RangeSet)
+    segment_count: int = 0
 
     def with_written(self) -> RangeSet:
         """Everything that was written, durable or not."""
@@ -67,13 +68,14 @@ class OpenPartials:
         known = self._open.get(row.key)
         if known is not None and known.row.id == row.id:
             known.durable.update(row.ranges)
+            known.segment_count = max(known.segment_count, row.segment_count)
             return known
         if known is not None:
             self.forget(known.row)
         idle = [partial.row for key, partial in self._open.items() if key not in self._unanswered]
         for oldest in idle[: max(0, len(self._open) + 1 - MAX_OPEN)]:
             self.forget(oldest)
-        self._open[row.key] = OpenPartial(row, RangeSet(row.ranges))
+        self._open[row.key] = OpenPartial(row, RangeSet(row.ranges), segment_count=row.segment_count)
         return self._open[row.key]
 
     def forget(self, row: PartialRow) -> None:

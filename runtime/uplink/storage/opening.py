@@ -17,7 +17,7 @@ import yaml
 
 from runtime.uplink.catalogue import Catalogue
 from runtime.uplink.storage.database import make_postgresql_url
-from runtime.uplink.storage.depot import Depot, DepotError
+from runtime.uplink.storage.depot import Depot, DepotSetupError
 from runtime.uplink.storage.folder_depot import FolderDepot
 from runtime.uplink.storage.limits import StoreLimits
 from runtime.uplink.storage.object_depot import ObjectDepot
@@ -40,9 +40,13 @@ class StoragePlaces:
 
 
 def open_store(places: StoragePlaces, limits: StoreLimits) -> ClipStore:
-    """A receiver's store. Raises OSError that says what cannot be used."""
-    depot = open_depot(places, takes_lock=True)
+    """A receiver's store, tried. Raises SetupError for what only a person can mend, OSError for what may pass."""
     try:
+        depot = open_depot(places, takes_lock=True)
+    except (PermissionError, NotADirectoryError) as error:
+        raise DepotSetupError(f"{error} (fix: make {places.directory} the receiver's own)") from error
+    try:
+        depot.check()
         return ClipStore(places.directory, limits, depot, open_catalogue(places))
     except BaseException:
         depot.close()
@@ -71,23 +75,23 @@ def open_catalogue(places: StoragePlaces) -> Catalogue:
 
 
 def read_secret(path: Path) -> str:
-    """A file that only its owner may read. Raises DepotError."""
+    """A file that only its owner may read. Raises DepotSetupError."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
-            raise DepotError(f"{path} has mode {mode:04o}: others may read it (fix: chmod 600 {path})")
+            raise DepotSetupError(f"{path} has mode {mode:04o}: others may read it (fix: chmod 600 {path})")
         with path.open("rb") as stream:
             return stream.read(MAX_SECRET_BYTES).decode()
     except UnicodeDecodeError as error:
-        raise DepotError(f"{path} is no text") from error
+        raise DepotSetupError(f"{path} is no text") from error
 
 
 def read_credentials(path: Path) -> dict[str, Any]:
-    """Options of the object store that are secret: `access_key_id: …`, `secret_access_key: …`. Raises DepotError."""
+    """Secret options of the object store: `access_key_id: …`, `secret_access_key: …`. Raises DepotSetupError."""
     try:
         found = yaml.safe_load(read_secret(path))
     except yaml.YAMLError as error:
-        raise DepotError(f"{path} is no YAML (fix: lines such as access_key_id: …)") from error
+        raise DepotSetupError(f"{path} is no YAML (fix: lines such as access_key_id: …)") from error
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-        raise DepotError(f"{path} holds no names and values (fix: lines such as access_key_id: …)")
+        raise DepotSetupError(f"{path} holds no names and values (fix: lines such as access_key_id: …)")
     return found

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.storage import tables
@@ -20,6 +21,8 @@ from runtime.uplink.storage.database import Database
 from runtime.uplink.storage.depot import Depot
 from runtime.uplink.storage.limits import RefusedError
 from runtime.uplink.storage.rows import (
+    ERASED_ON_ARRIVAL,
+    ClipKey,
     PartialRow,
     StoredClip,
     forget_clip,
@@ -101,7 +104,7 @@ def erase(
         for row in sorted(under_way, key=lambda each: each.id):
             forget_partial(connection, database, row, wall_ns)
             if facts_of(row.metadata).end_wall_ns is not None:
-                remember_removed(connection, database, row.key, "erased", wall_ns)
+                remember_removed(connection, row.key, "erased", wall_ns)
         unknown = sum(facts_of(clip.metadata).end_wall_ns is None for clip in found)
         outcome = Erasure(int(ident), len(found), len(under_way), sum(clip.size_bytes for clip in found), unknown)
         detail = {
@@ -112,7 +115,7 @@ def erase(
     return outcome
 
 
-def is_erased(connection: Connection, database: Database, offered: PartialRow, wall_ns: int) -> bool:
+def is_erased(connection: Connection, offered: PartialRow, wall_ns: int) -> bool:
     """True when an erasure stands for what a clip shows; it is removed then, before it was ever here."""
     orders = connection.execute(select(tables.erasures).where(tables.erasures.c.vehicle == offered.key.vehicle))
     facts = facts_of(offered.metadata)
@@ -121,11 +124,18 @@ def is_erased(connection: Connection, database: Database, offered: PartialRow, w
             continue
         if facts.end_wall_ns is None:
             raise RefusedError("erased_time", "the clip does not say what time it shows, and some of it is erased")
-        remember_removed(connection, database, offered.key, "erased", wall_ns)
-        detail = {"erasure": int(order.id), "n": offered.key.n}
-        log_access(connection, wall_ns, "receiver", "erase on arrival", offered.key.vehicle, detail)
+        remember_removed(connection, offered.key, "erased", wall_ns)
+        _count_arrival(connection, offered.key, order, wall_ns)
         return True
     return False
+
+
+def _count_arrival(connection: Connection, key: ClipKey, order: Row[Any], wall_ns: int) -> None:
+    """One line in the log for each order, however many clips of its time a vehicle offers: those are counted."""
+    table = tables.erasures
+    connection.execute(update(table).where(table.c.id == order.id).values(arrived=table.c.arrived + 1))
+    if order.arrived == 0:
+        log_access(connection, wall_ns, "receiver", ERASED_ON_ARRIVAL, key.vehicle, {"erasure": int(order.id)})
 
 
 def _clips_that_may_show(
@@ -166,10 +176,10 @@ def _expire_clips(database: Database, priority: str, before_wall_ns: int, who: s
         with database.writing() as connection:
             database.lock_vehicle(connection, vehicle)
             own = [clip for clip in found if clip.key.vehicle == vehicle]
-            for clip in own:
-                forget_clip(connection, database, clip, "expired", wall_ns)
-            detail = {"priority": priority, "clips": sorted(clip.key.n for clip in own)}
-            log_access(connection, wall_ns, who, "expire", vehicle, detail)
+            gone = [clip for clip in own if forget_clip(connection, database, clip, "expired", wall_ns)]
+            if gone:  # not by another receiver meanwhile
+                detail = {"priority": priority, "clips": sorted(clip.key.n for clip in gone)}
+                log_access(connection, wall_ns, who, "expire", vehicle, detail)
     return len(found)
 
 
@@ -186,6 +196,8 @@ def _expire_partials(database: Database, before_wall_ns: int, who: str, wall_ns:
             own = [row for row in partials_of(connection, vehicle) if row.id in ids]
             for partial in sorted(own, key=lambda each: each.id):
                 forget_partial(connection, database, partial, wall_ns)
-            log_access(connection, wall_ns, who, "expire unfinished", vehicle, {"n": sorted(row.key.n for row in own)})
+            if own:
+                detail = {"n": sorted(row.key.n for row in own)}
+                log_access(connection, wall_ns, who, "expire unfinished", vehicle, detail)
             gone += len(own)
     return gone

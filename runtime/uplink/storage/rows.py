@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, delete, func, insert, select
+from sqlalchemy import Connection, Row, Table, delete, insert, select
 
 from runtime.uplink.storage import tables
+from runtime.uplink.storage.accounts import book, charge_of, charge_of_number
 from runtime.uplink.storage.database import Database
 
 #: A name is deleted once more after this time: a receiver that was just writing it may have finished after the first.
 DELETION_GRACE_NS = 3600 * 1_000_000_000
+#: In the access log, once for each erasure: clips of its time came later; how many is counted with the order.
+ERASED_ON_ARRIVAL = "erase on arrival"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class PartialRow:
     ranges: tuple[tuple[int, int], ...]
     final_path: str | None
     id: int = 0
+    segment_count: int = 0
 
     @property
     def file_name(self) -> str:
@@ -110,7 +114,8 @@ def key_of(row: Row[Any]) -> ClipKey:
 def partial_row(row: Row[Any]) -> PartialRow:
     """A row of `partials` as a value."""
     ranges = tuple((int(a), int(b)) for a, b in json.loads(row.ranges))
-    return PartialRow(key_of(row), int(row.size_bytes), row.priority, row.metadata, ranges, row.final_path, int(row.id))
+    known = int(row.size_bytes), row.priority, row.metadata, ranges, row.final_path
+    return PartialRow(key_of(row), *known, int(row.id), int(row.segment_count))
 
 
 def stored_clip(row: Row[Any], directory: Path) -> StoredClip:
@@ -151,22 +156,6 @@ def partials_of(connection: Connection, vehicle: str | None) -> list[PartialRow]
     return [partial_row(row) for row in connection.execute(question)]
 
 
-def charge_of(connection: Connection, vehicle: str, clip_overhead_bytes: int) -> int:
-    """What a vehicle is charged for: stored clips and those under way in full, and an overhead for each."""
-    total = 0
-    for table in (tables.clips, tables.partials):
-        found = select(func.coalesce(func.sum(table.c.size_bytes), 0).label("bytes"), func.count().label("clips"))
-        row = connection.execute(found.where(table.c.vehicle == vehicle)).one()
-        total += int(row.bytes) + int(row.clips) * clip_overhead_bytes
-    return total
-
-
-def count_of(connection: Connection, vehicle: str, *counted: Table) -> int:
-    """How many rows these tables have of a vehicle."""
-    questions = [select(func.count()).select_from(table).where(table.c.vehicle == vehicle) for table in counted]
-    return sum(int(connection.execute(question).scalar_one()) for question in questions)
-
-
 def add_partial(connection: Connection, row: PartialRow, wall_ns: int) -> PartialRow:
     """A clip was offered and accepted; the row with its id."""
     values = {
@@ -174,6 +163,8 @@ def add_partial(connection: Connection, row: PartialRow, wall_ns: int) -> Partia
         "ranges": "[]", "final_path": None, "touched_wall_ns": wall_ns,
     }  # fmt: skip
     added = connection.execute(insert(tables.partials).values(values).returning(tables.partials.c.id))
+    charged = charge_of(row.size_bytes, row.metadata)
+    book(connection, row.key.vehicle, highest_n=row.key.n, charged_bytes=charged)
     return PartialRow(row.key, row.size_bytes, row.priority, row.metadata, (), None, int(added.scalar_one()))
 
 
@@ -186,20 +177,31 @@ def forget_partial(connection: Connection, database: Database, row: PartialRow, 
     leave_for_deletion(connection, database, names, wall_ns)
     if row.final_path not in (None, kept):
         leave_final(connection, database, str(row.final_path), wall_ns)
-    connection.execute(delete(tables.partials).where(tables.partials.c.id == row.id))
+    if connection.execute(delete(tables.partials).where(tables.partials.c.id == row.id)).rowcount:
+        book(connection, row.key.vehicle, charged_bytes=-charge_of(row.size_bytes, row.metadata))
 
 
-def forget_clip(connection: Connection, database: Database, clip: StoredClip, reason: str, wall_ns: int) -> None:
-    """Remove a stored clip on purpose: what remains is that its number came, and why it went."""
-    connection.execute(delete(tables.clips).where(one(tables.clips, clip.key)))
-    remember_removed(connection, database, clip.key, reason, wall_ns)
+def forget_clip(connection: Connection, database: Database, clip: StoredClip, reason: str, wall_ns: int) -> bool:
+    """Remove a stored clip on purpose: what remains is that its number came, and why it went.
+
+    False when it was gone already.
+    """
+    if not connection.execute(delete(tables.clips).where(one(tables.clips, clip.key))).rowcount:
+        return False
+    charged = charge_of(clip.size_bytes, clip.metadata)
+    book(connection, clip.key.vehicle, clips=-1, clip_bytes=-clip.size_bytes, charged_bytes=-charged)
+    remember_removed(connection, clip.key, reason, wall_ns)
     leave_final(connection, database, clip.name, wall_ns)
+    return True
 
 
-def remember_removed(connection: Connection, database: Database, key: ClipKey, reason: str, wall_ns: int) -> None:
-    """This clip is not taken in again."""
+def remember_removed(connection: Connection, key: ClipKey, reason: str, wall_ns: int) -> None:
+    """This clip is not taken in again. The caller holds the vehicle's row."""
     values = {**key.columns, "reason": reason, "wall_ns": wall_ns}
-    connection.execute(database.insert_ignoring(tables.removed).values(values))
+    if connection.execute(select(tables.removed.c.n).where(one(tables.removed, key))).first() is not None:
+        return
+    connection.execute(insert(tables.removed).values(values))
+    book(connection, key.vehicle, highest_n=key.n, removed=1, charged_bytes=charge_of_number(reason))
 
 
 def leave_for_deletion(connection: Connection, database: Database, names: Iterable[str], *due_wall_ns: int) -> None:

@@ -19,17 +19,35 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 2
+#: `upgrading` leads older ones here.
+SCHEMA_VERSION = 3
 
 #: SQLite gives ids automatically to INTEGER keys only, and both spell the same 64 bits.
 Identity = BigInteger().with_variant(Integer, "sqlite")
 
 metadata = MetaData()
 
+
+def counted(name: str) -> Column[int]:
+    """A count that begins at nothing."""
+    return Column(name, BigInteger, nullable=False, server_default="0")
+
+
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True, autoincrement=False))
 
-#: One row a vehicle, locked by whatever changes what it may store: receivers take turns, vehicle by vehicle.
-vehicles = Table("vehicles", metadata, Column("vehicle", Text, primary_key=True))
+#: One row a vehicle, locked by whatever changes what it may store: receivers take turns, vehicle by vehicle. The
+#: counts are its account (`storage.accounts`).
+vehicles = Table(
+    "vehicles",
+    metadata,
+    Column("vehicle", Text, primary_key=True),
+    counted("clips"),
+    counted("clip_bytes"),
+    counted("removed"),
+    counted("tombstones"),
+    counted("charged_bytes"),
+    counted("highest_n"),
+)
 
 clips = Table(
     "clips",
@@ -60,6 +78,12 @@ Index(
     sqlite_where=clips.c.verified.is_(None),
     postgresql_where=clips.c.verified.is_(None),
 )
+CLIPS_THAT_FAILED = Index(
+    "clips_that_failed",
+    clips.c.received_wall_ns,
+    sqlite_where=clips.c.verified == 0,
+    postgresql_where=clips.c.verified == 0,
+)
 
 #: Rules and campaigns of a clip (`kind`: "rule" or "campaign"); one clip may hold many of each.
 labels = Table(
@@ -87,6 +111,7 @@ partials = Table(
     Column("ranges", Text, nullable=False),
     Column("final_path", Text),
     Column("touched_wall_ns", BigInteger, nullable=False),
+    counted("segment_count"),
     UniqueConstraint("vehicle", "n", "sha256"),
     sqlite_autoincrement=True,  # an id is never given twice
 )
@@ -121,7 +146,7 @@ removed = Table(
     Column("wall_ns", BigInteger, nullable=False),
 )
 
-#: Orders to forget a vehicle's time; they stand for what is still on the vehicle.
+#: Orders to forget a vehicle's time; they stand for what is still on the vehicle: `arrived` clips of it came since.
 erasures = Table(
     "erasures",
     metadata,
@@ -130,6 +155,7 @@ erasures = Table(
     Column("from_wall_ns", BigInteger, nullable=False),
     Column("to_wall_ns", BigInteger, nullable=False),
     Column("ordered_wall_ns", BigInteger, nullable=False),
+    counted("arrived"),
     sqlite_autoincrement=True,
 )
 

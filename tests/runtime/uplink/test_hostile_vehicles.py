@@ -8,15 +8,17 @@ import random
 import resource
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import zmq
 from live_receiver import HELLO, REFUSAL_WAIT_MS, VEHICLE, RunningReceiver, ask, heard, wait_for
 
-from runtime.uplink import connections
+from runtime.uplink import connection_guard, connections
+from runtime.uplink.beside import ThreadDeathError
 from runtime.uplink.connections import CONNECTIONS_A_VEHICLE, ConnectionTable
-from runtime.uplink.keys import KeyPair, enroll
+from runtime.uplink.keys import KeyPair, enroll, revoke
 from runtime.uplink.limits import VehicleLimits, VehicleMeters
 from runtime.uplink.pace import Pace
 from runtime.uplink.sockets import vehicle_socket
@@ -65,6 +67,53 @@ def test_an_endless_message_is_cut_before_it_fills_the_memory(context, receiver,
             assert not receiver.receiver.reception.nacks, "the message never became one"
         finally:
             attacker.kill()
+
+
+@pytest.fixture
+def blocked(receiver, monkeypatch):
+    """The receiver's loop waits for a disk or a database that does not answer."""
+    gate, is_blocked = threading.Event(), threading.Event()
+
+    def wait(*_: object) -> list:
+        is_blocked.set()
+        gate.wait()
+        return []
+
+    monkeypatch.setattr(receiver.receiver.reception, "pulls_due", wait)
+    assert is_blocked.wait(5)
+    yield
+    gate.set()
+
+
+def test_an_endless_message_is_cut_while_the_receivers_loop_waits_for_its_disk(receiver, keys, blocked):
+    attack = [sys.executable, "-c", ENDLESS, str(keys[0]), receiver.own.public.decode(), receiver.address, "5000"]
+    with subprocess.Popen(attack, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as attacker:
+        try:
+            wait_for(lambda: receiver.receiver.connections.cut["endless message"], "the connection to be cut")
+        finally:
+            attacker.kill()
+
+
+def test_a_revoked_vehicle_is_cut_off_while_the_receivers_loop_waits_for_its_disk(vehicle, keys, receiver, request):
+    assert isinstance(ask(vehicle, HELLO), Welcome)
+    monitor = vehicle.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+    request.getfixturevalue("blocked")
+    revoke(keys[1], VEHICLE)
+    assert monitor.poll(5000)
+    monitor.close(0)
+
+
+def test_a_guard_that_hangs_ends_the_receiver(receiver, monkeypatch):
+    """The folder of keys lies on a server that is away: nobody would be cut off any more."""
+    gate = threading.Event()
+    monkeypatch.setattr(connection_guard, "HANG_LIMIT_S", 0.3)
+    monkeypatch.setattr(connection_guard, "HANG_GRACE_S", 0.2)
+    monkeypatch.setattr(receiver.receiver._enrolled, "reload", gate.wait)
+    receiver.thread.join(10)
+    assert not receiver.thread.is_alive()
+    assert isinstance(receiver.error, ThreadDeathError)
+    assert "guard hangs" in str(receiver.error)
+    gate.set()
 
 
 REPOSITORY = Path(__file__).resolve().parents[3]

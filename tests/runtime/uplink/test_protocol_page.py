@@ -10,9 +10,10 @@ import pytest
 
 import runtime.uplink
 from runtime.uplink import connections, limits, reception, sockets, window, wire
+from runtime.uplink.connection_guard import GUARD_PERIOD_S
 from runtime.uplink.delivery_limits import DeliveryLimits
 from runtime.uplink.limits import VehicleLimits
-from runtime.uplink.receiver import GUARD_PERIOD_S, ReceiverSettings
+from runtime.uplink.receiver import ReceiverSettings
 from runtime.uplink.store import StoreLimits
 
 FOLDER = Path(runtime.uplink.__file__).parent

@@ -15,6 +15,7 @@ from live_receiver import HELLO, PATIENCE_S, REFUSAL_WAIT_MS, VEHICLE, RunningRe
 from runtime.clock import SystemClock
 from runtime.messages import Priority
 from runtime.spool import Spool
+from runtime.uplink import authenticator
 from runtime.uplink.authenticator import AuthenticatorError, ZapAuthenticator
 from runtime.uplink.beside import ThreadDeathError
 from runtime.uplink.delivery import DeliveryLimits
@@ -133,6 +134,54 @@ def test_the_receiver_stops_when_its_authenticator_dies(context, receiver, own, 
     assert "out of memory" in str(receiver.error)
 
 
+@pytest.fixture
+def hanging(monkeypatch):
+    """An authenticator that never answers; the event that lets it go on."""
+    release = threading.Event()
+    judge = ZapAuthenticator.judge
+
+    def hang(self, request):
+        release.wait()
+        return judge(self, request)
+
+    monkeypatch.setattr(ZapAuthenticator, "judge", hang)
+    monkeypatch.setattr(authenticator, "STOP_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(authenticator, "HANG_GRACE_S", 0.2)
+    yield release
+    release.set()
+
+
+def test_the_receiver_stops_when_its_authenticator_hangs(context, receiver, own, hanging, monkeypatch):
+    monkeypatch.setattr(authenticator, "HANG_LIMIT_S", 0.5)
+    socket = vehicle_socket(context, own, receiver.own.public)
+    socket.connect(receiver.address)
+    receiver.thread.join(PATIENCE_S)
+    assert not receiver.thread.is_alive(), "it would wait for it for ever"
+    assert isinstance(receiver.error, AuthenticatorError)
+    assert "hangs" in str(receiver.error)
+    assert not socket.poll(0, zmq.POLLOUT), "and nobody was let in"
+
+
+def test_a_receiver_that_is_told_to_stop_does_so_while_its_authenticator_hangs(context, receiver, own, hanging):
+    socket = vehicle_socket(context, own, receiver.own.public)
+    monitor = socket.get_monitor_socket(zmq.EVENT_CONNECTED)
+    socket.connect(receiver.address)
+    assert monitor.poll(5000)
+    monitor.close(0)
+    assert not socket.poll(500, zmq.POLLOUT), "its handshake waits"
+    receiver.end()
+    assert receiver.error is None
+    hanging.set()  # woken up later it finds its socket gone, and ends
+
+
+def test_an_authenticator_whose_process_was_paused_is_not_taken_for_one_that_hangs(context, keys):
+    doorkeeper = ZapAuthenticator(context, "shadowrig", EnrolledVehicles(keys[1]))
+    doorkeeper.start()
+    for now_s in (0, 1, 3600, 7200):
+        doorkeeper.raise_if_dead(now_s * 1_000_000_000)
+    doorkeeper.stop()
+
+
 @pytest.mark.parametrize("domain", ["", "*"])
 def test_a_domain_that_fails_open_is_refused(context, keys, domain):
     with pytest.raises(AuthenticatorError, match="strangers"):
@@ -148,10 +197,10 @@ def test_a_second_authenticator_in_one_context_is_refused(context, keys):
 
 
 def test_only_our_domain_curve_and_an_enrolled_key_are_admitted(context, keys, own):
-    authenticator = ZapAuthenticator(context, "shadowrig", EnrolledVehicles(keys[1]))
+    doorkeeper = ZapAuthenticator(context, "shadowrig", EnrolledVehicles(keys[1]))
     key = zmq.utils.z85.decode(own.public)
     good = [b"1.0", b"1", b"shadowrig", b"127.0.0.1", b"", b"CURVE", key]
-    assert authenticator.judge(good) == (own.public, "")
+    assert doorkeeper.judge(good) == (own.public, "")
     for position, value in [
         (0, b"2.0"),
         (2, b""),
@@ -163,9 +212,9 @@ def test_only_our_domain_curve_and_an_enrolled_key_are_admitted(context, keys, o
     ]:
         bad = list(good)
         bad[position] = value
-        assert authenticator.judge(bad)[1], (position, value)
-    assert authenticator.judge(good[:-1])[1]
-    assert authenticator.judge([*good, b""])[1]
+        assert doorkeeper.judge(bad)[1], (position, value)
+    assert doorkeeper.judge(good[:-1])[1]
+    assert doorkeeper.judge([*good, b""])[1]
 
 
 def test_a_revoked_vehicle_is_cut_off_in_its_live_session(context, receiver, vehicle, keys):

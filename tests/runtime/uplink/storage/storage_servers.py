@@ -112,11 +112,11 @@ class PostgresServer:
 class ObjectServer:
     """An S3-compatible server; each test has a bucket of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: str) -> None:
         pytest.importorskip("moto", reason="moto's S3 server is not installed: pip install 'shadowrig[dev]'")
         pytest.importorskip("flask", reason="moto's server needs flask: pip install 'shadowrig[dev]'")
         self.port, self._count = free_port(), 0
-        environment = {name: value for name, value in os.environ.items() if name not in PROXIES}
+        environment = {name: value for name, value in os.environ.items() if name not in PROXIES} | settings
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
         wait_for_port(self.port, self.process)

@@ -6,9 +6,12 @@ import hashlib
 import json
 
 from runtime.uplink.catalogue import ClipKey, PartialRow
+from runtime.uplink.storage.accounts import charge_of
 from runtime.uplink.storage.removal import empty_deletions
 
 CONTENT = bytes(range(256)) * 40
+#: What a clip of it, without metadata, is charged.
+CHARGED = charge_of(len(CONTENT), "{}")
 NOW_NS = 1_700_000_000 * 1_000_000_000  # 2023-11-14 UTC
 HOUR_NS = 3600 * 1_000_000_000
 SOMEBODY = "somebody@office"

@@ -12,6 +12,7 @@ from runtime.uplink.catalogue import ClipKey
 from runtime.uplink.ranges import RangeSet
 from runtime.uplink.storage.asking import ClipQuestion, access_log, ask, taken_out
 from runtime.uplink.storage.database import CatalogueError
+from runtime.uplink.storage.figures import figures
 from runtime.uplink.storage.housekeeping import HousekeepingThread
 from runtime.uplink.storage.limits import RefusedError
 from runtime.uplink.storage.removal import DAY_NS, RetentionPolicy, erase, expire
@@ -195,8 +196,8 @@ def test_verifiers_share_the_backlog(fleet, settled):
     assert again.key.n == 2, "its verifier has died"
     store.catalogue.record_verification(second.key, [])
     assert [clip.verified for clip in store.catalogue.clips(store.directory)] == [False, True]
-    figures = store.catalogue.figures()
-    assert (figures["clips"], figures["verified"], figures["verification_failed"]) == (2, 1, 1)
+    found = figures(store.catalogue.database)
+    assert (found["clips"], found["verified"], found["verification_failed"]) == (2, 1, 1)
 
 
 def test_the_last_report_of_each_vehicle_is_kept_whichever_receiver_it_told(fleet):

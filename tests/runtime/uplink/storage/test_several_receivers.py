@@ -6,6 +6,7 @@ import threading
 
 import pytest
 from store_steps import (
+    CHARGED,
     CONTENT,
     HOUR_NS,
     NOW_NS,
@@ -189,7 +190,7 @@ def test_a_partial_that_was_taken_away_is_not_acknowledged(shared_fleet):
 
 
 def test_two_receivers_cannot_be_played_off_against_a_quota(shared_fleet):
-    limits = StoreLimits(vehicle_quota_bytes=3 * len(CONTENT), clip_overhead_bytes=0)
+    limits = StoreLimits(vehicle_quota_bytes=3 * CHARGED)
     stores = [shared_fleet.receiver(limits) for _ in range(3)]
     taken: list[int] = []
     refused: list[str] = []

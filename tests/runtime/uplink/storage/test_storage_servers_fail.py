@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import random
+import re
 import signal
+import threading
+from pathlib import Path
 
 import pytest
+import yaml
 import zmq
-from live_receiver import VEHICLE, RunningReceiver, ask, wait_for
-from storage_servers import ObjectServer, PostgresServer, free_port
+from live_receiver import PATIENCE_S, VEHICLE, RunningReceiver, ask, wait_for
+from storage_servers import ObjectServer, PostgresServer
 from store_steps import CONTENT, NOW_NS, row, stored
 
 from runtime.cli import main
-from runtime.uplink import store as store_module
+from runtime.config.receiver_config import load_receiver_config
+from runtime.processes.receiver_process import run_receiver_process
+from runtime.receiver_storage import places_of
 from runtime.uplink.catalogue import Catalogue
 from runtime.uplink.keys import ensure_local_pair, load_keys
 from runtime.uplink.ranges import RangeSet
 from runtime.uplink.reception import STORAGE_DETAIL
 from runtime.uplink.sockets import vehicle_socket
-from runtime.uplink.storage import object_depot
+from runtime.uplink.storage import figures, object_depot
 from runtime.uplink.storage.database import CatalogueError
 from runtime.uplink.storage.depot import DepotError
-from runtime.uplink.storage.limits import StoreLimits
+from runtime.uplink.storage.limits import SetupError, StoreLimits
 from runtime.uplink.storage.object_depot import ObjectDepot, open_object_store
 from runtime.uplink.storage.opening import StoragePlaces, open_depot, open_store
 from runtime.uplink.wire import Offer, encode
@@ -72,7 +80,7 @@ def test_a_database_that_goes_away_and_comes_back_loses_nothing(own_postgres, tm
 
 
 def test_a_receiver_outlives_its_database_and_tells_vehicles_nothing_of_it(own_postgres, tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "FIGURES_PERIOD_NS", 0)
+    monkeypatch.setattr(figures, "SHARED_PERIOD_NS", 0)
     vehicle_keys, receiver_keys = ensure_local_pair(tmp_path / "keys", VEHICLE)
     places = StoragePlaces(tmp_path / "receiver", catalogue_url=own_postgres.new_database())
     running = RunningReceiver(tmp_path / "receiver", receiver_keys, places=places)
@@ -101,19 +109,94 @@ def test_a_receiver_outlives_its_database_and_tells_vehicles_nothing_of_it(own_p
         running.end()
 
 
-def test_a_receiver_that_finds_no_database_ends_so_that_it_is_started_again(tmp_path):
-    """systemd never restarts what ended with 2 (RestartPreventExitStatus): that is for configurations."""
-    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'shadowrig[fleet]'")
-    config = tmp_path / "receiver.yaml"
-    config.write_text(
-        f"bind: tcp://127.0.0.1:*\ndirectory: clips\ncatalogue: postgresql://a@127.0.0.1:{free_port()}/b\n"
-    )
-    assert main(["receive", "--config", str(config)]) == 1
+def test_a_receiver_waits_for_a_database_that_is_away_longer_each_time_and_then_serves(own_postgres, tmp_path, caplog):
+    """It neither ends, which systemd would answer every two seconds for ever, nor looks hung."""
+    url = own_postgres.new_database()
+    config = receiver_config(tmp_path, catalogue=url)
+    status, stop, codes = tmp_path / "clips" / "receiver.json", threading.Event(), []
+    own_postgres.stop()
+
+    def said() -> dict:
+        return json.loads(status.read_text()) if status.exists() else {}
+
+    def serve() -> None:
+        codes.append(run_receiver_process(load_receiver_config(config), stop, random.Random(1)))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        wait_for(lambda: said().get("attempts", 0) >= 2, "two attempts")
+        assert "catalogue postgresql" in said()["waiting_for_storage"]
+        waits = [float(re.search(r"in (\d+) s", record.message)[1]) for record in caplog.records]
+        assert waits == sorted(waits)
+        own_postgres.start()
+        wait_for(lambda: said().get("address"), "the receiver to listen")
+        assert "waiting_for_storage" not in said()
+    finally:
+        stop.set()
+        thread.join(PATIENCE_S)
+    assert codes == [0]
+
+
+def receiver_config(directory: Path, **settings: object) -> Path:
+    path = directory / "receiver.yaml"
+    path.write_text(yaml.safe_dump({"bind": "tcp://127.0.0.1:*", "directory": "clips", **settings}))
+    return path
+
+
+def ends_with_2(config: Path, capsys, *words: str) -> None:
+    """What systemd never starts again (RestartPreventExitStatus)."""
+    assert main(["receive", "--config", str(config)]) == 2
+    told = capsys.readouterr().err
+    assert all(word in told for word in words), told
+
+
+def test_a_database_that_refuses_us_is_a_matter_for_a_person(postgres, tmp_path, capsys):
+    url = postgres.new_database()
+    ends_with_2(receiver_config(tmp_path, catalogue=f"{url}_misspelt"), capsys, 'database "', "does not exist")
+    ends_with_2(receiver_config(tmp_path, catalogue=url.replace("//shadowrig@", "//nobody@")), capsys, 'role "nobody"')
+
+
+def test_a_bucket_that_is_not_there_or_refuses_us_is_a_matter_for_a_person(object_server, tmp_path, capsys):
+    url = object_server.new_bucket()
+    options = object_server.options
+    objects = {"url": "s3://misspelt/europe", "options": options}
+    ends_with_2(receiver_config(tmp_path, objects=objects), capsys, "there is no such bucket")
+    for wrong, text in (({"endpoint": "nonsense"}, "is 'nonsense'"), ({"no_such_option": "1"}, "no_such_option")):
+        objects = {"url": url, "options": options | wrong}
+        ends_with_2(receiver_config(tmp_path, objects=objects), capsys, text)
+    secret = tmp_path / "bucket.yaml"
+    secret.write_text("access_key_id: a\n")
+    secret.chmod(0o644)
+    ends_with_2(receiver_config(tmp_path, objects=objects | {"credentials": str(secret)}), capsys, "mode 0644")
+
+
+def test_credentials_that_are_not_known_are_a_matter_for_a_person(tmp_path, capsys):
+    pytest.importorskip("obstore", reason="obstore is not installed: pip install 'shadowrig[fleet]'")
+    server = ObjectServer(INITIAL_NO_AUTH_ACTION_COUNT="1")  # moto's: from the second request on it looks at keys
+    try:
+        objects = {"url": server.new_bucket(), "options": server.options}
+        ends_with_2(receiver_config(tmp_path, objects=objects), capsys, "PermissionDeniedError", "InvalidAccessKeyId")
+    finally:
+        server.end()
+
+
+@pytest.mark.parametrize("code", ["RequestTimeTooSkewed", "ExpiredToken"])
+def test_a_refusal_that_passes_by_itself_is_waited_for(code):
+    exceptions = pytest.importorskip("obstore.exceptions", reason="obstore is not installed")
+    with pytest.raises(DepotError) as refused, object_depot.translated("PUT"):
+        raise exceptions.PermissionDeniedError(f"403 Forbidden: <Error><Code>{code}</Code></Error>")
+    assert not isinstance(refused.value, SetupError), "a machine's clock may be set a minute after its start"
+
+
+def test_a_file_that_is_no_catalogue_is_a_matter_for_a_person(tmp_path, capsys):
+    config = receiver_config(tmp_path)
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "catalogue.sqlite").write_bytes(b"not a database" * 1000)
+    ends_with_2(config, capsys, "file is not a database")
 
 
 def test_many_receivers_may_start_on_an_empty_database_at_once(own_postgres):
-    import threading
-
     url = own_postgres.new_database()
     problems: list[Exception] = []
 
@@ -158,6 +241,28 @@ def test_a_bucket_that_hangs_or_dies_is_a_storage_problem_and_what_it_had_is_sti
     finally:
         server.end()
         store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "secret", "client"),
+    [
+        ("gs://clips/europe", {"skip_signature": True}, "", "GCSStore"),
+        ("az://clips/europe", {"account_name": "fleet"}, "account_key: Zm9yIGEgdGVzdA==", "AzureStore"),
+        ("s3://clips/europe", {"region": "eu-central-1"}, "access_key_id: a\nsecret_access_key: b", "S3Store"),
+    ],
+)
+def test_every_kind_of_object_storage_is_opened_from_a_receivers_configuration(tmp_path, url, options, secret, client):
+    """No request is sent: real buckets are tried by `check`, at the receiver's start."""
+    pytest.importorskip("obstore", reason="obstore is not installed: pip install 'shadowrig[fleet]'")
+    objects = {"url": url, "options": options}
+    if secret:
+        (tmp_path / "secret.yaml").write_text(secret)
+        (tmp_path / "secret.yaml").chmod(0o600)
+        objects["credentials"] = "secret.yaml"
+    config = load_receiver_config(receiver_config(tmp_path, objects=objects))
+    depot = open_depot(places_of(config))
+    assert client in repr(depot._store)
+    depot.close()
 
 
 def test_google_and_azure_are_opened_by_their_urls(tmp_path):

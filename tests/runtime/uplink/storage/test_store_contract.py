@@ -6,14 +6,13 @@ The same tests over a folder and object storage, SQLite and PostgreSQL. The serv
 from __future__ import annotations
 
 import pytest
-from store_steps import CONTENT, NOW_NS, SOMEBODY, everything_but, row, stored, take_in, tidy
+from store_steps import CHARGED, CONTENT, NOW_NS, everything_but, row, stored, take_in, tidy
 
 from runtime.uplink.ranges import RangeSet
-from runtime.uplink.storage.asking import access_log
 from runtime.uplink.storage.database import CatalogueError
 from runtime.uplink.storage.housekeeping import HousekeepingThread
 from runtime.uplink.storage.limits import RefusedError, StoreLimits
-from runtime.uplink.storage.removal import DAY_NS, RetentionPolicy, erase
+from runtime.uplink.storage.removal import DAY_NS, RetentionPolicy
 from runtime.uplink.storage.rows import DELETION_GRACE_NS
 
 
@@ -106,7 +105,7 @@ def test_a_complete_clip_whose_vehicle_never_came_back_is_stored_all_the_same(fl
 
 
 def test_quota_counts_what_is_stored_and_what_is_under_way(fleet, settled):
-    store = fleet.receiver(StoreLimits(vehicle_quota_bytes=2 * len(CONTENT), clip_overhead_bytes=0))
+    store = fleet.receiver(StoreLimits(vehicle_quota_bytes=2 * CHARGED))
     take_in(store, settled, row(1))
     store.offer(row(2), NOW_NS)
     with pytest.raises(RefusedError, match="vehicle_quota"):
@@ -115,7 +114,7 @@ def test_quota_counts_what_is_stored_and_what_is_under_way(fleet, settled):
 
 
 def test_a_refused_offer_costs_no_other_clip_its_place(fleet):
-    store = fleet.receiver(StoreLimits(vehicle_partials=2, vehicle_quota_bytes=2 * len(CONTENT), clip_overhead_bytes=0))
+    store = fleet.receiver(StoreLimits(vehicle_partials=2, vehicle_quota_bytes=2 * CHARGED))
     store.offer(row(1), NOW_NS)
     store.offer(row(2), NOW_NS + 1)
     large = row(3, CONTENT * 3)
@@ -158,39 +157,3 @@ def test_a_catalogue_that_fails_acknowledges_nothing(fleet, monkeypatch):
     assert (answers, key, str(error)) == ([], row().key, "the server is gone")
     monkeypatch.undo()
     assert store.offer(row(), NOW_NS) == RangeSet()
-
-
-def test_tiny_clips_are_not_free(fleet):
-    store = fleet.receiver(StoreLimits(vehicle_quota_bytes=200_000))
-    for n in (1, 2, 3):  # 3 x (64 KiB + a byte)
-        store.offer(row(n, bytes([n])), NOW_NS)
-    with pytest.raises(RefusedError, match="vehicle_quota"):
-        store.offer(row(4, b"4"), NOW_NS)
-
-
-def test_clips_that_were_removed_count_towards_a_vehicles_number(fleet, settled):
-    """A hostile vehicle could offer new hashes of an erased time without end, a row and a log line each."""
-    store = fleet.receiver(StoreLimits(vehicle_clips=3))
-    database = store.catalogue.database
-    erase(database, "car-1", NOW_NS, NOW_NS + 10, SOMEBODY, "request", NOW_NS)
-    later = row(9, start_wall_ns=NOW_NS + 100, end_wall_ns=NOW_NS + 200)
-    assert take_in(store, settled, later) is True
-    shown = {"start_wall_ns": NOW_NS, "end_wall_ns": NOW_NS + 5}
-    assert [store.offer(row(n, bytes([n]), **shown), NOW_NS) for n in (1, 2)] == [None, None]
-    for n in (3, 4, 5):
-        with pytest.raises(RefusedError, match="vehicle_quota: a vehicle may have 3 clips"):
-            store.offer(row(n, bytes([n]), **shown), NOW_NS)
-    assert len(store.catalogue.removed("car-1")) == 2
-    assert len([entry for entry in access_log(database) if entry.action == "erase on arrival"]) == 2
-    assert store.offer(later, NOW_NS) is None, "what is settled stays so"
-    assert store.offer(row(1, vehicle="car-2"), NOW_NS) == RangeSet()
-
-
-def test_a_vehicle_gives_up_a_bounded_number_of_numbers(fleet):
-    store = fleet.receiver(StoreLimits(vehicle_tombstones=2))
-    for n in (1, 2, 1):
-        store.entomb("car-1", n, "evicted", NOW_NS)
-    with pytest.raises(RefusedError, match="vehicle_quota: a vehicle may give up 2 numbers"):
-        store.entomb("car-1", 3, "evicted", NOW_NS)
-    store.entomb("car-2", 3, "evicted", NOW_NS)
-    assert store.catalogue.tombstones("car-1") == {1: "evicted", 2: "evicted"}
