@@ -8,6 +8,7 @@ from pathlib import Path
 
 from runtime.cli import clip_lock
 from runtime.cli.common import CommandError, Subcommands, add_command, add_group, write_json
+from runtime.formats.printable import printable
 from runtime.recording.pictures import Picture
 
 #: As in `runtime.recording.export`, which would take a while to import for a parser; a test holds the two together.
@@ -61,8 +62,8 @@ def run_verify(options: argparse.Namespace) -> int:
     if options.json != "-":
         for path, report in zip(options.clips, reports, strict=True):
             print(f"{path}: {'ok' if report.ok else 'BROKEN'}")
-            for problem in report.problems:
-                print(f"  {problem}")
+            for line in report.lines:
+                print(f"  {printable(line)}")
     return 0 if all(report.ok for report in reports) else 1
 
 

@@ -17,7 +17,6 @@ from runtime.drives.drive import Drive, DriveCamera, DriveVideoError, TruthEvent
 from runtime.formats import topics
 from runtime.formats.bitstream import StreamInfo, ffmpeg_codec_name
 from runtime.formats.documents import DocumentError, Problem
-from runtime.formats.json_messages import decode_signals
 from runtime.formats.mcap_files import McapFileError, McapTopicReader
 from runtime.formats.signal_names import SignalKind, kind_of
 from runtime.messages import NANOSECONDS_PER_SECOND, Packet, SignalSample
@@ -68,12 +67,12 @@ def _signal_kinds(reader: McapTopicReader) -> tuple[dict[str, SignalKind], froze
     kinds: dict[str, SignalKind] = {}
     has_more: set[str] = set()
     for topic in reader.signal_topics:
-        namespace, messages = topic.lstrip("/"), reader.messages({topic})
+        messages = reader.messages({topic})
         for message in itertools.islice(messages, PROBE_MESSAGES):
-            for sample in decode_signals(message.data, namespace, message.time_ns):
+            for sample in message.signals():
                 kinds.setdefault(sample.name, kind_of(sample.name, sample.value))
         if next(messages, None) is not None:
-            has_more.add(namespace)
+            has_more.add(topic.lstrip("/"))
     return kinds, frozenset(has_more)
 
 

@@ -24,6 +24,8 @@ from mcap.opcode import Opcode
 from runtime.formats import foxglove_messages, json_messages, topics
 from runtime.formats.json_schemas import SIGNALS_SCHEMA
 from runtime.formats.mcap_records import (
+    END_OF_TIME_NS,
+    MAX_LISTED_DAMAGE,
     MESSAGE_HEADER,
     PARSE_ERRORS,
     ChunkPlace,
@@ -79,6 +81,14 @@ class RawMessage:
         if not isinstance(fields, dict):
             raise McapFileError(f"{self.topic}: the message at {self.time_ns} ns is no JSON object")
         return fields
+
+
+    def signals(self) -> list[SignalSample]:
+        """The samples of a signals message; McapFileError when it holds something else."""
+        try:
+            return json_messages.decode_signals(self.data, self.topic.lstrip("/"), self.time_ns)
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise McapFileError(f"{self.topic}: the message at {self.time_ns} ns is no signals: {error}") from error
 
 
 class McapTopicReader:
@@ -182,8 +192,13 @@ class McapTopicReader:
             self._report(f"the chunk at byte {chunk.offset} cannot be read: {error}")
             return
         for start, end in places:
-            if int.from_bytes(data[start : start + 2], "little") in channel_ids:
-                yield start, self._raw(data, start, end)
+            if int.from_bytes(data[start : start + 2], "little") not in channel_ids:
+                continue
+            message = self._raw(data, start, end)
+            if message.time_ns < END_OF_TIME_NS:
+                yield start, message
+            else:
+                self._report(f"{message.topic}: time {message.time_ns} ns of a message is none that a clock can tell")
 
     def _raw(self, data: bytes, start: int, end: int) -> RawMessage:
         channel_id, sequence, time_ns, wall_ns = MESSAGE_HEADER.unpack_from(data, start)
@@ -193,7 +208,7 @@ class McapTopicReader:
     def _report(self, damage: str) -> None:
         if self._strict:
             raise McapFileError(f"{self.path}: {damage}")
-        if damage not in self.damage:
+        if len(self.damage) < MAX_LISTED_DAMAGE and damage not in self.damage:
             self.damage.append(damage)
 
     def _spec(self, number: int) -> ChannelSpec:
@@ -241,7 +256,7 @@ class McapTopicReader:
     def signal_samples(self, start_ns: int | None = None, end_ns: int | None = None) -> Iterator[SignalSample]:
         """Every signal sample, in order of time."""
         for message in self.messages(self.signal_topics, start_ns, end_ns):
-            yield from json_messages.decode_signals(message.data, message.topic.lstrip("/"), message.time_ns)
+            yield from message.signals()
 
     def ticks(self, start_ns: int | None = None, end_ns: int | None = None) -> Iterator[RecordedTick]:
         """What every recorded tick says; McapFileError for one that cannot be read (of an older version, say)."""

@@ -2,7 +2,8 @@
 
 A writer that died leaves a file without summary and footer whose last record may be torn. `index_file` reads such
 a file to its last whole record and says where it stopped. Lengths are checked against the file's size before anything
-is read, and chunks against `MAX_CHUNK_BYTES` before they are decompressed: damage cannot exhaust memory. Reads use
+is read, and chunks against `MAX_CHUNK_BYTES` before they are decompressed: damage cannot exhaust memory. A summary that
+lists a byte twice is not believed: a small file could be read for hours by it. Reads use
 `pread`: any number of threads may read through one descriptor, and nothing is mapped (a truncated mapping would be a
 bus error).
 
@@ -35,6 +36,10 @@ _CRC_BLOCK_BYTES = 1 << 20
 #: Writers make chunks of a megabyte or a few; a damaged or hostile size must not exhaust memory.
 MAX_CHUNK_BYTES = 256 * 1024 * 1024
 _LZ4_MAX_RATIO = 255
+#: A file of nothing but damage has millions; so many are told.
+MAX_LISTED_DAMAGE = 1000
+#: No clock comes this far (146 years); MCAP's own times go to 2**64, which no signed integer holds.
+END_OF_TIME_NS = 1 << 62
 
 #: All that parsing damaged bytes may raise.
 PARSE_ERRORS = (McapError, struct.error, ValueError, KeyError, OverflowError, zstandard.ZstdError, RuntimeError)
@@ -131,7 +136,18 @@ def _index_by_summary(file: RecordFile) -> FileIndex | None:
     index = FileIndex(is_finished=True)
     for offset, opcode in whole_records(file, footer.summary_start):
         _add_summary_record(index, opcode, file.content(offset))
+    _check_places(file, index)
     return index if index.chunks else None
+
+
+def _check_places(file: RecordFile, index: FileIndex) -> None:
+    """McapFileError where records that the summary lists overlap, or are one and the same."""
+    end = 0
+    for offset in sorted([*(chunk.offset for chunk in index.chunks), *index.metadata_offsets, *index.attachment_offsets]):
+        if offset < end:
+            raise McapFileError(f"it lists a record at byte {offset}, inside another one that ends at byte {end}")
+        header = file.header(offset)
+        end = offset + 1 if header is None else offset + RECORD_HEADER.size + header[1]
 
 
 def _add_summary_record(index: FileIndex, opcode: int, content: bytes) -> None:
@@ -168,7 +184,8 @@ def _index_by_scan(file: RecordFile) -> FileIndex:
             try:
                 _add_scanned_record(index, file, offset, opcode)
             except PARSE_ERRORS as error:
-                index.damage.append(f"the {_record_name(opcode)} at byte {offset} cannot be read: {_why(error)}")
+                if len(index.damage) < MAX_LISTED_DAMAGE:
+                    index.damage.append(f"the {_record_name(opcode)} at byte {offset} cannot be read: {_why(error)}")
     if index.is_finished and file.read(file.size - len(MAGIC), len(MAGIC)) != MAGIC:
         index.damage.append("the file does not end with MCAP's magic bytes")
     if not index.is_finished:
@@ -187,6 +204,8 @@ def _add_scanned_record(index: FileIndex, file: RecordFile, offset: int, opcode:
         channel_id, _, log_time_ns, _ = MESSAGE_HEADER.unpack(raw)
         if channel_id not in index.channels:
             raise McapFileError(f"its channel {channel_id} is not defined")
+        if log_time_ns >= END_OF_TIME_NS:
+            raise McapFileError(f"its time {log_time_ns} ns is none that a clock can tell")
         index.loose.append((log_time_ns, offset, channel_id))
     elif opcode == Opcode.METADATA:
         index.metadata_offsets.append(offset)
