@@ -82,7 +82,6 @@ class RawMessage:
             raise McapFileError(f"{self.topic}: the message at {self.time_ns} ns is no JSON object")
         return fields
 
-
     def signals(self) -> list[SignalSample]:
         """The samples of a signals message; McapFileError when it holds something else."""
         try:

@@ -143,7 +143,9 @@ def _index_by_summary(file: RecordFile) -> FileIndex | None:
 def _check_places(file: RecordFile, index: FileIndex) -> None:
     """McapFileError where records that the summary lists overlap, or are one and the same."""
     end = 0
-    for offset in sorted([*(chunk.offset for chunk in index.chunks), *index.metadata_offsets, *index.attachment_offsets]):
+    for offset in sorted(
+        [*(chunk.offset for chunk in index.chunks), *index.metadata_offsets, *index.attachment_offsets]
+    ):
         if offset < end:
             raise McapFileError(f"it lists a record at byte {offset}, inside another one that ends at byte {end}")
         header = file.header(offset)

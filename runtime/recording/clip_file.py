@@ -133,7 +133,9 @@ def read_jpeg(packet: Packet) -> NDArray[np.uint8]:
         raise ClipError(f"camera {packet.camera}: the thumbnail at {packet.time_ns} ns is {packet.codec!r}, not JPEG")
     size = jpeg_size(packet.data)
     if size is not None and size[0] * size[1] > MAX_PICTURE_PX:
-        raise ClipError(f"camera {packet.camera}: the thumbnail at {packet.time_ns} ns is {size[0]}x{size[1]}: too large")
+        raise ClipError(
+            f"camera {packet.camera}: the thumbnail at {packet.time_ns} ns is {size[0]}x{size[1]}: too large"
+        )
     bgr = None if size is None else cv2.imdecode(np.frombuffer(packet.data, np.uint8), cv2.IMREAD_COLOR)
     if bgr is None:
         raise ClipError(f"camera {packet.camera}: the thumbnail at {packet.time_ns} ns is no JPEG")

@@ -11,7 +11,6 @@ from typing import Any
 
 from runtime.recording.manifest import ClipManifest
 
-
 MAX_PROBLEMS = 200
 
 

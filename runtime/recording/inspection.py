@@ -100,7 +100,7 @@ def _cameras(manifest: ClipManifest) -> Table:
         codec = f"{camera.codec}, transcoded" if camera.transcoded else camera.codec
         rate = f"{1000.0 / camera.period_ms:.1f} Hz" if camera.period_ms else "-"
         lags = (camera.lag_median_ms, camera.lag_max_ms)
-        lag = " / ".join("-" if each is None else f"{each:+.1f}" for each in lags) + " ms" if lags != (None, None) else "-"
+        lag = "-" if lags == (None, None) else " / ".join("-" if v is None else f"{v:+.1f}" for v in lags) + " ms"
         row = (name, codec, str(camera.frames), rate, str(camera.gap_count), lag, f"{camera.bytes / 1e6:.2f} MB")
         table.add_row(*map(_shown, row))
     return table

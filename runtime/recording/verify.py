@@ -156,7 +156,7 @@ class _Verification:
     def _camera(self, name: str, rate_hz: float) -> _Camera | None:
         """None for one camera too many: each has a decoder."""
         if name not in self._cameras and len(self._cameras) >= MAX_CLIP_CAMERAS:
-            self._problem("cameras", f"the clip holds more than {MAX_CLIP_CAMERAS} cameras: the others are not looked at")
+            self._problem("cameras", f"it holds more than {MAX_CLIP_CAMERAS} cameras: the others are not looked at")
             return None
         return self._cameras.setdefault(name, _Camera(rate_hz))
 
