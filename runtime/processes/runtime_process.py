@@ -107,9 +107,9 @@ class LiveRuntime:
         kind = CameraWatch if launched is None else MirroredWatch
         self._watches = [kind(camera.name, camera.size, clock.now_ns()) for camera in self._sources.cameras]
         self._table = open_signals(config.signals.timeouts_s, config.signals.default_timeout_s)
-        reference = config.tick.reference_camera or (self._watches[0].name if self._watches else None)
         self.parts = compose_tick(
-            self._watches, self._network, rig, self._table, rules, config.rules.seed, config.tick.rate_hz, reference,
+            self._watches, self._network, rig, self._table, rules, config.rules.seed, config.tick.rate_hz,
+            config.tick.reference_of([watch.name for watch in self._watches]),
             SourceFacts(self._sources.signal_names), second=self._second_network,
             memory=None if launched is None else launched[1],
         )  # fmt: skip
