@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mcap.opcode import Opcode
 from recorded_rig import SECOND_NS, SIZE, START_NS, Recording, encode_camera, firing, rewrite, session
 from rich.console import Console
 
 from runtime.formats.foxglove_messages import encode_thumbnail, encode_video
 from runtime.formats.jpeg import jpeg_size
 from runtime.formats.mcap_files import McapFileError, McapTopicReader, RawMessage
+from runtime.formats.mcap_records import MAGIC
 from runtime.messages import ClipVariant
 from runtime.recording.clip_file import ClipError
 from runtime.recording.clip_report import MAX_PROBLEMS
@@ -277,6 +280,33 @@ def test_an_export_writes_no_part_through_a_link(small_clip: Path) -> None:
         with pytest.raises(ClipError, match="leads out of"):
             export_clip(small_clip, out, [part])
     assert treasure.read_text() == "mine"
+
+
+def listing_twice(clip: Path, kind: Opcode) -> Path:
+    """The clip with a summary that lists its records of one kind a second time."""
+    whole = clip.read_bytes()
+    footer = len(whole) - len(MAGIC) - 9 - 20
+    (summary,) = struct.unpack_from("<Q", whole, footer + 9)
+    records, at = [], summary
+    while at < footer and whole[at] != Opcode.SUMMARY_OFFSET:
+        end = at + 9 + int.from_bytes(whole[at + 1 : at + 9], "little")
+        records.append(whole[at:end])
+        at = end
+    again = [record for record in records if record[0] == kind]
+    assert again
+    said = struct.pack("<BQQQI", Opcode.FOOTER, 20, summary, 0, 0)
+    bad = clip.with_name("bad.mcap")
+    bad.write_bytes(whole[:summary] + b"".join([*records, *again]) + said + MAGIC)
+    return bad
+
+
+@pytest.mark.parametrize("kind", [Opcode.CHUNK_INDEX, Opcode.ATTACHMENT_INDEX, Opcode.METADATA_INDEX])
+def test_a_summary_that_lists_a_record_twice_is_not_believed(small_clip: Path, kind: Opcode) -> None:
+    """With a million entries it would have one megabyte read a million times."""
+    bad = listing_twice(small_clip, kind)
+    with pytest.raises(McapFileError, match=r"it lists a record at byte \d+, inside another one"):
+        inspect_clip(bad)
+    assert any("it lists a record" in problem.message for problem in verify_clip(bad).problems)
 
 
 # Anything at all
