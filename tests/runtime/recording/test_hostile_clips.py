@@ -36,6 +36,7 @@ from runtime.recording.manifest import MANIFEST_ATTACHMENT, MAX_CLIP_CAMERAS, Ma
 from runtime.recording.recorder import Recorder
 from runtime.recording.verify import verify_clip
 
+Check = Callable[[dict[ClipVariant, bytes], Path, st.DataObject], None]
 OWN_ERRORS = (McapFileError, ClipError, ManifestError)
 CAMERAS = ("front_main", "rear")
 
@@ -384,59 +385,32 @@ def check_messages(clips: dict[ClipVariant, bytes], folder: Path, data: st.DataO
     assert {path.name for path in folder.iterdir()} == {"in"}
 
 
-QUICK = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-LONG = settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+CHECKS = (check_manifest, check_bytes, check_messages)
 
 
-@QUICK
-@given(data=st.data())
-def test_no_manifest_gets_anything_but_our_own_errors(
-    clips: dict[ClipVariant, bytes], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+def many_times(check: Check, rounds: int, clips: dict[ClipVariant, bytes], folders: pytest.TempPathFactory) -> None:
+    @settings(max_examples=rounds, deadline=None, derandomize=rounds < 50, suppress_health_check=list(HealthCheck))
+    @given(data=st.data())
+    def once(data: st.DataObject) -> None:
+        check(clips, folders.mktemp("hostile"), data)
+
+    once()
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_nothing_in_a_clip_gets_anything_but_our_own_errors(
+    clips: dict[ClipVariant, bytes], tmp_path_factory: pytest.TempPathFactory, check: Check
 ) -> None:
-    check_manifest(clips, tmp_path_factory.mktemp("manifest"), data)
-
-
-@QUICK
-@given(data=st.data())
-def test_no_damage_gets_anything_but_our_own_errors(
-    clips: dict[ClipVariant, bytes], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    check_bytes(clips, tmp_path_factory.mktemp("damage"), data)
-
-
-@QUICK
-@given(data=st.data())
-def test_no_messages_get_anything_but_our_own_errors(
-    clips: dict[ClipVariant, bytes], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    check_messages(clips, tmp_path_factory.mktemp("messages"), data)
+    many_times(check, 10, clips, tmp_path_factory)
 
 
 @pytest.mark.sweep
 @pytest.mark.timeout(1800)
-@LONG
-@given(data=st.data())
-def test_no_manifest_of_very_many_gets_anything_but_our_own_errors(
-    clips: dict[ClipVariant, bytes], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+@pytest.mark.parametrize("check", CHECKS)
+def test_nothing_in_very_many_clips_gets_anything_but_our_own_errors(
+    clips: dict[ClipVariant, bytes],
+    tmp_path_factory: pytest.TempPathFactory,
+    check: Check,
+    sweep_size: Callable[[int], int],
 ) -> None:
-    check_manifest(clips, tmp_path_factory.mktemp("manifest"), data)
-
-
-@pytest.mark.sweep
-@pytest.mark.timeout(1800)
-@LONG
-@given(data=st.data())
-def test_no_damage_of_very_much_gets_anything_but_our_own_errors(
-    clips: dict[ClipVariant, bytes], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    check_bytes(clips, tmp_path_factory.mktemp("damage"), data)
-
-
-@pytest.mark.sweep
-@pytest.mark.timeout(1800)
-@LONG
-@given(data=st.data())
-def test_no_messages_of_very_many_get_anything_but_our_own_errors(
-    clips: dict[ClipVariant, bytes], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    check_messages(clips, tmp_path_factory.mktemp("messages"), data)
+    many_times(check, sweep_size(200), clips, tmp_path_factory)
