@@ -23,18 +23,16 @@ from mcap.opcode import Opcode
 
 from runtime.formats import foxglove_messages, json_messages, topics
 from runtime.formats.json_schemas import SIGNALS_SCHEMA
+from runtime.formats.mcap_index import ChunkPlace, FileIndex, index_file
 from runtime.formats.mcap_records import (
     END_OF_TIME_NS,
     MAX_LISTED_DAMAGE,
     MESSAGE_HEADER,
     PARSE_ERRORS,
-    ChunkPlace,
-    FileIndex,
     McapFileError,
     RecordFile,
     chunk_data,
     data_section_damage,
-    index_file,
     read_attachment,
     read_metadata,
     records_within,
