@@ -108,8 +108,8 @@ class LiveRuntime:
         self._table = open_signals(config.signals.timeouts_s, config.signals.default_timeout_s)
         self.parts = compose_tick(
             self._watches, self._network, rig, self._table, self._campaigns.rules, config.rules.seed,
-            config.tick.rate_hz, config.tick.reference_of(names), SourceFacts(self._sources.signal_names), second=self._second_network,
-            memory=None if launched is None else launched[1],
+            config.tick.rate_hz, config.tick.reference_of(names), SourceFacts(self._sources.signal_names),
+            second=self._second_network, memory=None if launched is None else launched[1],
         )  # fmt: skip
         self._campaigns.attach(self.parts)
         self._lock = InterpreterLock()

@@ -21,6 +21,7 @@ from mcap.opcode import Opcode
 from recorded_rig import SECOND_NS, SIZE, START_NS, Recording, encode_camera, firing, rewrite, session
 from rich.console import Console
 
+from runtime.cli import main
 from runtime.formats.foxglove_messages import encode_thumbnail, encode_video
 from runtime.formats.jpeg import jpeg_size
 from runtime.formats.mcap_files import McapFileError, McapTopicReader, RawMessage
@@ -308,6 +309,27 @@ def test_a_summary_that_lists_a_record_twice_is_not_believed(small_clip: Path, k
     with pytest.raises(McapFileError, match=r"it lists a record at byte \d+, inside another one"):
         inspect_clip(bad)
     assert any("it lists a record" in problem.message for problem in verify_clip(bad).problems)
+
+
+@pytest.mark.parametrize("command", [["sheet"], ["mosaic"], ["export", "--parts", "manifest"]])
+def test_a_place_that_cannot_be_written_is_one_line_and_exit_code_1(
+    small_clip: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_the_way = small_clip.parent / "file"
+    in_the_way.touch()
+    assert main(["clip", *command, str(small_clip), "--out", str(in_the_way / "picture.png")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(in_the_way) in line
+
+
+def test_a_clip_that_cannot_be_read_is_one_line_whatever_is_asked_of_it(
+    small_clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = saying(small_clip, "reference_camera", value="nobody")
+    for command in (["inspect"], ["export", "--out", str(bad.parent / "out")], ["sheet", "--out", str(bad) + ".png"]):
+        assert main(["clip", *command, str(bad)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "reference_camera 'nobody' is none of the clip's cameras" in line
 
 
 # Anything at all
