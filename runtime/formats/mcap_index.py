@@ -27,6 +27,7 @@ from runtime.formats.mcap_records import (
     chunk_data,
     records_within,
     stream_of,
+    unpacked_limit_bytes,
     whole_records,
     why,
 )
@@ -57,6 +58,7 @@ class FileIndex:
     attachment_offsets: list[int] = field(default_factory=list)
     is_finished: bool = False  # the footer is there
     damage: list[str] = field(default_factory=list)
+    unpacked_bytes: int = 0  # of chunks that were decompressed to find out
 
 
 def index_file(file: RecordFile) -> FileIndex:
@@ -173,7 +175,10 @@ def _add_scanned_record(index: FileIndex, file: RecordFile, offset: int, opcode:
 def _add_scanned_chunk(index: FileIndex, file: RecordFile, offset: int) -> None:
     content = file.content(offset)
     start_ns, end_ns = _CHUNK_TIMES.unpack_from(content)
+    if index.unpacked_bytes > unpacked_limit_bytes(file):
+        raise McapFileError(f"the chunks before it unpack to {index.unpacked_bytes} bytes, too many for this file")
     records = chunk_data(content)
+    index.unpacked_bytes += len(records)
     for opcode, start, end in records_within(records):
         _add_definition(index, opcode, records[start:end])
     index.chunks.append(ChunkPlace(offset, start_ns, end_ns, None))

@@ -1,8 +1,8 @@
 """The records of an MCAP file, one by one; `mcap_index` says where they lie.
 
 Lengths are checked against the file's size before anything is read, and chunks against `MAX_CHUNK_BYTES` before they
-are decompressed: damage cannot exhaust memory. Reads use `pread`: any number of threads may read through one
-descriptor, and nothing is mapped (a truncated mapping would be a bus error).
+are decompressed: damage cannot exhaust memory, nor time (`unpacked_limit_bytes`). Reads use `pread`: any number of
+threads may read through one descriptor, and nothing is mapped (a truncated mapping would be a bus error).
 
 MCAP specification: https://mcap.dev/spec (record = opcode u8, length u64, content).
 """
@@ -30,6 +30,8 @@ _CRC_BLOCK_BYTES = 1 << 20
 #: Writers make chunks of a megabyte or a few; a damaged or hostile size must not exhaust memory.
 MAX_CHUNK_BYTES = 256 * 1024 * 1024
 _LZ4_MAX_RATIO = 255
+#: All chunks of a file together unpack to so many times its size at most: recordings of signals alone come to 20.
+MAX_UNPACKED_RATIO = 200
 #: A file of nothing but damage has millions; so many are told.
 MAX_LISTED_DAMAGE = 1000
 #: No clock comes this far (146 years); MCAP's own times go to 2**64, which no signed integer holds.
@@ -119,6 +121,11 @@ def chunk_data(content: bytes) -> bytes:
         raise McapFileError(f"it may decompress to {claimed_bytes} bytes, at most {MAX_CHUNK_BYTES} are read")
     stream, length = get_chunk_data_stream(chunk, validate_crc=True)
     return bytes(stream.read(length))
+
+
+def unpacked_limit_bytes(file: RecordFile) -> int:
+    """What one reading of a file may decompress: a small one could keep a reader busy for hours."""
+    return MAX_CHUNK_BYTES + MAX_UNPACKED_RATIO * file.size
 
 
 def records_within(data: bytes) -> Iterator[tuple[int, int, int]]:

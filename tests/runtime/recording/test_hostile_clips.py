@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,9 +23,10 @@ from recorded_rig import SECOND_NS, SIZE, START_NS, Recording, encode_camera, fi
 from rich.console import Console
 
 from runtime.cli import main
+from runtime.formats import mcap_reader, mcap_records
 from runtime.formats.foxglove_messages import encode_thumbnail, encode_video
 from runtime.formats.jpeg import jpeg_size
-from runtime.formats.mcap_files import McapFileError, McapTopicReader, RawMessage
+from runtime.formats.mcap_files import McapFileError, McapTopicReader, McapTopicWriter, RawMessage
 from runtime.formats.mcap_records import MAGIC
 from runtime.messages import ClipVariant
 from runtime.recording.clip_file import ClipError
@@ -330,6 +332,49 @@ def test_a_clip_that_cannot_be_read_is_one_line_whatever_is_asked_of_it(
         assert main(["clip", *command, str(bad)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert "reference_camera 'nobody' is none of the clip's cameras" in line
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_chunks_that_unpack_to_far_more_than_the_file_are_not_all_unpacked(
+    small_clip: Path, monkeypatch: pytest.MonkeyPatch, is_finished: bool
+) -> None:
+    """Gigabytes of zeros take a few kilobytes each."""
+    monkeypatch.setattr(mcap_records, "MAX_CHUNK_BYTES", 1_200_000)
+    bomb = small_clip.with_name("bomb.mcap")
+    with McapTopicReader(small_clip) as reader:
+        channel = next(spec for spec in reader.channels.values() if spec.topic == "/vehicle")
+    with McapTopicWriter(bomb) as writer:
+        for number in range(40):
+            writer.write(channel, b" " * 1_000_000 + b"{}", START_NS + number, 0, number)
+            writer.flush()
+    if not is_finished:
+        bomb.write_bytes(bomb.read_bytes()[:-20])
+    size = bomb.stat().st_size
+    assert size < 40_000
+    with McapTopicReader(bomb) as reader:
+        read = sum(len(message.data) for message in reader.messages())
+        assert read <= 2 * 1_200_000 + 200 * size
+        assert read < 40 * 1_000_000
+        assert any("unpack to" in damage for damage in reader.damage)
+
+
+def test_chunks_that_all_overlap_in_time_are_not_all_held_in_memory(
+    small_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mcap_reader, "MAX_WAITING_BYTES", 50_000)
+    path = small_clip.with_name("overlapping.mcap")
+    with McapTopicReader(small_clip) as reader:
+        channel = next(spec for spec in reader.channels.values() if spec.topic == "/vehicle")
+    with McapTopicWriter(path) as writer:
+        for number in range(20):
+            for time_ns in (START_NS, START_NS + SECOND_NS + number):
+                writer.write(channel, random.Random(time_ns).randbytes(10_000), time_ns, 0, number)
+            writer.flush()
+    with McapTopicReader(path) as reader:
+        assert sum(1 for _ in reader.messages()) == 40
+        assert reader.damage == ["more than 50000 bytes of chunks overlap in time: their order is not kept"]
+    with pytest.raises(McapFileError, match="overlap in time"), McapTopicReader(path, strict=True) as reader:
+        list(reader.messages())
 
 
 # Anything at all
