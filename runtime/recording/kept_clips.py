@@ -38,6 +38,8 @@ def _hindrance(request: PullRequest, clip: SealedClip) -> str:
             "it is locked for the fleet's key, which the vehicle does not have: wait for the whole clip, "
             "and open it with 'shadowrig clip decrypt'"
         )
+    if said.get("partial"):
+        return "it is what was left of a clip, without a manifest to cut by: wait for it as it is"
     if said.get("variant", ClipVariant.FULL.value) != ClipVariant.FULL.value:
         return "it holds thumbnails only"
     lacking = sorted(set(request.cameras) - set(said.get("cameras", ())))
