@@ -16,6 +16,11 @@ from runtime.messages import NANOSECONDS_PER_SECOND
 FINE_WAIT_NS = 1_000_000
 
 
+def period_of(rate_hz: float) -> int:
+    """Nanoseconds from one beat to the next; `rate_hz` is positive."""
+    return round(NANOSECONDS_PER_SECOND / rate_hz)
+
+
 class Clock(Protocol):
     """A source of monotonic and wall time."""
 

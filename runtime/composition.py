@@ -20,6 +20,7 @@ from runtime.capture.assembler import Assembler
 from runtime.capture.camera_watch import CameraWatch
 from runtime.capture.monitor import HealthMonitor
 from runtime.capture.phase import InstantGrid
+from runtime.clock import period_of
 from runtime.config.rig_config import BUNDLED_MODELS, RULE_LIBRARY
 from runtime.controller_objects import ControllerObjects
 from runtime.declared_signals import declared_types
@@ -32,7 +33,6 @@ from runtime.inference.learned import NOVELTY, LearnedStage, LearnedTriggers
 from runtime.inference.network import Network
 from runtime.inference.tracking import Tracker
 from runtime.measured_ahead import AheadMeter, MeasuredAhead
-from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.pipeline import Pipeline, RuleEvaluation, Stages
 from runtime.recording.provenance import CameraProvenance, ModelProvenance, Provenance
 from runtime.rig import Rig, load_rig
@@ -167,7 +167,7 @@ def compose_tick(
         DocumentError: a query or classifier of the rules does not do for this network.
     """
     cameras = tuple(watch.name for watch in watches)
-    grid = InstantGrid(round(NANOSECONDS_PER_SECOND / rate_hz), reference_camera)
+    grid = InstantGrid(period_of(rate_hz), reference_camera)
     assembler = None
     if network is not None and cameras:
         assembler = Assembler(cameras, network.image_spec, grid, None if memory is None else memory.rings[0])

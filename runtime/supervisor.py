@@ -18,8 +18,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runtime.backoff import Backoff
+
 MAX_RESTARTS = 20
-MAX_PAUSE_S = 10.0
 STOP_TIMEOUT_S = 30.0
 POLL_S = 0.1
 
@@ -47,6 +48,7 @@ class Child:
     exit_codes: list[int] = field(default_factory=list)
     start_again_at_s: float = 0.0
     was_stopped: bool = False  # on purpose: it stays down
+    backoff: Backoff = field(default_factory=Backoff)
 
     def start(self) -> None:
         """Start it, with its output appended to its log file; again, if it was stopped on purpose."""
@@ -132,6 +134,6 @@ class Supervisor:
             raise SupervisorError(f"{child.name} refused its configuration: see {child.log_path}", exit_code=2)
         if child.restarts > MAX_RESTARTS:
             raise SupervisorError(f"{child.name} died {child.restarts} times, last with {code}: see {child.log_path}")
-        pause_s = min(MAX_PAUSE_S, 0.25 * 2 ** (child.restarts - 1))
+        pause_s = child.backoff.next_s()
         child.start_again_at_s = now_s + pause_s
         self._report(f"{child.name} died with code {code}; restart in {pause_s:.1f} s (log: {child.log_path})")

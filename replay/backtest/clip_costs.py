@@ -15,6 +15,7 @@ from runtime.recording.firing_files import WaitingFiring
 
 #: The recorder's default; a rig may configure another.
 MAX_CLIP_S = 60.0
+BYTES_PER_MB = 1e6
 
 
 def waiting(firing: Firing) -> WaitingFiring:

@@ -29,7 +29,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from replay.backtest.clip_costs import clips_of, total_bytes
+from replay.backtest.budget_limits import held_to_budget, held_to_campaigns, hourly_limit
+from replay.backtest.clip_costs import BYTES_PER_MB, clips_of, total_bytes
 from replay.backtest.evaluation import DriveOutcome
 from replay.backtest.overlaps import overlap_shares
 from replay.backtest.statistics import grade_facts, poisson_95
@@ -39,7 +40,6 @@ from triggers import Rule, RuleSet
 
 #: What a private car is driven a day; a delivery van or a robotaxi drives 8 to 20 hours.
 DEFAULT_HOURS_PER_DAY = 1.5
-BYTES_PER_MB = 1e6
 SECONDS_PER_HOUR = 3600.0
 
 
@@ -159,7 +159,7 @@ def summarise(
     kept_mb = _merged_mb([(outcome, outcome.kept) for outcome in outcomes])
     before_mb = _merged_mb([(outcome, outcome.events) for outcome in outcomes])
     held = _held_share(summaries)
-    mb_per_day = _held_to_campaigns(rules, _per_hour(kept_mb, hours) * held * hours_per_day)
+    mb_per_day = held_to_campaigns(rules, _per_hour(kept_mb, hours) * held * hours_per_day)
     return BacktestResult(
         rules=summaries,
         outcomes=list(outcomes),
@@ -188,8 +188,8 @@ def _summary(rule: Rule, outcomes: Sequence[DriveOutcome], hours_per_day: float)
     lacking = [outcome.not_applicable[rule.name] for outcome in outcomes if rule.name in outcome.not_applicable]
     free = _per_hour(_merged_mb(kept), hours)
     rate = _per_hour(firings, hours)
-    limit = _hourly_limit(rule, kept)
-    mb_per_hour = _held_to_budget(rule, free, rate, limit, hours_per_day)
+    limit = hourly_limit(rule, kept)
+    mb_per_hour = held_to_budget(rule, free, rate, limit, hours_per_day)
     return RuleSummary(
         rule=rule,
         firings=firings,
@@ -224,37 +224,6 @@ def _bound(rate: float) -> float | None:
 
 def _per_hour(amount: float, hours: float) -> float:
     return amount / hours if hours > 0 else 0.0
-
-
-def _hourly_limit(rule: Rule, kept: Sequence[tuple[DriveOutcome, Sequence[Firing]]]) -> float:
-    """Firings an hour that the rule's budget allows; a quota allows them to each value that was seen."""
-    budget = rule.budget
-    if budget.firings_per_hour is None:
-        return math.inf
-    if budget.by is None:
-        return float(budget.firings_per_hour)
-    values = {firing.operands.get(budget.by) for _, own in kept for firing in own}
-    return float(budget.firings_per_hour * max(len(values), 1))
-
-
-def _held_to_budget(
-    rule: Rule, mb_per_hour: float, firings_per_hour: float, limit_per_hour: float, hours_per_day: float
-) -> float:
-    """What is left of an extrapolated rate when the rule's budgets are taken for what they say."""
-    if firings_per_hour > limit_per_hour:
-        mb_per_hour *= limit_per_hour / firings_per_hour
-    if rule.budget.bytes_per_day is not None:
-        mb_per_hour = min(mb_per_hour, rule.budget.bytes_per_day / BYTES_PER_MB / hours_per_day)
-    return mb_per_hour
-
-
-def _held_to_campaigns(rules: RuleSet, mb_per_day: float) -> float:
-    """All that is sent in a day, where every rule belongs to a campaign with a limit of bytes."""
-    limits = [rules.terms[rule.campaign].budget.bytes_per_day if rule.campaign else None for rule in rules.rules]
-    if None in limits:
-        return mb_per_day
-    campaigns = {rule.campaign: limit for rule, limit in zip(rules.rules, limits, strict=True)}
-    return min(mb_per_day, sum(limit or 0 for limit in campaigns.values()) / BYTES_PER_MB)
 
 
 def _held_share(summaries: Sequence[RuleSummary]) -> float:

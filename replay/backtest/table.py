@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from replay.backtest.clip_costs import BYTES_PER_MB
 from replay.backtest.statistics import grade_facts
-from replay.backtest.summary import BYTES_PER_MB, BacktestResult, RuleSummary
+from replay.backtest.summary import BacktestResult, RuleSummary
 
 #: Rules with the most firings are shown, as many as the terminal has columns for.
 OVERLAP_NAME_WIDTH, OVERLAP_COLUMN_WIDTH = 34, 5

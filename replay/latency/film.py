@@ -15,9 +15,10 @@ from pathlib import Path
 
 from replay.synthetic import CAMERAS, synthesize_drive
 from replay.synthetic.rigs import synthetic_rig
+from runtime.clock import period_of
 from runtime.drives import open_drive
 from runtime.formats.bitstream import StreamInfo
-from runtime.messages import NANOSECONDS_PER_SECOND, Packet, SignalSample
+from runtime.messages import Packet, SignalSample
 from runtime.rig import Rig, save_rig
 
 DEFAULT_FOLDER = Path.home() / ".cache" / "shadowrig" / "latency"
@@ -43,7 +44,7 @@ class ReferenceLoad:
     @property
     def period_ns(self) -> int:
         """From one instant to the next."""
-        return round(NANOSECONDS_PER_SECOND / self.rate_hz)
+        return period_of(self.rate_hz)
 
     def to_json(self) -> dict[str, object]:
         """How reports name it."""

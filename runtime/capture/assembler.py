@@ -23,6 +23,7 @@ from runtime.capture.batch_ring import BatchRing, BatchSlot, Stored
 from runtime.capture.phase import InstantGrid
 from runtime.capture.source_frames import SourcePicture
 from runtime.capture.source_slots import SourceSlots
+from runtime.clock import period_of
 from runtime.formats.image_spec import Geometry, ImageSpec
 from runtime.formats.source_image import SourceImage, SourceMemory
 from runtime.messages import NANOSECONDS_PER_SECOND, Frameset
@@ -111,7 +112,7 @@ class Assembler:
         if rate_hz is None or rate_hz <= 0 or not (free_running or rate_hz < SLOW_BELOW * tick_rate_hz):
             row.hold_ns = 0
             return
-        period_ns = round(NANOSECONDS_PER_SECOND / rate_hz)
+        period_ns = period_of(rate_hz)
         longest_ns = max(period_ns, self.grid.period_ns)
         row.hold_ns = longest_ns * HOLD_PERIODS_NUMERATOR // HOLD_PERIODS_DENOMINATOR
         if row.held_image is None:

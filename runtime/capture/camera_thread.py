@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+from runtime.backoff import Backoff
 from runtime.capture.camera_path import CameraPath
 from runtime.capture.camera_watch import CameraWatch
 from runtime.capture.conditioning import ClipReady, EncodingWorker
@@ -28,8 +29,6 @@ from runtime.clock import Clock
 from runtime.messages import NANOSECONDS_PER_SECOND, Packet
 
 READ_TIMEOUT_S = 0.2
-FIRST_PAUSE_S = 0.25
-LONGEST_PAUSE_S = 10.0
 #: Between two looks at a silent sender; short, because the source waits by itself.
 WAITING_PAUSE_S = 0.02
 #: A capture time this far from now is a broken clock: it would put the frame into a wrong instant.
@@ -96,14 +95,14 @@ class CameraThread:
     def _run(self) -> None:
         if self._on_start is not None:
             self._on_start()
-        pause_s = FIRST_PAUSE_S
+        backoff = Backoff()
         while not self._stop.is_set():
             packets_before = self.watch.counters.packets
             if not self._run_connection():
                 return
-            came_through = self.watch.counters.packets > packets_before
-            pause_s = FIRST_PAUSE_S if came_through else min(2 * pause_s, LONGEST_PAUSE_S)
-            self._stop.wait(pause_s)
+            if self.watch.counters.packets > packets_before:
+                backoff.reset()
+            self._stop.wait(backoff.next_s())
 
     def _run_connection(self) -> bool:
         """Open, read until something happens, close. True when it is worth trying again."""

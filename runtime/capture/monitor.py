@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from runtime.capture.camera_watch import CameraCounters, CameraWatch
+from runtime.clock import period_of
 from runtime.messages import NANOSECONDS_PER_SECOND
 
 #: Every fault that `assess` can name.
@@ -106,7 +107,7 @@ class HealthMonitor:
     def _silent_ns(self, watch: CameraWatch, now_ns: int) -> int:
         """How long nothing has come, where that is too long; else 0."""
         rate_hz = watch.info.rate_hz if watch.info is not None else None
-        period_ns = round(NANOSECONDS_PER_SECOND / rate_hz) if rate_hz else 0
+        period_ns = period_of(rate_hz) if rate_hz else 0
         last_ns = watch.since_ns if watch.last_packet_ns is None else max(watch.last_packet_ns, watch.since_ns)
         silent_ns = now_ns - last_ns
         # A camera that has just been connected may take its time over the first frame.

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from runtime.cli.common import CommandError
 from runtime.formats.documents import DocumentError
+from runtime.formats.printable import printable
 from runtime.version import package_version
 
 COMMANDS = (
@@ -51,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(problem, file=sys.stderr)
         return 2
     except CommandError as error:
-        print(f"shadowrig {options.command}: {error}", file=sys.stderr)
+        for line in f"shadowrig {options.command}: {error}".splitlines():
+            print(printable(line), file=sys.stderr)  # it may quote what a vehicle wrote
         return error.exit_code
     except BrokenPipeError:
         return 1

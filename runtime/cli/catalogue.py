@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.cli.common import CommandError, Subcommands, add_command, add_group, add_json_option, write_json
+from runtime.formats.printable import printable
 
 if TYPE_CHECKING:
     from runtime.config import ReceiverConfig
@@ -214,11 +215,6 @@ def number(text: str) -> int:
         return int(text)
     except ValueError as error:
         raise CommandError(f"--after {text}: a clip's number is whole") from error
-
-
-def printable(text: str) -> str:
-    """What a vehicle said, without what would steer a terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def iso(wall_ns: Any) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from runtime.cli import clip_lock
 from runtime.cli.common import CommandError, Subcommands, add_command, add_group, write_json
+from runtime.formats.printable import printable
 from runtime.recording.pictures import Picture
 
 #: As in `runtime.recording.export`, which would take a while to import for a parser; a test holds the two together.
@@ -55,14 +57,15 @@ def run_verify(options: argparse.Namespace) -> int:
     """Verify; 1 when a clip breaks a promise."""
     from runtime.recording.verify import verify_clip
 
-    reports = [verify_clip(_existing(path)) for path in options.clips]
+    with _told():
+        reports = [verify_clip(_existing(path)) for path in options.clips]
     if options.json is not None:
         write_json(options.json, [report.to_json() for report in reports])
     if options.json != "-":
         for path, report in zip(options.clips, reports, strict=True):
             print(f"{path}: {'ok' if report.ok else 'BROKEN'}")
-            for problem in report.problems:
-                print(f"  {problem}")
+            for line in report.lines:
+                print(f"  {printable(line)}")
     return 0 if all(report.ok for report in reports) else 1
 
 
@@ -70,14 +73,10 @@ def run_inspect(options: argparse.Namespace) -> int:
     """Print a summary of each clip."""
     from rich.console import Console
 
-    from runtime.formats.mcap_files import McapFileError
     from runtime.recording.inspection import inspect_clip, print_summary
-    from runtime.recording.manifest import ManifestError
 
-    try:
+    with _told():
         summaries = [inspect_clip(_existing(path)) for path in options.clips]
-    except (McapFileError, ManifestError) as error:
-        raise CommandError(str(error)) from error
     if options.json is not None:
         write_json(options.json, [summary.to_json() for summary in summaries])
     if options.json != "-":
@@ -102,21 +101,14 @@ def run_mosaic(options: argparse.Namespace) -> int:
 
 def run_export(options: argparse.Namespace) -> int:
     """Write the parts; each file on a line of its own."""
-    from runtime.formats.mcap_files import McapFileError
-    from runtime.recording.clip_file import ClipError
     from runtime.recording.export import export_clip
-    from runtime.recording.manifest import ManifestError
 
     parts = [part.strip() for part in options.parts.split(",") if part.strip()]
     unknown = sorted(set(parts) - set(EXPORT_PARTS))
     if unknown or not parts:
         raise CommandError(f"--parts {options.parts!r}: name some of {', '.join(EXPORT_PARTS)}")
-    try:
+    with _told(f"cannot export into {options.out}"):
         export = export_clip(_existing(options.clip), options.out, parts)
-    except (McapFileError, ManifestError, ClipError) as error:
-        raise CommandError(str(error)) from error
-    except OSError as error:
-        raise CommandError(f"cannot export into {options.out}: {error}", exit_code=1) from error
     for path in export.files:
         print(path)
     for part, reason in export.left_out.items():
@@ -125,16 +117,25 @@ def run_export(options: argparse.Namespace) -> int:
 
 
 def _draw(draw: Callable[[Path, Path], Picture], options: argparse.Namespace) -> int:
+    with _told(f"cannot draw {options.out}"):
+        picture = draw(_existing(options.clip), options.out)
+    print(picture.path)
+    return 0
+
+
+@contextmanager
+def _told(what: str = "cannot read the clip") -> Iterator[None]:
+    """Whatever is wrong with a clip (exit code 2), or with the disk (1), as one line."""
     from runtime.formats.mcap_files import McapFileError
     from runtime.recording.clip_file import ClipError
     from runtime.recording.manifest import ManifestError
 
     try:
-        picture = draw(_existing(options.clip), options.out)
+        yield
     except (McapFileError, ManifestError, ClipError) as error:
         raise CommandError(str(error)) from error
-    print(picture.path)
-    return 0
+    except OSError as error:
+        raise CommandError(f"{what}: {error}", exit_code=1) from error
 
 
 def _existing(path: Path) -> Path:

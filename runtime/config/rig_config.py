@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
+from runtime.clock import period_of
 from runtime.config.bundles import BUNDLED_MODELS, ModelBundlePath
 from runtime.config.cross_checks import contradictions
 from runtime.config.places import (
@@ -80,6 +82,15 @@ class TickConfig(Section):
     rate_hz: RateHz = 20.0
     phase_ms: Annotated[float, Field(ge=0, le=1000)] | Literal["auto"] = "auto"
     reference_camera: str | None = None
+
+    @property
+    def period_ns(self) -> int:
+        """From one tick to the next."""
+        return period_of(self.rate_hz)
+
+    def reference_of(self, cameras: Sequence[str]) -> str | None:
+        """The camera whose exposure is the instant: the one named here, else the first; None without cameras."""
+        return self.reference_camera or next(iter(cameras), None)
 
 
 class RulesConfig(Section):

@@ -2,6 +2,9 @@
 
 Times are the file's own capture times. Each camera and each reading of the signals opens the file for itself, so that
 camera threads do not wait for one another. Damage inside the file is skipped and listed in `Drive.faults`.
+
+Cameras become topics of history and of clips, and files of an export. A video topic that names a camera as no clip may
+(`formats.pull_files.CAMERA_NAME`) is refused when the drive is opened, not when its first clip is sealed.
 """
 
 from __future__ import annotations
@@ -17,13 +20,15 @@ from runtime.drives.drive import Drive, DriveCamera, DriveVideoError, TruthEvent
 from runtime.formats import topics
 from runtime.formats.bitstream import StreamInfo, ffmpeg_codec_name
 from runtime.formats.documents import DocumentError, Problem
-from runtime.formats.json_messages import decode_signals
 from runtime.formats.mcap_files import McapFileError, McapTopicReader
+from runtime.formats.pull_files import CAMERA_NAME
 from runtime.formats.signal_names import SignalKind, kind_of
 from runtime.messages import NANOSECONDS_PER_SECOND, Packet, SignalSample
 
 #: How many packets are looked at to learn a stream's size and rate.
 PROBE_PACKETS = 40
+#: Wrong cameras that are told; a file may have as many topics as it likes.
+MAX_LISTED_PROBLEMS = 16
 #: How many messages of each signal namespace are looked at to learn which signals there are.
 PROBE_MESSAGES = 64
 
@@ -44,6 +49,8 @@ def _read_description(path: Path, reader: McapTopicReader) -> Drive:
     time_range = reader.time_range_ns
     if time_range is None:
         raise DocumentError([Problem(str(path), 0, 0, "holds no messages", None, "name an MCAP file with a recording")])
+    if problems := _wrong_cameras(path, reader):
+        raise DocumentError(problems)
     drive_metadata = reader.metadata().get("drive", {})
     cameras: dict[str, DriveCamera] = {name: McapCamera(path, name) for name in reader.cameras}
     signal_kinds, open_namespaces = _signal_kinds(reader)
@@ -63,17 +70,33 @@ def _read_description(path: Path, reader: McapTopicReader) -> Drive:
     )
 
 
+def _wrong_cameras(path: Path, reader: McapTopicReader) -> list[Problem]:
+    """Video topics whose camera no clip can name."""
+    fix = "record it as /camera/<name>/video with a name of up to 64 letters, digits, _, . and -, none of . - in front"
+    problems = []
+    for spec in reader.channels.values():
+        named = topics.camera_of(spec.topic) if spec.schema_name == topics.VIDEO_SCHEMA else None
+        if named is None:
+            continue  # another topic, or a video that is none of ours and is not played
+        if CAMERA_NAME.fullmatch(named) is None:
+            problems.append(Problem(str(path), 0, 0, f"topic {spec.topic!r:.120} names no camera", named[:80], fix))
+        elif (said := spec.metadata.get("camera", named)) != named:
+            message = f"topic {spec.topic!r:.120} is said to be of another camera in its metadata"
+            problems.append(Problem(str(path), 0, 0, message, said[:80], "let both name one camera"))
+    return problems[:MAX_LISTED_PROBLEMS]
+
+
 def _signal_kinds(reader: McapTopicReader) -> tuple[dict[str, SignalKind], frozenset[str]]:
     """Of the signals in the first messages of every namespace; and the namespaces that have more messages."""
     kinds: dict[str, SignalKind] = {}
     has_more: set[str] = set()
     for topic in reader.signal_topics:
-        namespace, messages = topic.lstrip("/"), reader.messages({topic})
+        messages = reader.messages({topic})
         for message in itertools.islice(messages, PROBE_MESSAGES):
-            for sample in decode_signals(message.data, namespace, message.time_ns):
+            for sample in message.signals():
                 kinds.setdefault(sample.name, kind_of(sample.name, sample.value))
         if next(messages, None) is not None:
-            has_more.add(namespace)
+            has_more.add(topic.lstrip("/"))
     return kinds, frozenset(has_more)
 
 

@@ -8,6 +8,7 @@ no B-frames) is described at https://docs.foxglove.dev/docs/sdk/schemas/compress
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -119,7 +120,7 @@ def track_label(track: Track) -> str:
 
 
 def decode_annotations(data: bytes) -> list[AnnotatedBox]:
-    """Boxes with their labels; outlines that are not four-cornered loops are left out."""
+    """Boxes with their labels; outlines that are not four-cornered loops of finite numbers are left out."""
     message = ImageAnnotations.FromString(data)
     boxes = []
     for index, outline in enumerate(message.points):
@@ -127,8 +128,9 @@ def decode_annotations(data: bytes) -> list[AnnotatedBox]:
             continue
         xs, ys = [p.x for p in outline.points], [p.y for p in outline.points]
         label = message.texts[index].text if index < len(message.texts) else ""
-        color = outline.outline_color
-        boxes.append(AnnotatedBox((min(xs), min(ys), max(xs), max(ys)), label, (color.r, color.g, color.b)))
+        color = (outline.outline_color.r, outline.outline_color.g, outline.outline_color.b)
+        if all(map(math.isfinite, (*xs, *ys, *color))):
+            boxes.append(AnnotatedBox((min(xs), min(ys), max(xs), max(ys)), label, color))
     return boxes
 
 

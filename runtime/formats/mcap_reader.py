@@ -1,8 +1,9 @@
 """Reads our topics out of an MCAP file, whole or unfinished.
 
 Messages come in order of capture time. A chunked file is read chunk by chunk (memory: the chunks that overlap one
-instant); an unchunked or unfinished one through an index of offsets made when it is opened. `strict` readers raise
-`McapFileError` at the first damage; others skip the damaged chunk, go on, and list it in `damage`.
+instant, `MAX_WAITING_BYTES` of them; where more overlap, that is damage, and some messages come out of order); an
+unchunked or unfinished one through an index of offsets made when it is opened. `strict` readers raise `McapFileError`
+at the first damage; others skip the damaged chunk, go on, and list it in `damage`.
 
 A reader may be shared by threads: each iterator keeps its own place.
 """
@@ -23,23 +24,28 @@ from mcap.opcode import Opcode
 
 from runtime.formats import foxglove_messages, json_messages, topics
 from runtime.formats.json_schemas import SIGNALS_SCHEMA
+from runtime.formats.mcap_index import ChunkPlace, FileIndex, index_file
 from runtime.formats.mcap_records import (
+    END_OF_TIME_NS,
+    MAX_CHUNK_BYTES,
+    MAX_LISTED_DAMAGE,
     MESSAGE_HEADER,
     PARSE_ERRORS,
-    ChunkPlace,
-    FileIndex,
     McapFileError,
     RecordFile,
     chunk_data,
     data_section_damage,
-    index_file,
     read_attachment,
     read_metadata,
     records_within,
+    unpacked_limit_bytes,
 )
 from runtime.formats.tick_records import RecordedTick, decode_tick
 from runtime.formats.topics import TICK, ChannelSpec
 from runtime.messages import Packet, SignalSample
+
+#: Twice the largest chunk: writers overlap by one at most.
+MAX_WAITING_BYTES = 2 * MAX_CHUNK_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,13 @@ class RawMessage:
         if not isinstance(fields, dict):
             raise McapFileError(f"{self.topic}: the message at {self.time_ns} ns is no JSON object")
         return fields
+
+    def signals(self) -> list[SignalSample]:
+        """The samples of a signals message; McapFileError when it holds something else."""
+        try:
+            return json_messages.decode_signals(self.data, self.topic.lstrip("/"), self.time_ns)
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise McapFileError(f"{self.topic}: the message at {self.time_ns} ns is no signals: {error}") from error
 
 
 class McapTopicReader:
@@ -161,29 +174,54 @@ class McapTopicReader:
     def _chunked_messages(self, channel_ids: set[int], low: int, high: int) -> Iterator[RawMessage]:
         """Chunks may overlap in time: hold back messages that a chunk yet to be read could precede."""
         waiting: list[tuple[int, int, int, RawMessage]] = []
+        unpacked_bytes = waiting_bytes = 0
         for chunk in sorted(self._index.chunks, key=lambda chunk: (chunk.start_ns, chunk.offset)):
             if chunk.end_ns < low or chunk.start_ns >= high:
                 continue
             if chunk.channel_ids is not None and channel_ids.isdisjoint(chunk.channel_ids):
                 continue
-            while waiting and waiting[0][0] < chunk.start_ns:
-                yield heapq.heappop(waiting)[3]
-            for position, message in self._chunk_messages(chunk, channel_ids):
+            if waiting_bytes > MAX_WAITING_BYTES:
+                self._report(f"more than {MAX_WAITING_BYTES} bytes of chunks overlap in time: their order is not kept")
+            while waiting and (waiting[0][0] < chunk.start_ns or waiting_bytes > MAX_WAITING_BYTES):
+                message = heapq.heappop(waiting)[3]
+                waiting_bytes -= len(message.data)
+                yield message
+            data = self._chunk_data(chunk, unpacked_bytes)
+            unpacked_bytes += len(data)
+            for position, message in self._chunk_messages(chunk, data, channel_ids):
                 if low <= message.time_ns < high:
                     heapq.heappush(waiting, (message.time_ns, chunk.offset, position, message))
+                    waiting_bytes += len(message.data)
         while waiting:
             yield heapq.heappop(waiting)[3]
 
-    def _chunk_messages(self, chunk: ChunkPlace, channel_ids: set[int]) -> Iterator[tuple[int, RawMessage]]:
+    def _chunk_data(self, chunk: ChunkPlace, unpacked_bytes: int) -> bytes:
+        """Its records; none where it is damaged, or where so much was unpacked that the file must be a trap."""
+        if unpacked_bytes > unpacked_limit_bytes(self._file):
+            self._report(f"its chunks unpack to more than {unpacked_bytes} bytes: the others are not read")
+            return b""
         try:
-            data = chunk_data(self._file.content(chunk.offset))
+            return chunk_data(self._file.content(chunk.offset))
+        except PARSE_ERRORS as error:
+            self._report(f"the chunk at byte {chunk.offset} cannot be read: {error}")
+            return b""
+
+    def _chunk_messages(
+        self, chunk: ChunkPlace, data: bytes, channel_ids: set[int]
+    ) -> Iterator[tuple[int, RawMessage]]:  # fmt: skip
+        try:
             places = [(start, end) for opcode, start, end in records_within(data) if opcode == Opcode.MESSAGE]
         except PARSE_ERRORS as error:
             self._report(f"the chunk at byte {chunk.offset} cannot be read: {error}")
             return
         for start, end in places:
-            if int.from_bytes(data[start : start + 2], "little") in channel_ids:
-                yield start, self._raw(data, start, end)
+            if int.from_bytes(data[start : start + 2], "little") not in channel_ids:
+                continue
+            message = self._raw(data, start, end)
+            if message.time_ns < END_OF_TIME_NS:
+                yield start, message
+            else:
+                self._report(f"{message.topic}: time {message.time_ns} ns of a message is none that a clock can tell")
 
     def _raw(self, data: bytes, start: int, end: int) -> RawMessage:
         channel_id, sequence, time_ns, wall_ns = MESSAGE_HEADER.unpack_from(data, start)
@@ -193,7 +231,7 @@ class McapTopicReader:
     def _report(self, damage: str) -> None:
         if self._strict:
             raise McapFileError(f"{self.path}: {damage}")
-        if damage not in self.damage:
+        if len(self.damage) < MAX_LISTED_DAMAGE and damage not in self.damage:
             self.damage.append(damage)
 
     def _spec(self, number: int) -> ChannelSpec:
@@ -241,7 +279,7 @@ class McapTopicReader:
     def signal_samples(self, start_ns: int | None = None, end_ns: int | None = None) -> Iterator[SignalSample]:
         """Every signal sample, in order of time."""
         for message in self.messages(self.signal_topics, start_ns, end_ns):
-            yield from json_messages.decode_signals(message.data, message.topic.lstrip("/"), message.time_ns)
+            yield from message.signals()
 
     def ticks(self, start_ns: int | None = None, end_ns: int | None = None) -> Iterator[RecordedTick]:
         """What every recorded tick says; McapFileError for one that cannot be read (of an older version, say)."""

@@ -1,10 +1,8 @@
-"""The records of an MCAP file, found either by its summary or, where there is none, by reading it from the start.
+"""The records of an MCAP file, one by one; `mcap_index` says where they lie.
 
-A writer that died leaves a file without summary and footer whose last record may be torn. `index_file` reads such
-a file to its last whole record and says where it stopped. Lengths are checked against the file's size before anything
-is read, and chunks against `MAX_CHUNK_BYTES` before they are decompressed: damage cannot exhaust memory. Reads use
-`pread`: any number of threads may read through one descriptor, and nothing is mapped (a truncated mapping would be a
-bus error).
+Lengths are checked against the file's size before anything is read, and chunks against `MAX_CHUNK_BYTES` before they
+are decompressed: damage cannot exhaust memory, nor time (`unpacked_limit_bytes`). Reads use `pread`: any number of
+threads may read through one descriptor, and nothing is mapped (a truncated mapping would be a bus error).
 
 MCAP specification: https://mcap.dev/spec (record = opcode u8, length u64, content).
 """
@@ -15,7 +13,6 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from io import BytesIO
 from typing import TypeAlias
 
@@ -23,18 +20,22 @@ import zstandard
 from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
 from mcap.opcode import Opcode
-from mcap.reader import FOOTER_SIZE
-from mcap.records import Attachment, Channel, Chunk, ChunkIndex, Footer, Metadata, Schema
+from mcap.records import Attachment, Chunk, Metadata
 from mcap.stream_reader import get_chunk_data_stream
 
 MAGIC = b"\x89MCAP0\r\n"
 RECORD_HEADER = struct.Struct("<BQ")
 MESSAGE_HEADER = struct.Struct("<HIQQ")  # channel id, sequence, log time, publish time
-_CHUNK_TIMES = struct.Struct("<QQ")
 _CRC_BLOCK_BYTES = 1 << 20
 #: Writers make chunks of a megabyte or a few; a damaged or hostile size must not exhaust memory.
 MAX_CHUNK_BYTES = 256 * 1024 * 1024
 _LZ4_MAX_RATIO = 255
+#: All chunks of a file together unpack to so many times its size at most: recordings of signals alone come to 20.
+MAX_UNPACKED_RATIO = 200
+#: A file of nothing but damage has millions; so many are told.
+MAX_LISTED_DAMAGE = 1000
+#: No clock comes this far (146 years); MCAP's own times go to 2**64, which no signed integer holds.
+END_OF_TIME_NS = 1 << 62
 
 #: All that parsing damaged bytes may raise.
 PARSE_ERRORS = (McapError, struct.error, ValueError, KeyError, OverflowError, zstandard.ZstdError, RuntimeError)
@@ -45,31 +46,6 @@ MessagePlace: TypeAlias = "tuple[int, int, int, int, int, int]"
 
 class McapFileError(ValueError):
     """An MCAP file that cannot be read as asked. Names the file, what is wrong and where."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkPlace:
-    """A chunk record: where it starts, and the log times inside."""
-
-    offset: int
-    start_ns: int
-    end_ns: int
-    channel_ids: frozenset[int] | None  # None: not known before it is read
-
-
-@dataclass(slots=True)
-class FileIndex:
-    """What is known of a file without having read its messages."""
-
-    schemas: dict[int, Schema] = field(default_factory=dict)
-    channels: dict[int, Channel] = field(default_factory=dict)
-    chunks: list[ChunkPlace] = field(default_factory=list)
-    #: Messages outside chunks: log time, offset of the record, channel id.
-    loose: list[tuple[int, int, int]] = field(default_factory=list)
-    metadata_offsets: list[int] = field(default_factory=list)
-    attachment_offsets: list[int] = field(default_factory=list)
-    is_finished: bool = False  # the footer is there
-    damage: list[str] = field(default_factory=list)
 
 
 class RecordFile:
@@ -101,110 +77,6 @@ class RecordFile:
         if offset < 0 or length <= 0:
             return b""
         return os.pread(self._descriptor, length, offset)
-
-
-def index_file(file: RecordFile) -> FileIndex:
-    """Index by the summary where there is a good one, else by reading the file from its start."""
-    if file.read(0, len(MAGIC)) != MAGIC:
-        raise McapFileError(f"{file.name}: not an MCAP file: it does not start with MCAP's magic bytes")
-    try:
-        index = _index_by_summary(file)
-    except PARSE_ERRORS as error:
-        index = _index_by_scan(file)
-        index.damage.insert(0, f"the summary cannot be read: {_why(error)}")
-        return index
-    return index if index is not None else _index_by_scan(file)
-
-
-def _index_by_summary(file: RecordFile) -> FileIndex | None:
-    """None when there is no footer, no summary, or nothing in it that leads to the messages."""
-    footer_offset = file.size - len(MAGIC) - FOOTER_SIZE
-    header = file.header(footer_offset) if footer_offset > 0 else None
-    if header is None or header[0] != Opcode.FOOTER or file.read(file.size - len(MAGIC), len(MAGIC)) != MAGIC:
-        return None
-    footer = Footer.read(stream_of(file.content(footer_offset)))
-    if footer.summary_start == 0:
-        return None
-    raw = file.read(footer.summary_start, footer_offset + RECORD_HEADER.size + 16 - footer.summary_start)
-    if footer.summary_crc and zlib.crc32(raw) != footer.summary_crc:
-        raise McapFileError("its checksum is wrong")
-    index = FileIndex(is_finished=True)
-    for offset, opcode in whole_records(file, footer.summary_start):
-        _add_summary_record(index, opcode, file.content(offset))
-    return index if index.chunks else None
-
-
-def _add_summary_record(index: FileIndex, opcode: int, content: bytes) -> None:
-    if opcode == Opcode.CHUNK_INDEX:
-        chunk = ChunkIndex.read(stream_of(content))
-        channels = frozenset(chunk.message_index_offsets) or None
-        place = ChunkPlace(chunk.chunk_start_offset, chunk.message_start_time, chunk.message_end_time, channels)
-        index.chunks.append(place)
-    elif opcode in (Opcode.METADATA_INDEX, Opcode.ATTACHMENT_INDEX):
-        offsets = index.metadata_offsets if opcode == Opcode.METADATA_INDEX else index.attachment_offsets
-        offsets.append(struct.unpack_from("<Q", content)[0])
-    else:
-        _add_definition(index, opcode, content)
-
-
-def _add_definition(index: FileIndex, opcode: int, content: bytes) -> None:
-    if opcode == Opcode.SCHEMA:
-        schema = Schema.read(stream_of(content))
-        index.schemas[schema.id] = schema
-    elif opcode == Opcode.CHANNEL:
-        channel = Channel.read(stream_of(content))
-        index.channels[channel.id] = channel
-
-
-def _index_by_scan(file: RecordFile) -> FileIndex:
-    index = FileIndex()
-    position = len(MAGIC)
-    for offset, opcode in whole_records(file, position):
-        position = offset
-        if opcode in (Opcode.DATA_END, Opcode.FOOTER):
-            index.is_finished = index.is_finished or opcode == Opcode.FOOTER
-            continue
-        if not index.is_finished:
-            try:
-                _add_scanned_record(index, file, offset, opcode)
-            except PARSE_ERRORS as error:
-                index.damage.append(f"the {_record_name(opcode)} at byte {offset} cannot be read: {_why(error)}")
-    if index.is_finished and file.read(file.size - len(MAGIC), len(MAGIC)) != MAGIC:
-        index.damage.append("the file does not end with MCAP's magic bytes")
-    if not index.is_finished:
-        header = file.header(position)
-        end = position + RECORD_HEADER.size + header[1] if header else position
-        index.damage.append(f"the file is unfinished: it reads to byte {end} of {file.size}")
-    return index
-
-
-def _add_scanned_record(index: FileIndex, file: RecordFile, offset: int, opcode: int) -> None:
-    if opcode == Opcode.MESSAGE:
-        raw = file.read(offset + RECORD_HEADER.size, MESSAGE_HEADER.size)
-        header = file.header(offset)
-        if header is None or header[1] < MESSAGE_HEADER.size:
-            raise McapFileError("it is shorter than a message's header")
-        channel_id, _, log_time_ns, _ = MESSAGE_HEADER.unpack(raw)
-        if channel_id not in index.channels:
-            raise McapFileError(f"its channel {channel_id} is not defined")
-        index.loose.append((log_time_ns, offset, channel_id))
-    elif opcode == Opcode.METADATA:
-        index.metadata_offsets.append(offset)
-    elif opcode == Opcode.ATTACHMENT:
-        index.attachment_offsets.append(offset)
-    elif opcode == Opcode.CHUNK:
-        _add_scanned_chunk(index, file, offset)
-    else:
-        _add_definition(index, opcode, file.content(offset))
-
-
-def _add_scanned_chunk(index: FileIndex, file: RecordFile, offset: int) -> None:
-    content = file.content(offset)
-    start_ns, end_ns = _CHUNK_TIMES.unpack_from(content)
-    records = chunk_data(content)
-    for opcode, start, end in records_within(records):
-        _add_definition(index, opcode, records[start:end])
-    index.chunks.append(ChunkPlace(offset, start_ns, end_ns, None))
 
 
 def whole_records(file: RecordFile, start: int) -> Iterator[tuple[int, int]]:
@@ -251,6 +123,11 @@ def chunk_data(content: bytes) -> bytes:
     return bytes(stream.read(length))
 
 
+def unpacked_limit_bytes(file: RecordFile) -> int:
+    """What one reading of a file may decompress: a small one could keep a reader busy for hours."""
+    return MAX_CHUNK_BYTES + MAX_UNPACKED_RATIO * file.size
+
+
 def records_within(data: bytes) -> Iterator[tuple[int, int, int]]:
     """(opcode, start, end) of the content of every record in a chunk's data."""
     position = 0
@@ -275,7 +152,7 @@ def read_metadata(file: RecordFile, offset: int) -> Metadata:
     try:
         metadata: Metadata = Metadata.read(stream_of(file.content(offset)))
     except PARSE_ERRORS as error:
-        raise McapFileError(f"{file.name}: the metadata at byte {offset} cannot be read: {_why(error)}") from error
+        raise McapFileError(f"{file.name}: the metadata at byte {offset} cannot be read: {why(error)}") from error
     return metadata
 
 
@@ -284,17 +161,10 @@ def read_attachment(file: RecordFile, offset: int) -> Attachment:
     try:
         attachment: Attachment = Attachment.read(stream_of(file.content(offset)))
     except PARSE_ERRORS as error:
-        raise McapFileError(f"{file.name}: the attachment at byte {offset} cannot be read: {_why(error)}") from error
+        raise McapFileError(f"{file.name}: the attachment at byte {offset} cannot be read: {why(error)}") from error
     return attachment
 
 
-def _record_name(opcode: int) -> str:
-    try:
-        return Opcode(opcode).name.lower().replace("_", " ")
-    except ValueError:
-        return f"record of unknown kind {opcode}"
-
-
-def _why(error: Exception) -> str:
+def why(error: Exception) -> str:
     """Some of the parser's errors have no text of their own."""
     return str(error) or type(error).__name__

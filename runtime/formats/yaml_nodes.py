@@ -2,8 +2,7 @@
 
 Stricter than PyYAML's loaders, because people write these files and mistakes must not turn into values:
 
-- Scalars follow the YAML 1.2 core schema: only `true`/`false` are booleans (`off`, `no` and `12:30` stay text) and
-  `1e-3` is a number. Mapping keys are always text.
+- Scalars follow the YAML 1.2 core schema (`yaml_scalars`). Mapping keys are always text.
 - A key that stands twice, an alias (`*name`: how small files grow to gigabytes), a tag (`!!python/…`) and a second
   document are problems. So is a file beyond `MAX_BYTES`, `MAX_NODES` or `MAX_DEPTH`; nothing is read beyond them.
 - The text is read as a stream of events and never recursively, so that no input can exhaust the stack.
@@ -13,15 +12,15 @@ After a syntax error nothing that follows can be trusted: the problems up to and
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
 from runtime.formats.problems import NULL, DocumentError, Problem
+from runtime.formats.yaml_scalars import plain_value
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_NODES = 200_000
@@ -31,15 +30,6 @@ NodePath = tuple[str | int, ...]
 Position = tuple[int, int]
 
 _EVENT_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_INFINITY = re.compile(r"([-+]?)\.(?:inf|Inf|INF)")
-_WORDS: Mapping[str, bool | None] = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
-    **dict.fromkeys(("true", "True", "TRUE"), True),
-    **dict.fromkeys(("false", "False", "FALSE"), False),
-}
-_MAX_DIGITS = 300
 
 
 @dataclass(frozen=True)
@@ -243,9 +233,10 @@ class _Builder:
         is_quoted = event.style not in (None, "")
         if event.tag is not None or is_quoted:
             return event.value
-        if len(event.value) > _MAX_DIGITS and _INTEGER.fullmatch(event.value):
-            self._stop(event, f"number has more than {_MAX_DIGITS} digits", "put text in quotes")
-        return plain_value(event.value)
+        try:
+            return plain_value(event.value)
+        except OverflowError as error:
+            self._stop(event, str(error), "put text in quotes")
 
     def _count(self, event: yaml.Event) -> None:
         self._nodes += 1
@@ -255,7 +246,7 @@ class _Builder:
     def _tag(self, event: yaml.Event, tag: str) -> None:
         self._stop(event, f"tag {tag} is not supported", "remove the tag; put text in quotes")
 
-    def _stop(self, event: yaml.Event, message: str, fix: str) -> None:
+    def _stop(self, event: yaml.Event, message: str, fix: str) -> NoReturn:
         self.problems.append(Problem(str(self.path), *_position(event), message, None, fix))
         raise _StopError
 
@@ -275,21 +266,6 @@ class _Builder:
         fix = "remove it, or write it as an escape in double quotes"
         self.problems.append(Problem(str(self.path), line, column, message, None, fix))
         return True
-
-
-def plain_value(text: str) -> str | int | float | bool | None:
-    """An unquoted scalar by the YAML 1.2 core schema."""
-    if text in _WORDS:
-        return _WORDS[text]
-    if _INTEGER.fullmatch(text):
-        base = {"0o": 8, "0x": 16}.get(text[:2], 10)
-        return int(text, base) if base != 10 else int(text, 10)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    infinity = _INFINITY.fullmatch(text)
-    if infinity is not None:
-        return float("-inf") if infinity.group(1) == "-" else float("inf")
-    return float("nan") if text in (".nan", ".NaN", ".NAN") else text
 
 
 def _position(event: yaml.Event) -> Position:

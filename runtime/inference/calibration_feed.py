@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from runtime.formats.image_spec import ImageSpec
 from runtime.inference.heads.decoder import BatchLayout, BundleFitError
 from runtime.inference.manifest import CalibrationInput, Manifest
-from runtime.rig import NO_DISTORTION, FloatArray, Rig, RigCamera, looking
+from runtime.rig import NO_DISTORTION, Rig, RigCamera
+from runtime.rotations import FloatArray, looking
 
 #: By input name, what enters on each stream: one array, or one for each camera where the network runs once per camera.
 Calibrations = Mapping[str, Sequence[NDArray[np.float32]]]

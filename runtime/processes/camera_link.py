@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+from runtime.backoff import LONGEST_PAUSE_S, Backoff
 from runtime.camera_memory import CameraMemory
 from runtime.capture.assembler import Assembler, FrameCounters
 from runtime.capture.camera_watch import MirroredWatch
@@ -41,8 +42,6 @@ SILENT_S = 5.0
 #: Threads and encoder of the process have half of it each; it reports meanwhile.
 STOP_TIMEOUT_S = 8.0
 END_TIMEOUT_S = 1.0
-FIRST_PAUSE_S = 0.25
-LONGEST_PAUSE_S = 10.0
 CAMERA_ENTRY = "runtime.processes.camera_entry"
 _COUNTS = ("refused", "errors")
 
@@ -150,7 +149,7 @@ class CameraLink:
     # The listening thread
 
     def _run(self) -> None:
-        pause_s = FIRST_PAUSE_S
+        backoff = Backoff()
         while True:
             began_ns, ending = self._listeners.now_ns(), self._live()
             if self._stopping.is_set():
@@ -158,7 +157,9 @@ class CameraLink:
                     log.error("the cameras' process did not end as it was told: %s", ending)
                 return
             lived_s = (self._listeners.now_ns() - began_ns) / NANOSECONDS_PER_SECOND
-            pause_s = FIRST_PAUSE_S if lived_s > LONGEST_PAUSE_S else min(2 * pause_s, LONGEST_PAUSE_S)
+            if lived_s > LONGEST_PAUSE_S:
+                backoff.reset()
+            pause_s = backoff.next_s()
             self._mourn(f"the cameras' process ended ({ending or 'code 0'}); it is started again in {pause_s:g} s")
             if self._stopping.wait(pause_s):
                 return

@@ -16,7 +16,6 @@ from runtime.config.rig_config import RigConfig
 from runtime.health.telemetry import TelemetryPublisher
 from runtime.inference.network import Network
 from runtime.live_sources import LiveCamera
-from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.processes.camera_link import CameraLink
 from runtime.processes.camera_messages import Assignment
 from runtime.processes.shell import StartError, log
@@ -57,7 +56,7 @@ def open_second_network(
         second = open_network(choice, cameras, open_rig(config.rig))
     except CompositionError as error:
         raise StartError(f"second_model: {error}") from error
-    refusal = why_it_does_not_fit(first, second, round(NANOSECONDS_PER_SECOND / config.tick.rate_hz))
+    refusal = why_it_does_not_fit(first, second, config.tick.period_ns)
     if refusal:
         log.error("second_model is refused, the first goes on alone: %s", refusal)
         second.close()
@@ -75,11 +74,13 @@ def launch_cameras(
     if not cameras or config.realtime.cameras == "threads" or (first is not None and first.sources is not None):
         return None
     specs = tuple(dict.fromkeys(network.image_spec for network in (first, second) if network is not None))
-    period_ns = round(NANOSECONDS_PER_SECOND / config.tick.rate_hz)
-    reference = config.tick.reference_camera or cameras[0]
+    tick = config.tick
     try:
         memory = CameraMemory(cameras, specs)
-        return CameraLink(Assignment(config, cameras, specs, memory.descriptors, period_ns, reference), memory), memory
+        assignment = Assignment(
+            config, cameras, specs, memory.descriptors, tick.period_ns, tick.reference_of(cameras)
+        )  # fmt: skip
+        return CameraLink(assignment, memory), memory
     except OSError as error:
         raise StartError(f"the cameras' process cannot be started: {error}", exit_code=1) from error
 

@@ -90,14 +90,13 @@ class LiveRuntime:
         declared = declared_types(config.signals.declared)
         own_rules = open_rules(config.rules.files, config.signals.declared)
         self._campaigns = RuntimeCampaigns(self._directories.campaigns, own_rules, config.vehicle.id, clock, declared)
-        self._network = self._campaigns.choose_network(
-            lambda bundle: open_live_network(config, builder.camera_names(config), bundle, self._directories.engines)
-        )
         names = builder.camera_names(config)
+        self._network = self._campaigns.choose_network(
+            lambda bundle: open_live_network(config, names, bundle, self._directories.engines)
+        )
         self._second_network, self._second_refusal = open_second_network(
             config, names, self._network, self._directories.engines
         )
-        rules = self._campaigns.rules
         rig = open_rig(config.rig)
         launched = launch_cameras(config, names, self._network, self._second_network)
         if launched is not None:
@@ -107,11 +106,10 @@ class LiveRuntime:
         kind = CameraWatch if launched is None else MirroredWatch
         self._watches = [kind(camera.name, camera.size, clock.now_ns()) for camera in self._sources.cameras]
         self._table = open_signals(config.signals.timeouts_s, config.signals.default_timeout_s)
-        reference = config.tick.reference_camera or (self._watches[0].name if self._watches else None)
         self.parts = compose_tick(
-            self._watches, self._network, rig, self._table, rules, config.rules.seed, config.tick.rate_hz, reference,
-            SourceFacts(self._sources.signal_names), second=self._second_network,
-            memory=None if launched is None else launched[1],
+            self._watches, self._network, rig, self._table, self._campaigns.rules, config.rules.seed,
+            config.tick.rate_hz, config.tick.reference_of(names), SourceFacts(self._sources.signal_names),
+            second=self._second_network, memory=None if launched is None else launched[1],
         )  # fmt: skip
         self._campaigns.attach(self.parts)
         self._lock = InterpreterLock()

@@ -9,13 +9,18 @@ A clip comes from a vehicle, which may be anybody's: no name in it leads out of 
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
 
 import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.video.stream import VideoStream
 
 from runtime.formats.bitstream import ffmpeg_codec_name
 from runtime.formats.mcap_files import McapTopicReader
@@ -27,6 +32,10 @@ _NANOSECONDS_PER_TICK = NANOSECONDS_PER_SECOND // _TIME_BASE.denominator
 #: Packets from which FFmpeg learns picture size and parameter sets; the first is a key frame that carries both.
 _PROBED_PACKETS = 3
 _LAST_FRAME_TICKS = 50_000
+#: What FFmpeg says where the disk, not the clip, is at fault.
+_DISK_ERRORS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EISDIR}
+)
 
 
 def file_inside(folder: Path, name: str) -> Path:
@@ -39,6 +48,17 @@ def file_inside(folder: Path, name: str) -> Path:
     return path
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """ClipError where FFmpeg cannot make a film of what the clip holds; errors of the disk stay what they are."""
+    try:
+        yield
+    except (FFmpegError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise ClipError(f"{path}: what the clip holds makes no film: {error}; see 'shadowrig clip verify'") from error
+
+
 def write_camera_video(reader: McapTopicReader, camera: str, start_ns: int, path: Path) -> int:
     """Copy one camera's packets into an MP4; how many. ClipError when it has none, OSError from the disk."""
     packets = reader.packets(camera)
@@ -47,10 +67,11 @@ def write_camera_video(reader: McapTopicReader, camera: str, start_ns: int, path
         raise ClipError(f"{reader.path}: camera {camera} has no video to export")
     count = 0
     with (
+        writing(path),
         av.open(io.BytesIO(b"".join(packet.data for packet in first)), format=_container(first[0])) as probe,
         av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as output,
     ):
-        stream = output.add_stream_from_template(probe.streams.video[0])
+        stream = output.add_stream_from_template(_video_of(probe, camera))
         stream.time_base = _TIME_BASE
         for packet, duration in _with_durations(chain(first, packets)):
             copy = av.Packet(packet.data)
@@ -60,6 +81,13 @@ def write_camera_video(reader: McapTopicReader, camera: str, start_ns: int, path
             output.mux(copy)
             count += 1
     return count
+
+
+def _video_of(probe: InputContainer, camera: str) -> VideoStream:
+    """The stream in a camera's first packets; ClipError where FFmpeg sees none, or no picture in it."""
+    if not probe.streams.video or not probe.streams.video[0].codec_context.width:
+        raise ClipError(f"camera {camera}: its first {_PROBED_PACKETS} packets hold no picture to export")
+    return probe.streams.video[0]
 
 
 def write_thumbnails(reader: McapTopicReader, camera: str, start_ns: int, folder: Path) -> list[Path]:

@@ -1,4 +1,8 @@
-"""A clip file open for looking at it: its manifest, its frames decoded, its boxes."""
+"""A clip file open for looking at it: its manifest, its frames decoded, its boxes.
+
+A clip may come from anybody: whatever FFmpeg, OpenCV or protobuf say of its bytes becomes a `ClipError`, and no picture
+is larger than a camera's can be (`MAX_PICTURE_PX`), so that a few bytes cannot ask for gigabytes.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +15,23 @@ import av
 import cv2
 import numpy as np
 from av.error import FFmpegError
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from runtime.formats import foxglove_messages, topics
 from runtime.formats.bitstream import ffmpeg_codec_name
 from runtime.formats.foxglove_messages import THUMBNAIL_CODEC, AnnotatedBox
-from runtime.formats.mcap_files import McapTopicReader
+from runtime.formats.jpeg import jpeg_size
+from runtime.formats.mcap_files import McapTopicReader, RawMessage
 from runtime.formats.topics import ChannelSpec
 from runtime.messages import PASS_THROUGH_CODECS, Packet
 from runtime.recording.manifest import MANIFEST_ATTACHMENT, ClipManifest, ManifestError, parse_manifest
 
 #: Annotations this far from a frame's time still belong to it: they carry the same stamp, rounding apart.
 _SAME_INSTANT_NS = 1_000_000
+#: Width times height; cameras of vehicles have 2 to 12 million pixels.
+MAX_PICTURE_PX = 8192 * 4096
+_MAX_SIDE_DIGITS = 5
 
 
 class ClipError(ValueError):
@@ -39,8 +48,11 @@ class DecodedFrame:
     source_size: tuple[int, int]
 
     def rgb(self) -> NDArray[np.uint8]:
-        """`[height, width, 3]`."""
-        return self.frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+        """`[height, width, 3]`. ClipError for a layout of pixels that FFmpeg cannot turn into colours."""
+        try:
+            return self.frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+        except (FFmpegError, ValueError) as error:
+            raise ClipError(f"a picture in format {self.frame.format.name} cannot be shown: {error}") from error
 
 
 def read_manifest(reader: McapTopicReader) -> ClipManifest:
@@ -59,7 +71,7 @@ def decode(packets: Iterator[Packet]) -> Iterator[DecodedFrame]:
             decoder = new_decoder(packet.codec)
         yield from decode_packet(decoder, packet)
     if decoder is not None:
-        yield from _frames(decoder, None)
+        yield from decode_rest(decoder)
 
 
 def new_decoder(codec: str) -> av.VideoCodecContext:
@@ -69,6 +81,7 @@ def new_decoder(codec: str) -> av.VideoCodecContext:
     decoder = cast(av.VideoCodecContext, av.VideoCodecContext.create(ffmpeg_codec_name(codec), "r"))
     decoder.thread_count = 1
     decoder.flags |= av.codec.context.Flags.low_delay
+    decoder.options = {"max_pixels": str(MAX_PICTURE_PX)}
     return decoder
 
 
@@ -82,6 +95,14 @@ def decode_packet(decoder: av.VideoCodecContext, packet: Packet) -> list[Decoded
         raise ClipError(
             f"camera {packet.camera}: the frame at {packet.time_ns} ns cannot be decoded: {error}"
         ) from error
+
+
+def decode_rest(decoder: av.VideoCodecContext) -> list[DecodedFrame]:
+    """The frames that are still inside after the last packet; ClipError when they cannot be decoded."""
+    try:
+        return _frames(decoder, None)
+    except FFmpegError as error:
+        raise ClipError(f"the last frames cannot be decoded: {error}") from error
 
 
 def _frames(decoder: av.VideoCodecContext, packet: Any) -> list[DecodedFrame]:
@@ -101,14 +122,21 @@ def pictures(reader: McapTopicReader, camera: str, end_ns: int | None = None) ->
 def source_size(channel: ChannelSpec, shown: tuple[int, int]) -> tuple[int, int]:
     """What a thumbnail's channel says of the picture that it was made of; the shown size where it says nothing."""
     width, height = channel.metadata.get("source_width", ""), channel.metadata.get("source_height", "")
-    return (int(width), int(height)) if width.isdigit() and height.isdigit() else shown
+    if not all(side.isdecimal() and len(side) <= _MAX_SIDE_DIGITS for side in (width, height)):
+        return shown
+    return int(width), int(height)
 
 
 def read_jpeg(packet: Packet) -> NDArray[np.uint8]:
     """A thumbnail's picture `[height, width, 3]`, RGB. ClipError when it cannot be read."""
     if packet.codec != THUMBNAIL_CODEC:
         raise ClipError(f"camera {packet.camera}: the thumbnail at {packet.time_ns} ns is {packet.codec!r}, not JPEG")
-    bgr = cv2.imdecode(np.frombuffer(packet.data, np.uint8), cv2.IMREAD_COLOR) if packet.data else None
+    size = jpeg_size(packet.data)
+    if size is not None and size[0] * size[1] > MAX_PICTURE_PX:
+        raise ClipError(
+            f"camera {packet.camera}: the thumbnail at {packet.time_ns} ns is {size[0]}x{size[1]}: too large"
+        )
+    bgr = None if size is None else cv2.imdecode(np.frombuffer(packet.data, np.uint8), cv2.IMREAD_COLOR)
     if bgr is None:
         raise ClipError(f"camera {packet.camera}: the thumbnail at {packet.time_ns} ns is no JPEG")
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
@@ -137,8 +165,16 @@ def boxes_at(reader: McapTopicReader, camera: str, frame_time_ns: int) -> list[A
     """The boxes drawn over the frame of this time."""
     window = (frame_time_ns - _SAME_INSTANT_NS, frame_time_ns + _SAME_INSTANT_NS + 1)
     for message in reader.messages({topics.annotations_topic(camera)}, *window):
-        return foxglove_messages.decode_annotations(message.data)
+        return boxes_of(message)
     return []
+
+
+def boxes_of(message: RawMessage) -> list[AnnotatedBox]:
+    """The boxes of one message; ClipError when it holds something else."""
+    try:
+        return foxglove_messages.decode_annotations(message.data)
+    except DecodeError as error:
+        raise ClipError(f"{message.topic}: the message at {message.time_ns} ns is no annotations: {error}") from error
 
 
 def open_clip(path: Path | str) -> McapTopicReader:

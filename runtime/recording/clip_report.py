@@ -1,4 +1,7 @@
-"""What `verify_clip` found: for people one line for each broken promise, for programs codes."""
+"""What `verify_clip` found: for people one line for each broken promise, for programs codes.
+
+A clip of a million bad messages breaks a million promises: the first `MAX_PROBLEMS` are listed, the others counted.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from runtime.recording.manifest import ClipManifest
+
+MAX_PROBLEMS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,23 @@ class ClipReport:
     path: Path
     manifest: ClipManifest | None = None
     problems: list[Problem] = field(default_factory=list)
+    problems_left_out: int = 0
     frames_decoded: dict[str, int] = field(default_factory=dict)
+
+    def add(self, problem: Problem) -> None:
+        """List it, once; count it where too many are listed already."""
+        if problem in self.problems:
+            return
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(problem)
+        else:
+            self.problems_left_out += 1
+
+    @property
+    def lines(self) -> list[str]:
+        """One for each problem, and one for those that are not listed."""
+        more = [f"[more] {self.problems_left_out} more problems"] if self.problems_left_out else []
+        return [*map(str, self.problems), *more]
 
     @property
     def ok(self) -> bool:
@@ -46,4 +67,5 @@ class ClipReport:
             "clip_id": clip_id,
             "frames_decoded": decoded,
             "problems": problems,
+            "problems_left_out": self.problems_left_out,
         }

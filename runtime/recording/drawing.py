@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -20,7 +20,14 @@ MUTED: Color = (140, 146, 156)
 ACCENT: Color = (255, 196, 64)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _CAPTION_SCALE = 0.42
+_DEFAULT_ASPECT = 3 / 4
+#: Of a tile; a narrower picture is shown small in it.
+_MAX_ASPECT = 4.0
 _LABEL_SCALE = 0.34
+#: Boxes reach this far at most, in pixels of the tile: OpenCV counts in 32 bits, and annotations may say anything.
+_FARTHEST_PX = 10_000.0
+#: No picture is so wide that more of a text could be seen.
+_MAX_TEXT_CHARACTERS = 400
 
 
 def canvas(width: int, height: int, color: Color = BACKGROUND) -> Image:
@@ -47,6 +54,12 @@ def tile(frame: Image, boxes: Sequence[AnnotatedBox], width: int, height: int, b
     return image
 
 
+def tile_height_px(width: int, aspects: Iterable[float]) -> int:
+    """Of all tiles: that of the first picture, as far as a tile can be looked at; `aspects` are height over width."""
+    aspect = next(iter(aspects), _DEFAULT_ASPECT)
+    return round(width * min(max(aspect, 1 / _MAX_ASPECT), _MAX_ASPECT))
+
+
 def empty_tile(width: int, height: int, text: str) -> Image:
     """Stands for a camera that has no picture."""
     image = canvas(width, height, (32, 34, 40))
@@ -65,7 +78,7 @@ def caption(image: Image, text: str, color: Color = TEXT) -> None:
 
 def title_bar(width: int, text: str, detail: str, color: Color = TEXT) -> Image:
     """A strip with a title at the left and a detail at the right; the detail is dropped where both do not fit."""
-    bar = canvas(width, 30)
+    bar, text = canvas(width, 30), text[:_MAX_TEXT_CHARACTERS]
     _text(bar, text, (8, 20), color, 0.5)
     (title_width, _), _ = cv2.getTextSize(text, _FONT, 0.5, 1)
     (detail_width, _), _ = cv2.getTextSize(detail, _FONT, _CAPTION_SCALE, 1)
@@ -95,15 +108,16 @@ def write_png(path: Path, image: Image) -> None:
 
 
 def _draw_box(image: Image, box: AnnotatedBox, scale: float) -> None:
-    x0, y0, x1, y1 = (round(value * scale) for value in box.box_px)
-    red, green, blue = (round(channel * 255) for channel in box.color)
+    x0, y0, x1, y1 = (round(min(max(value * scale, -_FARTHEST_PX), _FARTHEST_PX)) for value in box.box_px)
+    red, green, blue = (round(min(max(channel, 0.0), 1.0) * 255) for channel in box.color)
     color: Color = (red, green, blue)
     cv2.rectangle(image, (x0, y0), (x1, y1), color, 1, cv2.LINE_AA)
-    (width, height), _ = cv2.getTextSize(box.label, _FONT, _LABEL_SCALE, 1)
+    label = box.label[:_MAX_TEXT_CHARACTERS]
+    (width, height), _ = cv2.getTextSize(label, _FONT, _LABEL_SCALE, 1)
     top = y0 - height - 4 if y0 - height - 4 >= 0 else y0
     left = max(0, min(x0, image.shape[1] - width - 4))  # at the right edge a label moves in, else nobody can read it
     cv2.rectangle(image, (left, top), (left + width + 4, top + height + 4), color, cv2.FILLED)
-    _text(image, box.label, (left + 2, top + height + 1), (10, 10, 10), _LABEL_SCALE)
+    _text(image, label, (left + 2, top + height + 1), (10, 10, 10), _LABEL_SCALE)
 
 
 def _text(image: Image, text: str, position: tuple[int, int], color: Color, scale: float) -> None:

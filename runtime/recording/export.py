@@ -58,19 +58,19 @@ def _write(part: str, export: Export, reader: McapTopicReader, manifest: ClipMan
     if part in ("cameras", "mosaic", "sheet") and not manifest.cameras:
         export.left_out[part] = "the clip has no cameras"
     elif part == "cameras":
-        export.files += _cameras(export.directory / "cameras", reader, manifest)
+        export.files += _cameras(file_inside(export.directory, "cameras"), reader, manifest)
     elif part == "mosaic":
-        path = export.directory / "mosaic.mp4"
+        path = file_inside(export.directory, "mosaic.mp4")
         write_mosaic_video(reader, manifest, path)
         export.files.append(path)
     elif part == "sheet":
-        export.files.append(contact_sheet(reader.path, export.directory / "sheet.png").path)
+        export.files.append(contact_sheet(reader.path, file_inside(export.directory, "sheet.png")).path)
     elif part == "signals":
-        path = export.directory / "signals.csv"
+        path = file_inside(export.directory, "signals.csv")
         write_signal_table(reader, manifest.start_ns, path)
         export.files.append(path)
     else:
-        path = export.directory / "manifest.json"
+        path = file_inside(export.directory, "manifest.json")
         path.write_bytes(reader.attachments()[MANIFEST_ATTACHMENT])
         export.files.append(path)
 

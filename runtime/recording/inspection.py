@@ -1,4 +1,7 @@
-"""What a clip holds, for people (a few tables) and for programs (JSON). Reads the manifest; `verify` checks it."""
+"""What a clip holds, for people (a few tables) and for programs (JSON). Reads the manifest; `verify` checks it.
+
+Names in a clip are whatever its vehicle wrote: they are shown as text, never as markup or as orders to a terminal.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from runtime.formats.printable import printable
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.recording.clip_file import open_clip, read_manifest
 from runtime.recording.manifest import ClipManifest
@@ -46,28 +50,31 @@ def _header(summary: ClipSummary) -> Text:
     start = datetime.fromtimestamp(manifest.start_wall_ns / NANOSECONDS_PER_SECOND, timezone.utc)
     model, second = manifest.provenance.model, manifest.provenance.second_model
     text = Text()
-    text.append(f"{summary.path}\n", style="bold")
+
+    def line(shown: str, style: str = "") -> None:
+        text.append(f"{printable(shown)}\n", style=style)
+
+    line(str(summary.path), "bold")
     kind = f"pull {manifest.pull_id}" if manifest.pull_id else manifest.kind
     what = f"{kind}, {manifest.variant.value}, {manifest.priority.value} priority"
-    text.append(f"clip {manifest.clip_id}: {what}, {summary.size_bytes / 1e6:.1f} MB\n")
-    text.append(f"{start:%Y-%m-%d %H:%M:%S} UTC, {manifest.duration_s:.2f} s, vehicle {manifest.provenance.vehicle}\n")
+    line(f"clip {manifest.clip_id}: {what}, {summary.size_bytes / 1e6:.1f} MB")
+    line(f"{start:%Y-%m-%d %H:%M:%S} UTC, {manifest.duration_s:.2f} s, vehicle {manifest.provenance.vehicle}")
+    models = f"model {_named(model) if model else 'none'}{f', beside it {_named(second)},' if second else ''}"
     engine = manifest.provenance.engine or "no engine"
-    text.append(f"model {_named(model) if model else 'none'}{f', beside it {_named(second)},' if second else ''} ")
-    text.append(f"on {engine}, ")
-    text.append(f"shadowrig {manifest.provenance.software_version}\n")
+    line(f"{models} on {engine}, shadowrig {manifest.provenance.software_version}")
     if manifest.pre_roll_short_s > 0.0:
-        text.append(f"pre-roll short by {manifest.pre_roll_short_s:.2f} s\n", style="yellow")
+        line(f"pre-roll short by {manifest.pre_roll_short_s:.2f} s", "yellow")
     if manifest.ended_early:
-        text.append(f"ended early: {manifest.ended_early}\n", style="yellow")
+        line(f"ended early: {manifest.ended_early}", "yellow")
     if manifest.shrunk:
         length_s = (manifest.shrunk.end_ns - manifest.shrunk.start_ns) / NANOSECONDS_PER_SECOND
         left_out = ", ".join(manifest.shrunk.left_out_cameras) or "none"
-        text.append(f"cut down to {length_s:.1f} s without cameras {left_out}: {manifest.shrunk.reason}\n", "yellow")
+        line(f"cut down to {length_s:.1f} s without cameras {left_out}: {manifest.shrunk.reason}", "yellow")
     for name, missing in (("cameras", manifest.missing_cameras), ("topics", manifest.missing_topics)):
         if missing:
-            text.append(f"missing {name}: {', '.join(missing)}\n", style="yellow")
+            line(f"missing {name}: {', '.join(missing)}", "yellow")
     if manifest.thumbnails and manifest.thumbnails.failed:
-        text.append(f"{manifest.thumbnails.failed} key frames could not be decoded\n", style="yellow")
+        line(f"{manifest.thumbnails.failed} key frames could not be decoded", "yellow")
     return text
 
 
@@ -81,7 +88,8 @@ def _firings(manifest: ClipManifest) -> Table:
         at_s = (firing.time_ns - manifest.start_ns) / NANOSECONDS_PER_SECOND
         operands = ", ".join(f"{name}={_value(value)}" for name, value in firing.operands.items())
         rule = f"{firing.rule} of {firing.campaign}" if firing.campaign else firing.rule
-        table.add_row(rule, f"{at_s:.2f} s", firing.priority.value, f"{firing.sample_probability:g}", operands)
+        row = (rule, f"{at_s:.2f} s", firing.priority.value, f"{firing.sample_probability:g}", operands)
+        table.add_row(*map(_shown, row))
     return table
 
 
@@ -91,9 +99,16 @@ def _cameras(manifest: ClipManifest) -> Table:
     for name, camera in manifest.cameras.items():
         codec = f"{camera.codec}, transcoded" if camera.transcoded else camera.codec
         rate = f"{1000.0 / camera.period_ms:.1f} Hz" if camera.period_ms else "-"
-        lag = "-" if camera.lag_median_ms is None else f"{camera.lag_median_ms:+.1f} / {camera.lag_max_ms:+.1f} ms"
-        table.add_row(name, codec, str(camera.frames), rate, str(camera.gap_count), lag, f"{camera.bytes / 1e6:.2f} MB")
+        lags = (camera.lag_median_ms, camera.lag_max_ms)
+        lag = "-" if lags == (None, None) else " / ".join("-" if v is None else f"{v:+.1f}" for v in lags) + " ms"
+        row = (name, codec, str(camera.frames), rate, str(camera.gap_count), lag, f"{camera.bytes / 1e6:.2f} MB")
+        table.add_row(*map(_shown, row))
     return table
+
+
+def _shown(cell: str) -> Text:
+    """A cell as it is: Rich would read markup in a string."""
+    return Text(printable(cell))
 
 
 def _value(value: object) -> str:

@@ -18,12 +18,25 @@ from pathlib import Path
 
 import av
 
-from runtime.formats import foxglove_messages, topics
+from runtime.formats import topics
 from runtime.formats.foxglove_messages import AnnotatedBox
 from runtime.formats.mcap_files import McapTopicReader
 from runtime.messages import NANOSECONDS_PER_SECOND
-from runtime.recording.clip_file import ClipError, DecodedFrame, pictures
-from runtime.recording.drawing import ACCENT, MUTED, TEXT, Image, canvas, caption, empty_tile, grid, tile, title_bar
+from runtime.recording.camera_videos import writing
+from runtime.recording.clip_file import ClipError, DecodedFrame, boxes_of, pictures
+from runtime.recording.drawing import (
+    ACCENT,
+    MUTED,
+    TEXT,
+    Image,
+    canvas,
+    caption,
+    empty_tile,
+    grid,
+    tile,
+    tile_height_px,
+    title_bar,
+)
 from runtime.recording.manifest import ClipManifest
 from runtime.recording.pictures import clip_title
 
@@ -33,7 +46,6 @@ HOLD_NS = 120_000_000
 STALE_NS = 500_000_000
 #: So long after a firing the bar stays lit.
 LIT_NS = NANOSECONDS_PER_SECOND // 2
-_DEFAULT_ASPECT = 3 / 4
 _TIME_BASE = Fraction(1, 90_000)
 
 
@@ -44,7 +56,7 @@ def write_mosaic_video(reader: McapTopicReader, manifest: ClipManifest, path: Pa
         raise ClipError(f"{reader.path}: the clip has no pictures, so there is no mosaic of it")
     views = [_CameraView(reader, camera) for camera in manifest.cameras]
     composer = _Composer(manifest, views)
-    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as output:
+    with writing(path), av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as output:
         stream: av.VideoStream | None = None
         for instant_ns in instants_ns:
             image = composer.picture(instant_ns)
@@ -90,7 +102,7 @@ class _CameraView:
         self._shown: DecodedFrame | None = None
         annotations = list(reader.messages({topics.annotations_topic(camera)}))
         self._box_times_ns = [message.time_ns for message in annotations]
-        self._boxes = [message.data for message in annotations]
+        self._boxes = annotations
 
     @property
     def aspect(self) -> float | None:
@@ -109,7 +121,7 @@ class _CameraView:
         index = bisect.bisect_right(self._box_times_ns, frame_ns) - 1
         if index < 0 or frame_ns - self._box_times_ns[index] > HOLD_NS:
             return []
-        return foxglove_messages.decode_annotations(self._boxes[index])
+        return boxes_of(self._boxes[index])
 
 
 class _Composer:
@@ -119,8 +131,7 @@ class _Composer:
         self.boxes = 0
         self._manifest = manifest
         self._views = views
-        aspects = [aspect for view in views if (aspect := view.aspect) is not None]
-        self._height = round(TILE_WIDTH_PX * (aspects[0] if aspects else _DEFAULT_ASPECT))
+        self._height = tile_height_px(TILE_WIDTH_PX, (aspect for view in views if (aspect := view.aspect) is not None))
         self._tiles: dict[str, tuple[int, Image]] = {}
         self._missing = [
             empty_tile(TILE_WIDTH_PX, self._height, f"{camera}: missing") for camera in manifest.missing_cameras

@@ -5,13 +5,26 @@ Both draw the boxes that the network saw, as they were recorded; a camera withou
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.formats.mcap_files import McapTopicReader
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.recording.clip_file import ClipError, DecodedFrame, boxes_at, frames_at, open_clip, read_manifest
-from runtime.recording.drawing import ACCENT, TEXT, Image, canvas, caption, empty_tile, grid, tile, title_bar, write_png
+from runtime.recording.drawing import (
+    ACCENT,
+    TEXT,
+    Image,
+    canvas,
+    caption,
+    empty_tile,
+    grid,
+    tile,
+    tile_height_px,
+    title_bar,
+    write_png,
+)
 from runtime.recording.manifest import ClipManifest
 
 #: Instants of a contact sheet, in seconds from the firing; those outside the clip are moved to its ends.
@@ -21,7 +34,6 @@ MOSAIC_TILE_WIDTH_PX = 400
 _MAX_OFFSETS = 12
 #: Rules that a title names; a clip of a busy moment has dozens.
 TITLE_RULES = 5
-_DEFAULT_ASPECT = 3 / 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +93,7 @@ class _Pictures:
         self._instants_ns = instants_ns
         self._frames = {camera: frames_at(reader, camera, instants_ns) for camera in manifest.cameras}
         self._width = tile_width_px
-        self._height = round(tile_width_px * self._aspect())
+        self._height = tile_height_px(tile_width_px, self._aspects())
         self._boxes = 0
 
     def tile(self, camera: str, instant_ns: int, text: str, color: tuple[int, int, int]) -> Image:
@@ -110,12 +122,10 @@ class _Pictures:
         height, width = image.shape[:2]
         return Picture(output, width, height, self.cameras, tuple(self._instants_ns), self._boxes)
 
-    def _aspect(self) -> float:
-        """Of the first camera that has a picture."""
+    def _aspects(self) -> Iterator[float]:
         for frames in self._frames.values():
             for decoded in frames.values():
-                return float(decoded.frame.height / decoded.frame.width)
-        return _DEFAULT_ASPECT
+                yield float(decoded.frame.height / decoded.frame.width)
 
 
 def clip_title(manifest: ClipManifest) -> str:

@@ -22,7 +22,7 @@ class CameraProvenance(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    rate_hz: float = 0.0
+    rate_hz: float = Field(default=0.0, ge=0, le=1e9, allow_inf_nan=False)
     width: int = 0
     height: int = 0
 

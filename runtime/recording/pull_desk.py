@@ -24,13 +24,14 @@ from pathlib import Path
 
 from runtime.formats.mcap_files import McapFileError
 from runtime.formats.pull_files import PullAnswer, PullFolder, PullRequest
-from runtime.messages import NANOSECONDS_PER_SECOND, CaptureWindow, ClipVariant, Firing
+from runtime.messages import NANOSECONDS_PER_SECOND, CaptureWindow, Firing
 from runtime.recording.clip_file import open_clip, read_manifest
 from runtime.recording.clip_plan import ClipPlan
 from runtime.recording.clip_sink import ClipSink, SealedClip
 from runtime.recording.clip_writer import EmptyClipError
 from runtime.recording.firing_files import PULL_RULE, WaitingFiring
 from runtime.recording.history_reader import HistoryReader
+from runtime.recording.kept_clips import overlap_ns, why_none_serves
 from runtime.recording.manifest import ClipManifest, ManifestError
 from runtime.recording.readiness import RETRY_NS, Sessions, readiness
 from runtime.recording.record_source import ClipSource
@@ -95,8 +96,11 @@ class PullDesk:
             if isinstance(sealed, SealedClip):
                 return sealed
             raise SealingRefusedError(sealed)
-        except (PullRefusedError, EmptyClipError) as error:
+        except PullRefusedError as error:
             self._refuse(request, str(error))
+        except EmptyClipError as error:
+            clips = why_none_serves(request, self._sink.kept(), sessions)
+            self._refuse(request, f"{error}; {clips}" if clips else str(error))
         except SealingRefusedError as error:
             self._refuse_or_retry(request, str(error), now_ns, is_final=error.refusal.is_final)
         except (OSError, McapFileError, ManifestError) as error:
@@ -135,7 +139,7 @@ class PullDesk:
                 yield _order_from_clip(request, manifest, source)
             return
         if in_history is None:
-            raise PullRefusedError(self._nothing(request))
+            raise PullRefusedError(self._nothing(request, sessions))
         due, ended_early = readiness(self._reader, in_history.plan, sessions, now_ns)
         self._check_future(in_history.plan, sessions, due)
         order = CutOrder(
@@ -179,18 +183,20 @@ class PullDesk:
         """The kept clip with most of the range, if it has all cameras and more than `at_least_ns`; how much it has."""
         best: tuple[SealedClip | None, int] = (None, at_least_ns)
         for clip in self._sink.kept():
-            overlap_ns = _overlap_ns(request, clip, sessions)
-            if overlap_ns > best[1]:
-                best = (clip, overlap_ns)
+            shared_ns = overlap_ns(request, clip, sessions)
+            if shared_ns > best[1]:
+                best = (clip, shared_ns)
         return best
 
-    def _nothing(self, request: PullRequest) -> str:
+    def _nothing(self, request: PullRequest, sessions: Sessions) -> str:
+        hindrance = why_none_serves(request, self._sink.kept(), sessions)
+        nothing = "nothing can be cut of it" if hindrance else "nothing is held of it"
         oldest_ns, newest_ns = self._reader.oldest_start_ns(), self._reader.newest_start_ns()
         if oldest_ns is None or newest_ns is None:
-            return "nothing is held of it: history is empty, and no clip in the spool has it"
+            return f"{nothing}: history is empty, and {hindrance or 'no clip in the spool has it'}"
         offset_ns = (self._reader.wall_offset_ns(None) or 0) if request.clock == "wall" else 0
         reach = f"{oldest_ns + offset_ns} to {newest_ns + offset_ns} ns ({request.clock} time)"
-        return f"nothing is held of it: history has {reach}, and no clip in the spool has those cameras then"
+        return f"{nothing}: history has {reach}, and {hindrance or 'no clip in the spool has those cameras then'}"
 
 
 def _clip_id(request: PullRequest) -> str:
@@ -207,20 +213,6 @@ def _plan(
         operands={"request": request.id}, priority=request.priority, capture=window,
     )  # fmt: skip
     return ClipPlan(start_ns, end_ns, (WaitingFiring(Path(f"{request.id}.json"), session, firing),))
-
-
-def _overlap_ns(request: PullRequest, clip: SealedClip, sessions: Sessions) -> int:
-    """How much of the range a kept clip has; 0 where it lacks a camera, holds thumbnails, or cannot be read here."""
-    said = clip.metadata
-    usable = said.get("variant", "full") == ClipVariant.FULL.value and not said.get("encryption")
-    usable = usable and not said.get("partial")  # such a one has no manifest to cut by
-    if not usable or not set(request.cameras) <= set(said.get("cameras", ())):
-        return 0
-    if request.clock == "capture" and said.get("session") not in sessions:
-        return 0  # of another start of the machine, perhaps: its capture times mean something else
-    keys = ("start_wall_ns", "end_wall_ns") if request.clock == "wall" else ("start_ns", "end_ns")
-    start_ns, end_ns = (int(said.get(key, 0)) for key in keys)
-    return max(0, min(end_ns, request.end_ns) - max(start_ns, request.start_ns))
 
 
 def _order_from_clip(request: PullRequest, manifest: ClipManifest, source: ClipSource) -> CutOrder:

@@ -20,6 +20,7 @@ from runtime.recording.camera_tally import CameraTally
 from runtime.recording.clip_file import (
     ClipError,
     decode_packet,
+    decode_rest,
     new_decoder,
     read_jpeg,
     read_manifest,
@@ -29,6 +30,7 @@ from runtime.recording.clip_promises import broken_request, broken_variant, brok
 from runtime.recording.clip_report import ClipReport, Problem
 from runtime.recording.manifest import (
     MANIFEST_METADATA,
+    MAX_CLIP_CAMERAS,
     PROVENANCE_METADATA,
     CameraManifest,
     ClipManifest,
@@ -108,9 +110,7 @@ class _Verification:
             self._compare(manifest)
 
     def _problem(self, code: str, message: str, camera: str | None = None) -> None:
-        problem = Problem(code, message, camera)
-        if problem not in self._report.problems:
-            self._report.problems.append(problem)
+        self._report.add(Problem(code, message, camera))
 
     # Reading
 
@@ -137,20 +137,28 @@ class _Verification:
                 self._problem("provenance", f"metadata record {PROVENANCE_METADATA} lacks {key} or contradicts it")
 
     def _read_messages(self, manifest: ClipManifest | None) -> None:
-        rates_hz = {name: camera.rate_hz for name, camera in manifest.provenance.cameras.items()} if manifest else {}
+        rates_hz = {name: said.rate_hz for name, said in manifest.provenance.cameras.items()} if manifest else {}
         for message in self._reader.messages():
             self._counts[message.topic] += 1
             self._edges_ns = [self._edges_ns[0] if self._edges_ns else message.time_ns, message.time_ns]
             self._edges_wall_ns = [self._edges_wall_ns[0] if self._edges_wall_ns else message.wall_ns, message.wall_ns]
             if message.channel.schema_name == VIDEO_SCHEMA:
                 packet = message.packet()
-                camera = self._cameras.setdefault(packet.camera, _Camera(rates_hz.get(packet.camera, 0.0)))
-                self._check_packet(camera, packet)
+                if (camera := self._camera(packet.camera, rates_hz.get(packet.camera, 0.0))) is not None:
+                    self._check_packet(camera, packet)
             elif message.channel.schema_name == THUMBNAIL_SCHEMA:
                 packet = message.packet()
-                self._check_thumbnail(self._cameras.setdefault(packet.camera, _Camera(0.0)), packet, message)
+                if (camera := self._camera(packet.camera, 0.0)) is not None:
+                    self._check_thumbnail(camera, packet, message)
             else:
                 self._check_message(message)
+
+    def _camera(self, name: str, rate_hz: float) -> _Camera | None:
+        """None for one camera too many: each has a decoder."""
+        if name not in self._cameras and len(self._cameras) >= MAX_CLIP_CAMERAS:
+            self._problem("cameras", f"it holds more than {MAX_CLIP_CAMERAS} cameras: the others are not looked at")
+            return None
+        return self._cameras.setdefault(name, _Camera(rate_hz))
 
     def _check_message(self, message: RawMessage) -> None:
         """Whatever a player or a reader of ours will want of it must be there."""
@@ -215,13 +223,20 @@ class _Verification:
     def _finish_decoding(self) -> None:
         for name, camera in self._cameras.items():
             if camera.decoder is not None:
-                camera.decoded += len(camera.decoder.decode(None))
+                camera.decoded += self._left_in(camera.decoder, name)
             self._report.frames_decoded[name] = camera.decoded
             if camera.decoded != len(camera.tally.times_ns):
                 message = f"{camera.decoded} of {len(camera.tally.times_ns)} frames could be decoded"
                 self._problem("decode", message, name)
             if len(camera.sizes) > 1:
                 self._problem("frame_size", f"frames of several sizes: {sorted(camera.sizes)}", name)
+
+    def _left_in(self, decoder: av.VideoCodecContext, name: str) -> int:
+        try:
+            return len(decode_rest(decoder))
+        except ClipError as error:
+            self._problem("decode", str(error), name)
+            return 0
 
     # Comparing
 

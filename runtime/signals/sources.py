@@ -13,12 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from runtime.backoff import Backoff
 from runtime.messages import SignalSample
 
 Offer = Callable[[SignalSample], object]
 
-FIRST_PAUSE_S = 0.25
-LONGEST_PAUSE_S = 10.0
 #: A blocking receive returns at least so often, to see whether it should stop.
 RECEIVE_TIMEOUT_S = 0.2
 
@@ -88,7 +87,7 @@ class SourceThread(ABC):
         self._offer(sample)
 
     def _run(self) -> None:
-        pause_s = FIRST_PAUSE_S
+        backoff = Backoff()
         while not self._stopping.is_set():
             samples_before = self._status.samples
             self._status.state = "connecting"
@@ -103,5 +102,6 @@ class SourceThread(ABC):
                 self._status.error = f"{type(error).__name__}: {error}"
                 self._status.state = "failed"
                 return
-            pause_s = FIRST_PAUSE_S if self._status.samples > samples_before else min(2 * pause_s, LONGEST_PAUSE_S)
-            self._stopping.wait(pause_s)
+            if self._status.samples > samples_before:
+                backoff.reset()
+            self._stopping.wait(backoff.next_s())

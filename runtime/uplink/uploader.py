@@ -21,9 +21,9 @@ from typing import Any
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from runtime.backoff import Backoff
 from runtime.clock import Clock, SystemClock
 from runtime.messages import NANOSECONDS_PER_SECOND
-from runtime.uplink.backoff import Backoff
 from runtime.uplink.delivery import Delivery, SessionError
 from runtime.uplink.delivery_limits import DeliveryLimits
 from runtime.uplink.exchange import Exchange

@@ -16,7 +16,8 @@ from runtime.capabilities import SourceFacts, capabilities_of, reads_images
 from runtime.composition import open_rules
 from runtime.formats.mcap_files import McapTopicWriter
 from runtime.messages import SignalSample, SignalValue
-from runtime.rig import NO_DISTORTION, Rig, RigCamera, looking
+from runtime.rig import NO_DISTORTION, Rig, RigCamera
+from runtime.rotations import looking
 from triggers import load_rules
 
 BOTH = ("front", "rear")

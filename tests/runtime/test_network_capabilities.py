@@ -12,7 +12,8 @@ from runtime.capture.camera_watch import CameraWatch
 from runtime.composition import ModelChoice, compose_tick, find_bundle, open_network, open_signals, published_scalars
 from runtime.formats.documents import DocumentError
 from runtime.inference.network import Network
-from runtime.rig import NO_DISTORTION, Rig, RigCamera, looking
+from runtime.rig import NO_DISTORTION, Rig, RigCamera
+from runtime.rotations import looking
 from triggers import load_rules
 
 CAMERAS = ("front_main", "rear")

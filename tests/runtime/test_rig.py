@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 import calibration
 from runtime.formats.documents import DocumentError
-from runtime.rig import NO_DISTORTION, Rig, RigCamera, load_rig, looking, quaternion_to_matrix, save_rig
+from runtime.rig import NO_DISTORTION, Rig, RigCamera, load_rig, save_rig
+from runtime.rotations import looking, quaternion_to_matrix
 
 DEMO_RIG = Path(calibration.__file__).parent / "rigs" / "demo_eight.yaml"
 

@@ -50,7 +50,7 @@ class TickGraphs:
         self._graphs: list[list[list[Any]]] = []
         try:
             self._capture_all()
-        except Exception:
+        except Exception:  # whichever it was: what is captured already holds memory of the device
             self.free()
             raise
 
@@ -85,7 +85,7 @@ class TickGraphs:
         self._driver.begin_capture(self._stream)
         try:
             self._put(slot, stream, turn)
-        except Exception:
+        except Exception:  # whichever it was: a stream that still captures would refuse every later run
             self._driver.abandon_capture(self._stream)
             raise
         return self._driver.end_capture(self._stream)

@@ -9,7 +9,7 @@ import pytest
 
 from runtime.config import bundles as bundles_module
 from runtime.config import load_config
-from runtime.config.rig_config import RigConfig
+from runtime.config.rig_config import RigConfig, TickConfig
 from runtime.formats.documents import DocumentError
 
 CAMERA = 'cameras:\n  front: {source: {kind: rtsp, address: "rtsp://127.0.0.1:8554/front"}}\n'
@@ -205,3 +205,10 @@ def test_declarations_that_cannot_be_are_located(tmp_path, entry, words):
     (found,) = messages(tmp_path, MINIMAL + "signals:\n  declared:\n    trailer.length_m: number\n    " + entry + "\n")
     assert found.startswith("7:")
     assert words in found
+
+
+def test_the_reference_is_the_camera_that_is_named_else_the_first() -> None:
+    assert TickConfig(reference_camera="rear").reference_of(["front", "rear"]) == "rear"
+    assert TickConfig().reference_of(["front", "rear"]) == "front"
+    assert TickConfig().reference_of([]) is None
+    assert TickConfig(rate_hz=36).period_ns == 27_777_778

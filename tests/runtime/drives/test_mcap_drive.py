@@ -1,5 +1,6 @@
 """MCAP files in our layout are drives: recorded ones, synthetic ones and clips."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ from video_samples import PERIOD_NS, encode, scenes
 
 from runtime.drives import DriveVideoError, open_drive
 from runtime.formats.documents import DocumentError
+from runtime.formats.foxglove_messages import encode_video
 from runtime.formats.mcap_files import McapTopicWriter
+from runtime.formats.topics import video_channel
 from runtime.messages import SignalSample
 
 START_NS = 7_000_000_000
@@ -40,6 +43,31 @@ def test_cameras_signals_and_truth_come_back(tmp_path: Path) -> None:
         START_NS + 200,
     )
     assert drive.start_ns == START_NS
+
+
+@pytest.mark.parametrize("name", ["front/left", "a b", "..", "-rf", ".hidden", "front\n", "x" * 65, "kamera_ü"])
+def test_a_camera_that_no_clip_can_name_is_refused_when_the_drive_is_opened(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "drive.mcap"
+    with McapTopicWriter(path) as writer:
+        for packet in encode(scenes(2), name, start_ns=START_NS):
+            writer.packet(packet)
+    with pytest.raises(DocumentError) as caught:
+        open_drive(path)
+    (problem,) = caught.value.problems
+    assert repr(f"/camera/{name}/video")[:60] in problem.message
+    assert problem.value == name[:80]
+    assert "/camera/<name>/video" in problem.fix
+
+
+def test_a_topic_and_its_metadata_that_name_two_cameras_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "drive.mcap"
+    (packet, *_) = encode(scenes(1), "front", start_ns=START_NS)
+    spec = video_channel("front", packet.codec, False)
+    with McapTopicWriter(path) as writer:
+        other = replace(spec, metadata={"camera": "../../front"})
+        writer.write(other, encode_video(packet), packet.time_ns, packet.wall_ns, 0)
+    with pytest.raises(DocumentError, match="another camera in its metadata"):
+        open_drive(path)
 
 
 def test_a_folder_with_a_drive_mcap_is_a_drive(tmp_path: Path) -> None:

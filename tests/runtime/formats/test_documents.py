@@ -24,7 +24,7 @@ from runtime.formats.documents import (
     parse_document,
     validate,
 )
-from runtime.formats.yaml_nodes import plain_value
+from runtime.formats.yaml_scalars import plain_value
 
 
 class Strict(BaseModel):

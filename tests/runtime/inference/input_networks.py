@@ -10,7 +10,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from runtime.rig import Rig, RigCamera, looking
+from runtime.rig import Rig, RigCamera
+from runtime.rotations import looking
 from tests.runtime.inference.tiny_networks import ELEMENT_TYPES, SIDE, mean_manifest
 
 CHANNELS = 4  # of the ConvGRU's hidden state

@@ -11,7 +11,8 @@ from runtime.inference.cross_camera import confirm
 from runtime.inference.ground import EDGE_SHARE, EgoMotion, GroundPlane
 from runtime.inference.tracking import Tracker
 from runtime.messages import NANOSECONDS_PER_SECOND, Detections, Prediction, Track
-from runtime.rig import NO_DISTORTION, Rig, RigCamera, looking
+from runtime.rig import NO_DISTORTION, Rig, RigCamera
+from runtime.rotations import looking
 
 CLASSES = ("car", "truck", "stop_sign")
 PERIOD_NS = NANOSECONDS_PER_SECOND // 20

@@ -5,7 +5,8 @@ import pytest
 
 from runtime.formats.image_spec import ImageSpec
 from runtime.inference.ground import GroundPlane, lane_of
-from runtime.rig import NO_DISTORTION, Rig, RigCamera, looking
+from runtime.rig import NO_DISTORTION, Rig, RigCamera
+from runtime.rotations import looking
 
 
 def _camera(name: str, bearing_deg: float = 0.0, distortion: tuple = NO_DISTORTION) -> RigCamera:

@@ -9,7 +9,8 @@ from runtime.formats.image_spec import ImageSpec
 from runtime.inference.ground import EgoMotion
 from runtime.inference.tracking import Tracker, TrackerSettings
 from runtime.messages import NANOSECONDS_PER_SECOND, Detections, Prediction, Track
-from runtime.rig import NO_DISTORTION, Rig, RigCamera, looking
+from runtime.rig import NO_DISTORTION, Rig, RigCamera
+from runtime.rotations import looking
 
 CLASSES = ("car", "truck", "pedestrian", "stop_sign", "traffic_light")
 PERIOD_NS = NANOSECONDS_PER_SECOND // 20

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.cli import main
+from runtime.formats.pull_files import MAX_REASON_LENGTH, PullFolder, PullRequest
 from runtime.privacy.clip_keys import ClipKeyError, key_id, load_public_key, load_secret_key, new_clip_keys
 from runtime.privacy.envelope import (
     CHUNK_BYTES,
@@ -24,13 +25,15 @@ from runtime.privacy.envelope import (
     read_header,
     unlocked,
 )
-from runtime.privacy.policy import PrivacyRules
+from runtime.privacy.policy import PrivacyPolicy, PrivacyRules
 from runtime.processes.receiver_process import problems_of
+from runtime.processes.recorder_process import SpoolClipSink
 from runtime.recording.layout import HistoryLayout
-from runtime.recording.recorder import RETRY_NS
+from runtime.recording.recorder import RETRY_NS, Recorder
 from runtime.recording.verify import verify_clip
+from runtime.spool import Spool
 from tests.runtime.privacy.private_history import END_NS, north_of, recorder_with, seal, write_history
-from tests.runtime.recording.recorded_rig import firing
+from tests.runtime.recording.recorded_rig import SECOND_NS, START_NS, firing
 
 SECRET = X25519PrivateKey.generate()
 SEALED_BYTES = CHUNK_BYTES + TAG_BYTES
@@ -198,6 +201,26 @@ def test_a_locked_clip_is_opened_by_the_fleet_and_keeps_every_promise(
     assert main([*arguments, str(clip.path)]) == 0
     assert verify_clip(tmp_path / "open" / clip.path.name).problems == []
     assert main([*arguments, str(clip.path)]) == 1  # it is there already
+
+
+def test_a_pull_that_only_a_locked_clip_could_serve_is_refused_at_once_with_that_reason(
+    tmp_path: Path, keys: Path
+) -> None:
+    history = write_history(tmp_path / "history", north_of(0), [firing(6.0)])
+    spool, pulls = Spool.open(tmp_path / "spool", 200_000_000), PullFolder(tmp_path / "spool")
+    policy = PrivacyPolicy(PrivacyRules(recipients=(keys / "fleet.clips.public",)))
+    recorder = Recorder(history, SpoolClipSink(spool), policy=policy, pulls=pulls)
+    (clip,) = recorder.step(END_NS)
+    for segment in HistoryLayout(history).list_segments()[:-2]:
+        segment.path.unlink()
+    assert pulls.ask(PullRequest("a1", ("front_main",), START_NS + 4 * SECOND_NS, START_NS + 7 * SECOND_NS))
+    assert recorder.step(END_NS + 1) == []
+    (answer,) = pulls.answers()
+    assert answer.state == "refused"
+    assert f"clip {clip.number} in the spool has 3.0 s of it, but it is locked for the fleet's key" in answer.reason
+    assert answer.reason.startswith("nothing can be cut of it: history has")
+    assert "shadowrig clip decrypt" in answer.reason
+    assert len(answer.reason) <= MAX_REASON_LENGTH
 
 
 def test_a_damaged_locked_clip_leaves_nothing_behind(tmp_path: Path, keys: Path) -> None:
