@@ -22,7 +22,8 @@ import numpy as np
 
 from runtime.formats.json_messages import MAX_RECORDED_HEAD_VALUES
 from runtime.messages import Firing, Frameset, Packet, Prediction, SecondLook, SignalSample, TickReport
-from runtime.recording.history_writer import HistoryCounters, HistoryWriter
+from runtime.recording.history_ring import HistoryCounters
+from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.sessions import SessionChange
 
 MAX_QUEUED_RECORDS = 4096
