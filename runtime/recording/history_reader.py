@@ -4,23 +4,22 @@ Segments vanish (the oldest) and change name (the newest, when its second closes
 when it is opened is passed over, and one that was renamed is found under its new name. A record counts by its capture
 time; because it may arrive late, segments up to `LATE_NS` after the one that covers an instant are looked at too.
 
-Of older history only the seconds that clips wait for may be left (`history_ring`). Behind such a hole a camera's
-pictures begin with its next key frame: what comes before it depends on pictures that are gone.
+Of older history only the seconds that clips wait for may be left: see `history_holes`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import heapq
-from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 from pathlib import Path
 
 from runtime.formats import topics
 from runtime.formats.mcap_files import McapFileError, McapTopicReader, RawMessage
 from runtime.messages import SignalSample
-from runtime.recording.history_writer import KEY_FRAMES_METADATA, PREVIOUS, SEGMENT_METADATA
+from runtime.recording.history_holes import facts, follows, from_key_frames
+from runtime.recording.history_writer import KEY_FRAMES_METADATA, SEGMENT_METADATA
 from runtime.recording.layout import LATE_NS, SEGMENT_NS, HistoryLayout, Segment
 from runtime.recording.record_source import samples_of
 from runtime.recording.sealing_policy import SealedBefore
@@ -56,7 +55,7 @@ class HistoryReader:
         """Capture and wall time of the newest record that this run of the runtime left, or None."""
         for segment in reversed(self.layout.list_segments()):
             with _open(self.layout, segment) as reader:
-                if reader is None or _facts(reader, SEGMENT_METADATA).get("session") != session:
+                if reader is None or facts(reader, SEGMENT_METADATA).get("session") != session:
                     continue
                 if (times := reader.time_range_ns) is not None:
                     newest = list(reader.messages(start_ns=times[1]))
@@ -68,7 +67,7 @@ class HistoryReader:
         segments = self.layout.list_segments()
         for segment in (*reversed([segment for segment in segments if segment.start_ns <= time_ns]), *segments):
             with _open(self.layout, segment) as reader:
-                session = None if reader is None else _facts(reader, SEGMENT_METADATA).get("session")
+                session = None if reader is None else facts(reader, SEGMENT_METADATA).get("session")
                 if session is not None:
                     return session
         return None
@@ -154,12 +153,16 @@ class HistoryReader:
 
     def first_time_ns(self, start_ns: int, end_ns: int) -> int:
         """Capture time of the first record from `start_ns` on, or `start_ns` where that is not known to be later."""
+        earliest_ns: int | None = None
         for segment in self._covering(start_ns, end_ns):
+            if earliest_ns is not None and segment.start_ns > earliest_ns + LATE_NS:
+                break  # until then one may hold a record that came late
             with _open(self.layout, segment) as reader:
                 times = reader.time_range_ns if reader is not None else None
-                if times is not None and times[1] >= start_ns:
-                    return max(times[0], start_ns)
-        return start_ns
+            if times is not None and times[1] >= start_ns:
+                first_ns = max(times[0], start_ns)
+                earliest_ns = first_ns if earliest_ns is None else min(first_ns, earliest_ns)
+        return start_ns if earliest_ns is None else earliest_ns
 
     def last_time_ns(self, start_ns: int, end_ns: int) -> int:
         """Capture time of the last record up to `end_ns`, or `end_ns` where that is not known to be earlier."""
@@ -186,12 +189,12 @@ class HistoryReader:
                 reader = stack.enter_context(_open(self.layout, segment))
                 if reader is None:
                     continue
-                if earlier is not None and not _follows(reader, earlier):
+                if earlier is not None and not follows(reader, earlier):
                     holes_ns.append(segment.start_ns)
                 streams.append(reader.messages(wanted, start_ns, end_ns + 1))
                 earlier = segment
             merged = heapq.merge(*streams, key=lambda message: message.time_ns)
-            yield from _from_key_frames(merged, holes_ns) if holes_ns else merged
+            yield from from_key_frames(merged, holes_ns) if holes_ns else merged
 
     def held_ns(self, start_ns: int, end_ns: int) -> int:
         """How much of the range is or will be here: what lies after the oldest second, without the holes."""
@@ -220,7 +223,7 @@ class HistoryReader:
         if later.start_ns - earlier.start_ns < _FOLLOWING_NS:
             return False
         with _open(self.layout, later) as reader:
-            return reader is not None and not _follows(reader, earlier)
+            return reader is not None and not follows(reader, earlier)
 
     def _covering(self, start_ns: int, end_ns: int) -> list[Segment]:
         """Segments that may hold records of the window."""
@@ -237,7 +240,7 @@ class HistoryReader:
         with _open(self.layout, segment) as reader:
             if reader is None:
                 return {}
-            index = _facts(reader, KEY_FRAMES_METADATA) if reader.is_finished else {}
+            index = facts(reader, KEY_FRAMES_METADATA) if reader.is_finished else {}
             if not index:
                 return _scan_key_frames(reader, cameras)
             try:
@@ -257,32 +260,6 @@ def _scan_key_frames(reader: McapTopicReader, cameras: Collection[str]) -> dict[
         if packet.is_key:
             found.setdefault(packet.camera, []).append(packet.time_ns)
     return found
-
-
-def _facts(reader: McapTopicReader, name: str) -> dict[str, str]:
-    """A metadata record; empty where there is none, or where one that cannot be read is in the way."""
-    try:
-        return reader.metadata().get(name, {})
-    except McapFileError:
-        return {}
-
-
-def _follows(reader: McapTopicReader, earlier: Segment) -> bool:
-    """Whether nothing is missing between the two. What says nothing of it was not written into a history with holes."""
-    previous = _facts(reader, SEGMENT_METADATA).get(PREVIOUS)
-    return previous is None or previous == str(earlier.start_ns)
-
-
-def _from_key_frames(messages: Iterable[RawMessage], holes_ns: Sequence[int]) -> Iterator[RawMessage]:
-    """Without pictures that depend on what is gone; `holes_ns`, ascending, is where each hole ends."""
-    whole: dict[str, int] = {}  # by topic: holes before its newest key frame
-    for message in messages:
-        if message.channel.schema_name == topics.VIDEO_SCHEMA:
-            holes = bisect_right(holes_ns, message.time_ns)
-            if whole.get(message.topic, 0) < holes and not message.packet().is_key:
-                continue
-            whole[message.topic] = holes
-        yield message
 
 
 @contextlib.contextmanager

@@ -142,13 +142,16 @@ class HistorySink:
 
     def _run(self) -> None:
         while (gulp := self._next()) is not None:
-            with self._writer.together():
-                for record in gulp:
-                    if self._give_way is not None:
-                        self._give_way()
-                    self._guard(self._write, record)
+            self._guard(self._write_all, gulp)
             self._done(gulp)
         self._guard(self._writer.close)
+
+    def _write_all(self, gulp: Sequence[Record | Firing | SessionChange]) -> None:
+        with self._writer.together():
+            for record in gulp:
+                if self._give_way is not None:
+                    self._give_way()
+                self._guard(self._write, record)
 
     def _next(self) -> list[Record | Firing | SessionChange] | None:
         """What to write next, firings first, perhaps nothing; None once stopped and empty."""

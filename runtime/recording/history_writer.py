@@ -30,7 +30,7 @@ from runtime.recording.firing_files import write_firing
 from runtime.recording.history_needs import HoldSettings
 from runtime.recording.history_ring import ClosedSegment, HistoryCounters, HistoryRing
 from runtime.recording.layout import SEGMENT_NS, HistoryLayout
-from runtime.recording.segment_stream import HistoryFullError, SegmentStream, is_full
+from runtime.recording.segment_stream import SegmentStream, is_full
 from runtime.recording.sessions import SessionChange, SessionLock, SessionRecord
 
 SEGMENT_METADATA = "shadowrig.segment"
@@ -205,7 +205,7 @@ class HistoryWriter:
             index = {camera: ",".join(map(str, times)) for camera, times in current.key_frames_ns.items()}
             current.writer.metadata(KEY_FRAMES_METADATA, index)
             current.writer.finish()
-        except HistoryFullError:
+        except OSError:
             pass  # the segment stays without a summary and is read record by record, as after a crash
         size = current.stream.tell()
         current.stream.close()
@@ -235,8 +235,9 @@ class HistoryWriter:
         key_frames, current.held_key_frames = current.held_key_frames, []
         try:
             current.writer.send()
-        except HistoryFullError:
-            # The records may have carried a channel's definition with them: the next one starts a new segment.
+        except OSError:
+            # No room (`HistoryFullError`), or worse. The records may have carried a channel's definition with them: the
+            # next one starts a new segment.
             self.counters.refused_records += records
             self._close_current()
             return False

@@ -123,14 +123,15 @@ class PullDesk:
         except (PullRefusedError, EmptyClipError) as error:
             self._refuse(request, str(error))
         except SealingRefusedError as error:
-            self._refuse_or_retry(request, str(error), now_ns, is_final=error.refusal.is_final)
+            self.status.last_error = f"pull {request.id}: {error}"
+            self._refuse_or_retry(request, error.refusal.told, now_ns, is_final=error.refusal.is_final)
         except (OSError, McapFileError, ManifestError) as error:
+            self.status.last_error = f"pull {request.id}: {error}"
             self._refuse_or_retry(request, str(error), now_ns, is_final=False)
         return None
 
     def _refuse_or_retry(self, request: PullRequest, reason: str, now_ns: int, is_final: bool) -> None:
         attempts = self._retries.get(request.id, (0, 0))[0] + 1
-        self.status.last_error = f"pull {request.id}: {reason}"
         if is_final or attempts >= MAX_RETRIES:
             self._refuse(request, reason)
         else:

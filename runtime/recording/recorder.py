@@ -131,7 +131,7 @@ class Recorder:
             leave_crash_firings(self._layout, self._reader, sessions.values(), self._settings.crash_pre_s)
             if self._pulls is not None:
                 self._pulls.note_needs(sessions)
-        except OSError as error:
+        except (McapFileError, OSError) as error:
             self.status.last_error = f"not noted, tried again: {error}"
         return sessions
 
