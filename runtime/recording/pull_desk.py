@@ -23,7 +23,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.formats.mcap_files import McapFileError
 from runtime.formats.pull_files import PullAnswer, PullFolder, PullRequest
 from runtime.messages import NANOSECONDS_PER_SECOND, CaptureWindow, ClipVariant, Firing
 from runtime.recording.clip_file import open_clip, read_manifest
@@ -33,7 +32,7 @@ from runtime.recording.clip_writer import EmptyClipError
 from runtime.recording.firing_files import PULL_RULE, WaitingFiring
 from runtime.recording.history_needs import drop_all_needs, drop_need, leave_need, need_of
 from runtime.recording.history_reader import HistoryReader
-from runtime.recording.manifest import ClipManifest, ManifestError
+from runtime.recording.manifest import ClipManifest
 from runtime.recording.readiness import RETRY_NS, Sessions, readiness
 from runtime.recording.record_source import ClipSource
 from runtime.recording.sealing import CutOrder, Sealer
@@ -125,7 +124,7 @@ class PullDesk:
         except SealingRefusedError as error:
             self.status.last_error = f"pull {request.id}: {error}"
             self._refuse_or_retry(request, error.refusal.told, now_ns, is_final=error.refusal.is_final)
-        except (OSError, McapFileError, ManifestError) as error:
+        except (OSError, ValueError) as error:  # of the disk, or of what history or the sealed clip says
             self.status.last_error = f"pull {request.id}: {error}"
             self._refuse_or_retry(request, str(error), now_ns, is_final=False)
         return None

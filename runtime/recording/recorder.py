@@ -194,7 +194,8 @@ class Recorder:
 
         try:
             clip = self._sealer.seal(self._order(plan, sessions, ended_early), note)
-        except (EmptyClipError, SealingRefusedError, McapFileError, OSError) as error:
+        except (SealingRefusedError, ValueError, OSError) as error:
+            # A ValueError is history's: a record that cannot be read, or one that says what no clip can hold.
             self._refuse(plan, error, now_ns)
             return []
         if isinstance(clip, SealingRefusal):
@@ -245,7 +246,7 @@ class Recorder:
         if refusal is not None and (refusal.is_final or is_past):
             self._give_up(plan, PRIVACY, str(error), refusal.reason)
         elif is_past:
-            loss = HISTORY if isinstance(error, McapFileError) else DISK
+            loss = HISTORY if isinstance(error, ValueError) else DISK
             self._give_up(plan, loss, f"refused until history had nothing left of it: {error}")
         else:
             self.status.last_error = f"clip {plan.clip_id}: {error}"

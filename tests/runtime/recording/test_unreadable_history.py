@@ -10,6 +10,7 @@ from recorded_rig import SECOND_NS, START_NS, encode_camera, firing, session
 
 from runtime.formats.foxglove_messages import encode_video
 from runtime.formats.json_messages import encode_json
+from runtime.formats.pull_files import PullFolder, PullRequest
 from runtime.messages import Packet
 from runtime.privacy.policy import PrivacyPolicy, PrivacyRules
 from runtime.recording.answers import HISTORY, PRIVACY, read_answer
@@ -135,6 +136,24 @@ def test_a_segment_whose_metadata_cannot_be_read_stops_neither_recorder_nor_clip
     assert [problem for clip in sealed for problem in verify_clip(clip.path).problems] == []
 
 
+def test_a_camera_whose_name_was_damaged_costs_its_clip_and_not_the_recorder(
+    record_history: Callable[..., Path], tmp_path: Path
+) -> None:
+    history = record_history(firing(4.0, "spoilt", 0, 2, 1), firing(10.0, "whole", 1, 2, 1))
+    segment = HistoryLayout(history).list_segments()[3]
+    segment.path.write_bytes(segment.path.read_bytes().replace(b"/camera/rear/video", b"/camera/re\x7fr/video"))
+    pulls = PullFolder(tmp_path / "spool")
+    assert pulls.ask(PullRequest("same", (), START_NS + 2 * SECOND_NS, START_NS + 5 * SECOND_NS))
+    recorder = Recorder(history, FolderClipSink(tmp_path / "clips"), pulls=pulls)
+    (sealed,) = recorder.step(END_NS)
+    assert sealed.metadata["rules"] == ["whole"]
+    assert (recorder.status.refused, recorder.status.waiting, recorder.pulls.waiting) == (1, 1, 1)
+    assert "cannot name a camera" in recorder.status.last_error
+    forget_until(history, 5.5)
+    recorder.step(END_NS + RETRY_NS)
+    assert (recorder.status.waiting, dict(recorder.status.lost_firings)) == (0, {"spoilt": 1})
+
+
 def test_an_index_of_key_frames_that_cannot_be_read_is_made_anew(
     record_history: Callable[..., Path], rig_packets: dict[str, list[Packet]], tmp_path: Path
 ) -> None:
@@ -161,17 +180,17 @@ def test_an_intent_that_cannot_be_read_is_thrown_away_and_its_firing_answered(
     assert len(recorder.step(END_NS)) == 1
 
 
-@pytest.mark.parametrize("pre_s", ["Infinity", "NaN", "1e300", "-5"])
-def test_a_firing_without_a_possible_window_is_set_aside(
-    record_history: Callable[..., Path], tmp_path: Path, pre_s: str
-) -> None:
-    history = record_history(firing(6.0, "whole", 0, 2, 1), firing(11.0, "wild", 1, 7.25, 1))
-    (wild,) = [path for path in HistoryLayout(history).list_firings() if "7.25" in path.read_text()]
-    wild.write_text(wild.read_text().replace("7.25", pre_s))
+def test_firings_without_a_possible_window_are_set_aside(record_history: Callable[..., Path], tmp_path: Path) -> None:
+    impossible = ("Infinity", "NaN", "1e300", "-5")
+    wild = [firing(11.0, "wild", index + 1, 7.25, 1) for index in range(len(impossible))]
+    history = record_history(firing(6.0, "whole", 0, 2, 1), *wild)
+    paths = [path for path in HistoryLayout(history).list_firings() if "7.25" in path.read_text()]
+    for path, pre_s in zip(paths, impossible, strict=True):
+        path.write_text(path.read_text().replace("7.25", pre_s))
     recorder = Recorder(history, FolderClipSink(tmp_path / "clips"))
     (sealed,) = recorder.step(END_NS)
     assert sealed.metadata["rules"] == ["whole"]
-    assert (recorder.status.bad_firings, recorder.status.waiting) == (1, 0)
+    assert (recorder.status.bad_firings, recorder.status.waiting) == (4, 0)
 
 
 def test_a_record_that_came_late_is_within_the_window_that_is_judged(tmp_path: Path) -> None:
