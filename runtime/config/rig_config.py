@@ -108,6 +108,9 @@ class HistoryConfig(Section):
     directory: DirectoryOrAuto = None
     seconds: Seconds = Field(default=60.0, le=3600)
     max_bytes: ByteCount = Field(default=512_000_000, ge=8_000_000)
+    hold_s: SecondsOrZero = Field(
+        default=1800.0, le=86_400, description="older seconds stay so long where a clip waits for them; 0: never"
+    )
     #: Who encodes what comes raw; compressed sources pass untouched. auto: the Jetson's encoder where it is there.
     encoder: Literal["auto", "x264", "jetson"] = "auto"
 

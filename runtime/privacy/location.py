@@ -4,7 +4,8 @@ A value is a place when its name says so: `latitude`, `longitude` or `altitude` 
 That holds for signals on every topic, for what a tick says, and for a firing's operands. A firing's operands without a
 namespace, and its score, are what a rule computed: nobody can tell whether from a position, so they go. Well-known
 position messages (`foxglove.LocationFix`) are made coarse or dropped, user data inside video is dropped (dash cameras
-write positions there), and a message of a kind that is not known here is dropped too.
+write positions there), and a message of a kind that is not known here is dropped too. So is a line of a log: free text
+may say anything.
 
 Rounding to `decimals` places cuts to a grid: 2 are about 1.1 km north to south, 1 is 11 km. Altitude has no such grid
 and is removed. Speed and steering stay: who knows where a drive began can follow them for a while (deploy/PRIVACY.md).
@@ -31,7 +32,7 @@ Mode = Literal["keep", "round", "remove"]
 LOCATION_FIX_SCHEMA = "foxglove.LocationFix"
 _WORDS = ("latitude", "longitude", "altitude")
 _ROUNDED_WORDS = ("latitude", "longitude")
-_HARMLESS_SCHEMAS = (topics.ANNOTATIONS_SCHEMA, topics.CALIBRATION_SCHEMA, topics.LOG_SCHEMA)
+_HARMLESS_SCHEMAS = (topics.ANNOTATIONS_SCHEMA, topics.CALIBRATION_SCHEMA)
 #: Pictures of other formats carry positions in their own metadata; blurring and thumbnails write none.
 _IMAGE_SCHEMA = "foxglove.CompressedImage"
 #: Supplemental enhancement information by codec (ITU-T H.264 table 7-1, H.265 table 7-1) and its kinds of user data

@@ -34,7 +34,16 @@ from runtime.privacy.campaign_terms import CampaignsOnShelf, CampaignTerms, Camp
 from runtime.privacy.clip_keys import ClipKeyError, load_public_key
 from runtime.privacy.envelope import RandomBytes
 from runtime.privacy.location import LocationRule
-from runtime.privacy.trail import NAMESPACE, during, first_unknown_ns, fixes_of, from_the_start, way_through
+from runtime.privacy.trail import (
+    NAMESPACE,
+    during,
+    first_loss_ns,
+    first_unknown_ns,
+    fixes_of,
+    from_the_start,
+    of_places,
+    way_through,
+)
 from runtime.privacy.treatment import ClipTreatment
 from runtime.privacy.zones import ExclusionZone, ZoneFiles, first_near
 from runtime.recording.clip_plan import ClipPlan
@@ -155,10 +164,11 @@ class PrivacyPolicy:
         if sealed is not None and LOCATION in sealed.privacy:
             raise _refused("no_fix", "its places were made coarse when it was sealed, and there are zones")
         reach_ns = round(rules.fix_timeout_s * NANOSECONDS_PER_SECOND)
-        samples = history.signal_samples(NAMESPACE, window.start_ns - reach_ns, window.end_ns + reach_ns)
+        around = history.signal_samples(NAMESPACE, window.start_ns - reach_ns, window.end_ns + reach_ns)
+        samples = list(of_places(around))
         fixes = fixes_of(samples, rules.fix_timeout_s)
         if sealed is not None:
-            fixes = from_the_start(fixes, sealed.start_ns, rules.fix_timeout_s)
+            fixes = from_the_start(fixes, sealed.start_ns, rules.fix_timeout_s, first_loss_ns(samples))
         unknown_ns = first_unknown_ns(fixes, window.start_ns, window.end_ns)
         if unknown_ns is not None and rules.needs_fix:
             at_s = (unknown_ns - window.start_ns) / NANOSECONDS_PER_SECOND

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TypeAlias
 
 from runtime.messages import NANOSECONDS_PER_SECOND, SignalSample
 from triggers.language.zones import distance_m
@@ -21,6 +22,9 @@ LATITUDE, LONGITUDE = "vehicle.latitude_deg", "vehicle.longitude_deg"
 STEP_M = 5.0
 MAX_STEPS = 2000
 _NOWHERE_DEG = 1e-6
+
+#: By signal: when it was said, in degrees.
+_Known: TypeAlias = dict[str, tuple[int, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +40,39 @@ class Fix:
 def fixes_of(samples: Iterable[SignalSample | tuple[str, int]], timeout_s: float) -> list[Fix]:
     """Fixes from samples in order of time; `(name, time_ns)` says that a signal became unknown then."""
     timeout_ns = round(timeout_s * NANOSECONDS_PER_SECOND)
-    known: dict[str, tuple[int, float]] = {}
     events: list[tuple[int, tuple[float, float] | None]] = []
+    for time_ns, known, _ in _changes(samples):
+        position = _position(known, time_ns, timeout_ns)
+        if events and events[-1][0] == time_ns:
+            events.pop()  # the second half of the same fix
+        events.append((time_ns, position))
+    return _held(events, timeout_ns)
+
+
+def first_loss_ns(samples: Iterable[SignalSample | tuple[str, int]]) -> int | None:
+    """When the place was first said to be unknown; None: never. Two signals that arrive one by one are no loss."""
+    return next((time_ns for time_ns, known, is_lost in _changes(samples) if is_lost or _is_nowhere(known)), None)
+
+
+def of_places(samples: Iterable[SignalSample | tuple[str, int]]) -> Iterator[SignalSample | tuple[str, int]]:
+    """Those that tell the place: few of the many of a vehicle."""
     for sample in samples:
+        if (sample.name if isinstance(sample, SignalSample) else sample[0]) in (LATITUDE, LONGITUDE):
+            yield sample
+
+
+def _changes(samples: Iterable[SignalSample | tuple[str, int]]) -> Iterator[tuple[int, _Known, bool]]:
+    """At each sample of a place: its time, what is known then, and whether this sample took something away."""
+    known: _Known = {}
+    for sample in of_places(samples):
         name, time_ns = (sample.name, sample.time_ns) if isinstance(sample, SignalSample) else sample
-        if name not in (LATITUDE, LONGITUDE):
-            continue
         value = sample.value if isinstance(sample, SignalSample) else None
         value_deg = _degrees(value, 90.0 if name == LATITUDE else 180.0)
         if value_deg is None:
             known.pop(name, None)
         else:
             known[name] = (time_ns, value_deg)
-        position = _position(known, time_ns, timeout_ns)
-        if events and events[-1][0] == time_ns:
-            events.pop()  # the second half of the same fix
-        events.append((time_ns, position))
-    return _held(events, timeout_ns)
+        yield time_ns, known, value_deg is None
 
 
 def _degrees(value: object, limit_deg: float) -> float | None:
@@ -61,12 +81,14 @@ def _degrees(value: object, limit_deg: float) -> float | None:
     return float(value) if abs(value) <= limit_deg else None
 
 
-def _position(known: dict[str, tuple[int, float]], now_ns: int, timeout_ns: int) -> tuple[float, float] | None:
+def _is_nowhere(known: _Known) -> bool:
+    return len(known) == 2 and all(abs(value_deg) < _NOWHERE_DEG for _, value_deg in known.values())
+
+
+def _position(known: _Known, now_ns: int, timeout_ns: int) -> tuple[float, float] | None:
     if len(known) < 2 or any(now_ns - time_ns > timeout_ns for time_ns, _ in known.values()):
         return None
-    latitude_deg, longitude_deg = known[LATITUDE][1], known[LONGITUDE][1]
-    is_nowhere = abs(latitude_deg) < _NOWHERE_DEG and abs(longitude_deg) < _NOWHERE_DEG
-    return None if is_nowhere else (latitude_deg, longitude_deg)
+    return None if _is_nowhere(known) else (known[LATITUDE][1], known[LONGITUDE][1])
 
 
 def _held(events: Sequence[tuple[int, tuple[float, float] | None]], timeout_ns: int) -> list[Fix]:
@@ -78,13 +100,17 @@ def _held(events: Sequence[tuple[int, tuple[float, float] | None]], timeout_ns: 
     return fixes
 
 
-def from_the_start(fixes: Sequence[Fix], start_ns: int, timeout_s: float) -> list[Fix]:
+def from_the_start(fixes: Sequence[Fix], start_ns: int, timeout_s: float, lost_ns: int | None = None) -> list[Fix]:
     """The fixes of a sealed clip that begins at `start_ns`: the first one holds back to there, for `timeout_s` at most.
 
     Its last fix before that instant is not in it, and one fix tells as much of the time before it as of that behind.
+    Not where the place was said to be unknown in between (`lost_ns`, the first time that it was): what was true before
+    that is not known then.
     """
     reach_ns = round(timeout_s * NANOSECONDS_PER_SECOND)
     if not fixes or not start_ns < fixes[0].time_ns <= start_ns + reach_ns:
+        return list(fixes)
+    if lost_ns is not None and lost_ns <= fixes[0].time_ns:
         return list(fixes)
     return [replace(fixes[0], time_ns=start_ns), *fixes[1:]]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -153,6 +153,7 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
         recorder = Recorder(directories.history, SpoolClipSink(spool), settings, policy, pulls)
         copy = SelectionCopy(HistoryLayout(directories.history).selection, disk_copy_path(directories.spool))
         beat.status = {**_status(recorder, spool, copy), **_privacy(recorder, policy, retention)}
+        beat.watch = recorder.watch
         shell.ready(f"recording into {directories.spool}")
         while not stop.wait(config.recorder.scan_interval_s):
             _tell(recorder.step(clock.now_ns()))
@@ -173,10 +174,14 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
 
 
 class _Beat:
-    """Shows while one clip takes long (blurring does) that the process is alive; the status is the last one."""
+    """Shows while one clip takes long (blurring does) that the process is alive; the status is the last one.
+
+    Meanwhile runtimes may crash and pulls arrive, whose seconds must not be gone by then: `watch`.
+    """
 
     def __init__(self, shell: ProcessShell, clock: SystemClock) -> None:
         self.status: Mapping[str, Any] = {}
+        self.watch: Callable[[], object] = lambda: None
         self._shell = shell
         self._clock = clock
         self._next_ns = 0
@@ -186,6 +191,7 @@ class _Beat:
         if self._clock.now_ns() >= self._next_ns:
             self._next_ns = self._clock.now_ns() + NANOSECONDS_PER_SECOND
             self._shell.publish(self.status)
+            self.watch()
 
 
 def _privacy(recorder: Recorder, policy: PrivacyPolicy, retention: Retention) -> dict[str, Any]:

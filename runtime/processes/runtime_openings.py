@@ -19,6 +19,7 @@ from runtime.live_sources import LiveCamera
 from runtime.processes.camera_link import CameraLink
 from runtime.processes.camera_messages import Assignment
 from runtime.processes.shell import StartError, log
+from runtime.recording.history_needs import HoldSettings
 from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.provenance import CameraProvenance
 from runtime.recording.sessions import SessionRecord
@@ -107,8 +108,9 @@ def open_history(
         provenance=provenance,
     )
     try:
-        wall_offset_ns = clock.wall_ns() - clock.now_ns()
-        return HistoryWriter(directory, config.history.seconds, config.history.max_bytes, session, wall_offset_ns)
+        wall_offset_ns, settings = clock.wall_ns() - clock.now_ns(), config.history
+        hold = HoldSettings(settings.hold_s, before_s=config.privacy.fix_timeout_s)
+        return HistoryWriter(directory, settings.seconds, settings.max_bytes, session, wall_offset_ns, hold)
     except OSError as error:
         raise StartError(f"history cannot be written in {directory}: {error}") from error
 

@@ -43,9 +43,12 @@ def read_firing(path: Path) -> WaitingFiring:
     data = path.read_bytes()
     try:
         record = json.loads(data)
-        return WaitingFiring(path, str(record["session"]), json_messages.firing_from_dict(record["firing"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        waiting = WaitingFiring(path, str(record["session"]), json_messages.firing_from_dict(record["firing"]))
+        if waiting.start_ns > waiting.end_ns:
+            raise ValueError(f"its window ends {waiting.start_ns - waiting.end_ns} ns before it starts")
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise FiringFileError(f"{path}: not a firing ({type(error).__name__}: {error}); set aside as .bad") from error
+    return waiting
 
 
 def write_firing(layout: HistoryLayout, session: str, firing: Firing) -> Path:

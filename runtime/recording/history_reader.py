@@ -3,6 +3,8 @@
 Segments vanish (the oldest) and change name (the newest, when its second closes) at any time: a segment that is gone
 when it is opened is passed over, and one that was renamed is found under its new name. A record counts by its capture
 time; because it may arrive late, segments up to `LATE_NS` after the one that covers an instant are looked at too.
+
+Of older history only the seconds that clips wait for may be left: see `history_holes`.
 """
 
 from __future__ import annotations
@@ -10,18 +12,20 @@ from __future__ import annotations
 import contextlib
 import heapq
 from collections.abc import Collection, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from runtime.formats import topics
 from runtime.formats.mcap_files import McapFileError, McapTopicReader, RawMessage
 from runtime.messages import SignalSample
+from runtime.recording.history_holes import facts, follows, from_key_frames
 from runtime.recording.history_writer import KEY_FRAMES_METADATA, SEGMENT_METADATA
-from runtime.recording.layout import SEGMENT_NS, HistoryLayout, Segment
+from runtime.recording.layout import LATE_NS, SEGMENT_NS, HistoryLayout, Segment
 from runtime.recording.record_source import samples_of
 from runtime.recording.sealing_policy import SealedBefore
 
-#: A record later than this after its capture is not found; capture and decoding are bounded far below it.
-LATE_NS = 2_000_000_000
+#: Two segments closer than this follow each other: one lasts a second, and the first record after that ends it.
+_FOLLOWING_NS = SEGMENT_NS * 3 // 2
 #: Closed seconds that tell what recording takes.
 MEASURED_SEGMENTS = 10
 
@@ -51,7 +55,7 @@ class HistoryReader:
         """Capture and wall time of the newest record that this run of the runtime left, or None."""
         for segment in reversed(self.layout.list_segments()):
             with _open(self.layout, segment) as reader:
-                if reader is None or reader.metadata().get(SEGMENT_METADATA, {}).get("session") != session:
+                if reader is None or facts(reader, SEGMENT_METADATA).get("session") != session:
                     continue
                 if (times := reader.time_range_ns) is not None:
                     newest = list(reader.messages(start_ns=times[1]))
@@ -63,7 +67,7 @@ class HistoryReader:
         segments = self.layout.list_segments()
         for segment in (*reversed([segment for segment in segments if segment.start_ns <= time_ns]), *segments):
             with _open(self.layout, segment) as reader:
-                session = None if reader is None else reader.metadata().get(SEGMENT_METADATA, {}).get("session")
+                session = None if reader is None else facts(reader, SEGMENT_METADATA).get("session")
                 if session is not None:
                     return session
         return None
@@ -126,10 +130,11 @@ class HistoryReader:
         """
         before: dict[str, int] = {}
         after: dict[str, int] = {}
-        for segment in reversed(self._covering(0, end_ns)):
-            if len(before) == len(cameras):
+        segments = self._covering(0, end_ns)
+        for index in reversed(range(len(segments))):
+            if len(before) == len(cameras) or self._ends_in_a_hole(segments[index : index + 2], start_ns):
                 break
-            for camera, times_ns in self._key_frames(segment, cameras).items():
+            for camera, times_ns in self._key_frames(segments[index], cameras).items():
                 earlier = [time_ns for time_ns in times_ns if time_ns <= start_ns]
                 later = [time_ns for time_ns in times_ns if start_ns < time_ns <= end_ns]
                 if earlier:
@@ -148,12 +153,16 @@ class HistoryReader:
 
     def first_time_ns(self, start_ns: int, end_ns: int) -> int:
         """Capture time of the first record from `start_ns` on, or `start_ns` where that is not known to be later."""
+        earliest_ns: int | None = None
         for segment in self._covering(start_ns, end_ns):
+            if earliest_ns is not None and segment.start_ns > earliest_ns + LATE_NS:
+                break  # until then one may hold a record that came late
             with _open(self.layout, segment) as reader:
                 times = reader.time_range_ns if reader is not None else None
-                if times is not None and times[1] >= start_ns:
-                    return max(times[0], start_ns)
-        return start_ns
+            if times is not None and times[1] >= start_ns:
+                first_ns = max(times[0], start_ns)
+                earliest_ns = first_ns if earliest_ns is None else min(first_ns, earliest_ns)
+        return start_ns if earliest_ns is None else earliest_ns
 
     def last_time_ns(self, start_ns: int, end_ns: int) -> int:
         """Capture time of the last record up to `end_ns`, or `end_ns` where that is not known to be earlier."""
@@ -174,12 +183,47 @@ class HistoryReader:
     def messages(self, start_ns: int, end_ns: int, wanted: Collection[str] | None = None) -> Iterator[RawMessage]:
         """Messages of the topics `wanted` (None: all) with start <= capture time <= end, in order of capture time."""
         with contextlib.ExitStack() as stack:
-            streams = []
+            streams, holes_ns = [], []
+            earlier: Segment | None = None
             for segment in self._covering(start_ns, end_ns):
                 reader = stack.enter_context(_open(self.layout, segment))
-                if reader is not None:
-                    streams.append(reader.messages(wanted, start_ns, end_ns + 1))
-            yield from heapq.merge(*streams, key=lambda message: message.time_ns)
+                if reader is None:
+                    continue
+                if earlier is not None and not follows(reader, earlier):
+                    holes_ns.append(segment.start_ns)
+                streams.append(reader.messages(wanted, start_ns, end_ns + 1))
+                earlier = segment
+            merged = heapq.merge(*streams, key=lambda message: message.time_ns)
+            yield from from_key_frames(merged, holes_ns) if holes_ns else merged
+
+    def held_ns(self, start_ns: int, end_ns: int) -> int:
+        """How much of the range is or will be here: what lies after the oldest second, without the holes."""
+        segments = self.layout.list_segments()
+        if not segments:
+            return 0
+        held_ns = max(0, end_ns - max(start_ns, segments[0].start_ns))
+        for earlier, later in pairwise(segments):
+            if self._is_hole(earlier, later):
+                held_ns -= max(0, min(later.start_ns, end_ns) - max(earlier.start_ns + SEGMENT_NS, start_ns))
+        return held_ns
+
+    def is_past(self, start_ns: int, end_ns: int) -> bool:
+        """Whether nothing of the range is left, and nothing of it is to come."""
+        starts_ns = [segment.start_ns for segment in self.layout.list_segments()]
+        is_left = any(start_ns - SEGMENT_NS < segment_ns <= end_ns for segment_ns in starts_ns)
+        return not starts_ns or (not is_left and starts_ns[-1] > end_ns)
+
+    def _ends_in_a_hole(self, pair: list[Segment], start_ns: int) -> bool:
+        """Whether between this segment and the next there are seconds missing from before `start_ns`."""
+        if len(pair) < 2 or pair[0].start_ns + SEGMENT_NS > start_ns:
+            return False
+        return self._is_hole(*pair)
+
+    def _is_hole(self, earlier: Segment, later: Segment) -> bool:
+        if later.start_ns - earlier.start_ns < _FOLLOWING_NS:
+            return False
+        with _open(self.layout, later) as reader:
+            return reader is not None and not follows(reader, earlier)
 
     def _covering(self, start_ns: int, end_ns: int) -> list[Segment]:
         """Segments that may hold records of the window."""
@@ -196,10 +240,17 @@ class HistoryReader:
         with _open(self.layout, segment) as reader:
             if reader is None:
                 return {}
-            index = reader.metadata().get(KEY_FRAMES_METADATA) if reader.is_finished else None
-            if index is None:
+            index = facts(reader, KEY_FRAMES_METADATA) if reader.is_finished else {}
+            if not index:
                 return _scan_key_frames(reader, cameras)
-            return {camera: [int(t) for t in times.split(",")] for camera, times in index.items() if camera in cameras}
+            try:
+                return {
+                    camera: [int(time) for time in times.split(",")]
+                    for camera, times in index.items()
+                    if camera in cameras
+                }
+            except ValueError:  # a bit of it flipped
+                return _scan_key_frames(reader, cameras)
 
 
 def _scan_key_frames(reader: McapTopicReader, cameras: Collection[str]) -> dict[str, list[int]]:
@@ -215,7 +266,7 @@ def _scan_key_frames(reader: McapTopicReader, cameras: Collection[str]) -> dict[
 def _open(layout: HistoryLayout, segment: Segment) -> Iterator[McapTopicReader | None]:
     """The segment under whichever name it has now, or None when it is gone or has not even a header yet."""
     reader = None
-    for path in (segment.path, layout.closed_segment(segment.start_ns)):
+    for path in (segment.path, layout.closed_segment(segment.start_ns), layout.held_segment(segment.start_ns)):
         with contextlib.suppress(FileNotFoundError, McapFileError):
             reader = McapTopicReader(path)
             break

@@ -22,7 +22,8 @@ import numpy as np
 
 from runtime.formats.json_messages import MAX_RECORDED_HEAD_VALUES
 from runtime.messages import Firing, Frameset, Packet, Prediction, SecondLook, SignalSample, TickReport
-from runtime.recording.history_writer import HistoryCounters, HistoryWriter
+from runtime.recording.history_ring import HistoryCounters
+from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.sessions import SessionChange
 
 MAX_QUEUED_RECORDS = 4096
@@ -141,13 +142,16 @@ class HistorySink:
 
     def _run(self) -> None:
         while (gulp := self._next()) is not None:
-            with self._writer.together():
-                for record in gulp:
-                    if self._give_way is not None:
-                        self._give_way()
-                    self._guard(self._write, record)
+            self._guard(self._write_all, gulp)
             self._done(gulp)
         self._guard(self._writer.close)
+
+    def _write_all(self, gulp: Sequence[Record | Firing | SessionChange]) -> None:
+        with self._writer.together():
+            for record in gulp:
+                if self._give_way is not None:
+                    self._give_way()
+                self._guard(self._write, record)
 
     def _next(self) -> list[Record | Firing | SessionChange] | None:
         """What to write next, firings first, perhaps nothing; None once stopped and empty."""

@@ -2,13 +2,14 @@
 
 Invariants: a segment is appended to only while it is called `.open`; a closed one never changes; every file ends with
 a whole record at every instant; a record is in the file when its call returns, or when its block of `together` ends
-(at most `MAX_HELD_BYTES` wait that long, to be written in one go); what lies in `segments/` is at most `max_bytes`
-and, once the newest second is closed, at most `seconds` old. A record that arrives late goes into the current
-segment: readers look at capture times, not at file names.
+(at most `MAX_HELD_BYTES` wait that long, to be written in one go); all seconds together take at most `max_bytes` and
+are, once the newest is closed, at most `seconds` old, but for those that a clip waits for (`history_ring`). A record
+that arrives late goes into the current segment: readers look at capture times, not at file names.
 
-A closed segment carries metadata `shadowrig.segment` (session) and `shadowrig.key_frames` (camera -> capture times), so
-that a cut finds where to start without reading video. Calibrations are repeated in every segment, so that none depends
-on a second that may be gone.
+A closed segment carries metadata `shadowrig.segment` (session, and the start of the segment before it: where that is
+another one, seconds in between are gone) and `shadowrig.key_frames` (camera -> capture times), so that a cut finds
+where to start without reading video. Calibrations are repeated in every segment, so that none depends on a second that
+may be gone.
 
 When the file system is full, the oldest seconds go first; when none is left, the record is refused and counted.
 """
@@ -16,7 +17,6 @@ When the file system is full, the oldest seconds go first; when none is left, th
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,30 +27,25 @@ from runtime.formats.mcap_files import McapTopicWriter
 from runtime.messages import NANOSECONDS_PER_SECOND, Firing, Packet, SignalSample, TickReport
 from runtime.recording.answers import HISTORY, Answer, leave_answers
 from runtime.recording.firing_files import write_firing
+from runtime.recording.history_needs import HoldSettings
+from runtime.recording.history_ring import ClosedSegment, HistoryCounters, HistoryRing
 from runtime.recording.layout import SEGMENT_NS, HistoryLayout
-from runtime.recording.segment_stream import HistoryFullError, SegmentStream, is_full
+from runtime.recording.segment_stream import SegmentStream, is_full
 from runtime.recording.sessions import SessionChange, SessionLock, SessionRecord
 
 SEGMENT_METADATA = "shadowrig.segment"
 KEY_FRAMES_METADATA = "shadowrig.key_frames"
+#: In `SEGMENT_METADATA`.
+PREVIOUS = "previous"
 #: Firings that may wait for the recorder; a rule gone wild must not fill the directory.
 MAX_WAITING_FIRINGS = 1000
 #: Records that wait for the others of their block; beyond, they are written before it ends.
 MAX_HELD_BYTES = 4 * 1024 * 1024
+#: A camera that was away has no key frames for longer: that is no reason to keep more.
+MAX_GOP_NS = 10 * NANOSECONDS_PER_SECOND
+NO_HOLD = HoldSettings()
 
 _Write: TypeAlias = Callable[[McapTopicWriter], None]
-
-
-@dataclass(slots=True)
-class HistoryCounters:
-    """What history did, for metrics."""
-
-    bytes_written: int = 0
-    segments_closed: int = 0
-    held_s: float = 0.0  # how far a firing could reach back when the newest second was closed
-    segments_given_up: int = 0  # unlinked earlier than `seconds` because bytes or the file system ran out
-    refused_records: int = 0  # no room even without any older second
-    refused_firings: int = 0  # too many wait for the recorder, or the file could not be written
 
 
 @dataclass(slots=True)
@@ -75,25 +70,31 @@ class HistoryWriter:
     """Owned by one thread. Time comes with the records; nothing here reads a clock."""
 
     def __init__(
-        self, directory: Path | str, seconds: float, max_bytes: int, session: SessionRecord, wall_offset_ns: int = 0
+        self,
+        directory: Path | str,
+        seconds: float,
+        max_bytes: int,
+        session: SessionRecord,
+        wall_offset_ns: int = 0,
+        hold: HoldSettings = NO_HOLD,
     ) -> None:
         """Adopts what an earlier run left there (and closes its last segment). OSError when it cannot be written.
 
-        `wall_offset_ns` is wall minus capture time, for records that come before the first packet tells it.
+        `wall_offset_ns` is wall minus capture time, for records that come before the first packet tells it. `hold`:
+        for how long seconds that a clip waits for are kept beyond `seconds`.
         """
         self.layout = HistoryLayout(directory)
         self.layout.create()
         self.counters = HistoryCounters()
-        self._keep_ns = int(seconds * NANOSECONDS_PER_SECOND)
         self._max_bytes = max_bytes
         self._lock = SessionLock(self.layout, session)
-        self._closed: deque[tuple[int, Path, int]] = deque()  # start, path, bytes
-        self._closed_bytes = 0
+        self._ring = HistoryRing(self.layout, seconds, max_bytes, hold, self.counters)
         self._current: _Current | None = None
         self._calibrations: dict[str, bytes] = {}
         self._wall_offset_ns = wall_offset_ns
         self._holds = False
-        self._adopt()
+        self._newest_key_ns: dict[str, int] = {}
+        self._longest_gop_ns = 0  # how far before a window its clip's first frame may lie
 
     # Records
 
@@ -166,7 +167,7 @@ class HistoryWriter:
             self._open_segment(time_ns)
         if self._current is not None:
             self._current.writer.wall_offset_ns = self._wall_offset_ns
-            self._enforce_bytes(self._current)
+            self._ring.make_room(self._current.size_bytes)
         return self._current.writer if self._current is not None else None
 
     def _is_over(self, current: _Current, time_ns: int) -> bool:
@@ -181,9 +182,10 @@ class HistoryWriter:
         path = self.layout.open_segment(start_ns)
         stream: SegmentStream | None = None
         try:
-            stream = SegmentStream(path, self._give_up_oldest)
+            stream = SegmentStream(path, self._ring.give_up)
             writer = McapTopicWriter(cast("IO[bytes]", stream), chunked=False, wall_offset_ns=self._wall_offset_ns)
-            writer.metadata(SEGMENT_METADATA, {"session": self._lock.record.session})
+            facts = {"session": self._lock.record.session, PREVIOUS: str(self._ring.newest_start_ns)}
+            writer.metadata(SEGMENT_METADATA, facts)
             writer.holds = True
             for camera, calibration in self._calibrations.items():
                 writer.write(topics.calibration_channel(camera), calibration, start_ns)
@@ -203,18 +205,15 @@ class HistoryWriter:
             index = {camera: ",".join(map(str, times)) for camera, times in current.key_frames_ns.items()}
             current.writer.metadata(KEY_FRAMES_METADATA, index)
             current.writer.finish()
-        except HistoryFullError:
+        except OSError:
             pass  # the segment stays without a summary and is read record by record, as after a crash
         size = current.stream.tell()
         current.stream.close()
         path = self.layout.closed_segment(current.start_ns)
         self.layout.open_segment(current.start_ns).rename(path)
-        self._closed.append((current.start_ns, path, size))
-        self._closed_bytes += size
         self.counters.segments_closed += 1
         self.counters.bytes_written += size
-        self._enforce_seconds(current.start_ns + SEGMENT_NS)
-        self.counters.held_s = (current.start_ns + SEGMENT_NS - self._closed[0][0]) / NANOSECONDS_PER_SECOND
+        self._ring.add(ClosedSegment(current.start_ns, path, size), self._longest_gop_ns)
 
     def _try(self, writer: McapTopicWriter | None, write: _Write, key_frame: Packet | None = None) -> bool:
         current = self._current
@@ -236,46 +235,18 @@ class HistoryWriter:
         key_frames, current.held_key_frames = current.held_key_frames, []
         try:
             current.writer.send()
-        except HistoryFullError:
-            # The records may have carried a channel's definition with them: the next one starts a new segment.
+        except OSError:
+            # No room (`HistoryFullError`), or worse. The records may have carried a channel's definition with them: the
+            # next one starts a new segment.
             self.counters.refused_records += records
             self._close_current()
             return False
         for camera, time_ns in key_frames:
             current.key_frames_ns.setdefault(camera, []).append(time_ns)
+            gop_ns = min(time_ns - self._newest_key_ns.get(camera, time_ns), MAX_GOP_NS)
+            self._longest_gop_ns = max(self._longest_gop_ns, gop_ns)
+            self._newest_key_ns[camera] = time_ns
         return True
-
-    # Bounds
-
-    def _enforce_seconds(self, newest_ns: int) -> None:
-        """Unlink the seconds that ended more than `seconds` before the newest."""
-        while len(self._closed) > 1 and self._closed[1][0] <= newest_ns - self._keep_ns:
-            self._unlink_oldest()
-
-    def _enforce_bytes(self, current: _Current) -> None:
-        while self._closed and self._closed_bytes + current.size_bytes > self._max_bytes:
-            self._give_up_oldest()
-
-    def _give_up_oldest(self) -> bool:
-        if not self._closed:
-            return False
-        self._unlink_oldest()
-        self.counters.segments_given_up += 1
-        return True
-
-    def _unlink_oldest(self) -> None:
-        _, path, size = self._closed.popleft()
-        self._closed_bytes -= size
-        path.unlink(missing_ok=True)
-
-    def _adopt(self) -> None:
-        for segment in self.layout.list_segments():
-            path = segment.path
-            if segment.is_open:
-                path = segment.path.rename(self.layout.closed_segment(segment.start_ns))
-            size = path.stat().st_size
-            self._closed.append((segment.start_ns, path, size))
-            self._closed_bytes += size
 
     # Firings
 
@@ -295,5 +266,5 @@ class HistoryWriter:
                 write_firing(self.layout, self._lock.record.session, firing)
                 return True
             except OSError as error:
-                if not (is_full(error) and self._give_up_oldest()):
+                if not (is_full(error) and self._ring.give_up()):
                     return False

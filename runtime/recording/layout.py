@@ -2,6 +2,8 @@
 
     segments/<start_ns:020d>.mcap.open   the second being written: unchunked MCAP, one write for each record
     segments/<start_ns:020d>.mcap        a closed second: immutable until it is unlinked as the oldest
+    held/<start_ns:020d>.mcap            a closed second, older than history keeps, that a clip still waits for
+    needs/<request>.json                 a window that a pull waits for: left by the recorder, see `history_needs`
     firings/<time_ns:020d>-<sequence:06d>.json   a firing that waits for its clip, written atomically
     firings/*.bad                        a firing file that could not be read, kept for a look
     sessions/<session>.json              provenance of one run of the runtime
@@ -23,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SEGMENT_NS = 1_000_000_000
+#: A record later than this after its capture is not found; capture and decoding are bounded far below it.
+LATE_NS = 2_000_000_000
 OPEN_SUFFIX = ".mcap.open"
 CLOSED_SUFFIX = ".mcap"
 
@@ -42,6 +46,8 @@ class HistoryLayout:
     def __init__(self, directory: Path | str) -> None:
         self.directory = Path(directory)
         self.segments = self.directory / "segments"
+        self.held = self.directory / "held"
+        self.needs = self.directory / "needs"
         self.firings = self.directory / "firings"
         self.sessions = self.directory / "sessions"
         self.intents = self.directory / "intents"
@@ -50,7 +56,9 @@ class HistoryLayout:
 
     def create(self) -> None:
         """Make the directories that are missing."""
-        for directory in (self.segments, self.firings, self.sessions, self.intents, self.answers):
+        for directory in (
+            self.segments, self.held, self.needs, self.firings, self.sessions, self.intents, self.answers
+        ):  # fmt: skip
             directory.mkdir(parents=True, exist_ok=True)
 
     def open_segment(self, start_ns: int) -> Path:
@@ -61,6 +69,10 @@ class HistoryLayout:
         """The path of a segment once its second is closed."""
         return self.segments / f"{start_ns:020d}{CLOSED_SUFFIX}"
 
+    def held_segment(self, start_ns: int) -> Path:
+        """The path of a segment that is kept for a clip."""
+        return self.held / f"{start_ns:020d}{CLOSED_SUFFIX}"
+
     def firing(self, time_ns: int, sequence: int) -> Path:
         """The file of one firing; times are monotonic, so runs that follow each other never collide."""
         return self.firings / f"{time_ns:020d}-{sequence:06d}.json"
@@ -70,18 +82,26 @@ class HistoryLayout:
         return self.answers / f"{time_ns:020d}-{sequence:06d}.json"
 
     def list_segments(self) -> list[Segment]:
-        """Segments by start, oldest first. A segment closed during the listing is seen once, in either state."""
+        """Segments by start, oldest first. One that is closed or moved during the listing is seen once, either way.
+
+        Between two of them others may be missing: those that nobody waits for.
+        """
         found: dict[int, Segment] = {}
-        for name in _names(self.segments):
-            stem, _, _ = name.partition(".")
-            if stem.isdigit() and name.endswith((OPEN_SUFFIX, CLOSED_SUFFIX)):
-                start_ns = int(stem)
-                found[start_ns] = Segment(self.segments / name, start_ns, name.endswith(OPEN_SUFFIX))
+        for folder in (self.segments, self.held):  # in the order in which a segment moves
+            for name in _names(folder):
+                stem, _, _ = name.partition(".")
+                if stem.isdigit() and name.endswith((OPEN_SUFFIX, CLOSED_SUFFIX)):
+                    start_ns = int(stem)
+                    found[start_ns] = Segment(folder / name, start_ns, name.endswith(OPEN_SUFFIX))
         return [found[start_ns] for start_ns in sorted(found)]
 
     def list_firings(self) -> list[Path]:
         """Firing files, oldest first."""
         return [self.firings / name for name in _names(self.firings) if name.endswith(".json")]
+
+    def list_needs(self) -> list[Path]:
+        """Windows that pulls wait for."""
+        return [self.needs / name for name in _names(self.needs) if name.endswith(".json") and name[0] != "."]
 
     def list_answers(self) -> list[Path]:
         """Notes about firings, oldest firing first."""

@@ -9,6 +9,7 @@ What the vehicle holds is history, and sealed clips in the spool that are still 
 the whole range; else the one of both that has most of it. The clip's manifest says how much is missing. A range whose
 end lies ahead is waited for, as long as it fits into history together with what is there; one that lies further ahead,
 is longer than a clip may be, or of which nothing is held, is refused with the figures that a person needs to ask again.
+A request that waits, for its end or behind a clip that takes long, says what it needs of history (`history_needs`).
 
 Capture times begin anew with every start of the machine: a request on that clock is answered from clips of runs that
 are still known on this one. Wall time is turned into capture time by what was recorded beside it, so a clock that was
@@ -22,7 +23,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.formats.mcap_files import McapFileError
 from runtime.formats.pull_files import PullAnswer, PullFolder, PullRequest
 from runtime.messages import NANOSECONDS_PER_SECOND, CaptureWindow, Firing
 from runtime.recording.clip_file import open_clip, read_manifest
@@ -30,9 +30,10 @@ from runtime.recording.clip_plan import ClipPlan
 from runtime.recording.clip_sink import ClipSink, SealedClip
 from runtime.recording.clip_writer import EmptyClipError
 from runtime.recording.firing_files import PULL_RULE, WaitingFiring
+from runtime.recording.history_needs import drop_all_needs, drop_need, leave_need, need_of
 from runtime.recording.history_reader import HistoryReader
 from runtime.recording.kept_clips import overlap_ns, why_none_serves
-from runtime.recording.manifest import ClipManifest, ManifestError
+from runtime.recording.manifest import ClipManifest
 from runtime.recording.readiness import RETRY_NS, Sessions, readiness
 from runtime.recording.record_source import ClipSource
 from runtime.recording.sealing import CutOrder, Sealer
@@ -70,21 +71,44 @@ class PullDesk:
         self._sink = sink
         self._max_pull_ns = max_pull_ns
         self._retries: dict[str, tuple[int, int]] = {}  # request -> attempts, when to try again
+        self._needing: set[str] = set()  # requests whose seconds are asked to be kept
+        drop_all_needs(reader.layout)
 
     def step(self, sessions: Sessions, now_ns: int) -> list[SealedClip]:
         """Answer every request that can be answered now; the clips that were sealed for them."""
         sealed: list[SealedClip] = []
         for request in self._folder.requests():
-            clip = self._sink.find(_clip_id(request))  # sealed by a recorder that was killed before it answered
-            if clip is None and now_ns >= self._retries.get(request.id, (0, 0))[1]:
-                clip = self._attempt(request, sessions, now_ns)
-                sealed += [] if clip is None else [clip]
-            if clip is not None:
-                self._folder.answer(PullAnswer(request.id, "sealed", n=clip.number))
-                self._retries.pop(request.id, None)
-                self.status.sealed += 1
-        self.status.waiting = len(self._folder.requests())
+            try:
+                self._serve(request, sessions, now_ns, sealed)
+            except OSError as error:  # the answer finds no room on the disk: the request waits for the next step
+                self.status.last_error = f"pull {request.id} is not answered yet: {error}"
+        waiting = {request.id for request in self._folder.requests()}
+        self.status.waiting = len(waiting)
+        for answered in self._needing - waiting:
+            drop_need(self._reader.layout, answered)
+        self._needing &= waiting
         return sealed
+
+    def note_needs(self, sessions: Sessions) -> None:
+        """Ask history to keep what waiting requests need of it. OSError when there is no room to say so."""
+        for request in self._folder.requests():
+            if request.id in self._needing or request.end_ns - request.start_ns > self._max_pull_ns:
+                continue
+            order = self._from_history(request, sessions)
+            if order is not None:
+                need = need_of(order.plan.start_ns, order.plan.end_ns, request.priority)
+                leave_need(self._reader.layout, request.id, need)
+                self._needing.add(request.id)
+
+    def _serve(self, request: PullRequest, sessions: Sessions, now_ns: int, sealed: list[SealedClip]) -> None:
+        clip = self._sink.find(_clip_id(request))  # sealed by a recorder that was killed before it answered
+        if clip is None and now_ns >= self._retries.get(request.id, (0, 0))[1]:
+            clip = self._attempt(request, sessions, now_ns)
+            sealed += [] if clip is None else [clip]
+        if clip is not None:
+            self._folder.answer(PullAnswer(request.id, "sealed", n=clip.number))
+            self._retries.pop(request.id, None)
+            self.status.sealed += 1
 
     def _attempt(self, request: PullRequest, sessions: Sessions, now_ns: int) -> SealedClip | None:
         """The sealed clip; None when it has to wait, or was refused."""
@@ -102,14 +126,15 @@ class PullDesk:
             clips = why_none_serves(request, self._sink.kept(), sessions)
             self._refuse(request, f"{error}; {clips}" if clips else str(error))
         except SealingRefusedError as error:
-            self._refuse_or_retry(request, str(error), now_ns, is_final=error.refusal.is_final)
-        except (OSError, McapFileError, ManifestError) as error:
+            self.status.last_error = f"pull {request.id}: {error}"
+            self._refuse_or_retry(request, error.refusal.told, now_ns, is_final=error.refusal.is_final)
+        except (OSError, ValueError) as error:  # of the disk, or of what history or the sealed clip says
+            self.status.last_error = f"pull {request.id}: {error}"
             self._refuse_or_retry(request, str(error), now_ns, is_final=False)
         return None
 
     def _refuse_or_retry(self, request: PullRequest, reason: str, now_ns: int, is_final: bool) -> None:
         attempts = self._retries.get(request.id, (0, 0))[0] + 1
-        self.status.last_error = f"pull {request.id}: {reason}"
         if is_final or attempts >= MAX_RETRIES:
             self._refuse(request, reason)
         else:
@@ -166,8 +191,7 @@ class PullDesk:
 
     def _held_ns(self, order: CutOrder) -> int:
         """How much of the range history has or will have."""
-        oldest_ns = self._reader.oldest_start_ns()
-        return 0 if oldest_ns is None else order.plan.end_ns - max(order.plan.start_ns, oldest_ns)
+        return self._reader.held_ns(order.plan.start_ns, order.plan.end_ns)
 
     def _check_future(self, plan: ClipPlan, sessions: Sessions, due: bool) -> None:
         newest_ns = self._reader.newest_start_ns() or 0

@@ -10,7 +10,8 @@ from typing import TypeAlias
 
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.recording.clip_plan import ClipPlan
-from runtime.recording.history_reader import LATE_NS, HistoryReader
+from runtime.recording.history_reader import HistoryReader
+from runtime.recording.layout import LATE_NS
 from runtime.recording.sessions import Session, SessionState
 
 #: Runs of the runtime by name.

@@ -13,49 +13,37 @@ What holds whatever happens:
   to the rule. Of merged firings those that are refused by themselves are given up alone;
 - the runtime is told what became of every firing (`answers`) before the firing's file goes;
 - what the fleet asks for (`pull_desk`) passes the same policy and is answered, too;
+- the most urgent clip is cut first, and a firing that came while one was cut is looked at before the next. The seconds
+  of what waits stay beyond the end of history while there is room (`history_needs`); `watch` helps while a clip is cut;
 - a runtime that is gone (ended or crashed) ends the wait for post-roll: the clip holds what there is and says why.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.formats.mcap_files import McapFileError
 from runtime.formats.pull_files import PullFolder
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.recording.admission import admitted_parts
-from runtime.recording.answers import (
-    DISK,
-    HISTORY,
-    PRIVACY,
-    Answer,
-    answer_from_dict,
-    leave_answers,
-    lost_answers,
-    sealed_answers,
-)
+from runtime.recording.answers import DISK, HISTORY, PRIVACY, Answer, leave_answers, lost_answers, sealed_answers
 from runtime.recording.clip_plan import ClipPlan, plan_clips
 from runtime.recording.clip_sink import ClipSink, SealedClip
 from runtime.recording.clip_writer import EmptyClipError
-from runtime.recording.firing_files import (
-    FiringFileError,
-    WaitingFiring,
-    crash_firing,
-    read_firing,
-    set_aside,
-    write_firing,
-)
+from runtime.recording.crash_notes import leave_crash_firings
+from runtime.recording.firing_files import FiringFileError, WaitingFiring, read_firing, set_aside
 from runtime.recording.history_reader import HistoryReader
-from runtime.recording.layout import HistoryLayout, write_atomically
+from runtime.recording.intents import Intent, IntentFileError, intent_path, leave_intent, read_intent
+from runtime.recording.layout import HistoryLayout
 from runtime.recording.pull_desk import PullDesk, PullStatus
-from runtime.recording.readiness import RETRY_NS, Sessions, readiness
+from runtime.recording.readiness import RETRY_NS, STALL_NS, Sessions, readiness
 from runtime.recording.sealing import CutOrder, Sealer
 from runtime.recording.sealing_policy import OpenPolicy, SealingPolicy, SealingRefusal, SealingRefusedError
-from runtime.recording.sessions import Session, SessionState, list_sessions, note_crash
+from runtime.recording.sessions import SessionState, list_sessions
 from runtime.recording.thumbnails import ThumbnailSettings
 
 
@@ -110,14 +98,15 @@ class Recorder:
         self._settle_intents()
 
     def step(self, now_ns: int) -> list[SealedClip]:
-        """Seal every clip that is due; `now_ns` is on the clock of the capture times."""
-        sessions = {session.record.session: session for session in list_sessions(self._layout)}
-        self._note_crashes(list(sessions.values()))
+        """Seal every clip that is due, or some when firings come meanwhile; `now_ns` is on the clock of capture."""
+        sessions = self.watch()
         sealed: list[SealedClip] = []
         for plan in self._plans(sessions):
-            due, ended_early = readiness(self._reader, plan, sessions, now_ns)
+            due, ended_early = self._readiness(plan, sessions, now_ns)
             if due and now_ns >= self._retry_at_ns.get(plan.clip_id, now_ns):
                 sealed += self._seal(plan, sessions, ended_early, now_ns)
+                if not self._known.keys() >= set(self._layout.list_firings()):
+                    break
         if self._pulls is not None:
             for clip in self._pulls.step(sessions, now_ns):
                 self._count(clip)
@@ -127,14 +116,24 @@ class Recorder:
 
     def finish(self, now_ns: int) -> list[SealedClip]:
         """Seal what is in flight with what history has; firings that cannot be sealed now stay for the next start."""
-        sessions = {session.record.session: session for session in list_sessions(self._layout)}
-        self._note_crashes(list(sessions.values()))
+        sessions = self.watch()
         clips: list[SealedClip] = []
         for plan in self._plans(sessions):
-            due, ended_early = readiness(self._reader, plan, sessions, now_ns)
+            due, ended_early = self._readiness(plan, sessions, now_ns)
             clips += self._seal(plan, sessions, ended_early if due else "the recorder was stopped", now_ns)
         self.status.waiting = len(self._layout.list_firings())
         return clips
+
+    def watch(self) -> Sessions:
+        """Take note of crashes and of what pulls need; the runs that are known. Cheap: a clip may take long."""
+        sessions = {session.record.session: session for session in list_sessions(self._layout)}
+        try:
+            leave_crash_firings(self._layout, self._reader, sessions.values(), self._settings.crash_pre_s)
+            if self._pulls is not None:
+                self._pulls.note_needs(sessions)
+        except (McapFileError, OSError) as error:
+            self.status.last_error = f"not noted, tried again: {error}"
+        return sessions
 
     @property
     def pulls(self) -> PullStatus:
@@ -144,8 +143,17 @@ class Recorder:
     # What is due
 
     def _plans(self, sessions: Sessions) -> list[ClipPlan]:
-        """Clips of the waiting firings. A clip longer than history could never be whole: history limits the merging."""
-        return plan_clips(self._waiting(), self._max_clip_ns(sessions))
+        """Clips of the waiting firings, urgent ones first. History limits the merging: no clip is longer than it."""
+        plans = plan_clips(self._waiting(), self._max_clip_ns(sessions))
+        return sorted(plans, key=lambda plan: plan.priority.rank)
+
+    def _readiness(self, plan: ClipPlan, sessions: Sessions, now_ns: int) -> tuple[bool, str | None]:
+        """As `readiness`. History that cannot be looked at is for the cut to find out, which is tried again."""
+        try:
+            return readiness(self._reader, plan, sessions, now_ns)
+        except (McapFileError, OSError) as error:
+            self.status.last_error = f"clip {plan.clip_id}: {error}"
+            return now_ns >= plan.end_ns + STALL_NS, None
 
     def _max_clip_ns(self, sessions: Sessions) -> int:
         alive_s = [session.record.history_s for session in sessions.values() if session.state is SessionState.ALIVE]
@@ -163,9 +171,12 @@ class Recorder:
         try:
             self._known[path] = read_firing(path)
         except FiringFileError as error:
-            set_aside(path)
             self.status.bad_firings += 1
             self.status.last_error = str(error)
+            with suppress(OSError):  # else it is looked at again, and counted again
+                set_aside(path)
+        except OSError as error:
+            self.status.last_error = f"a firing cannot be read: {error}"
 
     # Sealing
 
@@ -178,11 +189,13 @@ class Recorder:
 
         def note(cut: ClipPlan, size_bytes: int) -> None:
             answers.extend(sealed_answers(cut, size_bytes))
-            self._write_intent(cut, answers)
+            names = [firing.path.name for firing in cut.firings]
+            leave_intent(self._layout, Intent(cut.clip_id, names, answers))
 
         try:
             clip = self._sealer.seal(self._order(plan, sessions, ended_early), note)
-        except (EmptyClipError, SealingRefusedError, McapFileError, OSError) as error:
+        except (SealingRefusedError, ValueError, OSError) as error:
+            # A ValueError is history's: a record that cannot be read, or one that says what no clip can hold.
             self._refuse(plan, error, now_ns)
             return []
         if isinstance(clip, SealingRefusal):
@@ -215,20 +228,12 @@ class Recorder:
             self._refuse(part, SealingRefusedError(why), now_ns)
         return [clip for part in parts for clip in self._seal(part, sessions, ended_early, now_ns)]
 
-    def _write_intent(self, plan: ClipPlan, answers: Sequence[Answer]) -> None:
-        names = [firing.path.name for firing in plan.firings]
-        intent = {"clip_id": plan.clip_id, "firings": names, "answers": [asdict(answer) for answer in answers]}
-        write_atomically(self._intent(plan), json.dumps(intent).encode())
-
     def _tidy(self, plan: ClipPlan, answers: Sequence[Answer]) -> None:
         """After sealing, or giving up: the firings are answered."""
         self._answer(answers)
         self._remove_firings([firing.path.name for firing in plan.firings])
-        self._intent(plan).unlink(missing_ok=True)
+        intent_path(self._layout, plan.clip_id).unlink(missing_ok=True)
         self._retry_at_ns.pop(plan.clip_id, None)
-
-    def _intent(self, plan: ClipPlan) -> Path:
-        return self._layout.intents / f"{plan.clip_id}.json"
 
     def _refuse(self, plan: ClipPlan, error: Exception, now_ns: int) -> None:
         """Give up what can never be sealed; anything else is tried again while history has the seconds."""
@@ -237,12 +242,11 @@ class Recorder:
             return
         self.status.refused += 1
         refusal = error.refusal if isinstance(error, SealingRefusedError) else None
-        oldest_ns = self._reader.oldest_start_ns()
-        is_past = oldest_ns is None or oldest_ns > plan.end_ns
+        is_past = self._reader.is_past(*plan.window_ns)
         if refusal is not None and (refusal.is_final or is_past):
             self._give_up(plan, PRIVACY, str(error), refusal.reason)
         elif is_past:
-            loss = HISTORY if isinstance(error, McapFileError) else DISK
+            loss = HISTORY if isinstance(error, ValueError) else DISK
             self._give_up(plan, loss, f"refused until history had nothing left of it: {error}")
         else:
             self.status.last_error = f"clip {plan.clip_id}: {error}"
@@ -263,7 +267,7 @@ class Recorder:
             self.status.unread_answers += len(answers)
             self.status.last_error = f"answers to firings not written: {error}"
 
-    def _remove_firings(self, names: list[str]) -> None:
+    def _remove_firings(self, names: Sequence[str]) -> None:
         for name in names:
             (self._layout.firings / name).unlink(missing_ok=True)
 
@@ -272,23 +276,15 @@ class Recorder:
     def _settle_intents(self) -> None:
         """Finish what a killed recorder had sealed but not yet tidied up."""
         for path in self._layout.intents.glob("*.json"):
-            intent = json.loads(path.read_bytes())
-            if self._sink.holds(str(intent["clip_id"])):
-                self._answer([answer_from_dict(answer) for answer in intent.get("answers", [])])
-                self._remove_firings([Path(name).name for name in intent["firings"]])
+            try:
+                intent = read_intent(path)
+            except IntentFileError as error:  # its firings still wait: they are answered then
+                self.status.last_error = str(error)
+            else:
+                if self._sink.holds(intent.clip_id):
+                    self._answer(intent.answers)
+                    self._remove_firings(intent.firings)
             path.unlink()
-
-    def _note_crashes(self, sessions: list[Session]) -> None:
-        """Leave one firing for each runtime that died without saying so, and a note so that it gets no second one."""
-        for session in sessions:
-            if session.state is not SessionState.CRASHED or session.crash_is_noted:
-                continue
-            newest = self._reader.newest_record(session.record.session)
-            if newest is not None:
-                version = session.record.provenance.software_version
-                firing = crash_firing(*newest, self._settings.crash_pre_s, version)
-                write_firing(self._layout, session.record.session, firing)
-            note_crash(self._layout, session.record.session)
 
 
 def _rules_in_force(plan: ClipPlan, sessions: Sessions) -> list[str]:

@@ -31,8 +31,13 @@ class SealingRefusal:
     """Why there is no clip."""
 
     reason: str  # one word for counters: "zone", "no_fix", ...
-    detail: str  # for people; never a position
+    detail: str  # for people at the vehicle: names zones and files; never a position
     is_final: bool = True  # False: what is in the way may be mended while history still has the seconds
+
+    @property
+    def told(self) -> str:
+        """For those who asked from afar: a zone's name is a place, and they may ask for one second after another."""
+        return f"{self.reason}: the vehicle's privacy policy refuses it (its recorder's status says more)"
 
 
 class SealingRefusedError(Exception):

@@ -13,12 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.formats.documents import DocumentError
-from runtime.messages import SignalSample
-from runtime.privacy.policy import PrivacyRules
+from runtime.messages import ClipVariant, Priority, SignalSample
+from runtime.privacy.policy import PrivacyPolicy, PrivacyRules
 from runtime.privacy.trail import first_unknown_ns, fixes_of, way_through
 from runtime.privacy.zones import ExclusionZone, load_zones
+from runtime.recording.clip_sink import FolderClipSink, OpenClip
 from runtime.recording.layout import HistoryLayout
-from runtime.recording.recorder import RETRY_NS
+from runtime.recording.recorder import RETRY_NS, Recorder
+from runtime.recording.shrinking import ClipExtent, ShrinkToError
 from tests.runtime.privacy.private_history import (
     END_NS,
     LATITUDE_DEG,
@@ -171,6 +173,29 @@ def test_a_zones_file_that_changes_is_read_again(tmp_path: Path) -> None:
     later.rename(second)
     assert recorder.step(END_NS) == []
     assert recorder.status.policy_refused == {"zone": 1}
+
+
+def test_a_clip_of_thumbnails_is_kept_out_of_a_zone_like_any_other(tmp_path: Path) -> None:
+    small = firing(6.0, variant=ClipVariant.THUMBNAILS)
+    history = write_history(tmp_path / "history", north_of(0), [small])
+    recorder, clips = seal(history, tmp_path / "clips", rules(tmp_path, 0))
+    assert (clips, dict(recorder.status.policy_refused)) == ([], {"zone": 1})
+
+
+def test_a_clip_that_has_to_shrink_is_judged_again_for_what_is_left_of_it(tmp_path: Path) -> None:
+    """The zone appears between the first judgement and the second: nothing is sealed on the strength of the first."""
+    zones = zones_file(tmp_path / "zones.yaml", 5000)
+
+    class Cramped(FolderClipSink):
+        def begin(self, expected_bytes: int, priority: Priority, extent: ClipExtent | None = None) -> OpenClip:
+            assert extent is not None
+            zones_file(zones, 0)
+            raise ShrinkToError("no room", ClipExtent(extent.cameras, 2.0))
+
+    history = write_history(tmp_path / "history", north_of(0), [firing(6.0)])
+    recorder = Recorder(history, Cramped(tmp_path / "clips"), policy=PrivacyPolicy(PrivacyRules(zone_files=(zones,))))
+    assert recorder.step(END_NS) == []
+    assert dict(recorder.status.policy_refused) == {"zone": 1}
 
 
 def test_a_crash_in_a_zone_leaves_no_clip(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from foxglove_schemas_protobuf.LocationFix_pb2 import LocationFix
+from foxglove_schemas_protobuf.Log_pb2 import Log
 
 from runtime.formats import topics
 from runtime.formats.bitstream import nal_unit_type, nal_units
@@ -117,6 +118,14 @@ def test_a_location_fix_is_rounded_to_the_grid_without_altitude_and_covariance_o
 def test_a_message_of_an_unknown_kind_is_dropped_and_counted() -> None:
     raw = message("foxglove.GeoJSON", "protobuf", b"\x01\x02")
     assert passed(LocationRule("round"), raw) == ([], {"foxglove.GeoJSON": 1})
+
+
+def test_a_line_of_a_log_is_dropped_and_counted_for_it_may_say_anything() -> None:
+    line = Log(message="left 56.0123, 18.5123 for the clinic")
+    channel = ChannelSpec(topics.LOG, topics.LOG_SCHEMA, "protobuf", b"", "protobuf")
+    truncation = Truncation(LocationRule("round"))
+    assert list(truncation.transform([RawMessage(channel, 0, 0, 0, line.SerializeToString())])) == []
+    assert truncation.dropped == {topics.LOG_SCHEMA: 1}
 
 
 def test_places_are_found_at_any_depth_and_by_configured_names() -> None:

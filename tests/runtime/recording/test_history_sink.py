@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import errno
+import os
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +14,7 @@ from recorded_rig import START_NS, encode_camera, firing, session, tick_report
 from runtime.formats import topics
 from runtime.formats.json_messages import tensor_from_json
 from runtime.messages import Packet, SignalSample
-from runtime.recording import history_sink
+from runtime.recording import history_sink, segment_stream
 from runtime.recording.history_reader import HistoryReader
 from runtime.recording.history_sink import HistorySink
 from runtime.recording.history_writer import HistoryWriter
@@ -130,3 +134,37 @@ def test_offers_after_stop_are_refused(tmp_path: Path) -> None:
     assert not sink.tick(tick_report(1))
     assert not sink.firing(firing(1.0))
     assert sink.refused() == {"tick": 1, "firing": 1}
+
+
+def test_a_disk_error_costs_its_records_and_not_the_thread_that_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EIO, or a directory that somebody removed: refused and counted, and written again once it works."""
+    writer = HistoryWriter(tmp_path, 60, 10**9, session())
+    sink = HistorySink(writer)
+    packets = encode_camera("front_main", 60)
+    is_broken, real = threading.Event(), os.write
+
+    def write(descriptor: int, data: bytes) -> int:
+        if is_broken.is_set() and threading.current_thread().name == "history":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(descriptor, data)
+
+    monkeypatch.setattr(segment_stream.os, "write", write)
+    sink.start()
+    for index, packet in enumerate(packets):
+        if index in (20, 40):
+            wait_until(lambda: not sink._records and not sink._in_hand)
+            (is_broken.set if index == 20 else is_broken.clear)()
+        sink.packet(packet)
+    assert sink.stop()
+    found = [message.packet().sequence for message in HistoryReader(tmp_path).messages(0, 2**62)]
+    assert found == [*range(20), *range(40, 60)]
+    assert writer.counters.refused_records == 20
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.005)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from recorded_rig import (
     session,
 )
 
+from runtime.formats import pull_files
 from runtime.formats.mcap_files import McapTopicReader
 from runtime.formats.pull_files import PullAnswer, PullFolder, PullRequest
 from runtime.messages import ClipVariant, Packet, Priority, SignalSample
@@ -336,3 +339,22 @@ def test_firings_go_on_beside_pulls(vehicle: Vehicle, record_history: Callable[.
     vehicle.ask("a1", 4.0, 6.0, "rear")
     clips = vehicle.recorder(record_history(firing(6.0))).step(END_NS)
     assert [clip.metadata["kind"] for clip in clips] == ["event", "pull"]
+
+
+def test_an_answer_that_finds_no_room_on_the_disk_is_given_later_and_the_recorder_goes_on(
+    vehicle: Vehicle, record_history: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = record_history(firing(6.0))
+    vehicle.ask("ahead", 100, 104)
+    recorder = vehicle.recorder(history)
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pull_files, "write_durably", full)
+        assert len(recorder.step(END_NS)) == 1  # the firing's clip
+    assert "is not answered yet" in recorder.pulls.last_error
+    assert recorder.pulls.waiting == 1
+    recorder.step(END_NS)
+    assert vehicle.answer().state == "refused"

@@ -6,18 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from recorded_rig import SECOND_NS, START_NS, firing
+from recorded_rig import SECOND_NS, START_NS, encode_camera, firing, session
 
 from runtime.formats.foxglove_messages import encode_video
 from runtime.formats.json_messages import encode_json
+from runtime.formats.pull_files import PullFolder, PullRequest
 from runtime.messages import Packet
 from runtime.privacy.policy import PrivacyPolicy, PrivacyRules
 from runtime.recording.answers import HISTORY, PRIVACY, read_answer
 from runtime.recording.clip_plan import ClipPlan
 from runtime.recording.clip_sink import FolderClipSink
+from runtime.recording.history_reader import HistoryReader
+from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.readiness import RETRY_NS
-from runtime.recording.recorder import Recorder
+from runtime.recording.recorder import Recorder, RecorderSettings
 from runtime.recording.sealing_policy import (
     ClipWindow,
     SealingPolicy,
@@ -26,6 +29,7 @@ from runtime.recording.sealing_policy import (
     Treatment,
     Untreated,
 )
+from runtime.recording.verify import verify_clip
 from tests.runtime.privacy.private_history import zones_file
 
 END_NS = START_NS + 14 * SECOND_NS
@@ -115,3 +119,88 @@ def test_a_firing_that_cannot_be_judged_alone_waits_and_the_others_are_answered(
     told = {answer.rule: answer.outcome for answer in map(read_answer, HistoryLayout(history).list_answers())}
     assert told == {"outside": "sealed", "inside": PRIVACY}
     assert recorder.status.waiting == 1, "unlucky waits"
+
+
+def test_a_segment_whose_metadata_cannot_be_read_stops_neither_recorder_nor_clip(
+    record_history: Callable[..., Path], tmp_path: Path
+) -> None:
+    history = record_history(firing(6.0, "whole", 0, 2, 1))
+    for segment in HistoryLayout(history).list_segments()[3:6]:
+        data = segment.path.read_bytes()
+        segment.path.write_bytes(data.replace(b"shadowrig.segment", b"\xff" * 17))
+    for note in HistoryLayout(history).sessions.glob("*.ended"):
+        note.unlink()  # a crash: its newest record is looked for
+    recorder = Recorder(history, FolderClipSink(tmp_path / "clips"), RecorderSettings(crash_pre_s=12.0))
+    sealed = recorder.step(END_NS)
+    assert {rule for clip in sealed for rule in clip.metadata["rules"]} == {"whole", "runtime_crash"}
+    assert [problem for clip in sealed for problem in verify_clip(clip.path).problems] == []
+
+
+def test_a_camera_whose_name_was_damaged_costs_its_clip_and_not_the_recorder(
+    record_history: Callable[..., Path], tmp_path: Path
+) -> None:
+    history = record_history(firing(4.0, "spoilt", 0, 2, 1), firing(10.0, "whole", 1, 2, 1))
+    segment = HistoryLayout(history).list_segments()[3]
+    segment.path.write_bytes(segment.path.read_bytes().replace(b"/camera/rear/video", b"/camera/re\x7fr/video"))
+    pulls = PullFolder(tmp_path / "spool")
+    assert pulls.ask(PullRequest("same", (), START_NS + 2 * SECOND_NS, START_NS + 5 * SECOND_NS))
+    recorder = Recorder(history, FolderClipSink(tmp_path / "clips"), pulls=pulls)
+    (sealed,) = recorder.step(END_NS)
+    assert sealed.metadata["rules"] == ["whole"]
+    assert (recorder.status.refused, recorder.status.waiting, recorder.pulls.waiting) == (1, 1, 1)
+    assert "cannot name a camera" in recorder.status.last_error
+    forget_until(history, 5.5)
+    recorder.step(END_NS + RETRY_NS)
+    assert (recorder.status.waiting, dict(recorder.status.lost_firings)) == (0, {"spoilt": 1})
+
+
+def test_an_index_of_key_frames_that_cannot_be_read_is_made_anew(
+    record_history: Callable[..., Path], rig_packets: dict[str, list[Packet]], tmp_path: Path
+) -> None:
+    history = record_history(firing(6.0, "whole", 0, 2, 1))
+    for segment in HistoryLayout(history).list_segments():
+        times = str(rig_packets["rear"][0].time_ns)[:3].encode()  # of every capture time in the index
+        data = segment.path.read_bytes()
+        at = data.rfind(b"shadowrig.key_frames", 0, data.rfind(b"shadowrig.key_frames"))
+        segment.path.write_bytes(data[:at] + data[at:].replace(times, b"x" * len(times)))
+    (sealed,) = Recorder(history, FolderClipSink(tmp_path / "clips")).step(END_NS)
+    assert verify_clip(sealed.path).problems == []
+
+
+def test_an_intent_that_cannot_be_read_is_thrown_away_and_its_firing_answered(
+    record_history: Callable[..., Path], tmp_path: Path
+) -> None:
+    history = record_history(firing(6.0, "whole", 0, 2, 1))
+    layout = HistoryLayout(history)
+    for name, text in (("a", "{"), ("b", '{"clip_id": "b"}'), ("c", "[]"), ("d", '{"clip_id": 1, "firings": 3}')):
+        (layout.intents / f"{name}.json").write_text(text)
+    recorder = Recorder(history, FolderClipSink(tmp_path / "clips"))
+    assert "not an intent" in recorder.status.last_error
+    assert list(layout.intents.iterdir()) == []
+    assert len(recorder.step(END_NS)) == 1
+
+
+def test_firings_without_a_possible_window_are_set_aside(record_history: Callable[..., Path], tmp_path: Path) -> None:
+    impossible = ("Infinity", "NaN", "1e300", "-5")
+    wild = [firing(11.0, "wild", index + 1, 7.25, 1) for index in range(len(impossible))]
+    history = record_history(firing(6.0, "whole", 0, 2, 1), *wild)
+    paths = [path for path in HistoryLayout(history).list_firings() if "7.25" in path.read_text()]
+    for path, pre_s in zip(paths, impossible, strict=True):
+        path.write_text(path.read_text().replace("7.25", pre_s))
+    recorder = Recorder(history, FolderClipSink(tmp_path / "clips"))
+    (sealed,) = recorder.step(END_NS)
+    assert sealed.metadata["rules"] == ["whole"]
+    assert (recorder.status.bad_firings, recorder.status.waiting) == (4, 0)
+
+
+def test_a_record_that_came_late_is_within_the_window_that_is_judged(tmp_path: Path) -> None:
+    """The first record of all may lie in the second segment: nothing of the clip may come before what is judged."""
+    writer = HistoryWriter(tmp_path, 60, 10**9, session())
+    packets = encode_camera("front", 60)
+    for packet in (*packets[20:45], packets[10], *packets[45:]):
+        writer.packet(packet)
+    writer.close()
+    reader = HistoryReader(tmp_path)
+    assert len(HistoryLayout(tmp_path).list_segments()) >= 2
+    assert reader.first_time_ns(START_NS, END_NS) == packets[10].time_ns
+    assert reader.first_time_ns(packets[30].time_ns, END_NS) == packets[30].time_ns
