@@ -98,38 +98,28 @@ class LazyDisk:
         log = self.folder / f"log-{self.cuts}"
         path.write_text(CONFIGURATION.format(folder=self.folder, log=log, injection=injection))
         # One thread: LazyFS's own locks are not what is tested here.
-        options = ["-o", "modules=subdir", "-o", f"subdir={self.below}", "-f", "-s"]
+        # LazyFS takes its folder from the tenth word, and no more than ten beside its configuration.
+        options = ["-o", "fsname=lazyfs", "-o", "modules=subdir", "-o", f"subdir={self.below}", "-f", "-s"]
         command = ["lazyfs", str(self.mount), "--config-path", str(path), *options]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self._wait(lambda: os.path.ismount(self.mount) and "waiting for fault commands" in self.log, "does not come up")
 
-    def cut_power(self) -> None:
+    def cut_power(self, must_be_mounted: bool = True) -> None:
         """What was not synced is gone, at once. Files that are open on it stay dead."""
         assert self._process is not None
-        self._process.kill()
-        self.clear_away()
-
-    def clear_away(self) -> None:
-        """Take the dead mount away after a cut."""
-        assert self._process is not None
+        self._process.kill()  # as in LazyFS's own crash faults; it may have had one by now
         self._process.wait(PATIENCE_S)
         if self._process.stderr is not None:
             self._process.stderr.close()
-        unmount = ["fusermount3", "-u", "-z", str(self.mount)]
-        subprocess.run(unmount, check=True)
+        self._process = None
         self.cuts += 1
+        subprocess.run(["fusermount3", "-u", "-z", str(self.mount)], check=must_be_mounted)
 
     def die_at(self, timing: str, operation: str, path: str = ".") -> None:
         """Cut the power just `before` or `after` the next `operation` (write, fsync, rename, ...) on such a `path`."""
         (self.folder / "faults").write_text(f"lazyfs::crash::timing={timing}::op={operation}::from_rgx={path}\n")
         self._wait(lambda: "VALID crash fault" in self.log, "does not take the fault")
         assert "INVALID" not in self.log
-
-    def forget_unsynced(self) -> None:
-        """A power cut that leaves it mounted. No file may be open on it."""
-        done = self.log.count("cache is cleared")
-        (self.folder / "faults").write_text("lazyfs::clear-cache\n")
-        self._wait(lambda: self.log.count("cache is cleared") > done, "does not clear its cache")
 
     def _wait(self, condition: Callable[[], bool], problem: str) -> None:
         deadline_s = time.monotonic() + PATIENCE_S
@@ -145,8 +135,8 @@ class LazyDisk:
 
     def unmount(self) -> None:
         """At a test's end, whatever happened to it."""
-        if self._process is not None and os.path.ismount(self.mount):
-            self.cut_power()
+        if self._process is not None:
+            self.cut_power(must_be_mounted=False)
 
 
 @pytest.fixture

@@ -140,7 +140,6 @@ def cuts_in_writes(database: Path, count: int, seed: int) -> list[Cut]:
         if number % 2:
             made.append(Cut(0, injection=torn_write(file, rng.randint(1, 30), rng.choice(TORN_PARTS), 3)))
         else:
-            # The first of a row has to be among them: LazyFS forgets to die for a single later one that never comes.
             persist = rng.choice([[2], [3], [1, 3], [2, 4]])
             made.append(Cut(0, injection=torn_sequence(file, rng.randint(1, 12), persist)))
     return made
