@@ -14,7 +14,9 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+import threading
 from pathlib import Path
+from weakref import WeakSet
 
 HASH_BLOCK_BYTES = 1 << 20
 LEDGER_BUSY_TIMEOUT_S = 10.0
@@ -112,16 +114,30 @@ def copy_checked(source: Path, target: Path, sha256: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+class LedgerConnection(sqlite3.Connection):
+    """A connection that this process counts until it is closed."""
+
+    def close(self) -> None:
+        """Close it; the last one of all processes empties the write-ahead log."""
+        super().close()
+        with _opening:
+            for connections in _open_ledgers.values():
+                connections.discard(self)
+
+
+_opening = threading.RLock()  # a connection may be closed by the garbage collector, anywhere
+_open_ledgers: dict[tuple[int, int], WeakSet[LedgerConnection]] = {}
+
+
 def open_ledger(path: Path) -> sqlite3.Connection:
-    """Open a SQLite ledger. The caller serialises use between threads and begins its own transactions."""
-    # SQLite would make it unwritable for the group; its side files take the mode of the ledger.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660))
-    # A process killed between writing a commit and syncing it leaves one that we can read and a power cut can take
-    # back: nobody may act on it before it is durable.
-    for part in (path, path.with_name(path.name + "-wal")):
-        if part.exists():
-            sync_file(part)
-    connection = sqlite3.connect(path, timeout=LEDGER_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    """Open a SQLite ledger. The caller serialises use between threads and begins its own transactions.
+
+    A process that has it open must not open and close the file by any other means: closing any descriptor drops all
+    POSIX locks of the process on that file, SQLite's too, and whoever closes the ledger next in another process
+    deletes the write-ahead log under us, with every commit that follows.
+    """
+    with _opening:
+        connection = _connect(path)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
@@ -131,3 +147,31 @@ def open_ledger(path: Path) -> sqlite3.Connection:
         raise
     connection.row_factory = sqlite3.Row
     return connection
+
+
+def _connect(path: Path) -> LedgerConnection:
+    for closed in [identity for identity, connections in _open_ledgers.items() if not connections]:
+        del _open_ledgers[closed]
+    if not path.exists() or _identity(path) not in _open_ledgers:
+        _prepare_ledger(path)
+    connection = sqlite3.connect(
+        path, timeout=LEDGER_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, factory=LedgerConnection
+    )
+    _open_ledgers.setdefault(_identity(path), WeakSet()).add(connection)
+    return connection
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _prepare_ledger(path: Path) -> None:
+    """Before this process's first connection: create the file, make what others committed durable."""
+    # SQLite would make it unwritable for the group; its side files take the mode of the ledger.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660))
+    # A process killed between writing a commit and syncing it leaves one that we can read and a power cut can take
+    # back: nobody may act on it before it is durable.
+    for part in (path, path.with_name(path.name + "-wal")):
+        if part.exists():
+            sync_file(part)
