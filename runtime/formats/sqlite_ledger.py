@@ -21,7 +21,7 @@ BUSY_TIMEOUT_S = 10.0
 
 Identity = tuple[int, int]
 
-_opening = threading.Lock()
+_opening = threading.RLock()  # the garbage collector may close a connection anywhere
 _open: dict[Identity, WeakSet[LedgerConnection]] = {}  # of this process, by device and inode
 
 
@@ -34,8 +34,8 @@ class LedgerConnection(sqlite3.Connection):
         """Close it."""
         with _opening:
             super().close()
-            if self.file is not None:
-                _forget(self, self.file)
+            if self.file in _open:
+                _open[self.file].discard(self)
 
 
 def open_ledger(path: Path) -> sqlite3.Connection:
@@ -44,7 +44,9 @@ def open_ledger(path: Path) -> sqlite3.Connection:
     The caller serialises use between threads and begins its own transactions.
     """
     with _opening:
-        if not _open.get(_identity(path)):
+        for closed in [file for file, connections in _open.items() if not connections]:
+            del _open[closed]
+        if _identity(path) not in _open:
             _make_and_sync(path)
         connection = sqlite3.connect(
             path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, factory=LedgerConnection
@@ -78,11 +80,3 @@ def _identity(path: Path) -> Identity:
     except FileNotFoundError:
         return (0, 0)
     return (found.st_dev, found.st_ino)
-
-
-def _forget(connection: LedgerConnection, file: Identity) -> None:
-    others = _open.get(file)
-    if others is not None:
-        others.discard(connection)
-        if not others:
-            del _open[file]

@@ -8,6 +8,7 @@ from subprocess import run
 
 import pytest
 from fault_bench import Bench
+from lazyfs_disk import lazy_disks  # noqa: F401  a fixture
 from power_cut_recording import memory_folder, recorder  # noqa: F401  fixtures
 from step_faults import compile_shim
 

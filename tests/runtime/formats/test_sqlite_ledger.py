@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -47,6 +48,24 @@ def test_a_second_connection_of_this_process_leaves_the_first_its_place_in_the_f
         assert rows(path) == [1, 2]
     look_from_another_process(path)
     assert not log_of(path).exists(), "the last one tidies up"
+
+
+def test_threads_that_open_it_at_once_keep_their_places(tmp_path):
+    path, made = tmp_path / "ledger.sqlite", []
+    threads = [threading.Thread(target=lambda: made.append(open_ledger(path))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    made[0].execute("CREATE TABLE numbers (n INTEGER)")
+    inode = log_of(path).stat().st_ino
+    look_from_another_process(path)
+    assert log_of(path).stat().st_ino == inode
+    for number, connection in enumerate(made):
+        connection.execute("INSERT INTO numbers VALUES (?)", (number,))
+    assert rows(path) == list(range(8))
+    for connection in made:
+        connection.close()
 
 
 def test_a_spool_opened_twice_in_one_process_keeps_its_log(tmp_path):
