@@ -25,7 +25,13 @@ from runtime.recording.clip_file import (
     read_manifest,
     source_size,
 )
-from runtime.recording.clip_promises import broken_request, broken_variant, broken_window, unreadable
+from runtime.recording.clip_promises import (
+    broken_request,
+    broken_variant,
+    broken_window,
+    shows_nothing_at_start,
+    unreadable,
+)
 from runtime.recording.clip_report import ClipReport, Problem
 from runtime.recording.manifest import (
     MANIFEST_METADATA,
@@ -262,6 +268,8 @@ class _Verification:
                 self._problem(code, f"manifest says {attribute} {claimed}, the clip holds {actual}", name)
 
     def _check_window(self, name: str, said: CameraManifest, manifest: ClipManifest) -> None:
+        if (wrong := shows_nothing_at_start(self._cameras[name].tally.times_ns, manifest)) is not None:
+            self._problem("pre_roll", wrong, name)
         early = [time_ns for time_ns in self._cameras[name].key_times_ns if time_ns <= manifest.window_ns[0]]
         if len(early) > 1:
             message = f"{len(early)} key frames lie at or before the requested start: more than one GOP early"
