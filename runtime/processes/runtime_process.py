@@ -117,7 +117,7 @@ class LiveRuntime:
         self._lock = InterpreterLock()
         self.parts.pipeline.on_predicted = self._lock.hold
         self._sink = HistorySink(
-            open_history(config, self._directories.history, self._sources.cameras, self.parts, clock),
+            open_history(config, self._directories.history, self._sources.cameras, self.parts, clock, rig),
             self._lock.give_way,
         )
         layout, disk_copy = HistoryLayout(self._directories.history), disk_copy_path(self._directories.spool)

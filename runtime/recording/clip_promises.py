@@ -89,6 +89,18 @@ def broken_request(manifest: ClipManifest) -> Iterator[_Broken]:
         yield "request", f"a clip of kind {manifest.kind} with request {manifest.pull_id!r}"
 
 
+def broken_calibrations(manifest: ClipManifest, times_ns: Mapping[str, Sequence[int]]) -> Iterator[_Broken]:
+    """Each calibrated camera's once, at the clip's first instant; `times_ns` is where they were found, by camera."""
+    for camera in manifest.cameras:
+        declared = manifest.provenance.cameras.get(camera)
+        if declared is not None and declared.calibrated and camera not in times_ns:
+            yield "calibration", f"camera {camera} is calibrated, but the clip lacks its calibration"
+    for camera, found_ns in times_ns.items():
+        if list(found_ns) != [manifest.start_ns]:
+            where = f"at {list(found_ns[:3])}" if len(found_ns) == 1 else f"{len(found_ns)} times"
+            yield "calibration", f"camera {camera}: it stands {where}, not once at the start ({manifest.start_ns})"
+
+
 def broken_variant(manifest: ClipManifest, counts: Mapping[str, int]) -> Iterator[_Broken]:
     """Video in a full clip, thumbnails in one of thumbnails, never both."""
     kinds = {topic.rpartition("/")[2] for topic in counts if topics.camera_of(topic) is not None and counts[topic]}

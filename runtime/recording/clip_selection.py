@@ -1,14 +1,15 @@
 """Which records of its window a clip holds: cameras and topics as its firings chose them, in full or as thumbnails.
 
 Every chosen camera starts with its last key frame at or before the window's start. A full clip holds every packet from
-there on, the boxes drawn over them, and the chosen topics. A clip of thumbnails holds, of each camera, one key frame
+there on, the boxes drawn over them, and the chosen topics. Of each chosen camera that is calibrated it holds the
+calibration once, whether the camera has frames or not. A clip of thumbnails holds, of each camera, one key frame
 about once a second (see `thumbnails`) with its boxes; and unless topics are named, signals, comparisons and the log.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from runtime.formats import topics
 from runtime.formats.json_schemas import SIGNALS_SCHEMA
@@ -31,7 +32,7 @@ class ClipSelection:
     cameras: tuple[str, ...]  # wanted, whether they have frames or not
     starts_ns: dict[str, int]  # by camera: its first frame
     thumbnail_times_ns: dict[str, frozenset[int]]  # empty in a full clip
-    _calibrated: set[str] = field(default_factory=set)
+    calibrations: tuple[RawMessage, ...]  # of the cameras, at the times at which they were recorded
 
     @property
     def first_ns(self) -> int:
@@ -39,14 +40,14 @@ class ClipSelection:
         return min([self.plan.window_ns[0], *self.starts_ns.values()])
 
     def holds(self, message: RawMessage) -> bool:
-        """True when the record belongs into the clip; a camera's calibration only the first time."""
+        """True when the record belongs into the clip; calibrations are chosen apart: history repeats them."""
         camera = topics.camera_of(message.topic)
         if camera is None:
             return message.topic == topics.FIRING or self._is_chosen(message)
         if camera not in self.cameras:
             return False
         if message.channel.schema_name == CALIBRATION_SCHEMA:
-            return self._is_first_calibration(camera)  # history repeats it every second
+            return False
         if self.plan.variant is ClipVariant.THUMBNAILS:
             return message.time_ns in self.thumbnail_times_ns.get(camera, ())
         return camera in self.starts_ns and message.time_ns >= self.starts_ns[camera]
@@ -71,12 +72,6 @@ class ClipSelection:
             return True
         return message.channel.schema_name == SIGNALS_SCHEMA or message.topic in _SMALL_TOPICS
 
-    def _is_first_calibration(self, camera: str) -> bool:
-        if camera in self._calibrated:
-            return False
-        self._calibrated.add(camera)
-        return True
-
 
 def select(source: RecordSource, plan: ClipPlan, rig: Iterable[str], settings: ThumbnailSettings) -> ClipSelection:
     """`rig` names the cameras that there ought to be, in order; those that were only seen come after them."""
@@ -91,4 +86,6 @@ def select(source: RecordSource, plan: ClipPlan, rig: Iterable[str], settings: T
         for camera, times_ns in found.items():
             from_start = (time_ns for time_ns in times_ns if time_ns >= starts_ns.get(camera, end_ns + 1))
             chosen[camera] = thumbnail_times(from_start, settings)
-    return ClipSelection(plan, wanted, starts_ns, chosen)
+    calibrations = source.calibrations(plan.firings[0].firing.time_ns)
+    held = tuple(message for message in calibrations if topics.camera_of(message.topic) in wanted)
+    return ClipSelection(plan, wanted, starts_ns, chosen, held)

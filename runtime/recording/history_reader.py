@@ -17,7 +17,7 @@ from runtime.formats.mcap_files import McapFileError, McapTopicReader, RawMessag
 from runtime.messages import SignalSample
 from runtime.recording.history_writer import KEY_FRAMES_METADATA, SEGMENT_METADATA
 from runtime.recording.layout import SEGMENT_NS, HistoryLayout, Segment
-from runtime.recording.record_source import samples_of, without_silent
+from runtime.recording.record_source import calibrations_in, samples_of, without_silent
 from runtime.recording.sealing_policy import SealedBefore
 
 #: A record later than this after its capture is not found; capture and decoding are bounded far below it.
@@ -177,6 +177,19 @@ class HistoryReader:
                 if reader is not None:
                     streams.append(reader.messages(wanted, start_ns, end_ns + 1))
             yield from heapq.merge(*streams, key=lambda message: message.time_ns)
+
+    def calibrations(self, at_ns: int) -> tuple[RawMessage, ...]:
+        """See `RecordSource`: those of the second that holds this instant, or the one before it, else after it.
+
+        A run of the runtime repeats its own in every second, in front of all other records.
+        """
+        segments = self.layout.list_segments()
+        earlier = [segment for segment in segments if segment.start_ns <= at_ns]
+        for segment in (*reversed(earlier), *segments[len(earlier) :]):
+            with _open(self.layout, segment) as reader:
+                if reader is not None and reader.time_range_ns is not None:
+                    return calibrations_in(reader)
+        return ()
 
     def _covering(self, start_ns: int, end_ns: int) -> list[Segment]:
         """Segments that may hold records of the window."""

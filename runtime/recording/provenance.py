@@ -25,6 +25,7 @@ class CameraProvenance(BaseModel):
     rate_hz: float = 0.0
     width: int = 0
     height: int = 0
+    calibrated: bool = False  # every clip with its pictures has its calibration, too
 
 
 class Provenance(BaseModel):

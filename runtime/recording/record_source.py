@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Protocol
 
 from runtime.formats import topics
@@ -19,6 +18,15 @@ def samples_of(messages: Iterable[RawMessage], namespace: str) -> Iterator[Signa
         for column, value in message.json().items():
             name = f"{namespace}.{column}"
             yield (name, message.time_ns) if value is None else SignalSample(name, message.time_ns, value)
+
+
+def calibrations_in(reader: McapTopicReader) -> tuple[RawMessage, ...]:
+    """The first of each calibrated camera."""
+    wanted = {spec.topic for spec in reader.channels.values() if spec.schema_name == CALIBRATION_SCHEMA}
+    found: dict[str, RawMessage] = {}
+    for message in reader.messages(wanted) if wanted else ():
+        found.setdefault(message.topic, message)
+    return tuple(found.values())
 
 
 #: A camera without a frame for so long before an instant shows nothing at it: what it showed last is long past.
@@ -46,6 +54,9 @@ class RecordSource(Protocol):
 
     def messages(self, start_ns: int, end_ns: int, wanted: Collection[str] | None = None) -> Iterator[RawMessage]:
         """Messages of the topics `wanted` (None: all) with start <= capture time <= end, in order of capture time."""
+
+    def calibrations(self, at_ns: int) -> tuple[RawMessage, ...]:
+        """Of each calibrated camera the one that holds at this instant, with the times at which it was recorded."""
 
     def first_time_ns(self, start_ns: int, end_ns: int) -> int:
         """Capture time of the first record from `start_ns` on, or `start_ns` where that is not known to be later."""
@@ -109,12 +120,12 @@ class ClipSource:
         return {**after, **without_silent(self, before, start_ns)}
 
     def messages(self, start_ns: int, end_ns: int, wanted: Collection[str] | None = None) -> Iterator[RawMessage]:
-        """See `RecordSource`. Calibrations hold for all of a clip that has each once: they come at the start."""
-        chosen = set(self._reader.topics) if wanted is None else set(wanted)
-        calibrations = {spec.topic for spec in self._reader.channels.values() if spec.schema_name == CALIBRATION_SCHEMA}
-        for message in self._reader.messages(calibrations & chosen):
-            yield replace(message, time_ns=start_ns)
-        yield from self._reader.messages(chosen - calibrations, start_ns, end_ns + 1)
+        """See `RecordSource`."""
+        return self._reader.messages(wanted, start_ns, end_ns + 1)
+
+    def calibrations(self, at_ns: int) -> tuple[RawMessage, ...]:
+        """See `RecordSource`: a clip has each once."""
+        return calibrations_in(self._reader)
 
     def first_time_ns(self, start_ns: int, end_ns: int) -> int:
         """See `RecordSource`."""

@@ -26,6 +26,8 @@ from runtime.recording.thumbnails import ThumbnailSettings
 
 #: A sink that keeps asking for less is taken at its word this often.
 MAX_SHRINKS = 8
+#: What a clip takes beside its records: manifest and index, and where it is locked the lock's header and its tags.
+_OVERHEAD_BYTES, _OVERHEAD_SHARE = 128 * 1024, 1024
 
 #: Called with the plan as it was cut and the clip's bytes.
 Note = Callable[[ClipPlan, int], None]
@@ -96,9 +98,13 @@ class Sealer:
         )
 
     def _expected_bytes(self, order: CutOrder, cut: ClipCut) -> int:
-        """What the seconds of the window weigh: an upper bound of what the clip will, unless it had to shrink."""
-        plan, (start_ns, end_ns) = order.plan, order.plan.window_ns
+        """What the seconds from its first frame on weigh, which may lie a GOP before the window, and what is added.
+
+        An upper bound of what the clip will, unless it had to shrink or blurred frames grew.
+        """
+        plan, start_ns, end_ns = order.plan, cut.window.start_ns, order.plan.window_ns[1]
         expected = order.source.bytes_between(start_ns, end_ns)
+        expected += expected // _OVERHEAD_SHARE + _OVERHEAD_BYTES
         if plan.shrunk is not None:
             rig = max(1, len(order.source.cameras(start_ns, end_ns)))
             expected = expected * max(1, len(cut.cameras)) // rig

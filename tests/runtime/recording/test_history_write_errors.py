@@ -1,4 +1,4 @@
-"""A file system that fails otherwise than by being full: what it costs, what is told of it, and that history goes on."""
+"""A file system that fails otherwise than by being full: what it costs, what is told, and that history goes on."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_nothing_is_appended_behind_a_torn_record(tmp_path: Path, monkeypatch: p
     with monkeypatch.context() as patched:
         patched.setattr(segment_stream.os, "write", torn)
         patched.setattr(segment_stream.os, "ftruncate", never)
-        with pytest.raises(OSError, match="torn|not even that"):
+        with pytest.raises(OSError, match=r"torn|not even that"):
             writer.packet(packets[1])
     assert writer.packet(packets[2])
     writer.close()
