@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from calibrated_rig import DISTORTION, focal_lengths, rig_of
 from recorded_rig import (
     CAMERAS,
     SECOND_NS,
@@ -37,21 +37,10 @@ from runtime.recording.manifest import ClipManifest
 from runtime.recording.recorder import Recorder
 from runtime.recording.sessions import SessionRecord
 from runtime.recording.verify import verify_clip
-from runtime.rig import Rig, RigCamera, looking
 from runtime.spool import Spool
 
 NAMES = CAMERAS[:3]
 END_NS = START_NS + 14 * SECOND_NS  # long after all that is recorded
-DISTORTION = (0.1, -0.02, 0.001, 0.0, 0.003)
-
-
-def rig_of(names: tuple[str, ...], fx: float = 100.0) -> Rig:
-    where: dict[str, Any] = {"rotation": looking(0.0), "translation_m": (1.0, 0.0, 1.5), "rate_hz": 20.0}
-    cameras = [
-        RigCamera(name, "", *SIZE, fx=fx + row, fy=101.0, cx=80.0, cy=48.0, distortion=DISTORTION, **where)
-        for row, name in enumerate(names)
-    ]
-    return Rig("small", tuple(cameras))
 
 
 def calibrated_session(name: str = "first", started_wall_ns: int = 1) -> SessionRecord:
@@ -119,7 +108,7 @@ def test_they_say_what_the_rig_says(record: Callable[..., Path], tmp_path: Path)
     _, found = looked_at(sealed(record(firing(6.0)), tmp_path / "clips"))
     said = decode_calibration(found[f"/camera/{NAMES[1]}/calibration"][0].data)
     assert (said.width, said.height, said.distortion_model) == (*SIZE, "plumb_bob")
-    assert list(said.K) == [101.0, 0, 80.0, 0, 101.0, 48.0, 0, 0, 1]
+    assert list(said.K) == [101.0, 0, 80.0, 0, 100.0, 48.0, 0, 0, 1]
     assert list(said.D) == list(DISTORTION)
 
 
@@ -151,8 +140,9 @@ def test_those_of_the_run_that_fired_count(
     late = {name: [packet for packet in of if packet.time_ns >= late_ns] for name, of in packets.items()}
     Recording(late, (firing(6.0),)).write(writer)
     writer.close()
-    _, found = looked_at(sealed(history, tmp_path / "clips"))
-    assert [decode_calibration(said[0].data).K[0] for said in found.values()] == [200.0, 201.0, 202.0]
+    clip = sealed(history, tmp_path / "clips")
+    in_front(clip)
+    assert list(focal_lengths(clip).values()) == [200.0, 201.0, 202.0]
 
 
 def pulled(history: Path, spool: Spool, start_s: float, end_s: float, clock: str = "capture") -> Path:
