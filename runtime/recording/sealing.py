@@ -27,7 +27,9 @@ from runtime.recording.thumbnails import ThumbnailSettings
 #: A sink that keeps asking for less is taken at its word this often.
 MAX_SHRINKS = 8
 #: What a clip takes beside its records: manifest and index, and where it is locked the lock's header and its tags.
-_OVERHEAD_BYTES, _OVERHEAD_SHARE = 128 * 1024, 1024
+_OVERHEAD_BYTES, _OVERHEAD_SHARE = 32 * 1024, 1024
+#: Of that the manifest names each firing, twice.
+_FIRING_BYTES = 2 * 1024
 
 #: Called with the plan as it was cut and the clip's bytes.
 Note = Callable[[ClipPlan, int], None]
@@ -104,11 +106,10 @@ class Sealer:
         """
         plan, start_ns, end_ns = order.plan, cut.window.start_ns, order.plan.window_ns[1]
         expected = order.source.bytes_between(start_ns, end_ns)
-        expected += expected // _OVERHEAD_SHARE + _OVERHEAD_BYTES
         if plan.shrunk is not None:
             rig = max(1, len(order.source.cameras(start_ns, end_ns)))
             expected = expected * max(1, len(cut.cameras)) // rig
-        if plan.variant is not ClipVariant.THUMBNAILS:
-            return expected
-        duration_s = (end_ns - start_ns) / NANOSECONDS_PER_SECOND
-        return min(expected, self._thumbnails.expected_bytes(len(cut.cameras), duration_s))
+        if plan.variant is ClipVariant.THUMBNAILS:
+            duration_s = (end_ns - start_ns) / NANOSECONDS_PER_SECOND
+            expected = min(expected, self._thumbnails.expected_bytes(len(cut.cameras), duration_s))
+        return expected + expected // _OVERHEAD_SHARE + _OVERHEAD_BYTES + _FIRING_BYTES * len(plan.firings)
