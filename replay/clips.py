@@ -10,6 +10,7 @@ from pathlib import Path
 
 from runtime.messages import NANOSECONDS_PER_SECOND, Firing, Packet, SignalSample, TickReport
 from runtime.recording.answers import SEALED, read_answer
+from runtime.recording.calibrations import record_calibrations
 from runtime.recording.clip_sink import FolderClipSink, SealedClip
 from runtime.recording.history_reader import HistoryReader
 from runtime.recording.history_writer import HistoryWriter
@@ -17,6 +18,7 @@ from runtime.recording.layout import HistoryLayout
 from runtime.recording.provenance import Provenance
 from runtime.recording.recorder import Recorder
 from runtime.recording.sessions import SessionRecord
+from runtime.rig import RigCamera
 from triggers import RuleEngine
 
 HISTORY_S = 60.0
@@ -27,7 +29,10 @@ SHARED_MEMORY = Path("/dev/shm")
 class ReplayClips:
     """Records what the replay produces and seals a clip for every firing."""
 
-    def __init__(self, out_dir: Path, provenance: Provenance, wall_ns: int) -> None:
+    def __init__(
+        self, out_dir: Path, provenance: Provenance, wall_ns: int, calibrated: Sequence[RigCamera] = ()
+    ) -> None:
+        """`calibrated`: cameras whose calibration every clip with their pictures has."""
         base = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
         self._history = Path(tempfile.mkdtemp(prefix="shadowrig-replay-", dir=base))
         session = SessionRecord(
@@ -35,6 +40,7 @@ class ReplayClips:
             provenance=provenance,
         )  # fmt: skip
         self._writer = HistoryWriter(self._history, HISTORY_S, HISTORY_BYTES, session)
+        record_calibrations(self._writer, calibrated)
         self._recorder = Recorder(self._history, FolderClipSink(out_dir))
         self._sealed: list[SealedClip] = []
         self._next_step_ns = 0

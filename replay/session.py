@@ -22,7 +22,9 @@ from runtime.drives import open_drive
 from runtime.health.histogram import LatencyHistogram
 from runtime.messages import NANOSECONDS_PER_MILLISECOND, Firing
 from runtime.openings import Openings
+from runtime.recording.calibrations import calibrated_cameras
 from runtime.recording.provenance import CameraProvenance
+from runtime.rig import RigCamera
 from runtime.shadow.scoreboard import Scoreboard
 
 __all__ = ["ReplayError", "ReplayRequest", "replay_drive"]
@@ -61,7 +63,8 @@ class _Session:
         drive = openings.open(lambda: open_drive(request.drive))
         declared = None if drive is None else drive.declared
         rules = openings.open(lambda: open_rules(request.rules, declared))
-        rig = openings.open(lambda: open_rig(request.rig or (rig_beside(drive) if drive is not None else None)))
+        self._rig_path = request.rig or (rig_beside(drive) if drive is not None else None)
+        rig = openings.open(lambda: open_rig(self._rig_path))
         bundle = openings.open(lambda: None if request.model is None else find_bundle(request.model))
         second = openings.open(lambda: None if request.second_model is None else find_bundle(request.second_model))
         openings.settle()
@@ -74,18 +77,19 @@ class _Session:
         self._player = DrivePlayer(
             drive, network, rig, rules, request.rate_hz, records, measures_images=records, second=other
         )
-        self._clips = self._open_clips()
+        self._clips = self._open_clips(calibrated_cameras(rig, drive.cameras))
 
-    def _open_clips(self) -> ReplayClips | None:
+    def _open_clips(self, calibrated: tuple[RigCamera, ...]) -> ReplayClips | None:
         if self._request.out_dir is None:
             return None
         fingerprint = hashlib.sha256(repr(self._request).encode()).hexdigest()
-        cameras = {name: CameraProvenance() for name in self._drive.cameras}
+        known = {camera.name for camera in calibrated}
+        cameras = {name: CameraProvenance(calibrated=name in known) for name in self._drive.cameras}
         rules, player = self._player.parts.rules, self._player
         provenance = describe_provenance(
-            f"replay-{self._drive.name}", fingerprint, rules, player.network, self._request.rig, cameras, player.second
+            f"replay-{self._drive.name}", fingerprint, rules, player.network, self._rig_path, cameras, player.second
         )
-        return ReplayClips(self._request.out_dir, provenance, time.time_ns())
+        return ReplayClips(self._request.out_dir, provenance, time.time_ns(), calibrated)
 
     def run(self, show_progress: bool) -> ReplayResult:
         """Every instant of the drive, in order."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import zmq
 
+from runtime.backoff import Backoff
 from runtime.clock import Clock, SystemClock
 from runtime.config.receiver_config import ReceiverConfig
 from runtime.messages import NANOSECONDS_PER_SECOND
@@ -19,7 +20,6 @@ from runtime.processes.receiver_pulls import open_pull_book
 from runtime.processes.shell import ProcessShell, StartError
 from runtime.receiver_storage import campaign_desk, places_of, retention_of
 from runtime.recording.verify import verify_clip
-from runtime.uplink.backoff import Backoff
 from runtime.uplink.keys import EnrolledVehicles, KeyFileError, KeyPair, ensure_keys
 from runtime.uplink.receiver import Receiver, ReceiverSettings
 from runtime.uplink.storage.limits import SetupError, StoreLimits

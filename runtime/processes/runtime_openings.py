@@ -19,10 +19,12 @@ from runtime.live_sources import LiveCamera
 from runtime.processes.camera_link import CameraLink
 from runtime.processes.camera_messages import Assignment
 from runtime.processes.shell import StartError, log
+from runtime.recording.calibrations import calibrated_cameras, record_calibrations
 from runtime.recording.history_needs import HoldSettings
 from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.provenance import CameraProvenance
 from runtime.recording.sessions import SessionRecord
+from runtime.rig import Rig
 from runtime.second_candidate import why_it_does_not_fit
 
 
@@ -87,15 +89,22 @@ def launch_cameras(
 
 
 def open_history(
-    config: RigConfig, directory: Path, sources: Sequence[LiveCamera], parts: TickParts, clock: Clock
+    config: RigConfig,
+    directory: Path,
+    sources: Sequence[LiveCamera],
+    parts: TickParts,
+    clock: Clock,
+    rig: Rig | None = None,
 ) -> HistoryWriter:
-    """The writer of a new session, which tells what runs. Raises StartError."""
+    """The writer of a new session, which tells what runs and carries the cameras' calibrations. Raises StartError."""
+    calibrated = calibrated_cameras(rig, [camera.name for camera in sources])
     cameras = {
         camera.name: CameraProvenance(
-            rate_hz=camera.rate_hz or 0.0, width=(camera.size or (0, 0))[0], height=(camera.size or (0, 0))[1]
+            rate_hz=camera.rate_hz or 0.0, width=(camera.size or (0, 0))[0], height=(camera.size or (0, 0))[1],
+            calibrated=any(camera.name == known.name for known in calibrated),
         )
         for camera in sources
-    }
+    }  # fmt: skip
     second = None if parts.second is None else parts.second.network
     provenance = describe_provenance(
         config.vehicle.id, config.fingerprint(), parts.rules, parts.network, config.rig, cameras, second
@@ -110,9 +119,11 @@ def open_history(
     try:
         wall_offset_ns, settings = clock.wall_ns() - clock.now_ns(), config.history
         hold = HoldSettings(settings.hold_s, before_s=config.privacy.fix_timeout_s)
-        return HistoryWriter(directory, settings.seconds, settings.max_bytes, session, wall_offset_ns, hold)
+        writer = HistoryWriter(directory, settings.seconds, settings.max_bytes, session, wall_offset_ns, hold)
     except OSError as error:
         raise StartError(f"history cannot be written in {directory}: {error}") from error
+    record_calibrations(writer, calibrated)
+    return writer
 
 
 def open_encoder(config: RigConfig) -> OpenEncoder:

@@ -115,7 +115,7 @@ class LiveRuntime:
         self._lock = InterpreterLock()
         self.parts.pipeline.on_predicted = self._lock.hold
         self._sink = HistorySink(
-            open_history(config, self._directories.history, self._sources.cameras, self.parts, clock),
+            open_history(config, self._directories.history, self._sources.cameras, self.parts, clock, rig),
             self._lock.give_way,
         )
         layout, disk_copy = HistoryLayout(self._directories.history), disk_copy_path(self._directories.spool)
@@ -166,7 +166,7 @@ class LiveRuntime:
             source.stop()
         self._cameras.stop()
         if not self._sink.stop(self._config.health.shutdown_timeout_s or 1.0):
-            log.error("history was not closed in time: the recorder will call this run crashed")
+            log.error("history was not closed cleanly, or not in time: the recorder will call this run crashed")
         self._selection.stop()
         self._status_thread.join(5.0)
         self.parts.pipeline.close()
@@ -193,6 +193,7 @@ class LiveRuntime:
             self._lock.leave()
 
     def _tick(self, instant: int) -> None:
+        self._sink.raise_if_dead()
         grid, began_ns = self.parts.grid, self._clock.now_ns()
         self._campaigns.between_ticks(self.parts, self._sink, (grid.time_of(instant - 1) + grid.time_of(instant)) // 2)
         if self.parts.network is not None:  # perhaps another one since the last tick

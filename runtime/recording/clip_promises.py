@@ -7,7 +7,7 @@ its variant may hold; and whether one message can be read as its schema says. Pu
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from foxglove_schemas_protobuf.CameraCalibration_pb2 import CameraCalibration
 from foxglove_schemas_protobuf.ImageAnnotations_pb2 import ImageAnnotations
@@ -22,6 +22,7 @@ from runtime.formats.tick_records import decode_tick
 from runtime.formats.topics import ANNOTATIONS_SCHEMA, CALIBRATION_SCHEMA, LOG_SCHEMA, THUMBNAIL_SCHEMA, VIDEO_SCHEMA
 from runtime.messages import NANOSECONDS_PER_SECOND, ClipVariant
 from runtime.recording.manifest import ClipManifest
+from runtime.recording.record_source import SILENT_NS
 
 #: Seconds are written as floats: windows made of them are right to this.
 _ROUNDING_NS = 1_000
@@ -46,6 +47,10 @@ def broken_window(manifest: ClipManifest) -> Iterator[_Broken]:
     short_s = max(0, manifest.start_ns - start_ns) / NANOSECONDS_PER_SECOND
     if abs(short_s - manifest.pre_roll_short_s) * NANOSECONDS_PER_SECOND > _ROUNDING_NS:
         yield "pre_roll", f"manifest says it is short by {manifest.pre_roll_short_s} s, it is by {short_s} s"
+    earliest_ns = min([start_ns, *(camera.first_ns for camera in manifest.cameras.values())])
+    if manifest.variant is ClipVariant.FULL and manifest.start_ns < earliest_ns:
+        early_s = (earliest_ns - manifest.start_ns) / NANOSECONDS_PER_SECOND
+        yield "pre_roll", f"its first record comes {early_s:.1f} s before the window and before every camera"
     reached_ns = max([manifest.end_ns, *(camera.last_ns for camera in manifest.cameras.values())])
     if manifest.ended_early is None and end_ns - reached_ns > _SHORT_POST_ROLL_NS:
         short_s = (end_ns - reached_ns) / NANOSECONDS_PER_SECOND
@@ -55,6 +60,16 @@ def broken_window(manifest: ClipManifest) -> Iterator[_Broken]:
         yield "shrunk", "what it was cut down to lies outside of what was asked for"
     if shrunk is not None and set(shrunk.left_out_cameras) & set(manifest.cameras):
         yield "shrunk", "a camera is listed as left out, but the clip has it"
+
+
+def shows_nothing_at_start(times_ns: Sequence[int], manifest: ClipManifest) -> str | None:
+    """What is wrong with a camera that begins before the window, but had fallen silent when that began; or None."""
+    start_ns = manifest.window_ns[0]
+    newest_ns = max((time_ns for time_ns in times_ns if time_ns <= start_ns), default=start_ns)
+    if manifest.variant is ClipVariant.THUMBNAILS or start_ns - newest_ns <= SILENT_NS:
+        return None
+    silent_s = (start_ns - newest_ns) / NANOSECONDS_PER_SECOND
+    return f"it begins before the requested start, at which it had shown nothing for {silent_s:.1f} s"
 
 
 def broken_request(manifest: ClipManifest) -> Iterator[_Broken]:
@@ -72,6 +87,18 @@ def broken_request(manifest: ClipManifest) -> Iterator[_Broken]:
         yield "priority", f"its firings have priority {highest.value}, the manifest says {manifest.priority.value}"
     if (manifest.pull_id is not None) != (manifest.kind == "pull"):
         yield "request", f"a clip of kind {manifest.kind} with request {manifest.pull_id!r}"
+
+
+def broken_calibrations(manifest: ClipManifest, times_ns: Mapping[str, Sequence[int]]) -> Iterator[_Broken]:
+    """Each calibrated camera's once, at the clip's first instant; `times_ns` is where they were found, by camera."""
+    for camera in manifest.cameras:
+        declared = manifest.provenance.cameras.get(camera)
+        if declared is not None and declared.calibrated and camera not in times_ns:
+            yield "calibration", f"camera {camera} is calibrated, but the clip lacks its calibration"
+    for camera, found_ns in times_ns.items():
+        if list(found_ns) != [manifest.start_ns]:
+            where = f"at {list(found_ns[:3])}" if len(found_ns) == 1 else f"{len(found_ns)} times"
+            yield "calibration", f"camera {camera}: it stands {where}, not once at the start ({manifest.start_ns})"
 
 
 def broken_variant(manifest: ClipManifest, counts: Mapping[str, int]) -> Iterator[_Broken]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import IO, Any, cast
 
 from runtime.formats.mcap_files import McapTopicWriter, RawMessage
@@ -95,7 +96,7 @@ class ClipCut:
         treatment = treatment or Untreated()
         stream = treatment.wrap(cast(IO[bytes], output), known_by or {})  # they write, tell and flush, nothing else
         writer = McapTopicWriter(cast(IO[bytes], stream))
-        for message in self._finished(treatment.transform(self._chosen(), self._selection.is_beside)):
+        for message in self._calibrated(self._finished(treatment.transform(self._chosen(), self._selection.is_beside))):
             self._copy(writer, message)
             if output.sync_is_due:
                 writer.flush()  # the chunk in progress is with us still
@@ -119,6 +120,19 @@ class ClipCut:
                 yield from self._thumbnailer.feed(message.packet())
             else:
                 yield message
+
+    def _calibrated(self, messages: Iterator[RawMessage]) -> Iterator[RawMessage]:
+        """Calibrations go in front, at the instant of the first record: they hold for all of the clip.
+
+        So they say nothing of how far it reaches, and there is no clip of nothing else.
+        """
+        first = next(messages, None)
+        if first is None:
+            return
+        for calibration in self._selection.calibrations:
+            yield replace(calibration, time_ns=first.time_ns, wall_ns=first.wall_ns)
+        yield first
+        yield from messages
 
     def _copy(self, writer: McapTopicWriter, message: RawMessage) -> None:
         writer.write(message.channel, message.data, message.time_ns, message.wall_ns, message.sequence)

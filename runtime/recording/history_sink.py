@@ -9,6 +9,9 @@ arrays) are copied at the offer, because the ring will have moved on when the th
 The thread writes in gulps: it wakes for a tick, for a firing, when much is queued, and else every `GATHER_S`, and all
 that is there then reaches the file in one write. So a camera's packet costs neither a wake-up nor a call of the system
 of its own, and a process that is killed loses at most the last `GATHER_S` of its records.
+
+A write that fails costs what it held, is counted with its reason, and the thread goes on. Should it end nevertheless,
+every offer is refused and `raise_if_dead` tells the runtime, which must not drive on without history.
 """
 
 from __future__ import annotations
@@ -41,6 +44,10 @@ _SMALL_RECORD_BYTES = 1024
 Record = Packet | TickReport | list[SignalSample] | tuple[str, str, str, int]
 
 
+class HistoryDeathError(RuntimeError):
+    """The thread that writes history has ended although nobody stopped it: nothing is recorded any more."""
+
+
 class HistorySink:
     """Offers from any thread; `start` and `stop` from the one that owns it."""
 
@@ -55,6 +62,8 @@ class HistorySink:
         self._is_due = False
         self._wake = threading.Condition()
         self._stopping = False
+        self._failure: BaseException | None = None  # what ended the thread
+        self._is_closed = False  # history was left cleanly
         self._refused: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._run, name="history", daemon=True)
@@ -80,7 +89,7 @@ class HistorySink:
     def firing(self, firing: Firing) -> bool:
         """A rule that went off."""
         with self._wake:
-            if self._stopping or len(self._firings) >= MAX_QUEUED_FIRINGS:
+            if self._is_over or len(self._firings) >= MAX_QUEUED_FIRINGS:
                 self._refused["firing"] += 1
                 return False
             self._firings.append(firing)
@@ -90,7 +99,7 @@ class HistorySink:
     def change(self, change: SessionChange) -> bool:
         """Other rules run from this tick on; offered before that tick's firings, and written before them."""
         with self._wake:
-            if self._stopping or len(self._firings) >= MAX_QUEUED_FIRINGS:
+            if self._is_over or len(self._firings) >= MAX_QUEUED_FIRINGS:
                 self._refused["change"] += 1
                 return False
             self._firings.append(change)
@@ -108,7 +117,7 @@ class HistorySink:
         return self._writer.counters
 
     def errors(self) -> dict[str, int]:
-        """Errors of the writing thread so far, by text: each cost one record."""
+        """Errors of the writing thread so far, by text: each cost a record, or those that were written together."""
         with self._wake:
             return dict(self._errors)
 
@@ -119,18 +128,27 @@ class HistorySink:
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> bool:
-        """Write what is queued, close history cleanly; False when that took longer than `timeout_s`."""
+        """Write what is queued, close history cleanly; False when it is not closed after `timeout_s`, or never will."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
         self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return not self._thread.is_alive() and self._is_closed
+
+    def raise_if_dead(self) -> None:
+        """Raise HistoryDeathError when the thread ended with an error."""
+        if self._failure is not None:
+            raise HistoryDeathError(f"the writer of history has died: {self._failure!r}") from self._failure
+
+    @property
+    def _is_over(self) -> bool:
+        return self._stopping or self._failure is not None
 
     def _offer(self, kind: str, record: Record) -> bool:
         weight = _weight(record)
         with self._wake:
             queued = len(self._records) + self._in_hand
-            if queued >= MAX_QUEUED_RECORDS or self._queued_bytes + weight > MAX_QUEUED_BYTES or self._stopping:
+            if queued >= MAX_QUEUED_RECORDS or self._queued_bytes + weight > MAX_QUEUED_BYTES or self._is_over:
                 self._refused[kind] += 1
                 return False
             self._records.append(record)
@@ -141,13 +159,16 @@ class HistorySink:
             return True
 
     def _run(self) -> None:
-        while (gulp := self._next()) is not None:
-            self._guard(self._write_all, gulp)
-            self._done(gulp)
-        self._guard(self._writer.close)
+        try:
+            while (gulp := self._next()) is not None:
+                self._guard(self._write_together, gulp)
+                self._done(gulp)
+            self._is_closed = self._guard(self._writer.close)
+        except BaseException as failure:  # kept for the tick, which raises it: nobody else can handle it
+            self._failure = failure
 
-    def _write_all(self, gulp: Sequence[Record | Firing | SessionChange]) -> None:
-        with self._writer.together():
+    def _write_together(self, gulp: Sequence[Record | Firing | SessionChange]) -> None:
+        with self._writer.together():  # most is written when it ends, and that may fail as well
             for record in gulp:
                 if self._give_way is not None:
                     self._give_way()
@@ -187,14 +208,16 @@ class HistorySink:
         else:
             self._writer.log(*record)
 
-    def _guard(self, action: Callable[..., object], *arguments: object) -> None:
-        """A record that cannot be written is counted with its reason; the thread goes on with the next."""
+    def _guard(self, action: Callable[..., object], *arguments: object) -> bool:
+        """What cannot be written is counted with its reason (False); the thread goes on with the next."""
         try:
             action(*arguments)
+            return True
         except Exception as error:  # whatever one record provokes, the only writer must go on with the next
             with self._wake:
                 text = f"{type(error).__name__}: {error}"[:200]
                 self._errors[text if len(self._errors) < MAX_ERROR_TEXTS else "others"] += 1
+            return False
 
 
 def _weight(record: Record) -> int:

@@ -11,7 +11,9 @@ another one, seconds in between are gone) and `shadowrig.key_frames` (camera -> 
 where to start without reading video. Calibrations are repeated in every segment, so that none depends on a second that
 may be gone.
 
-When the file system is full, the oldest seconds go first; when none is left, the record is refused and counted.
+When the file system is full, the oldest seconds go first; when none is left, the record is refused and counted. When
+it fails in any other way, the second is closed as it is, what it held is counted, and the error goes up: the next
+record begins a new second.
 """
 
 from __future__ import annotations
@@ -116,13 +118,17 @@ class HistoryWriter:
         return self._try(self._writer_at(report.time_ns), lambda target: target.tick(report))
 
     def firing(self, firing: Firing) -> bool:
-        """Publish a firing on `/firing` and leave its file for the recorder."""
-        self._try(self._writer_at(firing.time_ns), lambda target: target.firing(firing))
-        return self._leave_for_recorder(firing)
+        """Publish a firing on `/firing` and leave its file for the recorder, whatever becomes of the record."""
+        left = False
+        try:
+            self._try(self._writer_at(firing.time_ns), lambda target: target.firing(firing))
+        finally:
+            left = self._leave_for_recorder(firing)
+        return left
 
     def change(self, change: SessionChange) -> None:
         """Other rules run from here on: firings that come after this are theirs. OSError."""
-        self._lock.note_change(change)
+        self._with_room(lambda: self._lock.note_change(change))
 
     def log(self, level: str, name: str, message: str, time_ns: int) -> bool:
         """A log line."""
@@ -153,9 +159,11 @@ class HistoryWriter:
             self._send()
 
     def close(self) -> None:
-        """Close the last segment and say that this run left cleanly."""
-        self._close_current()
-        self._lock.end()
+        """Close the last segment and say that this run left cleanly. OSError."""
+        try:
+            self._close_current()
+        finally:
+            self._with_room(self._lock.end)
 
     # Segments
 
@@ -190,14 +198,17 @@ class HistoryWriter:
             for camera, calibration in self._calibrations.items():
                 writer.write(topics.calibration_channel(camera), calibration, start_ns)
             writer.send()
-        except OSError:
+        except OSError as error:
             if stream is not None:
                 stream.close()
             path.unlink(missing_ok=True)
+            if not is_full(error):
+                raise
             return
         self._current = _Current(start_ns, stream, writer, {})
 
     def _close_current(self) -> None:
+        """Whatever fails on the way, the second is closed and counted among the others afterwards. OSError."""
         current, self._current = self._current, None
         if current is None:
             return
@@ -207,10 +218,16 @@ class HistoryWriter:
             current.writer.finish()
         except OSError:
             pass  # the segment stays without a summary and is read record by record, as after a crash
+        finally:
+            self._count_closed(current)
+
+    def _count_closed(self, current: _Current) -> None:
+        """A second that cannot be renamed keeps its name: it is found under it, and goes like the others."""
         size = current.stream.tell()
         current.stream.close()
-        path = self.layout.closed_segment(current.start_ns)
-        self.layout.open_segment(current.start_ns).rename(path)
+        path = self.layout.open_segment(current.start_ns)
+        with contextlib.suppress(OSError):
+            path = path.rename(self.layout.closed_segment(current.start_ns))
         self.counters.segments_closed += 1
         self.counters.bytes_written += size
         self._ring.add(ClosedSegment(current.start_ns, path, size), self._longest_gop_ns)
@@ -227,7 +244,7 @@ class HistoryWriter:
         return (self._holds and writer.held_bytes <= MAX_HELD_BYTES) or self._send()
 
     def _send(self) -> bool:
-        """Write what the current segment holds; False when there was no room for it."""
+        """Write what the current segment holds; False when there was no room for it. OSError."""
         current = self._current
         if current is None:
             return True
@@ -235,11 +252,12 @@ class HistoryWriter:
         key_frames, current.held_key_frames = current.held_key_frames, []
         try:
             current.writer.send()
-        except OSError:
-            # No room (`HistoryFullError`), or worse. The records may have carried a channel's definition with them: the
-            # next one starts a new segment.
+        except OSError as error:
+            # The records may have carried a channel's definition with them: the next one starts a new segment.
             self.counters.refused_records += records
             self._close_current()
+            if not is_full(error):
+                raise
             return False
         for camera, time_ns in key_frames:
             current.key_frames_ns.setdefault(camera, []).append(time_ns)
@@ -251,7 +269,7 @@ class HistoryWriter:
     # Firings
 
     def _leave_for_recorder(self, firing: Firing) -> bool:
-        if len(self.layout.list_firings()) < MAX_WAITING_FIRINGS and self._write_firing(firing):
+        if self._write_firing(firing):
             return True
         self.counters.refused_firings += 1
         lost = Answer(firing.rule, firing.sequence, firing.time_ns, HISTORY)
@@ -260,11 +278,20 @@ class HistoryWriter:
         return False
 
     def _write_firing(self, firing: Firing) -> bool:
-        """A firing is worth more than the oldest second: make room for it as long as there is some."""
+        try:
+            if len(self.layout.list_firings()) >= MAX_WAITING_FIRINGS:
+                return False
+            self._with_room(lambda: write_firing(self.layout, self._lock.record.session, firing))
+        except OSError:
+            return False
+        return True
+
+    def _with_room(self, write: Callable[[], object]) -> None:
+        """A small file is worth more than the oldest second: make room for it as long as there is some. OSError."""
         while True:
             try:
-                write_firing(self.layout, self._lock.record.session, firing)
-                return True
+                write()
+                return
             except OSError as error:
                 if not (is_full(error) and self._ring.give_up()):
-                    return False
+                    raise

@@ -29,6 +29,7 @@ SEGMENT_NS = 1_000_000_000
 LATE_NS = 2_000_000_000
 OPEN_SUFFIX = ".mcap.open"
 CLOSED_SUFFIX = ".mcap"
+_DRAFT_SUFFIX = ".new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,14 @@ class HistoryLayout:
         self.selection = self.directory / "selection.json"
 
     def create(self) -> None:
-        """Make the directories that are missing."""
+        """Make the directories that are missing, and remove drafts that their killed writers left there. OSError."""
         for directory in (
             self.segments, self.held, self.needs, self.firings, self.sessions, self.intents, self.answers
         ):  # fmt: skip
             directory.mkdir(parents=True, exist_ok=True)
+        for draft in (*self.directory.glob(f".*{_DRAFT_SUFFIX}"), *self.directory.glob(f"*/.*{_DRAFT_SUFFIX}")):
+            if not _is_alive(draft.name.removesuffix(_DRAFT_SUFFIX).rpartition(".")[2]):
+                draft.unlink(missing_ok=True)
 
     def open_segment(self, start_ns: int) -> Path:
         """The path of a segment while it is written."""
@@ -115,9 +119,23 @@ def _names(directory: Path) -> list[str]:
         return []
 
 
+def _is_alive(process_id: str) -> bool:
+    """Whether the writer of a draft may still be at it; runtime and recorder see each other's processes."""
+    try:
+        os.kill(int(process_id), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:
+        return True  # another user's
+    return True
+
+
 def write_atomically(path: Path, data: bytes) -> None:
-    """A reader sees the whole file or none. No fsync: history does not outlive the machine's memory."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    """A reader sees the whole file or none. No fsync: history does not outlive the machine's memory.
+
+    The draft bears the process's number: two may write at once, and what a killed one leaves is known by it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_DRAFT_SUFFIX}")
     try:
         temporary.write_bytes(data)
         os.replace(temporary, path)

@@ -25,6 +25,7 @@ class CameraProvenance(BaseModel):
     rate_hz: float = Field(default=0.0, ge=0, le=1e9, allow_inf_nan=False)
     width: int = 0
     height: int = 0
+    calibrated: bool = False  # every clip with its pictures has its calibration, too
 
 
 class Provenance(BaseModel):

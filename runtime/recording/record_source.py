@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from runtime.formats import topics
 from runtime.formats.mcap_files import McapTopicReader, RawMessage
 from runtime.formats.topics import CALIBRATION_SCHEMA
-from runtime.messages import SignalSample
+from runtime.messages import NANOSECONDS_PER_SECOND, SignalSample
 from runtime.recording.sealing_policy import SealedBefore
 
 
@@ -19,6 +18,19 @@ def samples_of(messages: Iterable[RawMessage], namespace: str) -> Iterator[Signa
         for column, value in message.json().items():
             name = f"{namespace}.{column}"
             yield (name, message.time_ns) if value is None else SignalSample(name, message.time_ns, value)
+
+
+def calibrations_in(reader: McapTopicReader) -> tuple[RawMessage, ...]:
+    """The first of each calibrated camera."""
+    wanted = {spec.topic for spec in reader.channels.values() if spec.schema_name == CALIBRATION_SCHEMA}
+    found: dict[str, RawMessage] = {}
+    for message in reader.messages(wanted) if wanted else ():
+        found.setdefault(message.topic, message)
+    return tuple(found.values())
+
+
+#: A camera without a frame for so long before an instant shows nothing at it: what it showed last is long past.
+SILENT_NS = 2 * NANOSECONDS_PER_SECOND
 
 
 class RecordSource(Protocol):
@@ -35,10 +47,16 @@ class RecordSource(Protocol):
         """Capture times of the key frames with start <= time <= end, by camera, ascending."""
 
     def key_frame_starts(self, cameras: Collection[str], start_ns: int, end_ns: int) -> dict[str, int]:
-        """For each camera the last key frame at or before `start_ns`, else the first one up to `end_ns`."""
+        """For each camera the last key frame at or before `start_ns`, else the first one up to `end_ns`.
+
+        One of a camera that was silent for `SILENT_NS` before the start does not count: nothing of it is shown there.
+        """
 
     def messages(self, start_ns: int, end_ns: int, wanted: Collection[str] | None = None) -> Iterator[RawMessage]:
         """Messages of the topics `wanted` (None: all) with start <= capture time <= end, in order of capture time."""
+
+    def calibrations(self, at_ns: int) -> tuple[RawMessage, ...]:
+        """Of each calibrated camera the one that holds at this instant, with the times at which it was recorded."""
 
     def first_time_ns(self, start_ns: int, end_ns: int) -> int:
         """Capture time of the first record from `start_ns` on, or `start_ns` where that is not known to be later."""
@@ -51,6 +69,35 @@ class RecordSource(Protocol):
 
     def bytes_between(self, start_ns: int, end_ns: int) -> int:
         """About what the window weighs."""
+
+
+def without_silent(source: RecordSource, starts_ns: Mapping[str, int], start_ns: int) -> dict[str, int]:
+    """Key frames at or before `start_ns`, without those of cameras that had nothing to show at it any more.
+
+    Such a key frame may lie as far back as history does, and would bring all records since then into a clip, as well as
+    every place that the vehicle has been to since. A camera so slow that it was silent for no longer than one group of
+    its frames shows what it showed.
+    """
+    old = {camera for camera, time_ns in starts_ns.items() if time_ns < start_ns - SILENT_NS}
+    silent = old - _showing(source, old, start_ns - SILENT_NS, start_ns) if old else old
+    silent = {camera for camera in silent if not _is_slow(source, camera, starts_ns[camera], start_ns)}
+    return {camera: time_ns for camera, time_ns in starts_ns.items() if camera not in silent}
+
+
+def _showing(source: RecordSource, cameras: Collection[str], since_ns: int, until_ns: int) -> set[str]:
+    """Those with a frame in that time."""
+    wanted = {topics.video_topic(camera): camera for camera in cameras}
+    found: set[str] = set()
+    for message in source.messages(since_ns, until_ns, wanted.keys()):
+        found.add(wanted[message.topic])
+        if len(found) == len(wanted):
+            break
+    return found
+
+
+def _is_slow(source: RecordSource, camera: str, key_ns: int, start_ns: int) -> bool:
+    earlier_ns = source.key_frames([camera], 0, key_ns - 1).get(camera)
+    return bool(earlier_ns and _showing(source, [camera], start_ns - (key_ns - earlier_ns[-1]), start_ns))
 
 
 class ClipSource:
@@ -80,19 +127,23 @@ class ClipSource:
 
     def key_frame_starts(self, cameras: Collection[str], start_ns: int, end_ns: int) -> dict[str, int]:
         """See `RecordSource`."""
-        starts: dict[str, int] = {}
+        before: dict[str, int] = {}
+        after: dict[str, int] = {}
         for camera, times_ns in self.key_frames(cameras, 0, end_ns).items():
-            earlier = [time_ns for time_ns in times_ns if time_ns <= start_ns]
-            starts[camera] = earlier[-1] if earlier else times_ns[0]
-        return starts
+            for time_ns in times_ns:
+                if time_ns <= start_ns:
+                    before[camera] = time_ns
+                else:
+                    after.setdefault(camera, time_ns)
+        return {**after, **without_silent(self, before, start_ns)}
 
     def messages(self, start_ns: int, end_ns: int, wanted: Collection[str] | None = None) -> Iterator[RawMessage]:
-        """See `RecordSource`. Calibrations hold for all of a clip that has each once: they come at the start."""
-        chosen = set(self._reader.topics) if wanted is None else set(wanted)
-        calibrations = {spec.topic for spec in self._reader.channels.values() if spec.schema_name == CALIBRATION_SCHEMA}
-        for message in self._reader.messages(calibrations & chosen):
-            yield replace(message, time_ns=start_ns)
-        yield from self._reader.messages(chosen - calibrations, start_ns, end_ns + 1)
+        """See `RecordSource`."""
+        return self._reader.messages(wanted, start_ns, end_ns + 1)
+
+    def calibrations(self, at_ns: int) -> tuple[RawMessage, ...]:
+        """See `RecordSource`: a clip has each once."""
+        return calibrations_in(self._reader)
 
     def first_time_ns(self, start_ns: int, end_ns: int) -> int:
         """See `RecordSource`."""

@@ -29,6 +29,10 @@ from runtime.recording.thumbnails import ThumbnailSettings
 
 #: A sink that keeps asking for less is taken at its word this often.
 MAX_SHRINKS = 8
+#: What a clip takes beside its records: manifest and index, and where it is locked the lock's header and its tags.
+_OVERHEAD_BYTES, _OVERHEAD_SHARE = 32 * 1024, 1024
+#: Of that the manifest names each firing, twice.
+_FIRING_BYTES = 2 * 1024
 
 #: Called with the plan as it was cut and the clip's bytes.
 Note = Callable[[ClipPlan, int], None]
@@ -110,13 +114,16 @@ class Sealer:
         )
 
     def _expected_bytes(self, order: CutOrder, cut: ClipCut) -> int:
-        """What the seconds of the window weigh: an upper bound of what the clip will, unless it had to shrink."""
-        plan, (start_ns, end_ns) = order.plan, order.plan.window_ns
+        """What the seconds from its first frame on weigh, which may lie a GOP before the window, and what is added.
+
+        An upper bound of what the clip will, unless it had to shrink or blurred frames grew.
+        """
+        plan, start_ns, end_ns = order.plan, cut.window.start_ns, order.plan.window_ns[1]
         expected = order.source.bytes_between(start_ns, end_ns)
         if plan.shrunk is not None:
             rig = max(1, len(order.source.cameras(start_ns, end_ns)))
             expected = expected * max(1, len(cut.cameras)) // rig
-        if plan.variant is not ClipVariant.THUMBNAILS:
-            return expected
-        duration_s = (end_ns - start_ns) / NANOSECONDS_PER_SECOND
-        return min(expected, self._thumbnails.expected_bytes(len(cut.cameras), duration_s))
+        if plan.variant is ClipVariant.THUMBNAILS:
+            duration_s = (end_ns - start_ns) / NANOSECONDS_PER_SECOND
+            expected = min(expected, self._thumbnails.expected_bytes(len(cut.cameras), duration_s))
+        return expected + expected // _OVERHEAD_SHARE + _OVERHEAD_BYTES + _FIRING_BYTES * len(plan.firings)

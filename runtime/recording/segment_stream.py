@@ -3,7 +3,8 @@
 History lies on tmpfs, which can be full. A write that does not fit asks `make_room` (which unlinks the oldest closed
 second) and tries again as long as that helps; when it no longer does, the file is cut back to where the record began
 and `HistoryFullError` is raised, so the segment always ends with a whole record. Nothing is mapped: a full tmpfs gives
-an error, never a bus error.
+an error, never a bus error. Any other error undoes the write as well; where even that fails, nothing is appended any
+more, so that no record can come to lie behind a torn one.
 
 Others write there, too: the runtime a firing's file, the recorder its intents and answers. They have nothing to give
 up, so every write leaves them `SMALL_FILES_BYTES` (a quarter of a file system that is small), as long as there are
@@ -37,9 +38,12 @@ class SegmentStream:
         self._make_room = make_room
         self._descriptor = self._open()
         self._size = 0
+        self._is_torn = False
 
     def write(self, data: bytes) -> int:
-        """Append all of `data`, or nothing and HistoryFullError."""
+        """Append all of `data`, or nothing: HistoryFullError, or OSError where the file system fails otherwise."""
+        if self._is_torn:
+            raise OSError(errno.EIO, "the segment ends with a torn record: nothing may follow", str(self._path))
         while self._would_crowd_out(len(data)) and self._make_room():
             continue
         view = memoryview(data)
@@ -87,4 +91,6 @@ class SegmentStream:
         return state.f_bavail * state.f_frsize < size_bytes + reserve_bytes
 
     def _undo(self) -> None:
+        self._is_torn = True
         os.ftruncate(self._descriptor, self._size)
+        self._is_torn = False

@@ -14,7 +14,7 @@ import av
 
 from runtime.formats.bitstream import nal_unit_type, nal_units
 from runtime.formats.mcap_files import McapFileError, McapTopicReader, RawMessage
-from runtime.formats.topics import THUMBNAIL_SCHEMA, VIDEO_SCHEMA
+from runtime.formats.topics import CALIBRATION_SCHEMA, THUMBNAIL_SCHEMA, VIDEO_SCHEMA, camera_of
 from runtime.messages import Packet
 from runtime.recording.camera_tally import CameraTally
 from runtime.recording.clip_file import (
@@ -26,7 +26,14 @@ from runtime.recording.clip_file import (
     read_manifest,
     source_size,
 )
-from runtime.recording.clip_promises import broken_request, broken_variant, broken_window, unreadable
+from runtime.recording.clip_promises import (
+    broken_calibrations,
+    broken_request,
+    broken_variant,
+    broken_window,
+    shows_nothing_at_start,
+    unreadable,
+)
 from runtime.recording.clip_report import ClipReport, Problem
 from runtime.recording.manifest import (
     MANIFEST_METADATA,
@@ -93,6 +100,7 @@ class _Verification:
         self._report = report
         self._cameras: dict[str, _Camera] = {}
         self._counts: Counter[str] = Counter()
+        self._calibrations_ns: dict[str, list[int]] = {}
         self._edges_ns: list[int] = []
         self._edges_wall_ns: list[int] = []
 
@@ -162,6 +170,9 @@ class _Verification:
 
     def _check_message(self, message: RawMessage) -> None:
         """Whatever a player or a reader of ours will want of it must be there."""
+        if message.channel.schema_name == CALIBRATION_SCHEMA:
+            camera = camera_of(message.topic) or message.topic
+            self._calibrations_ns.setdefault(camera, []).append(message.time_ns)
         wrong = unreadable(message)
         if wrong is not None:
             self._problem("message", f"{message.topic}: the message at {message.time_ns} ns cannot be read: {wrong}")
@@ -252,7 +263,8 @@ class _Verification:
         if self._edges_wall_ns and self._edges_wall_ns != said_wall_ns:
             self._problem("time_range", f"manifest says wall times {said_wall_ns}, found {self._edges_wall_ns}")
         for code, message in (
-            *broken_window(manifest), *broken_request(manifest), *broken_variant(manifest, self._counts)
+            *broken_window(manifest), *broken_request(manifest), *broken_variant(manifest, self._counts),
+            *broken_calibrations(manifest, self._calibrations_ns),
         ):  # fmt: skip
             self._problem(code, message)
 
@@ -277,6 +289,8 @@ class _Verification:
                 self._problem(code, f"manifest says {attribute} {claimed}, the clip holds {actual}", name)
 
     def _check_window(self, name: str, said: CameraManifest, manifest: ClipManifest) -> None:
+        if (wrong := shows_nothing_at_start(self._cameras[name].tally.times_ns, manifest)) is not None:
+            self._problem("pre_roll", wrong, name)
         early = [time_ns for time_ns in self._cameras[name].key_times_ns if time_ns <= manifest.window_ns[0]]
         if len(early) > 1:
             message = f"{len(early)} key frames lie at or before the requested start: more than one GOP early"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import pytest
+from calibrated_rig import focal_lengths, write_rig
 from tiny_bundle import write_tiny_bundle
 from tiny_drive import CAMERAS, DURATION_S, FIRINGS, write_tiny_drive
 
@@ -14,6 +15,7 @@ from replay.report import ReplayResult
 from replay.session import ReplayError, ReplayRequest, replay_drive
 from runtime.config.rig_config import BUNDLED_MODELS
 from runtime.formats.documents import DocumentError
+from runtime.formats.durable_files import sha256_of
 from runtime.recording.verify import verify_clip
 
 JSON_KEYS = [
@@ -156,6 +158,23 @@ def test_clips_are_named_in_the_result_and_keep_every_promise(
     assert [str(problem) for problem in report.problems] == []
     assert set(report.frames_decoded) == set(CAMERAS)
     assert report.frames_decoded["front"] >= 20
+
+
+@pytest.mark.parametrize("lies", ["named", "beside the drive"])
+def test_clips_have_the_calibrations_of_the_rig(
+    damaged_drive: Path, tiny_rules: Path, tmp_path: Path, lies: str
+) -> None:
+    rig = write_rig(tmp_path if lies == "named" else damaged_drive, CAMERAS)
+    named = {"rig": rig} if lies == "named" else {}
+    result = replay(damaged_drive, tiny_rules, out_dir=tmp_path / "clips", **named)
+    clip = Path(result.to_json()["firings"][0]["clip"])
+    report = verify_clip(clip)
+    assert report.problems == []
+    assert report.manifest is not None
+    provenance = report.manifest.provenance
+    assert all(provenance.cameras[name].calibrated for name in CAMERAS)
+    assert provenance.calibration_sha256 == sha256_of(rig)
+    assert focal_lengths(clip) == {name: 100.0 + row for row, name in enumerate(CAMERAS)}
 
 
 def test_clip_is_a_drive_that_fires_again(tiny_drive: Path, tiny_rules: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from calibrated_rig import focal_lengths, write_rig
 from live_processes import Command, Daemon, is_alive, wait_for
 from tiny_bundle import write_tiny_bundle
 from tiny_drive import CAMERAS, FIRINGS, PERIOD_NS, RULES_YAML
@@ -78,6 +79,7 @@ def test_firing_becomes_a_clip_that_is_delivered_and_verified(
     received, address = receiver
     vehicle = daemon(
         drive=str(tiny_drive),
+        rig=str(write_rig(tmp_path, CAMERAS)),
         rules={"files": [str(tiny_rules)]},
         model={"bundle": str(write_tiny_bundle(tmp_path / "bundle", len(CAMERAS)))},
         uplink={"server": address, "keys": str(tmp_path / "keys" / "vehicle"), "retry_min_s": 0.1, "retry_max_s": 1},
@@ -93,6 +95,7 @@ def test_firing_becomes_a_clip_that_is_delivered_and_verified(
     assert [problems(clip) for clip in clips] == [[] for _ in clips]
     rules = [firing["rule"] for clip in clips for firing in inspect_clip(clip).to_json()["firings"]]
     assert sorted(rules) == sorted(rule for rule, _ in FIRINGS)
+    assert [sorted(focal_lengths(clip)) for clip in clips] == [sorted(CAMERAS) for _ in clips]
     assert vehicle.sealed_clips == []  # deleted once the receiver had it
     assert runtime["model"]["name"] == "tiny"
     assert runtime["framesets"] > 0

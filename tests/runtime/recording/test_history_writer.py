@@ -123,6 +123,25 @@ def test_firings_beyond_the_limit_are_refused_and_counted(tmp_path: Path, monkey
     assert writer.counters.refused_firings == 2
 
 
+def test_drafts_of_killed_writers_go_at_the_next_start_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+    HistoryWriter(tmp_path, 60, 10**9, session()).close()
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    dead = [
+        tmp_path / f".selection.json.{child}.new",
+        tmp_path / "firings" / f".00000001001500000000-000000.json.{child}.new",
+        tmp_path / "intents" / ".clip.json.nobody.new",
+    ]
+    living = tmp_path / "answers" / f".00000001001500000000-000000.json.{os.getpid()}.new"
+    for draft in (*dead, living):
+        draft.write_bytes(b"{")
+    HistoryWriter(tmp_path, 60, 10**9, session("second")).close()
+    assert [draft.exists() for draft in dead] == [False, False, False]
+    assert living.exists()
+
+
 def test_a_second_run_goes_on_where_the_first_stopped(record_history: Callable[..., Path], tmp_path: Path) -> None:
     directory = record_history(until_s=5.0)
     writer = HistoryWriter(directory, 60, 10**9, session("second", started_wall_ns=2))

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
 import pytest
-from recorded_rig import CAMERAS, SECOND_NS, START_NS, firing
+from recorded_rig import CAMERAS, PERIOD_NS, SECOND_NS, START_NS, firing, session
 from rich.console import Console
 
 from runtime.formats.mcap_files import McapTopicReader
-from runtime.messages import Priority
+from runtime.messages import Packet, Priority
 from runtime.processes.recorder_process import SpoolClipSink
 from runtime.recording.clip_file import read_manifest
 from runtime.recording.clip_plan import ClipPlan
 from runtime.recording.clip_sink import FolderClipSink, OpenClip
 from runtime.recording.firing_files import WaitingFiring
+from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.inspection import inspect_clip, print_summary
 from runtime.recording.recorder import Recorder
 from runtime.recording.shrinking import ClipExtent, ShrinkToError, extent_of, shrink
@@ -143,3 +145,16 @@ def test_a_spool_full_of_safety_clips_gets_a_smaller_one_and_loses_none(
     assert shrunk is not None
     assert len(shrunk.left_out_cameras) > 0
     assert "only clips of its own priority are left" in shrunk.reason
+
+
+def test_room_is_asked_for_from_the_first_frame_on_however_long_before_the_window_that_lies(tmp_path: Path) -> None:
+    writer, noise = HistoryWriter(tmp_path / "history", 60, 256_000_000, session()), random.Random(3)
+    for index in range(280):
+        time_ns = START_NS + index * PERIOD_NS
+        writer.packet(Packet("rear", index, time_ns, time_ns, "h264", index == 0, noise.randbytes(5_000)))
+    writer.firing(firing(12.0, pre_s=0.2, post_s=0.2))
+    writer.close()
+    sink = CrampedSink(tmp_path / "clips")
+    (clip,) = Recorder(tmp_path / "history", sink).step(END_NS)
+    assert clip.size_bytes > 12 * 20 * 5_000
+    assert clip.size_bytes <= sink.asked[0][0] <= 1.3 * clip.size_bytes

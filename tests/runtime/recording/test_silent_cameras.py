@@ -1,0 +1,121 @@
+"""A camera that fell silent long before a clip's window: nothing of it is shown, and it drags nothing along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from recorded_rig import GOP, PERIOD_NS, SECOND_NS, START_NS, encode_camera, firing, rewrite, without
+
+from runtime.formats.mcap_files import McapTopicReader, RawMessage
+from runtime.messages import Packet
+from runtime.recording import history_reader
+from runtime.recording.clip_file import read_manifest
+from runtime.recording.clip_sink import FolderClipSink
+from runtime.recording.history_reader import HistoryReader
+from runtime.recording.manifest import ClipManifest
+from runtime.recording.record_source import ClipSource
+from runtime.recording.recorder import Recorder
+from runtime.recording.sealing_policy import SealedBefore
+from runtime.recording.verify import verify_clip
+
+END_NS = START_NS + 14 * SECOND_NS
+RecordHistory = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def two_cameras() -> dict[str, list[Packet]]:
+    names = ("front_main", "rear")
+    return {name: encode_camera(name, 280, START_NS + row * 1_000_000, seed=row) for row, name in enumerate(names)}
+
+
+def at(second: float) -> int:
+    return START_NS + round(second * SECOND_NS)
+
+
+def cut(history: Path, clips: Path) -> tuple[Path, ClipManifest]:
+    (sealed,) = Recorder(history, FolderClipSink(clips)).step(END_NS)
+    with McapTopicReader(sealed.path) as reader:
+        return sealed.path, read_manifest(reader)
+
+
+def died_at(packets: dict[str, list[Packet]], second: float, until: float = 99.0) -> dict[str, list[Packet]]:
+    return without(packets, "rear", lambda packet: at(second) < packet.time_ns < at(until))
+
+
+def test_a_camera_that_died_long_before_the_window_is_missing_and_leaves_the_start_where_it_is(
+    record_history: RecordHistory, two_cameras: dict[str, list[Packet]], tmp_path: Path
+) -> None:
+    history = record_history(firing(11.0, pre_s=2.0, post_s=1.0), packets=died_at(two_cameras, 1.7))
+    path, manifest = cut(history, tmp_path / "clips")
+    assert at(9.0) - GOP * PERIOD_NS < manifest.start_ns <= at(9.0)
+    assert list(manifest.cameras) == ["front_main"]
+    assert "rear" in manifest.missing_cameras
+    assert verify_clip(path).problems == []
+
+
+def test_a_camera_that_comes_back_in_the_window_begins_where_it_came_back(
+    record_history: RecordHistory, two_cameras: dict[str, list[Packet]], tmp_path: Path
+) -> None:
+    history = record_history(firing(11.0, pre_s=2.0, post_s=1.0), packets=died_at(two_cameras, 1.7, 9.6))
+    path, manifest = cut(history, tmp_path / "clips")
+    assert manifest.start_ns > at(8.4)
+    assert at(9.6) < manifest.cameras["rear"].first_ns <= at(10.1)
+    assert manifest.cameras["rear"].starts_late_s > 0.6
+    assert verify_clip(path).problems == []
+
+
+def test_a_camera_that_died_a_moment_before_the_window_shows_its_last_pictures(
+    record_history: RecordHistory, two_cameras: dict[str, list[Packet]], tmp_path: Path
+) -> None:
+    history = record_history(firing(11.0, pre_s=2.0, post_s=1.0), packets=died_at(two_cameras, 8.6))
+    path, manifest = cut(history, tmp_path / "clips")
+    assert manifest.cameras["rear"].first_ns <= at(8.6)
+    assert verify_clip(path).problems == []
+
+
+def test_a_long_gop_of_a_living_camera_still_counts(record_history: RecordHistory) -> None:
+    packets = {"front_main": encode_camera("front_main", 280, gop=140)}
+    reader = HistoryReader(record_history(packets=packets))
+    assert reader.key_frame_starts(["front_main"], at(6.0), at(8.0)) == {"front_main": START_NS}
+
+
+def test_a_silent_camera_of_a_sealed_clip_drags_no_pull_along(
+    record_history: RecordHistory, two_cameras: dict[str, list[Packet]], tmp_path: Path
+) -> None:
+    path, manifest = cut(record_history(firing(6.0), packets=died_at(two_cameras, 3.7)), tmp_path / "clips")
+    with McapTopicReader(path) as reader:
+        source = ClipSource(reader, SealedBefore(manifest.start_ns, {}))
+        assert list(source.key_frame_starts(["front_main", "rear"], at(6.5), at(7.5))) == ["front_main"]
+        assert source.key_frame_starts(["rear"], at(4.0), at(7.5))["rear"] <= at(3.7)
+
+
+def test_verify_names_a_camera_that_begins_early_for_nothing(
+    record_history: RecordHistory,
+    two_cameras: dict[str, list[Packet]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(history_reader, "without_silent", lambda source, starts_ns, start_ns: starts_ns)
+    history = record_history(firing(11.0, pre_s=2.0, post_s=1.0), packets=died_at(two_cameras, 1.7))
+    path, _ = cut(history, tmp_path / "clips")
+    (problem,) = verify_clip(path).problems
+    assert (problem.code, problem.camera) == ("pre_roll", "rear")
+    assert "7.3 s" in problem.message
+
+
+def test_verify_names_records_from_before_the_window_and_every_camera(short_clip: Path) -> None:
+    with McapTopicReader(short_clip) as reader:
+        early_ns = read_manifest(reader).start_ns - SECOND_NS
+    added: list[RawMessage] = []
+
+    def one_more(message: RawMessage) -> Iterator[RawMessage]:
+        if message.topic == "/vehicle" and not added:
+            added.append(replace(message, time_ns=early_ns))
+            yield added[0]
+        yield message
+
+    bad = rewrite(short_clip, one_more, manifest=lambda fields: fields.update(start_ns=early_ns))
+    assert "before every camera" in " ".join(problem.message for problem in verify_clip(bad).problems)
