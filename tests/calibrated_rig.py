@@ -9,7 +9,8 @@ from typing import Any
 from runtime.formats.foxglove_messages import decode_calibration
 from runtime.formats.mcap_files import McapTopicReader
 from runtime.recording.record_source import calibrations_in
-from runtime.rig import Rig, RigCamera, looking, save_rig
+from runtime.rig import Rig, RigCamera, save_rig
+from runtime.rotations import looking
 
 DISTORTION = (0.1, -0.02, 0.001, 0.0, 0.003)
 
