@@ -238,16 +238,14 @@ def test_a_clip_that_cannot_be_hashed_after_a_bad_file_hash_is_kept(world):
 def test_a_clip_damaged_on_the_vehicle_is_entombed_not_delivered_and_kept_to_be_looked_at(world):
     simulated = world(1)
     n = simulated.seal(300)
-    path = simulated.spool.clip(n).path
-    path.write_bytes(bytes(300))
+    (path := simulated.spool.clip(n).path).write_bytes(bytes(300))
     for _ in range(20):
         simulated.step()
     assert simulated.delivery.statistics.nacks["bad_file_hash"] == 1
     assert "damaged" in simulated.spool.clip(n).reason
     assert simulated.store.catalogue.clips(simulated.store.directory) == []
     assert "damaged" in simulated.store.catalogue.tombstones(VEHICLE)[n]
-    (aside,) = simulated.spool.partial()
-    assert (aside.path.name, aside.path.read_bytes()) == (f"damaged-{path.name}", bytes(300))
+    assert [aside.path.name for aside in simulated.spool.partial()] == [f"damaged-{path.name}"]
 
 
 def test_a_clip_that_ends_early_on_the_vehicle_is_entombed(world):
