@@ -18,6 +18,7 @@ from runtime.spool import ClipState
 from runtime.uplink.catalogue import Catalogue
 
 LARGEST_BYTES = 60_000
+PATIENCE_S = 600.0  # what waits on the vehicle after many cuts takes minutes on a slow machine
 
 
 class LazyRig:
@@ -26,6 +27,7 @@ class LazyRig:
     def __init__(self, bench: Bench, vehicle: LazyDisk, receiver: LazyDisk, seed: int) -> None:
         self.bench, self.vehicle, self.receiver = bench, vehicle, receiver
         self.rng = random.Random(seed)
+        bench.patience_s = PATIENCE_S
         bench.spool_directory, bench.receiver_directory = vehicle.mount / "spool", receiver.mount / "receiver"
         self.running: dict[LazyDisk, list[FaultProcess]] = {vehicle: [], receiver: []}
 
@@ -35,7 +37,7 @@ class LazyRig:
             self.running[disk] = [self.bench.start_receiver()]
             return
         self.check_promises()
-        sealing = self.bench.start_sealing(seed=self.rng.random(), largest_bytes=LARGEST_BYTES, pause_s=0.02)
+        sealing = self.bench.start_sealing(seed=self.rng.random(), largest_bytes=LARGEST_BYTES, pause_s=0.1)
         assert sealing.next_line() == "ready", sealing.errors
         self.running[disk] = [sealing, self.bench.start_uploader(reply_timeout_s=0.5)]
 
