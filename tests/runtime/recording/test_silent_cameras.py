@@ -82,6 +82,17 @@ def test_a_long_gop_of_a_living_camera_still_counts(record_history: RecordHistor
     assert reader.key_frame_starts(["front_main"], at(6.0), at(8.0)) == {"front_main": START_NS}
 
 
+def test_a_camera_with_few_frames_begins_with_the_one_that_it_shows_at_the_requested_start(
+    record_history: RecordHistory, two_cameras: dict[str, list[Packet]], tmp_path: Path
+) -> None:
+    slow = [packet for packet in two_cameras["rear"] if packet.is_key][::5]  # one each 2.5 s, decodable alone
+    packets = {**two_cameras, "rear": [replace(packet, sequence=n) for n, packet in enumerate(slow)]}
+    _, manifest = cut(record_history(firing(10.0, pre_s=0.5), packets=packets), tmp_path / "clips")
+    first_ns = manifest.cameras["rear"].first_ns
+    assert first_ns == max(packet.time_ns for packet in slow if packet.time_ns <= manifest.requested_start_ns)
+    assert manifest.requested_start_ns - first_ns > 19 * SECOND_NS // 10
+
+
 def test_a_silent_camera_of_a_sealed_clip_drags_no_pull_along(
     record_history: RecordHistory, two_cameras: dict[str, list[Packet]], tmp_path: Path
 ) -> None:
