@@ -17,7 +17,7 @@ from runtime.formats.mcap_files import McapFileError, McapTopicReader, RawMessag
 from runtime.messages import SignalSample
 from runtime.recording.history_writer import KEY_FRAMES_METADATA, SEGMENT_METADATA
 from runtime.recording.layout import SEGMENT_NS, HistoryLayout, Segment
-from runtime.recording.record_source import calibrations_in, samples_of, without_silent
+from runtime.recording.record_source import calibrations_in, samples_of
 from runtime.recording.sealing_policy import SealedBefore
 
 #: A record later than this after its capture is not found; capture and decoding are bounded far below it.
@@ -120,7 +120,10 @@ class HistoryReader:
         return {camera for topic in behind & recent if (camera := topics.camera_of(topic)) is not None}
 
     def key_frame_starts(self, cameras: Collection[str], start_ns: int, end_ns: int) -> dict[str, int]:
-        """See `RecordSource`. Cameras without a key frame in reach are left out: nothing could be decoded."""
+        """For each camera the last key frame at or before `start_ns`, else the first one up to `end_ns`.
+
+        Cameras without a key frame in reach are left out: nothing of theirs could be decoded.
+        """
         before: dict[str, int] = {}
         after: dict[str, int] = {}
         for segment in reversed(self._covering(0, end_ns)):
@@ -133,7 +136,7 @@ class HistoryReader:
                     before[camera] = max(*earlier, before.get(camera, 0))
                 if later:
                     after[camera] = min(*later, after.get(camera, end_ns))
-        return {**after, **without_silent(self, before, start_ns)}
+        return {**after, **before}
 
     def key_frames(self, cameras: Collection[str], start_ns: int, end_ns: int) -> dict[str, list[int]]:
         """Capture times of the key frames with start <= time <= end, by camera, ascending."""
