@@ -30,7 +30,7 @@ from runtime.messages import NANOSECONDS_PER_SECOND, Firing, Packet, SignalSampl
 from runtime.recording.answers import HISTORY, Answer, leave_answers
 from runtime.recording.firing_files import write_firing
 from runtime.recording.layout import SEGMENT_NS, HistoryLayout
-from runtime.recording.segment_stream import HistoryFullError, SegmentStream, is_full
+from runtime.recording.segment_stream import SegmentStream, is_full
 from runtime.recording.sessions import SessionChange, SessionLock, SessionRecord
 
 SEGMENT_METADATA = "shadowrig.segment"
@@ -201,6 +201,7 @@ class HistoryWriter:
                 stream.close()
             path.unlink(missing_ok=True)
             if not is_full(error):
+                self.counters.refused_records += 1  # the one that asked for the segment
                 raise
             return
         self._current = _Current(start_ns, stream, writer, {})
@@ -214,7 +215,7 @@ class HistoryWriter:
             index = {camera: ",".join(map(str, times)) for camera, times in current.key_frames_ns.items()}
             current.writer.metadata(KEY_FRAMES_METADATA, index)
             current.writer.finish()
-        except HistoryFullError:
+        except OSError:
             pass  # the segment stays without a summary and is read record by record, as after a crash
         finally:
             self._count_closed(current)
