@@ -22,7 +22,7 @@ from runtime.formats.tick_records import decode_tick
 from runtime.formats.topics import ANNOTATIONS_SCHEMA, CALIBRATION_SCHEMA, LOG_SCHEMA, THUMBNAIL_SCHEMA, VIDEO_SCHEMA
 from runtime.messages import NANOSECONDS_PER_SECOND, ClipVariant
 from runtime.recording.manifest import ClipManifest
-from runtime.recording.record_source import SILENT_NS
+from runtime.recording.provenance import CameraProvenance
 
 #: Seconds are written as floats: windows made of them are right to this.
 _ROUNDING_NS = 1_000
@@ -62,11 +62,12 @@ def broken_window(manifest: ClipManifest) -> Iterator[_Broken]:
         yield "shrunk", "a camera is listed as left out, but the clip has it"
 
 
-def shows_nothing_at_start(times_ns: Sequence[int], manifest: ClipManifest) -> str | None:
+def shows_nothing_at_start(camera: str, times_ns: Sequence[int], manifest: ClipManifest) -> str | None:
     """What is wrong with a camera that begins before the window, but had fallen silent when that began; or None."""
     start_ns = manifest.window_ns[0]
     newest_ns = max((time_ns for time_ns in times_ns if time_ns <= start_ns), default=start_ns)
-    if manifest.variant is ClipVariant.THUMBNAILS or start_ns - newest_ns <= SILENT_NS:
+    limit_ns = manifest.provenance.cameras.get(camera, CameraProvenance()).silence_limit_ns
+    if manifest.variant is ClipVariant.THUMBNAILS or start_ns - newest_ns <= limit_ns:
         return None
     silent_s = (start_ns - newest_ns) / NANOSECONDS_PER_SECOND
     return f"it begins before the requested start, at which it had shown nothing for {silent_s:.1f} s"

@@ -21,7 +21,7 @@ from runtime.messages import SignalSample
 from runtime.recording.history_holes import facts, follows, from_key_frames
 from runtime.recording.history_writer import KEY_FRAMES_METADATA, SEGMENT_METADATA
 from runtime.recording.layout import LATE_NS, SEGMENT_NS, HistoryLayout, Segment
-from runtime.recording.record_source import calibrations_in, samples_of, without_silent
+from runtime.recording.record_source import calibrations_in, samples_of
 from runtime.recording.sealing_policy import SealedBefore
 
 #: Two segments closer than this follow each other: one lasts a second, and the first record after that ends it.
@@ -124,7 +124,10 @@ class HistoryReader:
         return {camera for topic in behind & recent if (camera := topics.camera_of(topic)) is not None}
 
     def key_frame_starts(self, cameras: Collection[str], start_ns: int, end_ns: int) -> dict[str, int]:
-        """See `RecordSource`. Cameras without a key frame in reach are left out: nothing could be decoded."""
+        """For each camera the last key frame at or before `start_ns`, else the first one up to `end_ns`.
+
+        Cameras without a key frame in reach are left out: nothing of theirs could be decoded.
+        """
         before: dict[str, int] = {}
         after: dict[str, int] = {}
         segments = self._covering(0, end_ns)
@@ -138,7 +141,7 @@ class HistoryReader:
                     before[camera] = max(*earlier, before.get(camera, 0))
                 if later:
                     after[camera] = min(*later, after.get(camera, end_ns))
-        return {**after, **without_silent(self, before, start_ns)}
+        return {**after, **before}
 
     def key_frames(self, cameras: Collection[str], start_ns: int, end_ns: int) -> dict[str, list[int]]:
         """Capture times of the key frames with start <= time <= end, by camera, ascending."""

@@ -289,7 +289,7 @@ class _Verification:
                 self._problem(code, f"manifest says {attribute} {claimed}, the clip holds {actual}", name)
 
     def _check_window(self, name: str, said: CameraManifest, manifest: ClipManifest) -> None:
-        if (wrong := shows_nothing_at_start(self._cameras[name].tally.times_ns, manifest)) is not None:
+        if (wrong := shows_nothing_at_start(name, self._cameras[name].tally.times_ns, manifest)) is not None:
             self._problem("pre_roll", wrong, name)
         early = [time_ns for time_ns in self._cameras[name].key_times_ns if time_ns <= manifest.window_ns[0]]
         if len(early) > 1:
