@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import zmq
 
 from runtime.clock import SystemClock
 from runtime.config.receiver_config import ReceiverConfig
-from runtime.privacy.envelope import envelope_problems, is_locked
 from runtime.processes.receiver_pulls import open_pull_book
 from runtime.processes.shell import ProcessShell, StartError
+from runtime.processes.verifier_link import VerifierLink
 from runtime.receiver_storage import campaign_desk, places_of, retention_of
-from runtime.recording.verify import verify_clip
 from runtime.uplink.keys import EnrolledVehicles, KeyFileError, ensure_keys
 from runtime.uplink.receiver import Receiver, ReceiverSettings
 from runtime.uplink.storage.limits import StoreLimits
@@ -58,7 +56,7 @@ def run_receiver_process(config: ReceiverConfig, stop: threading.Event) -> int:
     try:
         campaigns = campaign_desk(config)
         receiver = Receiver(
-            settings, own, enrolled, clock, publish, problems_of,
+            settings, own, enrolled, clock, publish, VerifierLink(),
             lambda address: shell.ready(f"listening at {address}"), campaigns,
             open_pull_book(config),
         )  # fmt: skip
@@ -70,13 +68,3 @@ def run_receiver_process(config: ReceiverConfig, stop: threading.Event) -> int:
     shell.stopping("leaving: unfinished clips go on where they are")
     shell.close(lambda: last)
     return 0
-
-
-def problems_of(path: Path) -> Sequence[str]:
-    """What is wrong with a stored clip; nothing when it keeps every promise.
-
-    Of one that is locked only its envelope can be seen here: the receiver has no key to open it.
-    """
-    if is_locked(path):
-        return envelope_problems(path)
-    return [str(problem) for problem in verify_clip(path).problems]

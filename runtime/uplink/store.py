@@ -260,7 +260,7 @@ class ClipStore:
         """
         completed = 0
         if self.depot.is_exclusive:
-            self.catalogue.release_verifying()
+            self.catalogue.backlog.release_all()
             for row in self.catalogue.partials():
                 completed += self.finisher.recovered(row, wall_ns)
             completed += self.finisher.finish_abandoned(wall_ns)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event, select, text
+from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
@@ -25,6 +25,7 @@ from sqlalchemy.pool import QueuePool
 
 from runtime.formats.durable_files import open_ledger
 from runtime.uplink.storage import tables
+from runtime.uplink.storage.upgrading import upgrade
 
 #: A question that the server does not answer in this time fails; vehicles wait 15 s for an answer.
 CONNECT_TIMEOUT_S = 5
@@ -112,8 +113,14 @@ class Database:
                     connection.exec_driver_sql(statement)
                 connection.execute(tables.schema_version.insert().values(version=tables.SCHEMA_VERSION))
             elif version != tables.SCHEMA_VERSION:
-                known = f"this software knows {tables.SCHEMA_VERSION}"
-                raise CatalogueError(f"catalogue {self.label} has schema {version}, {known}: update it")
+                self._upgrade(connection, int(version))
+
+    def _upgrade(self, connection: Connection, version: int) -> None:
+        reached = upgrade(connection, version, self.is_shared)
+        if reached != tables.SCHEMA_VERSION:
+            known = f"this software knows {tables.SCHEMA_VERSION}"
+            raise CatalogueError(f"catalogue {self.label} has schema {version}, {known}: update it")
+        connection.execute(update(tables.schema_version).values(version=reached))
 
 
 def make_postgresql_url(place: URL | str) -> URL:

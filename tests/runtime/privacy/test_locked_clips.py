@@ -25,7 +25,7 @@ from runtime.privacy.envelope import (
     unlocked,
 )
 from runtime.privacy.policy import PrivacyRules
-from runtime.processes.receiver_process import problems_of
+from runtime.processes.verifier_work import problems_of
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.recorder import RETRY_NS
 from runtime.recording.verify import verify_clip

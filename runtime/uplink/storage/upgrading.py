@@ -1,0 +1,38 @@
+"""Catalogues of older versions of this software: each step leads from one schema to the next, in one transaction.
+
+A receiver of an older version that still runs knows nothing of what was added: stop all of them before the first newer
+one starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import Connection
+
+from runtime.uplink.storage import tables
+
+#: What schema 3 added: how often a verifier has begun to look at a clip.
+ADDED_IN_3 = {"clips": ("verify_attempts",)}
+
+
+def from_2(connection: Connection, is_postgresql: bool) -> None:
+    """Schema 2 looked at clips in the order of their arrival, as often as it took."""
+    if is_postgresql:
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")  # it may have a million clips
+    for table, columns in ADDED_IN_3.items():
+        for column in columns:
+            connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} BIGINT NOT NULL DEFAULT 0")
+    connection.exec_driver_sql("DROP INDEX clips_to_verify")
+    tables.CLIPS_TO_VERIFY.create(connection)
+
+
+STEPS: Mapping[int, Callable[[Connection, bool], None]] = {2: from_2}
+
+
+def upgrade(connection: Connection, version: int, is_postgresql: bool) -> int:
+    """Lead the catalogue as far as this software knows; the schema it has then."""
+    while version in STEPS:
+        STEPS[version](connection, is_postgresql)
+        version += 1
+    return version
