@@ -71,15 +71,15 @@ def verify_clip(path: Path | str) -> ClipReport:
     try:
         reader = McapTopicReader(path)
     except McapFileError as error:
-        report.problems.append(Problem("not_mcap", str(error)))
+        report.add(Problem("not_mcap", str(error)))
         return report
     with reader:
         if not reader.is_finished:
-            report.problems.append(Problem("truncated", "; ".join(reader.damage)))
+            report.add(Problem("truncated", "; ".join(reader.damage)))
         try:
             _Verification(reader, report).run()
         except McapFileError as error:
-            report.problems.append(Problem("damaged", str(error)))
+            report.add(Problem("damaged", str(error)))
     return report
 
 

@@ -104,7 +104,7 @@ class Finisher:
 
     def recover(self, wall_ns: int) -> int:
         """Agree with a depot that is ours alone after a crash; how many clips turn out to be stored."""
-        self._catalogue.release_verifying()
+        self._catalogue.backlog.release_all()
         completed = sum(self._recovered(row, wall_ns) for row in self._catalogue.partials())
         completed += self.finish_abandoned(wall_ns)
         strays = self._depot.strays(self._catalogue.partials(), (), 2**63 - 1)
