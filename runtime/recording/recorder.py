@@ -14,6 +14,7 @@ What holds whatever happens:
 - the runtime is told what became of every firing (`answers`) before the firing's file goes;
 - what the fleet asks for (`pull_desk`) passes the same policy and is answered, too;
 - a runtime that is gone (ended or crashed) ends the wait for post-roll: the clip holds what there is and says why.
+  A recorder that leaves does not: the firings wait for the next one.
 """
 
 from __future__ import annotations
@@ -41,21 +42,15 @@ from runtime.recording.answers import (
 from runtime.recording.clip_plan import ClipPlan, plan_clips
 from runtime.recording.clip_sink import ClipSink, SealedClip
 from runtime.recording.clip_writer import EmptyClipError
-from runtime.recording.firing_files import (
-    FiringFileError,
-    WaitingFiring,
-    crash_firing,
-    read_firing,
-    set_aside,
-    write_firing,
-)
+from runtime.recording.crash_notes import leave_crash_firings
+from runtime.recording.firing_files import FiringFileError, WaitingFiring, read_firing, set_aside
 from runtime.recording.history_reader import HistoryReader
 from runtime.recording.layout import HistoryLayout, write_atomically
 from runtime.recording.pull_desk import PullDesk, PullStatus
 from runtime.recording.readiness import RETRY_NS, Sessions, readiness
 from runtime.recording.sealing import CutOrder, Sealer
 from runtime.recording.sealing_policy import OpenPolicy, SealingPolicy, SealingRefusal, SealingRefusedError
-from runtime.recording.sessions import Session, SessionState, list_sessions, note_crash
+from runtime.recording.sessions import SessionState, list_sessions
 from runtime.recording.thumbnails import ThumbnailSettings
 
 
@@ -80,6 +75,7 @@ class RecorderStatus:
     lost_firings: Counter[str] = field(default_factory=Counter)  # by rule: given up for good
     policy_refused: Counter[str] = field(default_factory=Counter)  # firings without a clip, by the policy's reason
     bad_firings: int = 0
+    crashes_not_noted: int = 0  # attempts to leave a firing for a crash that found no room
     unread_answers: int = 0  # notes that no runtime took in time, or that could not be written
     last_error: str = ""
 
@@ -111,8 +107,7 @@ class Recorder:
 
     def step(self, now_ns: int) -> list[SealedClip]:
         """Seal every clip that is due; `now_ns` is on the clock of the capture times."""
-        sessions = {session.record.session: session for session in list_sessions(self._layout)}
-        self._note_crashes(list(sessions.values()))
+        sessions = self._watch()
         sealed: list[SealedClip] = []
         for plan in self._plans(sessions):
             due, ended_early = readiness(self._reader, plan, sessions, now_ns)
@@ -126,15 +121,30 @@ class Recorder:
         return sealed
 
     def finish(self, now_ns: int) -> list[SealedClip]:
-        """Seal what is in flight with what history has; firings that cannot be sealed now stay for the next start."""
-        sessions = {session.record.session: session for session in list_sessions(self._layout)}
-        self._note_crashes(list(sessions.values()))
+        """Seal what will get no more, also what was refused a moment ago. The others get their post-roll meanwhile."""
+        sessions = self._watch()
         clips: list[SealedClip] = []
         for plan in self._plans(sessions):
             due, ended_early = readiness(self._reader, plan, sessions, now_ns)
-            clips += self._seal(plan, sessions, ended_early if due else "the recorder was stopped", now_ns)
+            if due:
+                clips += self._seal(plan, sessions, ended_early, now_ns)
         self.status.waiting = len(self._layout.list_firings())
         return clips
+
+    def awaits_runtime(self) -> bool:
+        """Whether a firing waits for more from a run that still lives; which may be about to leave, too."""
+        alive = {run.record.session for run in list_sessions(self._layout) if run.state is SessionState.ALIVE}
+        return any(waiting.session in alive for waiting in self._waiting())
+
+    def _watch(self) -> Sessions:
+        """Take note of crashes; the runs that are known."""
+        sessions = {session.record.session: session for session in list_sessions(self._layout)}
+        try:
+            leave_crash_firings(self._layout, self._reader, sessions.values(), self._settings.crash_pre_s)
+        except (McapFileError, OSError) as error:  # tmpfs is full: the crash is found again at the next step
+            self.status.crashes_not_noted += 1
+            self.status.last_error = f"a crash is not noted yet: {error}"
+        return sessions
 
     @property
     def pulls(self) -> PullStatus:
@@ -277,18 +287,6 @@ class Recorder:
                 self._answer([answer_from_dict(answer) for answer in intent.get("answers", [])])
                 self._remove_firings([Path(name).name for name in intent["firings"]])
             path.unlink()
-
-    def _note_crashes(self, sessions: list[Session]) -> None:
-        """Leave one firing for each runtime that died without saying so, and a note so that it gets no second one."""
-        for session in sessions:
-            if session.state is not SessionState.CRASHED or session.crash_is_noted:
-                continue
-            newest = self._reader.newest_record(session.record.session)
-            if newest is not None:
-                version = session.record.provenance.software_version
-                firing = crash_firing(*newest, self._settings.crash_pre_s, version)
-                write_firing(self._layout, session.record.session, firing)
-            note_crash(self._layout, session.record.session)
 
 
 def _rules_in_force(plan: ClipPlan, sessions: Sessions) -> list[str]:
