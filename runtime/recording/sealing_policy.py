@@ -34,6 +34,11 @@ class SealingRefusal:
     detail: str  # for people; never a position
     is_final: bool = True  # False: what is in the way may be mended while history still has the seconds
 
+    @property
+    def told(self) -> str:
+        """For those who asked from afar, whatever the reason: who asks for one second after another learns places."""
+        return "privacy: the vehicle's privacy policy refuses it (its recorder's status says more)"
+
 
 class SealingRefusedError(Exception):
     """A clip that was begun may not be finished."""
