@@ -27,7 +27,7 @@ from pathlib import Path
 
 from runtime.formats.mcap_files import McapFileError
 from runtime.formats.pull_files import PullFolder
-from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.messages import CUT_MARGIN_S, NANOSECONDS_PER_SECOND
 from runtime.recording.admission import admitted_parts
 from runtime.recording.answers import (
     DISK,
@@ -159,7 +159,8 @@ class Recorder:
 
     def _max_clip_ns(self, sessions: Sessions) -> int:
         alive_s = [session.record.history_s for session in sessions.values() if session.state is SessionState.ALIVE]
-        return round(min([self._settings.max_clip_s, *alive_s]) * NANOSECONDS_PER_SECOND)
+        longest_s = min([self._settings.max_clip_s, *(history_s - CUT_MARGIN_S for history_s in alive_s)])
+        return round(longest_s * NANOSECONDS_PER_SECOND)
 
     def _waiting(self) -> list[WaitingFiring]:
         paths = self._layout.list_firings()

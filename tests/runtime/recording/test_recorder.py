@@ -16,6 +16,7 @@ from recorded_rig import (
     PERIOD_NS,
     SECOND_NS,
     START_NS,
+    Recording,
     as_transcoded,
     encode_camera,
     firing,
@@ -147,6 +148,25 @@ def test_overlapping_firings_share_one_clip_that_names_both(
     assert clips[0].metadata["priority"] == "safety"
     assert [item.rule for item in manifest_of(clips[0]).firings] == ["driver_takeover", "hard_brake"]
     assert manifest_of(clips[0]).firings[0].operands == {"vehicle.brake_pressed": True, "lead.distance_m": None}
+
+
+def test_firings_merge_to_no_clip_that_history_has_lost_the_front_of_when_it_is_cut(
+    tmp_path: Path, rig_packets: dict[str, list[Packet]]
+) -> None:
+    """What overlaps could become one clip of ten seconds, as long as history is."""
+    storm = [firing(second, sequence=second, pre_s=1.0, post_s=1.0) for second in range(3, 13)]
+    writer = HistoryWriter(tmp_path / "history", 10.0, 10**9, session(history_s=10.0))
+    recorder = Recorder(tmp_path / "history", sink_at(tmp_path))
+    manifests = []
+    for time_ns, kind, value in Recording({"rear": rig_packets["rear"]}, tuple(storm)).records():
+        getattr(writer, kind)(value)
+        if kind == "packet":
+            manifests += [manifest_of(clip) for clip in recorder.step(time_ns)]
+    writer.close()
+    manifests += [manifest_of(clip) for clip in recorder.step(END_NS)]
+    assert sum(len(manifest.firings) for manifest in manifests) == len(storm)
+    assert {manifest.cameras["rear"].starts_late_s for manifest in manifests} == {0.0}
+    assert {manifest.pre_roll_short_s for manifest in manifests} == {0.0}
 
 
 def test_chosen_cameras_and_topics_only(record_history: Callable[..., Path], tmp_path: Path) -> None:

@@ -13,16 +13,17 @@ import pytest
 from recorded_rig import SECOND_NS, START_NS, Recording, encode_camera, firing, session
 
 from runtime.formats.mcap_files import McapTopicReader
-from runtime.messages import Packet
+from runtime.messages import Packet, Priority, SignalSample
 from runtime.recording import crash_notes
 from runtime.recording.clip_file import read_manifest
-from runtime.recording.clip_sink import FolderClipSink, SealedClip
+from runtime.recording.clip_sink import FolderClipSink, OpenClip, SealedClip
 from runtime.recording.forgotten_runs import MAX_SESSIONS, forget_old_runs
 from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.manifest import ClipManifest
 from runtime.recording.recorder import Recorder, RecorderSettings
 from runtime.recording.sessions import list_sessions
+from runtime.recording.shrinking import ClipExtent
 from runtime.recording.verify import verify_clip
 
 END_NS = START_NS + 14 * SECOND_NS
@@ -158,17 +159,21 @@ def test_a_crash_that_finds_no_room_for_its_firing_is_noted_later_and_the_record
 
 
 def test_seconds_that_go_while_a_clip_is_cut_leave_one_that_begins_with_a_key_frame(
-    record_history: Callable[..., Path], tmp_path: Path
+    tmp_path: Path, rig_packets: dict[str, list[Packet]]
 ) -> None:
-    history = record_history(firing(6.0))
+    writer = HistoryWriter(tmp_path / "history", 60, 10**9, session())
+    writer.signals([SignalSample("vehicle.speed_mps", START_NS - SECOND_NS // 4, 20.0)])  # seconds begin between keys
+    Recording({"rear": rig_packets["rear"]}, (firing(6.0),)).write(writer)
+    writer.close()
 
     class HistoryMovesOn(FolderClipSink):
-        def begin(self, *arguments, **named):  # type: ignore[no-untyped-def]
-            for segment in HistoryLayout(history).list_segments():
-                if segment.start_ns < START_NS + 4 * SECOND_NS:
+        def begin(self, expected_bytes: int, priority: Priority, extent: ClipExtent | None = None) -> OpenClip:
+            for segment in writer.layout.list_segments():
+                if segment.start_ns < START_NS + round(3.5 * SECOND_NS):
                     segment.path.unlink()
-            return super().begin(*arguments, **named)
+            return super().begin(expected_bytes, priority, extent)
 
-    (clip,) = Recorder(history, HistoryMovesOn(tmp_path / "clips")).step(END_NS)
-    cameras = manifest_of(clip).cameras
-    assert all(camera.starts_late_s >= 0.9 for camera in cameras.values())
+    (clip,) = Recorder(tmp_path / "history", HistoryMovesOn(tmp_path / "clips")).step(END_NS)
+    manifest = manifest_of(clip)
+    assert manifest.cameras["rear"].starts_late_s == pytest.approx(1.007)
+    assert manifest.pre_roll_short_s == pytest.approx(0.75)
