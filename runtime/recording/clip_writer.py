@@ -11,7 +11,7 @@ whole clip of dirty pages and a power cut costs little of an unsealed one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any, cast
 
 from runtime.formats.mcap_files import McapTopicWriter, RawMessage
@@ -109,7 +109,8 @@ class ClipCut:
     def _chosen(self) -> Iterator[RawMessage]:
         messages = self._source.messages(self._selection.first_ns, self._window.end_ns)
         chosen = self._selection
-        return _from_key_frames(message for message in messages if chosen.is_beside(message) or chosen.holds(message))
+        held = (message for message in messages if chosen.is_beside(message) or chosen.holds(message))
+        return _from_key_frames(held, chosen.starts_ns)
 
     def _finished(self, messages: Iterator[RawMessage]) -> Iterator[RawMessage]:
         """Thumbnails in place of packets where those are wanted: made of what the treatment left of the pictures."""
@@ -196,12 +197,13 @@ class ClipCut:
         return {camera: self._tallies[camera].manifest(reference_times_ns, window_ns) for camera in present}
 
 
-def _from_key_frames(messages: Iterable[RawMessage]) -> Iterator[RawMessage]:
-    """Without packets that no key frame comes before: its second was dropped after this cut was planned."""
+def _from_key_frames(messages: Iterable[RawMessage], starts_ns: Mapping[str, int]) -> Iterator[RawMessage]:
+    """Without packets whose key frame is gone: its second was dropped after `starts_ns` were chosen."""
     shown: set[str] = set()
     for message in messages:
         if message.channel.schema_name == VIDEO_SCHEMA and message.topic not in shown:
-            if not message.packet().is_key:
+            packet = message.packet()
+            if not packet.is_key and packet.time_ns != starts_ns.get(packet.camera):
                 continue
             shown.add(message.topic)
         yield message
