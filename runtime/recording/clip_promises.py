@@ -27,7 +27,7 @@ from runtime.recording.provenance import CameraProvenance
 #: Seconds are written as floats: windows made of them are right to this.
 _ROUNDING_NS = 1_000
 #: A clip whose last record comes so long before its end is short; slow signals alone leave smaller holes.
-_SHORT_POST_ROLL_NS = 2 * NANOSECONDS_PER_SECOND
+SHORT_POST_ROLL_NS = 2 * NANOSECONDS_PER_SECOND
 
 _Broken = tuple[str, str]
 #: What must read a message, by schema.
@@ -52,7 +52,7 @@ def broken_window(manifest: ClipManifest) -> Iterator[_Broken]:
         early_s = (earliest_ns - manifest.start_ns) / NANOSECONDS_PER_SECOND
         yield "pre_roll", f"its first record comes {early_s:.1f} s before the window and before every camera"
     reached_ns = max([manifest.end_ns, *(camera.last_ns for camera in manifest.cameras.values())])
-    if manifest.ended_early is None and end_ns - reached_ns > _SHORT_POST_ROLL_NS:
+    if manifest.ended_early is None and end_ns - reached_ns > SHORT_POST_ROLL_NS:
         short_s = (end_ns - reached_ns) / NANOSECONDS_PER_SECOND
         yield "post_roll", f"it ends {short_s:.1f} s before what was asked for, and the manifest does not say why"
     shrunk = manifest.shrunk

@@ -72,6 +72,15 @@ class HistoryReader:
                     return session
         return None
 
+    def sessions(self) -> set[str]:
+        """All runs that recorded any of what is held and can be read."""
+        found: set[str] = set()
+        for segment in self.layout.list_segments():
+            with contextlib.suppress(McapFileError), _open(self.layout, segment) as reader:
+                session = None if reader is None else reader.metadata().get(SEGMENT_METADATA, {}).get("session")
+                found.update([] if session is None else [session])
+        return found
+
     def wall_offset_ns(self, wall_ns: int | None) -> int | None:
         """Wall minus capture time in the last second that started by `wall_ns` (None: the newest); None without any.
 
