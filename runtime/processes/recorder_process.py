@@ -25,12 +25,14 @@ from runtime.processes.selection_copy import SelectionCopy, disk_copy_path
 from runtime.processes.shell import ProcessShell, log, make_directories
 from runtime.recording.clip_sink import ClipOutput, OpenClip, SealedClip
 from runtime.recording.layout import HistoryLayout
-from runtime.recording.recorder import Recorder, RecorderSettings
+from runtime.recording.recorder import Recorder
+from runtime.recording.recorder_status import RecorderSettings
 from runtime.recording.shrinking import ClipExtent, ShrinkToError
 from runtime.recording.thumbnails import ThumbnailSettings
 from runtime.spool import (
     ClipDraft,
     ClipShape,
+    IsAwaited,
     PartialRescue,
     RescueReport,
     RescueRules,
@@ -38,6 +40,7 @@ from runtime.spool import (
     Spool,
     SpooledClip,
     SpoolError,
+    all_awaited,
 )
 from runtime.spool.clips import EXPIRES_KEY
 
@@ -152,7 +155,7 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
         beat = _Beat(shell, clock)
         policy = open_policy(config, directories.campaigns, beat)
         rescue = PartialRescue(spool, RescueRules(policy.half_clip_refusal, openable_bytes))
-        _rescue(rescue, firings_wait=True)
+        _rescue(rescue, all_awaited)
         retention = Retention(spool)
         pulls = PullFolder(directories.spool)
         recorder = Recorder(directories.history, SpoolClipSink(spool), settings, policy, pulls)
@@ -164,7 +167,7 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
             _tell(recorder.step(clock.now_ns()))
             if spool.must_be_reopened:
                 raise SpoolError("the spool lost its ledger or holds half a seal: leaving, the next start recovers it")
-            _rescue(rescue, firings_wait=recorder.status.waiting > 0)
+            _rescue(rescue, recorder.awaits)
             copy.step(clock.now_ns())
             retention.step(clock.now_ns())
             shell.progress()
@@ -217,10 +220,10 @@ def _privacy(recorder: Recorder, policy: PrivacyPolicy, retention: Retention) ->
     return {"privacy": {**policy.facts(), "refused_firings": refused, **deleted}}
 
 
-def _rescue(rescue: PartialRescue, firings_wait: bool) -> None:
+def _rescue(rescue: PartialRescue, is_awaited: IsAwaited) -> None:
     """Partial clips must not keep the recorder from recording: what fails now is tried again at the next start."""
     try:
-        rescued = rescue.step(firings_wait)
+        rescued = rescue.step(is_awaited)
     except OSError as error:
         log.error("partial clips stay partial: %s", error)
         return

@@ -98,6 +98,10 @@ class PullDesk:
         self._needing &= waiting
         return sealed
 
+    def awaits(self, request_id: str) -> bool:
+        """Whether this request waits for its clip."""
+        return any(request.id == request_id for request in self._folder.requests())
+
     def note_needs(self, sessions: Sessions) -> None:
         """Ask history to keep what waiting requests need of it. OSError when there is no room to say so."""
         for request in self._folder.requests():

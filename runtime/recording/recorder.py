@@ -21,11 +21,10 @@ What holds whatever happens:
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from runtime.formats.mcap_files import McapFileError
 from runtime.formats.pull_files import PullFolder
@@ -42,36 +41,10 @@ from runtime.recording.intents import Intent, IntentFileError, intent_path, leav
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.pull_desk import PullDesk, PullStatus
 from runtime.recording.readiness import RETRY_NS, STALL_NS, Sessions, readiness
+from runtime.recording.recorder_status import RecorderSettings, RecorderStatus
 from runtime.recording.sealing import CutOrder, Sealer
 from runtime.recording.sealing_policy import OpenPolicy, SealingPolicy, SealingRefusal, SealingRefusedError
 from runtime.recording.sessions import SessionState, list_sessions
-from runtime.recording.thumbnails import ThumbnailSettings
-
-
-@dataclass(frozen=True, slots=True)
-class RecorderSettings:
-    """Limits of the recorder."""
-
-    max_clip_s: float = 60.0
-    crash_pre_s: float = 10.0
-    thumbnails: ThumbnailSettings = field(default_factory=ThumbnailSettings)
-
-
-@dataclass(slots=True)
-class RecorderStatus:
-    """What the recorder did, for metrics."""
-
-    sealed: int = 0
-    sealed_bytes: int = 0
-    shrunk: int = 0  # of those: cut down, because there was no room for all
-    waiting: int = 0
-    refused: int = 0  # attempts that the sink or the disk refused
-    lost_firings: Counter[str] = field(default_factory=Counter)  # by rule: given up for good
-    policy_refused: Counter[str] = field(default_factory=Counter)  # firings without a clip, by the policy's reason
-    bad_firings: int = 0
-    crashes_not_noted: int = 0  # attempts to leave a firing for a crash that found no room
-    unread_answers: int = 0  # notes that no runtime took in time, or that could not be written
-    last_error: str = ""
 
 
 class Recorder:
@@ -126,6 +99,13 @@ class Recorder:
                 clips += self._seal(plan, sessions, ended_early, now_ns)
         self.status.waiting = len(self._layout.list_firings())
         return clips
+
+    def awaits(self, known_by: Mapping[str, Any]) -> bool:
+        """Whether a clip that was begun as this one (`known_beforehand`) may still be cut: what it is for waits."""
+        if (pull_id := known_by.get("pull_id")) is not None:
+            return self._pulls is not None and self._pulls.awaits(str(pull_id))
+        times_ns = known_by.get("firing_times_ns")
+        return any(times_ns is None or waiting.firing.time_ns in times_ns for waiting in self._known.values())
 
     def awaits_runtime(self) -> bool:
         """Whether a firing waits for more from a run that still lives; which may be about to leave, too."""

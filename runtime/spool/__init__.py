@@ -56,7 +56,7 @@ from runtime.spool.clips import (
     UnknownClipError,
 )
 from runtime.spool.recovery import RecoveryReport
-from runtime.spool.rescue import PartialRescue, RescueReport, RescueRules, rescue_partials
+from runtime.spool.rescue import IsAwaited, PartialRescue, RescueReport, RescueRules, all_awaited, rescue_partials
 from runtime.spool.shape import ClipShape
 from runtime.spool.spool import Spool
 
@@ -64,6 +64,7 @@ __all__ = [
     "ClipDraft",
     "ClipShape",
     "ClipState",
+    "IsAwaited",
     "LedgerError",
     "PartialClip",
     "PartialRescue",
@@ -79,5 +80,6 @@ __all__ = [
     "SpooledClip",
     "Tombstone",
     "UnknownClipError",
+    "all_awaited",
     "rescue_partials",
 ]

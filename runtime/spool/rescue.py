@@ -2,8 +2,8 @@
 
 A partial clip of this run of the machine may be cut again: history, on tmpfs, lives on as long as the machine, and its
 firing may still wait; and so may one that the fleet asked for, from a clip that is here still. It stays until the whole
-was sealed, and goes then. When no firing waits any more and it was not sealed (history had lost its seconds, or the
-firing with them), it is all that is left of its clip, as is one of an earlier run: history went with the power.
+was sealed, and goes then. When its firings wait no more and it was not sealed (history had lost its seconds, or the
+firings with them), it is all that is left of its clip, as is one of an earlier run: history went with the power.
 
 Such a one was judged as a whole and treated as it was written; what was noted of that when it began tells whether it
 may be sealed now (`RescueRules.refusal`). If so, it is copied into a clip of its own that says `partial` and is known
@@ -49,9 +49,19 @@ class RescueReport:
     rescued: list[int] = field(default_factory=list)
     entombed: list[int] = field(default_factory=list)  # might not be sealed
     dropped: int = 0  # the whole clip was sealed
-    awaited: int = 0  # may be cut again: left until no firing waits
+    #: May be cut again, by what they are known by: left until their firings wait no more.
+    awaited: list[Mapping[str, Any]] = field(default_factory=list)
     held_back: int = 0  # what decides cannot be read now: left
     unreadable: int = 0  # left
+
+
+#: Whether a clip of which half is left may still be cut, by what it is known by.
+IsAwaited = Callable[[Mapping[str, Any]], bool]
+
+
+def all_awaited(known_by: Mapping[str, Any]) -> bool:
+    """Before it is known which firings wait."""
+    return True
 
 
 def nothing_refused(known_by: Mapping[str, Any]) -> str | None:
@@ -75,40 +85,40 @@ class RescueRules:
 
 
 class PartialRescue:
-    """The recorder's: looks at its start, and once more when the firings that were there have been dealt with."""
+    """The recorder's: looks at its start, and again when the clip that one waits for will not be cut again."""
 
     def __init__(self, spool: Spool, rules: RescueRules | None = None) -> None:
         """Without `rules` every partial clip may be sealed, and none is locked."""
         self._spool = spool
         self._rules = rules or RescueRules()
-        self._has_looked = False
-        self._is_over = False
+        self._waiting: list[Mapping[str, Any]] | None = None  # what the awaited ones are known by; None: not looked yet
 
-    def step(self, firings_wait: bool) -> RescueReport | None:
-        """What was done; None when there was nothing to look at. Raises SpoolError, and tries no more before a start.
-
-        While `firings_wait`, only the first call looks.
-        """
-        if self._is_over or (firings_wait and self._has_looked):
+    def step(self, is_awaited: IsAwaited) -> RescueReport | None:
+        """What was done; None where nothing changed. Raises SpoolError, and tries no more before a start."""
+        if self._waiting is not None and all(is_awaited(known_by) for known_by in self._waiting):
             return None
-        self._has_looked = self._is_over = True
-        report = rescue_partials(self._spool, self._rules, firings_wait=firings_wait)
-        self._is_over = report.awaited == 0
+        self._waiting = []
+        report = rescue_partials(self._spool, self._rules, is_awaited)
+        self._waiting = report.awaited
         return report
 
 
-def rescue_partials(spool: Spool, rules: RescueRules | None = None, firings_wait: bool = True) -> RescueReport:
+def rescue_partials(
+    spool: Spool, rules: RescueRules | None = None, is_awaited: IsAwaited = all_awaited
+) -> RescueReport:  # fmt: skip
     """Deal with every partial clip. Raises SpoolError when there is no room or the disk fails; call it again then."""
     report = RescueReport()
     for partial in spool.partial():
         try:
-            _settle(spool, partial, report, rules or RescueRules(), firings_wait)
+            _settle(spool, partial, report, rules or RescueRules(), is_awaited)
         except UnknownClipError:
             continue  # it has just gone, to make room for one that was rescued before it
     return report
 
 
-def _settle(spool: Spool, partial: PartialClip, report: RescueReport, rules: RescueRules, firings_wait: bool) -> None:
+def _settle(
+    spool: Spool, partial: PartialClip, report: RescueReport, rules: RescueRules, is_awaited: IsAwaited
+) -> None:  # fmt: skip
     clip_id = partial.metadata.get("clip_id")
     may_be_cut_again = partial.boot_id == spool.boot_id or partial.metadata.get("pull_id") is not None
     if partial.boot_id is None:
@@ -116,8 +126,8 @@ def _settle(spool: Spool, partial: PartialClip, report: RescueReport, rules: Res
     elif clip_id is not None and spool.knows_clip(str(clip_id)):
         spool.discard(spool.resume(partial))
         report.dropped += 1
-    elif firings_wait and may_be_cut_again:
-        report.awaited += 1
+    elif may_be_cut_again and is_awaited(partial.metadata):
+        report.awaited.append(partial.metadata)
     else:
         _decide(spool, partial, report, rules)
 

@@ -33,7 +33,8 @@ from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.manifest import ClipManifest
 from runtime.recording.readiness import RETRY_NS, STALL_NS
-from runtime.recording.recorder import Recorder, RecorderSettings
+from runtime.recording.recorder import Recorder
+from runtime.recording.recorder_status import RecorderSettings
 from runtime.recording.shrinking import ClipExtent
 from runtime.recording.verify import verify_clip
 

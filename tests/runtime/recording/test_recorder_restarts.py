@@ -21,7 +21,8 @@ from runtime.recording.forgotten_runs import MAX_SESSIONS, forget_old_runs
 from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.manifest import ClipManifest
-from runtime.recording.recorder import Recorder, RecorderSettings
+from runtime.recording.recorder import Recorder
+from runtime.recording.recorder_status import RecorderSettings
 from runtime.recording.sessions import list_sessions
 from runtime.recording.shrinking import ClipExtent
 from runtime.recording.verify import verify_clip
@@ -177,3 +178,17 @@ def test_seconds_that_go_while_a_clip_is_cut_leave_one_that_begins_with_a_key_fr
     manifest = manifest_of(clip)
     assert manifest.cameras["rear"].starts_late_s == pytest.approx(1.007)
     assert manifest.pre_roll_short_s == pytest.approx(0.75)
+
+
+def test_a_recorder_awaits_the_clips_whose_firings_or_pulls_wait_and_no_others(
+    tmp_path: Path, rig_packets: dict[str, list[Packet]]
+) -> None:
+    waiting = firing(5.0, pre_s=2.0, post_s=60.0)
+    writer = HistoryWriter(tmp_path / "history", 60, 10**9, session())
+    Recording({"front_main": rig_packets["front_main"]}, (waiting,), until_s=6.0).write(writer)
+    recorder = recorder_of(tmp_path)
+    assert recorder.step(START_NS + 6 * SECOND_NS) == []
+    assert recorder.awaits({"clip_id": "x", "firing_times_ns": [waiting.time_ns, 7]})
+    assert not recorder.awaits({"clip_id": "y", "firing_times_ns": [7]})
+    assert not recorder.awaits({"clip_id": "z", "firing_times_ns": [waiting.time_ns], "pull_id": "p"})
+    writer.close()

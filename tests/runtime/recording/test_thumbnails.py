@@ -21,7 +21,8 @@ from runtime.recording.clip_sink import FolderClipSink, SealedClip
 from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.manifest import MANIFEST_ATTACHMENT, MANIFEST_METADATA, PROVENANCE_METADATA
 from runtime.recording.pictures import contact_sheet
-from runtime.recording.recorder import Recorder, RecorderSettings
+from runtime.recording.recorder import Recorder
+from runtime.recording.recorder_status import RecorderSettings
 from runtime.recording.thumbnails import ThumbnailSettings, thumbnail_times
 from runtime.recording.verify import verify_clip
 

@@ -20,7 +20,8 @@ from runtime.recording.history_reader import HistoryReader
 from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.readiness import RETRY_NS
-from runtime.recording.recorder import Recorder, RecorderSettings
+from runtime.recording.recorder import Recorder
+from runtime.recording.recorder_status import RecorderSettings
 from runtime.recording.sealing_policy import (
     ClipWindow,
     SealingPolicy,

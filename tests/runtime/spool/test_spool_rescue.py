@@ -20,6 +20,7 @@ from runtime.spool import (
     Spool,
     rescue_partials,
 )
+from runtime.spool.rescue import all_awaited
 from tests.runtime.recording.recorded_rig import encode_camera, firing
 
 QUOTA_BYTES = 64 << 20
@@ -106,12 +107,26 @@ def test_without_a_power_cut_a_partial_clip_stays_until_the_whole_was_cut_again(
     write_half(tmp_path)
     with open_spool(tmp_path, "first") as spool:
         rescue = PartialRescue(spool)
-        assert rescue.step(firings_wait=True) == RescueReport(awaited=1)
-        assert rescue.step(firings_wait=True) is None, "nothing new while the firing waits"
+        assert rescue.step(all_awaited) == RescueReport(awaited=[{"clip_id": "half"}])
+        assert rescue.step(all_awaited) is None, "nothing new while the firing waits"
         seal_whole(spool)
-        assert rescue.step(firings_wait=False) == RescueReport(dropped=1)
+        assert rescue.step(nobody_waits) == RescueReport(dropped=1)
         assert (spool.partial(), spool.counts().sealed) == ([], 1)
-        assert rescue.step(firings_wait=False) is None
+        assert rescue.step(nobody_waits) is None
+
+
+def test_half_a_clip_is_rescued_as_soon_as_its_own_firings_wait_no_more(tmp_path):
+    """On a busy vehicle some firing always waits."""
+    for name in ("first half", "second half"):
+        write_half(tmp_path, clip_id=name)
+    waiting = {"first half", "second half"}
+    with open_spool(tmp_path, "first") as spool:
+        rescue = PartialRescue(spool)
+        assert len(rescue.step(lambda known_by: known_by["clip_id"] in waiting).awaited) == 2
+        waiting.remove("first half")
+        report = rescue.step(lambda known_by: known_by["clip_id"] in waiting)
+        assert (report.rescued, len(report.awaited)) == ([1], 1)
+        assert spool.clip(1).metadata["clip_id"] == "first half"
 
 
 def test_a_partial_clip_that_history_cannot_replace_is_sealed_as_it_is(tmp_path):
@@ -119,10 +134,14 @@ def test_a_partial_clip_that_history_cannot_replace_is_sealed_as_it_is(tmp_path)
     write_half(tmp_path)
     with open_spool(tmp_path, "first") as spool:
         rescue = PartialRescue(spool)
-        rescue.step(firings_wait=True)
-        assert rescue.step(firings_wait=False) == RescueReport(rescued=[1])
+        rescue.step(all_awaited)
+        assert rescue.step(nobody_waits) == RescueReport(rescued=[1])
         assert (spool.clip(1).metadata["clip_id"], spool.clip(1).metadata["partial"]) == ("half", True)
         assert spool.partial() == []
+
+
+def nobody_waits(known_by):
+    return False
 
 
 KNOWN = {
@@ -143,7 +162,7 @@ KNOWN = {
 def test_a_rescued_clip_is_known_by_what_was_noted_when_it_was_begun(tmp_path):
     write_half(tmp_path, **KNOWN)
     with open_spool(tmp_path, "second") as spool:
-        assert rescue_partials(spool, firings_wait=False).rescued == [1]
+        assert rescue_partials(spool, is_awaited=nobody_waits).rescued == [1]
         clip = spool.clip(1)
         of_the_file = {"cameras": [], "missing_cameras": ["front_main", "rear"], "start_wall_ns": 0, "end_wall_ns": 2}
         assert {**KNOWN, **of_the_file, "partial": True, "bytes": clip.size_bytes}.items() <= clip.metadata.items()
@@ -164,8 +183,8 @@ def test_what_a_policy_will_not_have_is_entombed_under_a_number_and_what_it_cann
         return "cut short, and may not be sealed"
 
     with open_spool(tmp_path, "second") as spool:
-        assert rescue_partials(spool, RescueRules(unreadable), firings_wait=False) == RescueReport(held_back=1)
-        assert rescue_partials(spool, RescueRules(refused), firings_wait=False) == RescueReport(entombed=[1])
+        assert rescue_partials(spool, RescueRules(unreadable), nobody_waits) == RescueReport(held_back=1)
+        assert rescue_partials(spool, RescueRules(refused), nobody_waits) == RescueReport(entombed=[1])
         assert asked == [{"clip_id": "half", **KNOWN}]
         clip = spool.clip(1)
         assert (clip.state, clip.reason) == (ClipState.TOMBSTONED, "cut short, and may not be sealed")
@@ -193,9 +212,9 @@ def test_half_of_what_the_fleet_asked_for_waits_for_the_whole_that_a_sealed_clip
     write_half(tmp_path, **KNOWN)
     with open_spool(tmp_path, "second") as spool:
         rescue = PartialRescue(spool)
-        assert rescue.step(firings_wait=True) == RescueReport(awaited=1)
+        assert len(rescue.step(all_awaited).awaited) == 1
         seal_whole(spool)
-        assert rescue.step(firings_wait=False) == RescueReport(dropped=1)
+        assert rescue.step(nobody_waits) == RescueReport(dropped=1)
 
 
 def test_a_rescue_that_is_cut_short_itself_leaves_one_clip_in_the_end(tmp_path, monkeypatch):
@@ -209,11 +228,11 @@ def test_a_rescue_that_is_cut_short_itself_leaves_one_clip_in_the_end(tmp_path, 
 
         monkeypatch.setattr(spool, "seal", killed)
         with pytest.raises(KeyboardInterrupt):
-            rescue_partials(spool, firings_wait=False)
+            rescue_partials(spool, is_awaited=nobody_waits)
         copies[0].release()
     with open_spool(tmp_path, "third") as spool:
         assert len(spool.partial()) == 2
-        assert rescue_partials(spool, firings_wait=False) == RescueReport(rescued=[1], dropped=1)
+        assert rescue_partials(spool, is_awaited=nobody_waits) == RescueReport(rescued=[1], dropped=1)
         assert (spool.partial(), spool.counts().sealed) == ([], 1)
 
 
@@ -227,7 +246,7 @@ def test_a_disk_that_fails_during_the_rescue_leaves_the_partial_clip_to_the_next
 
         monkeypatch.setattr(spool, "begin", failing)
         with pytest.raises(QuotaExceededError):
-            rescue.step(firings_wait=True)
+            rescue.step(all_awaited)
         monkeypatch.undo()
         assert len(spool.partial()) == 1
         assert rescue_partials(spool).rescued == [1]
