@@ -59,8 +59,8 @@ def run_new(options: argparse.Namespace) -> int:
 
 def run_enroll(options: argparse.Namespace) -> int:
     """Enroll a vehicle."""
-    _checked(lambda: _require_receiver_keys(options.directory))
     public = _checked(lambda: key_files.load_foreign_public_key(options.public_key))
+    _checked(lambda: _require_receiver_keys(options.directory))
     _checked(lambda: key_files.enroll(options.directory, options.vehicle, public))
     print(f"{options.vehicle} is enrolled")
     return 0

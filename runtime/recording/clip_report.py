@@ -56,6 +56,12 @@ class ClipReport:
         """True when the clip keeps every promise."""
         return not self.problems
 
+    @property
+    def decoded(self) -> str:
+        """How much was looked at, for people."""
+        frames = sum(self.frames_decoded.values())
+        return f"{_count(len(self.frames_decoded), 'camera')}, {_count(frames, 'frame')} decoded"
+
     def to_json(self) -> dict[str, Any]:
         """JSON-ready."""
         problems = [{"code": p.code, "camera": p.camera, "message": p.message} for p in self.problems]
@@ -69,3 +75,7 @@ class ClipReport:
             "problems": problems,
             "problems_left_out": self.problems_left_out,
         }
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,8 +36,12 @@ class Export:
     left_out: dict[str, str] = field(default_factory=dict)  # part -> why
 
 
-def export_clip(clip: Path | str, directory: Path | str, parts: Collection[str] = PARTS) -> Export:
-    """Write the parts of a clip. McapFileError, ManifestError, ClipError or OSError say what is wrong.
+def export_clip(
+    clip: Path | str, directory: Path | str, parts: Collection[str] = PARTS, tell: Callable[[str], None] | None = None
+) -> Export:
+    """Write the parts of a clip; `tell` hears of each before it is begun: a mosaic takes longer than the clip lasts.
+
+    McapFileError, ManifestError, ClipError or OSError say what is wrong.
 
     A clip without cameras has signals and a manifest; the parts that need pictures are left out, and said so.
     """
@@ -50,6 +54,8 @@ def export_clip(clip: Path | str, directory: Path | str, parts: Collection[str] 
         manifest = read_manifest(reader)
         for part in PARTS:
             if part in parts:
+                if tell is not None and manifest.cameras:
+                    tell(f"writing {part} of {manifest.duration_s:.1f} s of {len(manifest.cameras)} cameras")
                 _write(part, export, reader, manifest)
     return export
 

@@ -147,7 +147,7 @@ def ensure_local_pair(directory: Path, vehicle: str) -> tuple[Path, Path]:
 
 
 def pin_receiver(vehicle_keys: Path, public_key: bytes) -> None:
-    """Tell the vehicle which receiver it may talk to. Raises KeyFileError for what cannot be a receiver's public key."""
+    """Tell the vehicle which receiver it may talk to. Raises KeyFileError for what cannot be its public key."""
     key = checked_key(public_key.decode("ascii", "replace"), "the receiver's public key")
     if not vehicle_keys.is_dir():
         raise KeyFileError(f"{vehicle_keys} is not there: make it: shadowrig keys new {vehicle_keys}")
@@ -188,8 +188,10 @@ def revoke(receiver_keys: Path, vehicle: str) -> None:
 
 
 def was_ever_enrolled(receiver_keys: Path, vehicle: str) -> bool:
-    """True for a vehicle that is enrolled or has been revoked. Raises KeyFileError for what is no name."""
-    if (receiver_keys / "enrolled" / f"{checked_name(vehicle)}.public").exists():
+    """True for a vehicle that is enrolled or has been revoked. Raises OSError when that cannot be known."""
+    if not VEHICLE_NAME.fullmatch(vehicle):
+        return False
+    if (receiver_keys / "enrolled" / f"{vehicle}.public").exists():
         return True
     return any((receiver_keys / "revoked").glob(f"{vehicle}.*.public"))
 

@@ -90,7 +90,7 @@ def test_no_end_takes_its_own_key_for_the_others(ends: tuple[Path, Path], capsys
 def test_a_folder_that_is_no_receivers_is_refused(
     ends: tuple[Path, Path], capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    car, receiver = ends
+    car, _ = ends
     more = {"list": [], "enroll": ["car-17", car / "vehicle.public"], "revoke": ["car-17"]}[command]
     for folder, what in ((car, "holds no receiver.public"), (car / "nosuch", "is not a folder")):
         assert keys(command, folder, *more) == 2
