@@ -101,6 +101,10 @@ def _require_receiver_keys(directory: Path) -> None:
         raise CommandError(f"{directory} is not a folder: name the receiver's keys, or {make}")
     if not (directory / "receiver.public").exists():
         raise CommandError(f"{directory} holds no receiver.public: name the receiver's keys, or {make}")
+    if (directory / "vehicle.public").exists() and not (directory / "receiver.secret").exists():
+        raise CommandError(
+            f"{directory} holds a vehicle's keys and its pinned receiver: name the receiver's own folder"
+        )
 
 
 def _checked(action: Callable[[], Result]) -> Result:

@@ -194,7 +194,8 @@ def line_of(row: PullRow, now_ns: int) -> str:
     asked = f"{request.priority.value} priority, asked {_rounded((now_ns - row.asked_wall_ns) / 1e9)} ago"
     end = f", open until {iso(row.expires_wall_ns)}" if row.is_open else ""
     answer = f"clip {row.n}" if row.state == "sealed" else row.reason
-    shown = f"{request.id}  {row.vehicle}  {length_s:g} s from {begins} of {what}, {asked}{end}: {row.state} {answer}"
+    length = f"{length_s:g} s" if length_s < 60 else _rounded(length_s)
+    shown = f"{request.id}  {row.vehicle}  {length} from {begins} of {what}, {asked}{end}: {row.state} {answer}"
     return printable(shown.rstrip())
 
 
@@ -202,7 +203,8 @@ def _hint(request: PullRequest, now_ns: int) -> None:
     """What is most likely not meant; the vehicle decides, for only it knows what it holds."""
     length_s = (request.end_ns - request.start_ns) / NANOSECONDS_PER_SECOND
     if length_s > USUAL_CLIP_S:
-        _say(f"a vehicle refuses {_rounded(length_s)} unless its recorder.max_clip_s (60 s) is raised: ask in parts")
+        most = "recorder.max_clip_s of the vehicle, 60 s unless set"
+        _say(f"{_rounded(length_s)} may be more than a clip may hold ({most}): ask in parts")
     ahead_s = (request.start_ns - now_ns) / NANOSECONDS_PER_SECOND
     if request.clock == "wall" and ahead_s > FAR_AHEAD_S:
         _say(

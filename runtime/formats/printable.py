@@ -1,4 +1,4 @@
-"""Text from outside, as a person's terminal may be shown it: what a vehicle, a clip or a peer calls itself; and sizes.
+"""Text from outside, as a person's terminal may be shown it: what a vehicle, a clip or a peer calls itself; and counts.
 
 An escape sequence in a name could clear the screen, forge lines or write to the clipboard of whoever looks at a clip.
 """
@@ -22,3 +22,8 @@ def size(count: int) -> str:
         if count >= factor:
             return f"{count / factor:.3g} {unit}"
     return f"{count} B"
+
+
+def counted(count: int, what: str) -> str:
+    """`1 camera`, `8 cameras`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runtime.formats.printable import counted
 from runtime.recording.manifest import ClipManifest
 
 MAX_PROBLEMS = 200
@@ -60,7 +61,7 @@ class ClipReport:
     def decoded(self) -> str:
         """How much was looked at, for people."""
         frames = sum(self.frames_decoded.values())
-        return f"{_count(len(self.frames_decoded), 'camera')}, {_count(frames, 'frame')} decoded"
+        return f"{counted(len(self.frames_decoded), 'camera')}, {counted(frames, 'frame')} decoded"
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -75,7 +76,3 @@ class ClipReport:
             "problems": problems,
             "problems_left_out": self.problems_left_out,
         }
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"

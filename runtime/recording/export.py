@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.formats.mcap_files import McapTopicReader
+from runtime.formats.printable import counted
 from runtime.messages import ClipVariant
 from runtime.recording.camera_videos import file_inside, write_camera_video, write_thumbnails
 from runtime.recording.clip_file import open_clip, read_manifest
@@ -55,7 +56,7 @@ def export_clip(
         for part in PARTS:
             if part in parts:
                 if tell is not None and manifest.cameras:
-                    tell(f"writing {part} of {manifest.duration_s:.1f} s of {len(manifest.cameras)} cameras")
+                    tell(f"writing {part}: {manifest.duration_s:.1f} s, {counted(len(manifest.cameras), 'camera')}")
                 _write(part, export, reader, manifest)
     return export
 

@@ -67,7 +67,7 @@ def contact_sheet(
         tiles = []
         for camera in sheet.cameras:
             for instant_ns in instants_ns:
-                color = ACCENT if instant_ns == centre_ns else TEXT
+                color = ACCENT if instant_ns == _inside(manifest, centre_ns) else TEXT
                 tiles.append(sheet.tile(camera, instant_ns, _column(camera, instant_ns - centre_ns), color))
         image = sheet.compose(tiles, len(instants_ns))
     return sheet.write(Path(output), image)
@@ -141,7 +141,8 @@ def clip_title(manifest: ClipManifest) -> str:
 
 
 def _column(camera: str, offset_ns: int) -> str:
-    return f"{camera}  {offset_ns / NANOSECONDS_PER_SECOND:+.1f} s"
+    tenths = round(10 * offset_ns / NANOSECONDS_PER_SECOND)  # whole, so that just before a firing is no "-0.0"
+    return f"{camera}  {tenths / 10:+.1f} s"
 
 
 def _firing_time_ns(manifest: ClipManifest, firing: int) -> int:

@@ -101,6 +101,17 @@ def test_a_folder_that_is_no_receivers_is_refused(
     assert not (car / "nosuch").exists()
 
 
+def test_a_vehicles_folder_with_its_pinned_receiver_is_no_receivers(
+    ends: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    car, receiver = ends
+    assert keys("pin", car, receiver / "receiver.public") == 0
+    assert keys("list", car) == 2
+    assert keys("enroll", car, "car-17", car / "vehicle.public") == 2
+    assert capsys.readouterr().err.count(f"{car} holds a vehicle's keys") == 2
+    assert not (car / "enrolled").exists()
+
+
 def test_pinning_in_a_folder_that_is_not_there_names_what_makes_it(
     ends: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

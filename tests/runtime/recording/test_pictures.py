@@ -62,6 +62,11 @@ def test_columns_are_labelled_with_where_they_are_and_one_end_is_drawn_once(
     assert len(written) == 3 * len(CAMERAS)
 
 
+@pytest.mark.parametrize(("offset_ns", "shown"), [(-30_000_000, "+0.0 s"), (-3_100_000_000, "-3.1 s"), (0, "+0.0 s")])
+def test_a_column_just_before_the_firing_is_at_zero(offset_ns: int, shown: str) -> None:
+    assert pictures._column("rear", offset_ns) == f"rear  {shown}"
+
+
 def test_a_mosaic_shows_eight_cameras_at_one_instant(clip: Path, tmp_path: Path) -> None:
     picture = mosaic(clip, tmp_path / "mosaic.png")
     assert picture.cameras == CAMERAS
