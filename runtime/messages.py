@@ -24,6 +24,10 @@ from numpy.typing import NDArray
 NANOSECONDS_PER_SECOND = 1_000_000_000
 NANOSECONDS_PER_MILLISECOND = 1_000_000
 
+#: History outlasts the longest clip by so much. It is cut once records from half a second after its end are there, two
+#: seconds later where a camera lags; its first second may be half gone by then, and begins with a key frame before it.
+CUT_MARGIN_S = 5.0
+
 SignalValue: TypeAlias = bool | float | str
 
 #: Codecs whose packets may enter a clip untouched (Foxglove's CompressedVideo knows no others of ours).

@@ -6,7 +6,7 @@ import argparse
 import getpass
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -43,7 +43,10 @@ def add(commands: Subcommands) -> None:
     query.add_argument("--to", dest="to_time", type=wall_time, default=None, metavar="TIME", help="till then")
     query.add_argument("--verified", action=argparse.BooleanOptionalAction, default=None)
     query.add_argument("--limit", type=int, default=1000, help="so many at most (default 1000)")
-    query.add_argument("--after", nargs=2, default=None, metavar=("VEHICLE", "N"), help="go on after this clip")
+    query.add_argument(
+        "--after", nargs="+", default=[], metavar=("VEHICLE", "N SHA256"),
+        help="go on after this clip; without its hash after every clip of that number",
+    )  # fmt: skip
     add_json_option(query, "the clips with their metadata")
     fetch = add_command(
         group, "fetch", "Take a clip out.",
@@ -102,10 +105,9 @@ def run_query(options: argparse.Namespace) -> int:
     """Print the clips that fit."""
     from runtime.uplink.storage.asking import ClipQuestion, ask, described
 
-    after = None if options.after is None else (options.after[0], number(options.after[1]))
     question = ClipQuestion(
         options.vehicle, options.rule, options.campaign, options.priority, options.model, options.kind,
-        options.from_time, options.to_time, options.verified, after, options.limit,
+        options.from_time, options.to_time, options.verified, last_clip(options.after), options.limit,
     )  # fmt: skip
     with at_work(options) as (config, catalogue, _, wall_ns):
         clips = ask(catalogue.database, question, config.directory, who(), wall_ns)
@@ -120,7 +122,7 @@ def run_query(options: argparse.Namespace) -> int:
             rules, begun = printable(",".join(each["rules"])) or "-", iso(each["start_wall_ns"])
             print(f"{each['vehicle']}  {each['n']:>6}  {begun}  {each['priority']:<10}  {rules}  {verdict}")
         if len(found) == options.limit:
-            print(f"there may be more: --after {found[-1]['vehicle']} {found[-1]['n']}")
+            print("there may be more: --after {vehicle} {n} {sha256}".format(**found[-1]))
     return 0
 
 
@@ -129,6 +131,8 @@ def run_fetch(options: argparse.Namespace) -> int:
     from runtime.formats.durable_files import copy_checked
     from runtime.uplink.storage.asking import taken_out
 
+    if not options.out.parent.is_dir():
+        raise CommandError(f"--out {options.out}: there is no folder {options.out.parent}; nothing was fetched")
     with at_work(options) as (config, catalogue, depot, wall_ns):
         place = (options.vehicle, options.number, config.directory)
         try:
@@ -242,12 +246,17 @@ def who() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def number(text: str) -> int:
-    """A clip's number. Raises CommandError."""
+def last_clip(words: Sequence[str]) -> tuple[str, int, str] | None:
+    """The clip that `--after` names: vehicle, number, and hash or nothing. Raises CommandError."""
+    if not words:
+        return None
+    if not 2 <= len(words) <= 3:
+        raise CommandError(f"--after {' '.join(words)}: name a vehicle, a number and, to be exact, a hash")
+    vehicle, number, sha256 = (*words, "")[:3]
     try:
-        return int(text)
+        return vehicle, int(number), sha256.lower()
     except ValueError as error:
-        raise CommandError(f"--after {text}: a clip's number is whole") from error
+        raise CommandError(f"--after {vehicle} {number}: a clip's number is whole") from error
 
 
 def iso(wall_ns: Any, is_exact: bool = False) -> str:

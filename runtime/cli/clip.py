@@ -68,7 +68,7 @@ def run_verify(options: argparse.Namespace) -> int:
     if options.json != "-":
         for path, report in zip(options.clips, reports, strict=True):
             print(f"{path}: {f'ok: {report.decoded}' if report.ok else 'BROKEN'}")
-            for line in report.lines:
+            for line in report.lines():
                 print(f"  {printable(line)}")
     return 0 if all(report.ok for report in reports) else 1
 

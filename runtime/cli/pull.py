@@ -108,8 +108,9 @@ def _ask(book: PullBook, config: ReceiverConfig, options: argparse.Namespace) ->
                 "--to or --expires lies beyond the year 2262, where nanoseconds end: name an earlier one"
             )
         request = PullRequest(uuid.uuid4().hex, cameras, start_ns, end_ns, options.clock, priority)
-        book.ask(vehicle, request, now_ns, now_ns + _duration_ns(options.expires))
         wait_s = 0.0 if options.wait is None else parse_duration_s(options.wait)
+        expires_ns = now_ns + _duration_ns(options.expires)
+        book.ask(vehicle, request, now_ns, expires_ns)  # the vehicle is asked when nothing is wrong any more
     except (PullFileError, PullRefusedError, Mistake) as error:
         raise CommandError(str(error)) from error
     _hint(request, now_ns)
@@ -128,7 +129,7 @@ def _enrolled(vehicle: str | None, config: ReceiverConfig) -> str:
         raise CommandError("name a vehicle, or use --list")
     try:
         enrolled = list_vehicles(config.keys_directory)
-    except KeyFileError as error:
+    except (KeyFileError, OSError) as error:
         raise CommandError(str(error)) from error
     if vehicle not in enrolled:
         raise CommandError(f"{vehicle} is not enrolled: see `shadowrig keys list {config.keys_directory}`")

@@ -14,6 +14,7 @@ from typing import Any
 
 from runtime.config.quantities import parse_duration_s
 from runtime.formats.documents import Document, DocumentError, Problem, load_document, suggest
+from runtime.messages import CUT_MARGIN_S
 
 #: The batch of the network and the batch ring are sized for this many at most.
 MAX_CAMERAS = 16
@@ -166,8 +167,9 @@ def _clip_longer_than_history(document: Document) -> Iterator[Problem]:
     path = ("recorder", "max_clip_s")
     clip_s = _amount(document.at(path))
     history_s = _amount(_mapping(document, "history").get("seconds", 60))
-    if clip_s is not None and history_s is not None and clip_s > history_s:
-        message = f"a clip of {clip_s:g} s cannot be cut from a history of {history_s:g} s"
+    if clip_s is not None and history_s is not None and clip_s > history_s - CUT_MARGIN_S:
+        message = f"a clip of {clip_s:g} s cannot be cut whole from a history of {history_s:g} s: it takes "
+        message += f"{CUT_MARGIN_S:g} s more"
         yield document.problem(path, message, "raise history.seconds or lower recorder.max_clip_s")
 
 

@@ -31,6 +31,7 @@ from runtime.config.quantities import ByteCount, Seconds, SecondsOrZero
 from runtime.config.sources import MAX_RATE_HZ, CameraConfig, CameraName, RateHz, Section, SignalsConfig
 from runtime.config.uplink_config import UplinkConfig
 from runtime.formats.documents import Document, DocumentError, Mistake, load_document, validate
+from runtime.messages import CUT_MARGIN_S
 
 #: ISO 3779: 17 letters and digits without I, O and Q, the last four digits.
 _LIKE_A_VIN = re.compile(r"[A-HJ-NPR-Z0-9]{13}[0-9]{4}")
@@ -106,7 +107,7 @@ class HistoryConfig(Section):
     """How far a firing can reach back. On tmpfs: its bytes are memory."""
 
     directory: DirectoryOrAuto = None
-    seconds: Seconds = Field(default=60.0, le=3600)
+    seconds: Seconds = Field(default=60.0, ge=2 * CUT_MARGIN_S, le=3600)
     max_bytes: ByteCount = Field(default=512_000_000, ge=8_000_000)
     hold_s: SecondsOrZero = Field(
         default=1800.0, le=86_400, description="older seconds stay so long where a clip waits for them; 0: never"
@@ -208,8 +209,8 @@ class RigConfig(Section):
 
     @property
     def max_clip_s(self) -> float:
-        """The longest clip: what is configured, and never more than history holds."""
-        return min(self.recorder.max_clip_s, self.history.seconds)
+        """The longest clip: what is configured, and never more than history still has when it is cut."""
+        return min(self.recorder.max_clip_s, self.history.seconds - CUT_MARGIN_S)
 
     def fingerprint(self) -> str:
         """sha256 of the validated values: the same for two files that mean the same."""

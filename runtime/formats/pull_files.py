@@ -19,11 +19,12 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from runtime.formats.durable_files import make_directory_durably, remove_durably, rename_durably, write_durably
-from runtime.messages import Priority
+from runtime.messages import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, Priority
 
 PULLS_FOLDER = "pulls"
 MAX_CAMERAS = 32
@@ -36,6 +37,14 @@ ANSWER_STATES = ("sealed", "refused")
 PULL_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 #: Also a file name in an export: no "/", and no dot or dash in front, so neither a way up nor an option.
 CAMERA_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+
+
+def instant_text(time_ns: int, clock: str) -> str:
+    """An instant as people read it: UTC to the millisecond on the clock of wall times, else seconds of capture time."""
+    if clock != "wall" or not 0 <= time_ns < 1 << 63:
+        return f"{time_ns / NANOSECONDS_PER_SECOND:.3f} s ({clock} time)"
+    moment = datetime.fromtimestamp(time_ns // NANOSECONDS_PER_SECOND, timezone.utc)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ns % NANOSECONDS_PER_SECOND // NANOSECONDS_PER_MILLISECOND:03d}Z"
 
 
 class PullFileError(ValueError):
@@ -62,7 +71,8 @@ class PullRequest:
         if self.clock not in CLOCKS:
             raise PullFileError(f"pull {self.id}: clock {self.clock!r:.40} must be one of {', '.join(CLOCKS)}")
         if not 0 <= self.start_ns < self.end_ns:
-            raise PullFileError(f"pull {self.id}: [{self.start_ns}, {self.end_ns}) ns is no window: end after start")
+            window = f"{instant_text(self.start_ns, self.clock)} to {instant_text(self.end_ns, self.clock)}"
+            raise PullFileError(f"pull {self.id}: {window} is no window: its end must come after its start")
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in a file."""

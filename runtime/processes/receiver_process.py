@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import zmq
@@ -15,11 +14,10 @@ from runtime.backoff import Backoff
 from runtime.clock import Clock, SystemClock
 from runtime.config.receiver_config import ReceiverConfig
 from runtime.messages import NANOSECONDS_PER_SECOND
-from runtime.privacy.envelope import envelope_problems, is_locked
 from runtime.processes.receiver_pulls import open_pull_book
 from runtime.processes.shell import ProcessShell, StartError
+from runtime.processes.verifier_link import VerifierLink
 from runtime.receiver_storage import campaign_desk, places_of, retention_of
-from runtime.recording.verify import verify_clip
 from runtime.uplink.keys import EnrolledVehicles, KeyFileError, KeyPair, ensure_keys
 from runtime.uplink.receiver import Receiver, ReceiverSettings
 from runtime.uplink.storage.limits import SetupError, StoreLimits
@@ -90,7 +88,7 @@ class ReceiverWork:
         config = self._config
         campaigns, pulls = campaign_desk(config), open_pull_book(config)
         receiver = Receiver(
-            settings_of(config), self._own, self._enrolled, self._clock, self._publish, problems_of, self._on_bound,
+            settings_of(config), self._own, self._enrolled, self._clock, self._publish, VerifierLink(), self._on_bound,
             campaigns, pulls,
         )  # fmt: skip
         receiver.run(stop)
@@ -135,13 +133,3 @@ def settings_of(config: ReceiverConfig) -> ReceiverSettings:
         places=places_of(config),
         retention=retention_of(config),
     )
-
-
-def problems_of(path: Path) -> Sequence[str]:
-    """What is wrong with a stored clip; nothing when it keeps every promise.
-
-    Of one that is locked only its envelope can be seen here: the receiver has no key to open it.
-    """
-    if is_locked(path):
-        return envelope_problems(path)
-    return [str(problem) for problem in verify_clip(path).problems]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -39,6 +40,10 @@ from runtime.spool import (
     SpoolError,
 )
 from runtime.spool.clips import EXPIRES_KEY
+
+#: A recorder that is told to leave waits so long for a runtime whose firings wait: it may have been told, too.
+LEAVING_NS = 10 * NANOSECONDS_PER_SECOND
+LEAVING_POLL_S = 0.1
 
 
 class SpoolClipSink:
@@ -134,7 +139,7 @@ def _sealed(clip: SpooledClip) -> SealedClip:
 
 
 def run_recorder(config: RigConfig, stop: threading.Event) -> int:
-    """Record until `stop`; then seal what is in flight. The process's exit code."""
+    """Record until `stop`; then seal what will get no more. The process's exit code."""
     clock = SystemClock()
     directories = make_directories(config)
     shell = ProcessShell("recorder", directories.status, clock, config.health.progress_timeout_s)
@@ -166,11 +171,23 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
             beat.status = {**_status(recorder, spool, copy), **_privacy(recorder, policy, retention)}
             shell.publish(beat.status)
         shell.stopping("sealing what is in flight")
+        _let_runtime_leave(recorder, shell, clock)
         _tell(recorder.finish(clock.now_ns()))
         copy.copy()
         shell.close(lambda: {**_status(recorder, spool, copy), **_privacy(recorder, policy, retention)})
         policy.close()
     return 0
+
+
+def _let_runtime_leave(recorder: Recorder, shell: ProcessShell, clock: SystemClock) -> None:
+    """Where the machine is shut down, history goes with it: what the runtime leaves behind has to be sealed now.
+
+    Where only the recorder is stopped, the runtime stays, and the next recorder finds the whole post-roll.
+    """
+    deadline_ns = clock.now_ns() + LEAVING_NS
+    while recorder.awaits_runtime() and clock.now_ns() < deadline_ns:
+        shell.progress()
+        time.sleep(LEAVING_POLL_S)
 
 
 class _Beat:
@@ -227,6 +244,7 @@ def _status(recorder: Recorder, spool: Spool, copy: SelectionCopy) -> dict[str, 
         "lost_firings": dict(status.lost_firings),
         "policy_refused": dict(status.policy_refused),
         "bad_firings": status.bad_firings,
+        "crashes_not_noted": status.crashes_not_noted,
         "unread_answers": status.unread_answers,
         "last_error": status.last_error,
         "pulls": asdict(recorder.pulls),

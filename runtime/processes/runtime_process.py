@@ -58,6 +58,7 @@ from runtime.processes.runtime_status import TickFigures, camera_status, second_
 from runtime.processes.selection_copy import disk_copy_path
 from runtime.processes.selection_keeper import SelectionKeeper
 from runtime.processes.shell import ProcessShell, log, make_directories
+from runtime.recording.forgotten_runs import forget_old_runs
 from runtime.recording.history_sink import HistorySink
 from runtime.recording.layout import HistoryLayout
 
@@ -119,6 +120,7 @@ class LiveRuntime:
             self._lock.give_way,
         )
         layout, disk_copy = HistoryLayout(self._directories.history), disk_copy_path(self._directories.spool)
+        forget_old_runs(layout)
         self._selection = SelectionKeeper(self.parts.engine, layout, disk_copy, clock)
         self._selection.restore()
         encoder = open_encoder(config)  # tells before anything is started that there is none

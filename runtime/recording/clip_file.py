@@ -1,7 +1,7 @@
 """A clip file open for looking at it: its manifest, its frames decoded, its boxes.
 
 A clip may come from anybody: whatever FFmpeg, OpenCV or protobuf say of its bytes becomes a `ClipError`, and no picture
-is larger than a camera's can be (`MAX_PICTURE_PX`), so that a few bytes cannot ask for gigabytes.
+is larger than a camera's can be (`MAX_PICTURE_PIXELS`), so that a few bytes cannot ask for gigabytes.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 from runtime.formats import foxglove_messages, topics
 from runtime.formats.bitstream import ffmpeg_codec_name
 from runtime.formats.foxglove_messages import THUMBNAIL_CODEC, AnnotatedBox
-from runtime.formats.jpeg import jpeg_size
+from runtime.formats.jpeg_size import jpeg_size
 from runtime.formats.mcap_files import McapTopicReader, RawMessage
 from runtime.formats.topics import ChannelSpec
 from runtime.messages import PASS_THROUGH_CODECS, Packet
 from runtime.recording.manifest import MANIFEST_ATTACHMENT, ClipManifest, ManifestError, parse_manifest
 
+#: No picture larger than this is decoded, in no process: a few bytes can claim any size, and decoders make room for it.
+MAX_PICTURE_PIXELS = 64 * 1024 * 1024
 #: Annotations this far from a frame's time still belong to it: they carry the same stamp, rounding apart.
 _SAME_INSTANT_NS = 1_000_000
-#: Width times height; cameras of vehicles have 2 to 12 million pixels.
-MAX_PICTURE_PX = 8192 * 4096
 _MAX_SIDE_DIGITS = 5
 
 
@@ -75,13 +75,13 @@ def decode(packets: Iterator[Packet]) -> Iterator[DecodedFrame]:
 
 
 def new_decoder(codec: str) -> av.VideoCodecContext:
-    """One thread, no delay: a frame comes out with its own packet."""
+    """One thread, no delay: a frame comes out with its own packet. It refuses pictures beyond `MAX_PICTURE_PIXELS`."""
     if codec not in PASS_THROUGH_CODECS:
         raise ClipError(f"codec {codec!r} is not one of {', '.join(PASS_THROUGH_CODECS)}")
     decoder = cast(av.VideoCodecContext, av.VideoCodecContext.create(ffmpeg_codec_name(codec), "r"))
     decoder.thread_count = 1
     decoder.flags |= av.codec.context.Flags.low_delay
-    decoder.options = {"max_pixels": str(MAX_PICTURE_PX)}
+    decoder.options = {"max_pixels": str(MAX_PICTURE_PIXELS)}  # asked by FFmpeg before it makes room for a picture
     return decoder
 
 
@@ -132,11 +132,10 @@ def read_jpeg(packet: Packet) -> NDArray[np.uint8]:
     if packet.codec != THUMBNAIL_CODEC:
         raise ClipError(f"camera {packet.camera}: the thumbnail at {packet.time_ns} ns is {packet.codec!r}, not JPEG")
     size = jpeg_size(packet.data)
-    if size is not None and size[0] * size[1] > MAX_PICTURE_PX:
-        raise ClipError(
-            f"camera {packet.camera}: the thumbnail at {packet.time_ns} ns is {size[0]}x{size[1]}: too large"
-        )
-    bgr = None if size is None else cv2.imdecode(np.frombuffer(packet.data, np.uint8), cv2.IMREAD_COLOR)
+    if size is not None and size[0] * size[1] > MAX_PICTURE_PIXELS:
+        shown = f"{size[0]} x {size[1]} pixels, at most {MAX_PICTURE_PIXELS} are decoded"
+        raise ClipError(f"camera {packet.camera}: the thumbnail at {packet.time_ns} ns has {shown}")
+    bgr = cv2.imdecode(np.frombuffer(packet.data, np.uint8), cv2.IMREAD_COLOR) if size is not None else None
     if bgr is None:
         raise ClipError(f"camera {packet.camera}: the thumbnail at {packet.time_ns} ns is no JPEG")
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)

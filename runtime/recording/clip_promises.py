@@ -22,12 +22,12 @@ from runtime.formats.tick_records import decode_tick
 from runtime.formats.topics import ANNOTATIONS_SCHEMA, CALIBRATION_SCHEMA, LOG_SCHEMA, THUMBNAIL_SCHEMA, VIDEO_SCHEMA
 from runtime.messages import NANOSECONDS_PER_SECOND, ClipVariant
 from runtime.recording.manifest import ClipManifest
-from runtime.recording.record_source import SILENT_NS
+from runtime.recording.provenance import CameraProvenance
 
 #: Seconds are written as floats: windows made of them are right to this.
 _ROUNDING_NS = 1_000
 #: A clip whose last record comes so long before its end is short; slow signals alone leave smaller holes.
-_SHORT_POST_ROLL_NS = 2 * NANOSECONDS_PER_SECOND
+SHORT_POST_ROLL_NS = 2 * NANOSECONDS_PER_SECOND
 
 _Broken = tuple[str, str]
 #: What must read a message, by schema.
@@ -52,7 +52,7 @@ def broken_window(manifest: ClipManifest) -> Iterator[_Broken]:
         early_s = (earliest_ns - manifest.start_ns) / NANOSECONDS_PER_SECOND
         yield "pre_roll", f"its first record comes {early_s:.1f} s before the window and before every camera"
     reached_ns = max([manifest.end_ns, *(camera.last_ns for camera in manifest.cameras.values())])
-    if manifest.ended_early is None and end_ns - reached_ns > _SHORT_POST_ROLL_NS:
+    if manifest.ended_early is None and end_ns - reached_ns > SHORT_POST_ROLL_NS:
         short_s = (end_ns - reached_ns) / NANOSECONDS_PER_SECOND
         yield "post_roll", f"it ends {short_s:.1f} s before what was asked for, and the manifest does not say why"
     shrunk = manifest.shrunk
@@ -62,11 +62,12 @@ def broken_window(manifest: ClipManifest) -> Iterator[_Broken]:
         yield "shrunk", "a camera is listed as left out, but the clip has it"
 
 
-def shows_nothing_at_start(times_ns: Sequence[int], manifest: ClipManifest) -> str | None:
+def shows_nothing_at_start(camera: str, times_ns: Sequence[int], manifest: ClipManifest) -> str | None:
     """What is wrong with a camera that begins before the window, but had fallen silent when that began; or None."""
     start_ns = manifest.window_ns[0]
     newest_ns = max((time_ns for time_ns in times_ns if time_ns <= start_ns), default=start_ns)
-    if manifest.variant is ClipVariant.THUMBNAILS or start_ns - newest_ns <= SILENT_NS:
+    limit_ns = manifest.provenance.cameras.get(camera, CameraProvenance()).silence_limit_ns
+    if manifest.variant is ClipVariant.THUMBNAILS or start_ns - newest_ns <= limit_ns:
         return None
     silent_s = (start_ns - newest_ns) / NANOSECONDS_PER_SECOND
     return f"it begins before the requested start, at which it had shown nothing for {silent_s:.1f} s"

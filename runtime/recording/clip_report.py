@@ -1,10 +1,11 @@
 """What `verify_clip` found: for people one line for each broken promise, for programs codes.
 
-A clip of a million bad messages breaks a million promises: the first `MAX_PROBLEMS` are listed, the others counted.
+A clip can break a promise with every message. `MAX_PROBLEMS` are told in full, the others counted by code.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from runtime.formats.printable import counted
 from runtime.recording.manifest import ClipManifest
 
-MAX_PROBLEMS = 200
+MAX_PROBLEMS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,28 +30,24 @@ class Problem:
 
 @dataclass(slots=True)
 class ClipReport:
-    """What `verify_clip` found."""
+    """What `verify_clip` found. `problems_beyond` counts, by code, what no longer went into `problems`."""
 
     path: Path
     manifest: ClipManifest | None = None
     problems: list[Problem] = field(default_factory=list)
-    problems_left_out: int = 0
+    problems_beyond: Counter[str] = field(default_factory=Counter)
     frames_decoded: dict[str, int] = field(default_factory=dict)
+    _told: set[Problem] = field(default_factory=set, repr=False)  # looked up for every message of a hostile clip
 
     def add(self, problem: Problem) -> None:
-        """List it, once; count it where too many are listed already."""
-        if problem in self.problems:
+        """One more broken promise; the same one is told once."""
+        if problem in self._told:
             return
         if len(self.problems) < MAX_PROBLEMS:
+            self._told.add(problem)
             self.problems.append(problem)
         else:
-            self.problems_left_out += 1
-
-    @property
-    def lines(self) -> list[str]:
-        """One for each problem, and one for those that are not listed."""
-        more = [f"[more] {self.problems_left_out} more problems"] if self.problems_left_out else []
-        return [*map(str, self.problems), *more]
+            self.problems_beyond[problem.code] += 1
 
     @property
     def ok(self) -> bool:
@@ -63,6 +60,14 @@ class ClipReport:
         frames = sum(self.frames_decoded.values())
         return f"{counted(len(self.frames_decoded), 'camera')}, {counted(frames, 'frame')} decoded"
 
+    def lines(self) -> list[str]:
+        """For people: what is wrong, and how much more of it there is."""
+        told = [str(problem) for problem in self.problems]
+        if self.problems_beyond:
+            counted = ", ".join(f"{count} [{code}]" for code, count in sorted(self.problems_beyond.items()))
+            told.append(f"and {self.problems_beyond.total()} more: {counted}")
+        return told
+
     def to_json(self) -> dict[str, Any]:
         """JSON-ready."""
         problems = [{"code": p.code, "camera": p.camera, "message": p.message} for p in self.problems]
@@ -74,5 +79,5 @@ class ClipReport:
             "clip_id": clip_id,
             "frames_decoded": decoded,
             "problems": problems,
-            "problems_left_out": self.problems_left_out,
+            "problems_beyond": dict(sorted(self.problems_beyond.items())),
         }

@@ -4,12 +4,17 @@ Every chosen camera starts with its last key frame at or before the window's sta
 there on, the boxes drawn over them, and the chosen topics. Of each chosen camera that is calibrated it holds the
 calibration once, whether the camera has frames or not. A clip of thumbnails holds, of each camera, one key frame
 about once a second (see `thumbnails`) with its boxes; and unless topics are named, signals, comparisons and the log.
+
+A camera that had fallen silent before the window has nothing to show at its start: it begins with its next key frame,
+or is missing. Its last one may lie as far back as history does, and would draw all records since then into the clip,
+and every place that the vehicle has been to since.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from runtime.formats import topics
 from runtime.formats.json_schemas import SIGNALS_SCHEMA
@@ -17,9 +22,13 @@ from runtime.formats.mcap_files import RawMessage
 from runtime.formats.topics import CALIBRATION_SCHEMA, VIDEO_SCHEMA
 from runtime.messages import ClipVariant
 from runtime.recording.clip_plan import ClipPlan
+from runtime.recording.provenance import CameraProvenance
 from runtime.recording.record_source import RecordSource
 from runtime.recording.thumbnails import ThumbnailSettings, thumbnail_times
 
+Rig: TypeAlias = Mapping[str, CameraProvenance]
+
+_UNDECLARED = CameraProvenance()
 #: What a clip of thumbnails holds besides signals and firings where no topics are named.
 _SMALL_TOPICS = frozenset({topics.COMPARISON, topics.COMPARISON_B, topics.LOG})
 
@@ -73,13 +82,28 @@ class ClipSelection:
         return message.channel.schema_name == SIGNALS_SCHEMA or message.topic in _SMALL_TOPICS
 
 
-def select(source: RecordSource, plan: ClipPlan, rig: Iterable[str], settings: ThumbnailSettings) -> ClipSelection:
-    """`rig` names the cameras that there ought to be, in order; those that were only seen come after them."""
+def _without_silent(
+    source: RecordSource, starts_ns: Mapping[str, int], window_ns: tuple[int, int], rig: Rig
+) -> dict[str, int]:
+    """First frames; of a camera that had fallen silent before the window the first key frame in it, or none."""
+    kept: dict[str, int] = {}
+    for camera, first_ns in starts_ns.items():
+        since_ns = window_ns[0] - rig.get(camera, _UNDECLARED).silence_limit_ns
+        shown = {topics.video_topic(camera)}
+        if first_ns >= since_ns or next(source.messages(since_ns, window_ns[0], shown), None) is not None:
+            kept[camera] = first_ns
+        elif later_ns := source.key_frames([camera], *window_ns).get(camera):
+            kept[camera] = later_ns[0]
+    return kept
+
+
+def select(source: RecordSource, plan: ClipPlan, rig: Rig, settings: ThumbnailSettings) -> ClipSelection:
+    """`rig` declares the cameras that there ought to be, in order; those that were only seen come after them."""
     start_ns, end_ns = plan.window_ns
     wanted = plan.cameras or tuple(dict.fromkeys((*rig, *source.cameras(start_ns, end_ns))))
     if plan.shrunk is not None:
         wanted = plan.shrunk.cameras
-    starts_ns = source.key_frame_starts(wanted, start_ns, end_ns)
+    starts_ns = _without_silent(source, source.key_frame_starts(wanted, start_ns, end_ns), plan.window_ns, rig)
     chosen: dict[str, frozenset[int]] = {}
     if plan.variant is ClipVariant.THUMBNAILS:
         found = source.key_frames(wanted, min([start_ns, *starts_ns.values()]), end_ns)

@@ -2,7 +2,8 @@
 
 Every chosen camera starts with its last key frame at or before the requested start, so the first displayed frame is
 never more than one GOP early; its annotations start there too, and so does everything else at the earliest of these
-instants. Packets are copied as they lie in history; only a clip of thumbnails holds pictures made anew. Data reaches
+instants. Seconds may go while they are read: a camera whose first key frame is gone by then starts with its next one.
+Packets are copied as they lie in history; only a clip of thumbnails holds pictures made anew. Data reaches
 the disk every few megabytes, and every two seconds where it comes slowly, so that sealing does not have to wait for a
 whole clip of dirty pages and a power cut costs little of an unsealed one.
 """
@@ -10,7 +11,7 @@ whole clip of dirty pages and a power cut costs little of an unsealed one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import IO, Any, cast
 
@@ -19,6 +20,7 @@ from runtime.formats.topics import THUMBNAIL_SCHEMA, VIDEO_SCHEMA
 from runtime.messages import NANOSECONDS_PER_SECOND, ClipVariant
 from runtime.recording.camera_tally import CameraTally
 from runtime.recording.clip_plan import ClipPlan
+from runtime.recording.clip_promises import SHORT_POST_ROLL_NS
 from runtime.recording.clip_selection import select
 from runtime.recording.clip_sink import ClipOutput
 from runtime.recording.manifest import (
@@ -111,7 +113,8 @@ class ClipCut:
     def _chosen(self) -> Iterator[RawMessage]:
         messages = self._source.messages(self._selection.first_ns, self._window.end_ns)
         chosen = self._selection
-        return (message for message in messages if chosen.is_beside(message) or chosen.holds(message))
+        held = (message for message in messages if chosen.is_beside(message) or chosen.holds(message))
+        return _from_key_frames(held, chosen.starts_ns)
 
     def _finished(self, messages: Iterator[RawMessage]) -> Iterator[RawMessage]:
         """Thumbnails in place of packets where those are wanted: made of what the treatment left of the pictures."""
@@ -175,7 +178,7 @@ class ClipCut:
             thumbnails=self._thumbnails(),
             topics=dict(sorted(self._counts.items())),
             pre_roll_short_s=max(0, first.time_ns - plan.window_ns[0]) / NANOSECONDS_PER_SECOND,
-            ended_early=self._ended_early,
+            ended_early=self._ended_early or _why_short(last.time_ns, plan.window_ns[1]),
             provenance=self._provenance,
             privacy={**self._treated_before(), **treatment.facts()},
         )
@@ -209,6 +212,26 @@ class ClipCut:
         reference_times_ns = self._tallies[present[0]].times_ns if present else []
         window_ns = self._plan.window_ns
         return {camera: self._tallies[camera].manifest(reference_times_ns, window_ns) for camera in present}
+
+
+def _from_key_frames(messages: Iterable[RawMessage], starts_ns: Mapping[str, int]) -> Iterator[RawMessage]:
+    """Without packets whose key frame is gone: its second was dropped after `starts_ns` were chosen."""
+    shown: set[str] = set()
+    for message in messages:
+        if message.channel.schema_name == VIDEO_SCHEMA and message.topic not in shown:
+            packet = message.packet()
+            if not packet.is_key and packet.time_ns != starts_ns.get(packet.camera):
+                continue
+            shown.add(message.topic)
+        yield message
+
+
+def _why_short(last_ns: int, end_ns: int) -> str | None:
+    """What a manifest says of a hole at the clip's end where nobody knows a reason."""
+    short_ns = end_ns - last_ns
+    if short_ns <= SHORT_POST_ROLL_NS:
+        return None
+    return f"nothing of it was recorded in its last {short_ns / NANOSECONDS_PER_SECOND:.1f} s"
 
 
 def _firing_manifests(plan: ClipPlan, rules_in_force: Sequence[str], treatment: Treatment) -> list[FiringManifest]:

@@ -15,6 +15,8 @@ from runtime.recording.sealing_policy import ClipWindow
 
 #: Names listed; a clip of a trigger storm must still fit an offer. The manifest has them all.
 MAX_LISTED = 64
+#: Stands beside them only where a clip was cut to chosen topics: it is no whole record of its window.
+TOPICS_KEY = "chosen_topics"
 
 
 class _Fired(NamedTuple):

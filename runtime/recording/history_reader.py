@@ -21,7 +21,7 @@ from runtime.messages import SignalSample
 from runtime.recording.history_holes import facts, follows, from_key_frames
 from runtime.recording.history_writer import KEY_FRAMES_METADATA, SEGMENT_METADATA
 from runtime.recording.layout import LATE_NS, SEGMENT_NS, HistoryLayout, Segment
-from runtime.recording.record_source import calibrations_in, samples_of, without_silent
+from runtime.recording.record_source import calibrations_in, samples_of
 from runtime.recording.sealing_policy import SealedBefore
 
 #: Two segments closer than this follow each other: one lasts a second, and the first record after that ends it.
@@ -71,6 +71,15 @@ class HistoryReader:
                 if session is not None:
                     return session
         return None
+
+    def sessions(self) -> set[str]:
+        """All runs that recorded any of what is held and can be read."""
+        found: set[str] = set()
+        for segment in self.layout.list_segments():
+            with contextlib.suppress(McapFileError), _open(self.layout, segment) as reader:
+                session = None if reader is None else reader.metadata().get(SEGMENT_METADATA, {}).get("session")
+                found.update([] if session is None else [session])
+        return found
 
     def wall_offset_ns(self, wall_ns: int | None) -> int | None:
         """Wall minus capture time in the last second that started by `wall_ns` (None: the newest); None without any.
@@ -124,7 +133,10 @@ class HistoryReader:
         return {camera for topic in behind & recent if (camera := topics.camera_of(topic)) is not None}
 
     def key_frame_starts(self, cameras: Collection[str], start_ns: int, end_ns: int) -> dict[str, int]:
-        """See `RecordSource`. Cameras without a key frame in reach are left out: nothing could be decoded."""
+        """For each camera the last key frame at or before `start_ns`, else the first one up to `end_ns`.
+
+        Cameras without a key frame in reach are left out: nothing of theirs could be decoded.
+        """
         before: dict[str, int] = {}
         after: dict[str, int] = {}
         segments = self._covering(0, end_ns)
@@ -138,7 +150,7 @@ class HistoryReader:
                     before[camera] = max(*earlier, before.get(camera, 0))
                 if later:
                     after[camera] = min(*later, after.get(camera, end_ns))
-        return {**after, **without_silent(self, before, start_ns)}
+        return {**after, **before}
 
     def key_frames(self, cameras: Collection[str], start_ns: int, end_ns: int) -> dict[str, list[int]]:
         """Capture times of the key frames with start <= time <= end, by camera, ascending."""

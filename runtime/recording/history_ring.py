@@ -127,8 +127,8 @@ class HistoryRing:
         self._counters.segments_held = len(kept)
 
     def _unlink(self, segment: ClosedSegment) -> None:
-        self._bytes -= segment.size_bytes
         segment.path.unlink(missing_ok=True)
+        self._bytes -= segment.size_bytes  # only now: what cannot be deleted is still there
 
     def _adopt(self) -> None:
         for segment in self._layout.list_segments():

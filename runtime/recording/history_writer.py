@@ -203,6 +203,7 @@ class HistoryWriter:
                 stream.close()
             path.unlink(missing_ok=True)
             if not is_full(error):
+                self.counters.refused_records += 1  # the one that asked for the segment
                 raise
             return
         self._current = _Current(start_ns, stream, writer, {})

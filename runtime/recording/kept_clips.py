@@ -1,8 +1,8 @@
 """Which of the clips that are still in the spool can serve a range pull, and why another one cannot.
 
-A clip serves when it is a full one, open to the vehicle itself, has all cameras that are asked for, and tells times on
-the clock of the request. One that is locked for the fleet's key serves nobody here: the vehicle has only the public
-half of that key. The fleet is told at once that it waits for such a clip, and where to open it.
+A clip serves when it is a full one, of all topics, open to the vehicle itself, has all cameras that are asked for, and
+tells times on the clock of the request. One that is locked for the fleet's key serves nobody here: the vehicle has only
+the public half of that key. The fleet is told at once that it waits for such a clip, and where to open it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from runtime.formats.pull_files import PullRequest
 from runtime.messages import NANOSECONDS_PER_SECOND, ClipVariant
 from runtime.recording.clip_sink import SealedClip
+from runtime.recording.delivery_metadata import TOPICS_KEY
 from runtime.recording.readiness import Sessions
 
 
@@ -42,6 +43,8 @@ def _hindrance(request: PullRequest, clip: SealedClip) -> str:
         return "it is what was left of a clip, without a manifest to cut by: wait for it as it is"
     if said.get("variant", ClipVariant.FULL.value) != ClipVariant.FULL.value:
         return "it holds thumbnails only"
+    if said.get(TOPICS_KEY):  # what was left out of it cannot be told from what never was
+        return "it holds chosen topics only"
     lacking = sorted(set(request.cameras) - set(said.get("cameras", ())))
     return f"it lacks {', '.join(lacking)}" if lacking else ""
 

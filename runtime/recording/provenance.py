@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from runtime.messages import NANOSECONDS_PER_SECOND
+
+#: A camera that gives frames at least every second is silent after this.
+SILENCE_NS = 2 * NANOSECONDS_PER_SECOND
+#: However slow one is declared to be.
+MAX_SILENCE_NS = 3600 * NANOSECONDS_PER_SECOND
+
 
 class ModelProvenance(BaseModel):
     """The network that ran beside the controller."""
@@ -26,6 +33,12 @@ class CameraProvenance(BaseModel):
     width: int = 0
     height: int = 0
     calibrated: bool = False  # every clip with its pictures has its calibration, too
+
+    @property
+    def silence_limit_ns(self) -> int:
+        """Without a frame for longer it shows nothing: what it showed last is long past. Bounded: clips are hostile."""
+        distance_ns = 1.5 * NANOSECONDS_PER_SECOND / self.rate_hz if self.rate_hz > 0.0 else 0.0
+        return round(min(max(distance_ns, SILENCE_NS), MAX_SILENCE_NS))
 
 
 class Provenance(BaseModel):

@@ -6,7 +6,9 @@ one answer, whatever dies between the steps: the clip of request `x` is called `
 finds it in the sink and answers with its number.
 
 What the vehicle holds is history, and sealed clips in the spool that are still there. History is taken where it has
-the whole range; else the one of both that has most of it. The clip's manifest says how much is missing. A range whose
+the whole range; else the one of both that has most of it, in seconds of every camera that is asked for (all: the rig's)
+and of the signals. The clip's manifest says how much is missing. Clips are looked at once a step, and only for requests
+that are answered in it: on a vehicle long offline there are thousands. A range whose
 end lies ahead is waited for, as long as it fits into history together with what is there; one that lies further ahead,
 is longer than a clip may be, or of which nothing is held, is refused with the figures that a person needs to ask again.
 A request that waits, for its end or behind a clip that takes long, says what it needs of history (`history_needs`).
@@ -18,12 +20,12 @@ set in between leads to the seconds which said that time when they were recorded
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runtime.formats.pull_files import PullAnswer, PullFolder, PullRequest
+from runtime.formats.pull_files import PullAnswer, PullFolder, PullRequest, instant_text
 from runtime.messages import NANOSECONDS_PER_SECOND, CaptureWindow, Firing
 from runtime.recording.clip_file import open_clip, read_manifest
 from runtime.recording.clip_plan import ClipPlan
@@ -38,7 +40,7 @@ from runtime.recording.readiness import RETRY_NS, Sessions, readiness
 from runtime.recording.record_source import ClipSource
 from runtime.recording.sealing import CutOrder, Sealer
 from runtime.recording.sealing_policy import SealedBefore, SealingRefusedError
-from runtime.recording.sessions import SessionState
+from runtime.recording.sessions import Session, SessionState
 
 #: How long a request is tried again when the disk refuses; then the fleet is told.
 MAX_RETRIES = 12
@@ -51,6 +53,7 @@ class PullStatus:
     sealed: int = 0
     refused: int = 0
     waiting: int = 0
+    unanswered: int = 0  # attempts to leave an answer that found no room on the disk
     last_error: str = ""
 
 
@@ -73,15 +76,21 @@ class PullDesk:
         self._retries: dict[str, tuple[int, int]] = {}  # request -> attempts, when to try again
         self._needing: set[str] = set()  # requests whose seconds are asked to be kept
         drop_all_needs(reader.layout)
+        self._kept: list[SealedClip] | None = None  # of this step
 
     def step(self, sessions: Sessions, now_ns: int) -> list[SealedClip]:
         """Answer every request that can be answered now; the clips that were sealed for them."""
         sealed: list[SealedClip] = []
+        self._kept = None
         for request in self._folder.requests():
+            if now_ns < self._retries.get(request.id, (0, 0))[1]:
+                continue
             try:
                 self._serve(request, sessions, now_ns, sealed)
-            except OSError as error:  # the answer finds no room on the disk: the request waits for the next step
+            except OSError as error:  # the answer finds no room on the disk
+                self.status.unanswered += 1
                 self.status.last_error = f"pull {request.id} is not answered yet: {error}"
+                self._retries[request.id] = (self._retries.get(request.id, (0, 0))[0], now_ns + RETRY_NS)
         waiting = {request.id for request in self._folder.requests()}
         self.status.waiting = len(waiting)
         for answered in self._needing - waiting:
@@ -102,7 +111,7 @@ class PullDesk:
 
     def _serve(self, request: PullRequest, sessions: Sessions, now_ns: int, sealed: list[SealedClip]) -> None:
         clip = self._sink.find(_clip_id(request))  # sealed by a recorder that was killed before it answered
-        if clip is None and now_ns >= self._retries.get(request.id, (0, 0))[1]:
+        if clip is None:
             clip = self._attempt(request, sessions, now_ns)
             sealed += [] if clip is None else [clip]
         if clip is not None:
@@ -123,7 +132,7 @@ class PullDesk:
         except PullRefusedError as error:
             self._refuse(request, str(error))
         except EmptyClipError as error:
-            clips = why_none_serves(request, self._sink.kept(), sessions)
+            clips = why_none_serves(request, self._clips(), sessions)
             self._refuse(request, f"{error}; {clips}" if clips else str(error))
         except SealingRefusedError as error:
             self.status.last_error = f"pull {request.id}: {error}"
@@ -154,10 +163,16 @@ class PullDesk:
         if length_ns > self._max_pull_ns:
             limit_s = self._max_pull_ns / NANOSECONDS_PER_SECOND
             raise PullRefusedError(f"{length_ns / 1e9:g} s are more than a clip may hold ({limit_s:g} s): ask in parts")
+        self._check_cameras(request, sessions)
         in_history = self._from_history(request, sessions)
-        held_ns = 0 if in_history is None else self._held_ns(in_history)
-        clip, clip_ns = self._best_clip(request, sessions, held_ns)
-        if clip is not None and clip_ns > held_ns:
+        due, ended_early = True, None
+        if in_history is not None:
+            due, ended_early = readiness(self._reader, in_history.plan, sessions, now_ns)
+            if not due and not self._why_too_late(in_history.plan, sessions, due):
+                yield None
+                return
+        clip = self._better_clip(request, sessions, 0 if in_history is None else self._held_ns(in_history))
+        if clip is not None:
             with open_clip(clip.path) as reader:
                 manifest = read_manifest(reader)
                 source = ClipSource(reader, SealedBefore(manifest.start_ns, manifest.privacy))
@@ -165,12 +180,9 @@ class PullDesk:
             return
         if in_history is None:
             raise PullRefusedError(self._nothing(request, sessions))
-        due, ended_early = readiness(self._reader, in_history.plan, sessions, now_ns)
-        self._check_future(in_history.plan, sessions, due)
-        order = CutOrder(
-            in_history.plan, self._reader, in_history.provenance, in_history.rules_in_force, ended_early
-        )  # fmt: skip
-        yield order if due else None
+        if why := self._why_too_late(in_history.plan, sessions, due):
+            raise PullRefusedError(why)
+        yield replace(in_history, ended_early=ended_early)
 
     def _from_history(self, request: PullRequest, sessions: Sessions) -> CutOrder | None:
         """An order over history, which may hold all of the range, some, or (yet) nothing; None without any run."""
@@ -193,33 +205,56 @@ class PullDesk:
         """How much of the range history has or will have."""
         return self._reader.held_ns(order.plan.start_ns, order.plan.end_ns)
 
-    def _check_future(self, plan: ClipPlan, sessions: Sessions, due: bool) -> None:
+    def _why_too_late(self, plan: ClipPlan, sessions: Sessions, due: bool) -> str:
+        """Why the range will never be in history; empty where it is, or may come."""
         newest_ns = self._reader.newest_start_ns() or 0
         alive_s = [run.record.history_s for run in sessions.values() if run.state is SessionState.ALIVE]
         reach_ns = round(max(alive_s, default=0.0) * NANOSECONDS_PER_SECOND)
         if not due and plan.end_ns - newest_ns > reach_ns:
             ahead_s = (plan.end_ns - newest_ns) / NANOSECONDS_PER_SECOND
-            raise PullRefusedError(f"its end lies {ahead_s:.0f} s ahead, further than history reaches: ask later")
+            return f"its end lies {ahead_s:.0f} s ahead, further than history reaches: ask later"
         if due and plan.start_ns > newest_ns + NANOSECONDS_PER_SECOND:
-            raise PullRefusedError("it lies after the last second that was recorded")
+            return "it lies after the last second that was recorded"
+        return ""
 
-    def _best_clip(self, request: PullRequest, sessions: Sessions, at_least_ns: int) -> tuple[SealedClip | None, int]:
-        """The kept clip with most of the range, if it has all cameras and more than `at_least_ns`; how much it has."""
-        best: tuple[SealedClip | None, int] = (None, at_least_ns)
-        for clip in self._sink.kept():
-            shared_ns = overlap_ns(request, clip, sessions)
-            if shared_ns > best[1]:
-                best = (clip, shared_ns)
+    def _check_cameras(self, request: PullRequest, sessions: Sessions) -> None:
+        """Of cameras that nobody here has heard of there will be nothing, whenever they are asked for."""
+        named, known = set(request.cameras), {camera for run in sessions.values() for camera in _rig([run])}
+        if not named or not known or named & known:
+            return
+        if not any(named & set(clip.metadata.get("cameras", ())) for clip in self._clips()):
+            rig = ", ".join(_rig(sessions.values()))
+            raise PullRefusedError(f"this vehicle has no camera {', '.join(request.cameras)} ({rig})")
+
+    def _better_clip(self, request: PullRequest, sessions: Sessions, held_ns: int) -> SealedClip | None:
+        """The kept clip with most of the range, if it has more than history does."""
+        if held_ns >= request.end_ns - request.start_ns:
+            return None
+        seen = {camera for clip in self._clips() for camera in clip.metadata.get("cameras", ())}
+        wanted = set(request.cameras or _rig(sessions.values()) or seen)
+        best: SealedClip | None = None
+        most_ns = held_ns * (len(wanted) + 1)  # and the signals
+        for clip in self._clips():
+            cameras = wanted & set(clip.metadata.get("cameras", ()))
+            clip_ns = overlap_ns(request, clip, sessions) * (len(cameras) + 1)
+            if clip_ns > most_ns:
+                best, most_ns = clip, clip_ns
         return best
 
+    def _clips(self) -> list[SealedClip]:
+        if self._kept is None:
+            self._kept = self._sink.kept()
+        return self._kept
+
     def _nothing(self, request: PullRequest, sessions: Sessions) -> str:
-        hindrance = why_none_serves(request, self._sink.kept(), sessions)
+        hindrance = why_none_serves(request, self._clips(), sessions)
         nothing = "nothing can be cut of it" if hindrance else "nothing is held of it"
         oldest_ns, newest_ns = self._reader.oldest_start_ns(), self._reader.newest_start_ns()
         if oldest_ns is None or newest_ns is None:
             return f"{nothing}: history is empty, and {hindrance or 'no clip in the spool has it'}"
         offset_ns = (self._reader.wall_offset_ns(None) or 0) if request.clock == "wall" else 0
-        reach = f"{oldest_ns + offset_ns} to {newest_ns + offset_ns} ns ({request.clock} time)"
+        first, last = (instant_text(time_ns + offset_ns, request.clock) for time_ns in (oldest_ns, newest_ns))
+        reach = f"{first} to {last}"
         return f"{nothing}: history has {reach}, and {hindrance or 'no clip in the spool has those cameras then'}"
 
 
@@ -237,6 +272,12 @@ def _plan(
         operands={"request": request.id}, priority=request.priority, capture=window,
     )  # fmt: skip
     return ClipPlan(start_ns, end_ns, (WaitingFiring(Path(f"{request.id}.json"), session, firing),))
+
+
+def _rig(runs: Iterable[Session]) -> tuple[str, ...]:
+    """The cameras of the newest of these runs."""
+    newest = max(runs, key=lambda run: run.record.started_wall_ns, default=None)
+    return () if newest is None else tuple(newest.record.provenance.cameras)
 
 
 def _order_from_clip(request: PullRequest, manifest: ClipManifest, source: ClipSource) -> CutOrder:

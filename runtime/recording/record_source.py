@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from typing import Protocol
 
 from runtime.formats import topics
 from runtime.formats.mcap_files import McapTopicReader, RawMessage
 from runtime.formats.topics import CALIBRATION_SCHEMA
-from runtime.messages import NANOSECONDS_PER_SECOND, SignalSample
+from runtime.messages import SignalSample
 from runtime.recording.sealing_policy import SealedBefore
 
 
@@ -29,10 +29,6 @@ def calibrations_in(reader: McapTopicReader) -> tuple[RawMessage, ...]:
     return tuple(found.values())
 
 
-#: A camera without a frame for so long before an instant shows nothing at it: what it showed last is long past.
-SILENT_NS = 2 * NANOSECONDS_PER_SECOND
-
-
 class RecordSource(Protocol):
     """Records by capture time."""
 
@@ -47,10 +43,7 @@ class RecordSource(Protocol):
         """Capture times of the key frames with start <= time <= end, by camera, ascending."""
 
     def key_frame_starts(self, cameras: Collection[str], start_ns: int, end_ns: int) -> dict[str, int]:
-        """For each camera the last key frame at or before `start_ns`, else the first one up to `end_ns`.
-
-        One of a camera that was silent for `SILENT_NS` before the start does not count: nothing of it is shown there.
-        """
+        """For each camera the last key frame at or before `start_ns`, else the first one up to `end_ns`."""
 
     def messages(self, start_ns: int, end_ns: int, wanted: Collection[str] | None = None) -> Iterator[RawMessage]:
         """Messages of the topics `wanted` (None: all) with start <= capture time <= end, in order of capture time."""
@@ -69,35 +62,6 @@ class RecordSource(Protocol):
 
     def bytes_between(self, start_ns: int, end_ns: int) -> int:
         """About what the window weighs."""
-
-
-def without_silent(source: RecordSource, starts_ns: Mapping[str, int], start_ns: int) -> dict[str, int]:
-    """Key frames at or before `start_ns`, without those of cameras that had nothing to show at it any more.
-
-    Such a key frame may lie as far back as history does, and would bring all records since then into a clip, as well as
-    every place that the vehicle has been to since. A camera so slow that it was silent for no longer than one group of
-    its frames shows what it showed.
-    """
-    old = {camera for camera, time_ns in starts_ns.items() if time_ns < start_ns - SILENT_NS}
-    silent = old - _showing(source, old, start_ns - SILENT_NS, start_ns) if old else old
-    silent = {camera for camera in silent if not _is_slow(source, camera, starts_ns[camera], start_ns)}
-    return {camera: time_ns for camera, time_ns in starts_ns.items() if camera not in silent}
-
-
-def _showing(source: RecordSource, cameras: Collection[str], since_ns: int, until_ns: int) -> set[str]:
-    """Those with a frame in that time."""
-    wanted = {topics.video_topic(camera): camera for camera in cameras}
-    found: set[str] = set()
-    for message in source.messages(since_ns, until_ns, wanted.keys()):
-        found.add(wanted[message.topic])
-        if len(found) == len(wanted):
-            break
-    return found
-
-
-def _is_slow(source: RecordSource, camera: str, key_ns: int, start_ns: int) -> bool:
-    earlier_ns = source.key_frames([camera], 0, key_ns - 1).get(camera)
-    return bool(earlier_ns and _showing(source, [camera], start_ns - (key_ns - earlier_ns[-1]), start_ns))
 
 
 class ClipSource:
@@ -127,15 +91,11 @@ class ClipSource:
 
     def key_frame_starts(self, cameras: Collection[str], start_ns: int, end_ns: int) -> dict[str, int]:
         """See `RecordSource`."""
-        before: dict[str, int] = {}
-        after: dict[str, int] = {}
+        starts: dict[str, int] = {}
         for camera, times_ns in self.key_frames(cameras, 0, end_ns).items():
-            for time_ns in times_ns:
-                if time_ns <= start_ns:
-                    before[camera] = time_ns
-                else:
-                    after.setdefault(camera, time_ns)
-        return {**after, **without_silent(self, before, start_ns)}
+            earlier = [time_ns for time_ns in times_ns if time_ns <= start_ns]
+            starts[camera] = earlier[-1] if earlier else times_ns[0]
+        return starts
 
     def messages(self, start_ns: int, end_ns: int, wanted: Collection[str] | None = None) -> Iterator[RawMessage]:
         """See `RecordSource`."""

@@ -16,6 +16,7 @@ What holds whatever happens:
 - the most urgent clip is cut first, and a firing that came while one was cut is looked at before the next. The seconds
   of what waits stay beyond the end of history while there is room (`history_needs`); `watch` helps while a clip is cut;
 - a runtime that is gone (ended or crashed) ends the wait for post-roll: the clip holds what there is and says why.
+  A recorder that leaves does not: the firings wait for the next one.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pathlib import Path
 
 from runtime.formats.mcap_files import McapFileError
 from runtime.formats.pull_files import PullFolder
-from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.messages import CUT_MARGIN_S, NANOSECONDS_PER_SECOND
 from runtime.recording.admission import admitted_parts
 from runtime.recording.answers import DISK, HISTORY, PRIVACY, Answer, leave_answers, lost_answers, sealed_answers
 from runtime.recording.clip_plan import ClipPlan, plan_clips
@@ -68,6 +69,7 @@ class RecorderStatus:
     lost_firings: Counter[str] = field(default_factory=Counter)  # by rule: given up for good
     policy_refused: Counter[str] = field(default_factory=Counter)  # firings without a clip, by the policy's reason
     bad_firings: int = 0
+    crashes_not_noted: int = 0  # attempts to leave a firing for a crash that found no room
     unread_answers: int = 0  # notes that no runtime took in time, or that could not be written
     last_error: str = ""
 
@@ -115,24 +117,34 @@ class Recorder:
         return sealed
 
     def finish(self, now_ns: int) -> list[SealedClip]:
-        """Seal what is in flight with what history has; firings that cannot be sealed now stay for the next start."""
+        """Seal what will get no more, also what was refused a moment ago. The others get their post-roll meanwhile."""
         sessions = self.watch()
         clips: list[SealedClip] = []
         for plan in self._plans(sessions):
             due, ended_early = self._readiness(plan, sessions, now_ns)
-            clips += self._seal(plan, sessions, ended_early if due else "the recorder was stopped", now_ns)
+            if due:
+                clips += self._seal(plan, sessions, ended_early, now_ns)
         self.status.waiting = len(self._layout.list_firings())
         return clips
+
+    def awaits_runtime(self) -> bool:
+        """Whether a firing waits for more from a run that still lives; which may be about to leave, too."""
+        alive = {run.record.session for run in list_sessions(self._layout) if run.state is SessionState.ALIVE}
+        return any(waiting.session in alive for waiting in self._waiting())
 
     def watch(self) -> Sessions:
         """Take note of crashes and of what pulls need; the runs that are known. Cheap: a clip may take long."""
         sessions = {session.record.session: session for session in list_sessions(self._layout)}
         try:
             leave_crash_firings(self._layout, self._reader, sessions.values(), self._settings.crash_pre_s)
+        except (McapFileError, OSError) as error:  # tmpfs is full: the crash is found again at the next step
+            self.status.crashes_not_noted += 1
+            self.status.last_error = f"a crash is not noted yet: {error}"
+        try:
             if self._pulls is not None:
                 self._pulls.note_needs(sessions)
         except (McapFileError, OSError) as error:
-            self.status.last_error = f"not noted, tried again: {error}"
+            self.status.last_error = f"what pulls need of history is not noted yet: {error}"
         return sessions
 
     @property
@@ -157,7 +169,8 @@ class Recorder:
 
     def _max_clip_ns(self, sessions: Sessions) -> int:
         alive_s = [session.record.history_s for session in sessions.values() if session.state is SessionState.ALIVE]
-        return round(min([self._settings.max_clip_s, *alive_s]) * NANOSECONDS_PER_SECOND)
+        longest_s = min([self._settings.max_clip_s, *(history_s - CUT_MARGIN_S for history_s in alive_s)])
+        return round(longest_s * NANOSECONDS_PER_SECOND)
 
     def _waiting(self) -> list[WaitingFiring]:
         paths = self._layout.list_firings()

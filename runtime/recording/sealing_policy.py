@@ -36,8 +36,8 @@ class SealingRefusal:
 
     @property
     def told(self) -> str:
-        """For those who asked from afar: a zone's name is a place, and they may ask for one second after another."""
-        return f"{self.reason}: the vehicle's privacy policy refuses it (its recorder's status says more)"
+        """For those who asked from afar, whatever the reason: who asks for one second after another learns places."""
+        return "privacy: the vehicle's privacy policy refuses it (its recorder's status says more)"
 
 
 class SealingRefusedError(Exception):

@@ -20,8 +20,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from runtime.recording.layout import HistoryLayout, write_atomically
 from runtime.recording.provenance import ModelProvenance, Provenance
 
-#: Session files kept for clips that still wait; older ones are removed when a new run starts.
-MAX_SESSIONS = 16
 #: Changes of rules that a run remembers: history is long gone before so many have come.
 MAX_CHANGES = 256
 
@@ -92,7 +90,6 @@ class SessionLock:
         except OSError:
             os.close(self._descriptor)
             raise
-        _forget_old_sessions(layout)
 
     def note_change(self, change: SessionChange) -> None:
         """Other rules run from here on. Older changes than the newest `MAX_CHANGES` are forgotten. OSError."""
@@ -152,8 +149,7 @@ def _state(path: Path) -> SessionState:
     return SessionState.ENDED if path.with_suffix(".ended").exists() else SessionState.CRASHED
 
 
-def _forget_old_sessions(layout: HistoryLayout) -> None:
-    finished = [session for session in list_sessions(layout) if session.state is not SessionState.ALIVE]
-    for session in finished[:-MAX_SESSIONS]:
-        for suffix in (".json", ".lock", ".ended", ".crashed", ".changes"):
-            (layout.sessions / f"{session.record.session}{suffix}").unlink(missing_ok=True)
+def forget_session(layout: HistoryLayout, session: str) -> None:
+    """Remove all files of a run that is over."""
+    for suffix in (".json", ".lock", ".ended", ".crashed", ".changes"):
+        (layout.sessions / f"{session}{suffix}").unlink(missing_ok=True)

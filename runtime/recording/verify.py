@@ -71,15 +71,15 @@ def verify_clip(path: Path | str) -> ClipReport:
     try:
         reader = McapTopicReader(path)
     except McapFileError as error:
-        report.problems.append(Problem("not_mcap", str(error)))
+        report.add(Problem("not_mcap", str(error)))
         return report
     with reader:
         if not reader.is_finished:
-            report.problems.append(Problem("truncated", "; ".join(reader.damage)))
+            report.add(Problem("truncated", "; ".join(reader.damage)))
         try:
             _Verification(reader, report).run()
         except McapFileError as error:
-            report.problems.append(Problem("damaged", str(error)))
+            report.add(Problem("damaged", str(error)))
     return report
 
 
@@ -289,7 +289,7 @@ class _Verification:
                 self._problem(code, f"manifest says {attribute} {claimed}, the clip holds {actual}", name)
 
     def _check_window(self, name: str, said: CameraManifest, manifest: ClipManifest) -> None:
-        if (wrong := shows_nothing_at_start(self._cameras[name].tally.times_ns, manifest)) is not None:
+        if (wrong := shows_nothing_at_start(name, self._cameras[name].tally.times_ns, manifest)) is not None:
             self._problem("pre_roll", wrong, name)
         early = [time_ns for time_ns in self._cameras[name].key_times_ns if time_ns <= manifest.window_ns[0]]
         if len(early) > 1:

@@ -1,9 +1,10 @@
 """Who makes room for whom: the eviction order of a full spool, as a pure function.
 
 Order: files of delivered clips, files set aside to be looked at, partial clips nobody finished, expired clips, then
-pending clips, lowest priority first and oldest first within one priority. A clip never evicts a higher priority unless
-that has expired; one of the same priority gives way to a newer one. Within the highest priority it does so only for a
-newcomer that has shrunk as far as it can (`shape`): before that the newcomer is refused and told what would fit.
+pending clips; partial and pending ones lowest priority first and oldest first within one priority. A clip never evicts
+a higher priority unless that has expired: not half a clip of it either, which may still be rescued. One of the same
+priority gives way to a newer one. Within the highest priority it does so only for a newcomer that has shrunk as far as
+it can (`shape`): before that the newcomer is refused and told what would fit.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ class Kind(IntEnum):
     PENDING = 4
 
 
+#: What goes by its priority.
+_RANKED = (Kind.PARTIAL, Kind.PENDING)
+
+
 @dataclass(frozen=True, slots=True)
 class Resident:
     """One file that occupies the spool. `key` is n, or the draft's id for evidence and partial clips."""
@@ -41,10 +46,13 @@ class Newcomer:
 
     rank: int
     is_smallest: bool = False
+    takes_any_partial: bool = False  # the quota itself asks: half a clip may be what broke it
 
     def may_replace(self, resident: Resident) -> bool:
         """True when `resident` may go for this newcomer."""
-        if resident.kind is not Kind.PENDING or resident.rank > self.rank:
+        if resident.kind not in _RANKED or resident.rank > self.rank:
+            return True
+        if resident.kind is Kind.PARTIAL and self.takes_any_partial:
             return True
         return resident.rank == self.rank and (self.rank != HIGHEST_RANK or self.is_smallest)
 
@@ -53,7 +61,7 @@ def evictable(residents: Iterable[Resident], newcomer: Newcomer) -> list[Residen
     """What may give way to `newcomer`, first victim first."""
 
     def order(resident: Resident) -> tuple[int, int, int]:
-        return resident.kind, -resident.rank if resident.kind is Kind.PENDING else 0, resident.key
+        return resident.kind, -resident.rank if resident.kind in _RANKED else 0, resident.key
 
     return sorted(filter(newcomer.may_replace, residents), key=order)
 

@@ -10,11 +10,17 @@ from runtime.messages import Priority
 from runtime.spool.accounts import add_alarm, entomb
 from runtime.spool.clips import DAMAGED_PREFIX, ClipDraft, PartialClip, UnknownClipError, try_lock
 from runtime.spool.deliveries import Deliveries
-from runtime.spool.folder import bound_evidence, moved_back_on_failure, set_aside
+from runtime.spool.folder import SpoolFolder, bound_evidence, moved_back_on_failure, set_aside
+from runtime.spool.ledger import Ledger
+from runtime.spool.wall_time import TrustedWall
 
 
 class Partials(Deliveries):
     """The partial clips of one spool."""
+
+    def __init__(self, folder: SpoolFolder, ledger: Ledger, quota_bytes: int, wall: TrustedWall) -> None:
+        super().__init__(folder, ledger, quota_bytes, wall)
+        self._left_rows: list[int] = []  # drafts that are gone, and that the ledger would not forget when they went
 
     def partial(self) -> list[PartialClip]:
         """Drafts whose writer died, and damaged files, oldest first."""
@@ -95,13 +101,22 @@ class Partials(Deliveries):
         return deleted
 
     def discard(self, draft: ClipDraft) -> None:
-        """Drop a draft and its reservation. What cannot be dropped now is partial from the next recovery on."""
+        """Drop a draft and its reservation. A row that cannot go now goes when the next draft begins."""
         try:
             remove_durably(draft.path)
-            with self._ledger.transaction() as connection:
-                connection.execute("DELETE FROM drafts WHERE id = ?", (draft.draft_id,))
+            self._left_rows.append(draft.draft_id)
+            self._drop_left_rows()
         finally:
             draft.release()
+
+    def _drop_left_rows(self) -> None:
+        """Of drafts that have no file any more: they reserve nothing."""
+        if not self._left_rows:
+            return
+        rows = [(draft_id,) for draft_id in self._left_rows]
+        with self._ledger.transaction() as connection:
+            connection.executemany("DELETE FROM drafts WHERE id = ?", rows)
+        del self._left_rows[: len(rows)]
 
     def abandon(self, draft: ClipDraft) -> None:
         """Let a draft be partial again."""

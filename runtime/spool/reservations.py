@@ -194,7 +194,7 @@ class Reservations:
             if excess_bytes <= 0:
                 return
             found = residents(connection, self._wall)
-            nobody = Newcomer(HIGHEST_RANK)
+            nobody = Newcomer(HIGHEST_RANK, takes_any_partial=True)
             victims = choose_victims(found, excess_bytes, nobody) or evictable(found, nobody)
             self._settle(connection, victims, "the spool was found over its quota")
             add_alarm(connection, self._wall.now_ns(), f"found {excess_bytes} bytes over the quota")

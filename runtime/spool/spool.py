@@ -181,6 +181,7 @@ class Spool(Partials):
         is what a partial clip is known by, should the recorder die. Raises QuotaExceededError, of which
         ShrinkRequiredError is one.
         """
+        self._drop_left_rows()
         try:
             draft = self._reservations.begin(estimated_bytes, priority, shape, metadata or {})
         except QuotaExceededError:

@@ -27,6 +27,7 @@ from runtime.uplink.storage.accounts import (
     check_clip,
     check_number,
 )
+from runtime.uplink.storage.backlog import Backlog
 from runtime.uplink.storage.clip_facts import facts_of
 from runtime.uplink.storage.database import Database
 from runtime.uplink.storage.limits import RefusedError, StoreLimits
@@ -52,8 +53,6 @@ __all__ = ["Catalogue", "ClipKey", "PartialRow", "StoredClip"]
 
 #: Of why a number will never come.
 MAX_REASON_LENGTH = 128
-#: A verifier that has not answered for so long is taken for dead; another one looks at its clip.
-VERIFYING_LEASE_NS = 600 * 1_000_000_000
 
 
 class Catalogue:
@@ -61,6 +60,7 @@ class Catalogue:
 
     def __init__(self, place: Path | URL | str) -> None:
         self.database = Database(place)
+        self.backlog = Backlog(self.database)
 
     def close(self) -> None:
         """Close the connections."""
@@ -224,35 +224,6 @@ class Catalogue:
             question = question.where(tables.clips.c.vehicle == vehicle)
         with self.database.reading() as connection:
             return [stored_clip(row, directory) for row in connection.execute(question)]
-
-    def next_unverified(self, directory: Path, wall_ns: int) -> StoredClip | None:
-        """The oldest clip that no verifier has seen; it is ours to look at until the lease ends."""
-        table = tables.clips
-        waiting = (table.c.verified.is_(None)) & (table.c.verifying_until_wall_ns <= wall_ns)
-        question = select(table).where(waiting).order_by(table.c.received_wall_ns, table.c.n).limit(1)
-        with self.database.reading() as connection:
-            if connection.execute(question).first() is None:  # the usual answer needs no write lock
-                return None
-        with self.database.writing() as connection:
-            row = connection.execute(question.with_for_update(skip_locked=True)).first()
-            if row is None:
-                return None
-            clip, until_ns = stored_clip(row, directory), wall_ns + VERIFYING_LEASE_NS
-            mine = update(table).where(one(table, clip.key))
-            connection.execute(mine.values(verifying_until_wall_ns=until_ns))
-            return clip
-
-    def release_verifying(self) -> None:
-        """No verifier is at work: what the last process had begun to look at waits again."""
-        with self.database.writing() as connection:
-            begun = tables.clips.c.verified.is_(None) & (tables.clips.c.verifying_until_wall_ns > 0)
-            connection.execute(update(tables.clips).where(begun).values(verifying_until_wall_ns=0))
-
-    def record_verification(self, key: ClipKey, problems: Sequence[str]) -> None:
-        """The verifier's verdict: no problems means verified."""
-        verdict = {"verified": int(not problems), "problems": "\n".join(problems).replace("\0", "")}
-        with self.database.writing() as connection:
-            connection.execute(update(tables.clips).where(one(tables.clips, key)).values(verdict))
 
     # -- numbers without a clip ---------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ digits, `-` and `_`; the receiver stores its clips under that name, found by the
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import struct
@@ -178,12 +179,12 @@ def enroll(receiver_keys: Path, vehicle: str, public_key: bytes) -> None:
 
 
 def revoke(receiver_keys: Path, vehicle: str) -> None:
-    """Shut a vehicle out: at once for new connections; live ones are cut within 5 s. Its clips stay."""
+    """Shut a vehicle out, from when receivers read the folder again: within 5 s. Its clips stay."""
     source = receiver_keys / "enrolled" / f"{checked_name(vehicle)}.public"
     if not source.exists():
         raise KeyFileError(f"{vehicle} is not enrolled in {receiver_keys}: see `shadowrig keys list`")
     make_directory_durably(receiver_keys / "revoked", mode=0o700)
-    count = sum(1 for _ in (receiver_keys / "revoked").glob(f"{vehicle}.*.public"))
+    count = sum(name.startswith(f"{vehicle}.") for name in _public_keys(receiver_keys / "revoked"))
     rename_durably(source, receiver_keys / "revoked" / f"{vehicle}.{count + 1}.public")
 
 
@@ -205,19 +206,28 @@ def list_vehicles(receiver_keys: Path) -> dict[str, bytes]:
 
 
 def read_enrolled(receiver_keys: Path) -> tuple[dict[str, bytes], list[str]]:
-    """Enrolled vehicles by name, and what is wrong with the files that are none. Never raises for file contents."""
+    """Enrolled vehicles by name, and what is wrong with the files that are none. Raises OSError for the folder only."""
     directory = receiver_keys / "enrolled"
-    paths = sorted(directory.glob("*.public")) if directory.is_dir() else []
+    names = _public_keys(directory)
     vehicles: dict[str, bytes] = {}
     problems: list[str] = []
-    for path in (path for path in paths[:MAX_ENROLLED] if not path.name.startswith(".")):  # "." is a write in progress
+    for name in names[:MAX_ENROLLED]:
         try:
-            vehicles[checked_name(path.name.removesuffix(".public"))] = load_public_key(path)
+            vehicles[checked_name(name.removesuffix(".public"))] = load_public_key(directory / name)
         except KeyFileError as error:
             problems.append(str(error))
-    if len(paths) > MAX_ENROLLED:
+    if len(names) > MAX_ENROLLED:
         problems.append(f"{directory} holds more than {MAX_ENROLLED} keys: the rest is not enrolled")
     return vehicles, problems
+
+
+def _public_keys(directory: Path) -> list[str]:
+    """File names, sorted; none without a folder. Raises OSError, where `Path.glob` would take unreadable for empty."""
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if name.endswith(".public") and name[0] != ".")  # "." is a write in progress
 
 
 class EnrolledVehicles:
@@ -238,7 +248,7 @@ class EnrolledVehicles:
         try:
             vehicles, problems = read_enrolled(self._receiver_keys)
         except OSError as error:
-            vehicles, problems = {}, [f"cannot read {self._receiver_keys}: {error.strerror}"]
+            vehicles, problems = {}, [f"cannot read {error.filename}: {error.strerror}; nobody is enrolled"]
         uses = Counter(vehicles.values())
         problems += [f"the key of {name} is enrolled twice" for name, key in vehicles.items() if uses[key] > 1]
         self.problems = problems

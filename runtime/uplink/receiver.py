@@ -33,7 +33,7 @@ from runtime.uplink.storage.housekeeping import HousekeepingThread
 from runtime.uplink.storage.limits import StoreLimits
 from runtime.uplink.storage.opening import StoragePlaces, open_store
 from runtime.uplink.storage.removal import RetentionPolicy
-from runtime.uplink.verification import VerifierThread, Verify
+from runtime.uplink.verification import Verifier, VerifierThread
 from runtime.uplink.wire import encode
 
 IDLE_POLL_MS = 100
@@ -72,7 +72,7 @@ class Receiver:
         enrolled: EnrolledVehicles,
         clock: Clock,
         publish: Publish,
-        verify: Verify | None = None,
+        verifier: Verifier | None = None,
         on_bound: Callable[[str], None] | None = None,
         campaigns: CampaignDesk | None = None,
         pulls: PullDesk | None = None,
@@ -91,7 +91,7 @@ class Receiver:
         self._enrolled = enrolled
         self._clock = clock
         self._publish = publish
-        self._verifier = VerifierThread(self.store, clock, verify)
+        self._verifier = VerifierThread(self.store, clock, verifier)
         self._housekeeping = HousekeepingThread(self.store, settings.retention, clock)
         self._on_bound = on_bound
         self._routes: dict[str, bytes] = {}  # vehicle -> routing id of its newest message
@@ -265,21 +265,22 @@ class Receiver:
             "completed_at_start": self.completed_at_start,
             "housekeeping": self._housekeeping.figures,
             "verifier_troubles": self._verifier.troubles,
+            "verifier_deaths": self._verifier.deaths,
         }
 
 
 def run_receiver(
     settings: ReceiverSettings,
     stop: threading.Event,
-    verify: Verify | None = None,
+    verifier: Verifier | None = None,
     clock: Clock | None = None,
     on_bound: Callable[[str], None] | None = None,
 ) -> None:
-    """Receive until `stop` is set. Own keys are made on first start; `verify` looks at every stored clip.
+    """Receive until `stop` is set. Own keys are made on first start; `verifier` looks at every stored clip.
 
     Raises KeyFileError, zmq.ZMQError for an address that cannot be bound, AuthenticatorError, OSError.
     """
     own = ensure_keys(settings.keys_directory, "receiver")
     enrolled = EnrolledVehicles(settings.keys_directory)
     publish = publish_to(settings.status_path)
-    Receiver(settings, own, enrolled, clock or SystemClock(), publish, verify, on_bound).run(stop)
+    Receiver(settings, own, enrolled, clock or SystemClock(), publish, verifier, on_bound).run(stop)

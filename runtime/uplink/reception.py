@@ -7,7 +7,6 @@ answer is a reply or a named NACK, counted by code; nothing that a vehicle sends
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -16,6 +15,7 @@ from runtime.formats.pull_files import PullAnswer, PullFileError, PullRequest
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.catalogue import ClipKey, PartialRow
 from runtime.uplink.fields import MAX_TEXT_LENGTH
+from runtime.uplink.foreign_json import checked_metadata
 from runtime.uplink.limits import FAULT_CODES, VehicleLimits, VehicleMeters
 from runtime.uplink.store import ClipStore, PartialGoneError, RefusedError
 from runtime.uplink.troubles import Troubles
@@ -45,7 +45,6 @@ from runtime.uplink.wire import (
 )
 
 STORAGE_DETAIL = "the receiver cannot store or look up this now: offer it again later"
-MAX_METADATA_BYTES = 64 * 1024
 #: PULLs that are sent in one go, and how long the receiver waits for the vehicle's RESULT before it asks again.
 PULLS_AT_ONCE = 64
 PULL_REPEAT_S = 30.0
@@ -283,17 +282,3 @@ def pull_message(request: PullRequest) -> Pull:
 def partial_state(key: ClipKey, ranges: Sequence[tuple[int, int]]) -> State:
     """What is held of a clip."""
     return State(key.n, bytes.fromhex(key.sha256), "partial", tuple(ranges))
-
-
-def checked_metadata(payload: bytes | memoryview) -> str:
-    """The JSON object of an OFFER or a RESULT as text. Raises RefusedError."""
-    if len(payload) > MAX_METADATA_BYTES:
-        raise RefusedError("malformed", f"metadata of {len(payload)} bytes, at most {MAX_METADATA_BYTES} are taken")
-    try:
-        text = bytes(payload).decode("utf-8")
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RefusedError("malformed", "the metadata is no JSON") from error
-    if not isinstance(value, dict):
-        raise RefusedError("malformed", "the metadata is no JSON object")
-    return text

@@ -3,8 +3,7 @@
 `ClipStore` composes a depot (bytes) and a catalogue (rows); see `runtime.uplink.storage` for what that promises.
 `ClipStore(directory, limits)` is the embedded default, a folder and SQLite; `storage.opening` makes the others.
 Used by one thread, the receiver's loop. Where finishing a clip takes long (object storage, or hashing a large file), it
-happens in workers:
-`commit` returns None then, and `finished` tells the outcome later.
+happens in workers: `commit` returns None then, and `finished` tells the outcome later.
 """
 
 from __future__ import annotations
@@ -132,9 +131,13 @@ class ClipStore:
         if partial.segment_count >= most_segments(partial.row.size_bytes):
             self.drop(key)
             raise RefusedError("too_fragmented", f"{partial.segment_count} pieces: begin again, with larger chunks")
-        self._open.must_answer(partial)
         if partial.durable.covers(offset, end) or partial.written.covers(offset, end):
+            self._open.must_answer(partial)
             return
+        free = self.depot.free_bytes()
+        if free is not None and free - len(data) < self.limits.disk_reserve_bytes:  # others were let in as well
+            raise RefusedError("receiver_full", "the receiver's disk is full")
+        self._open.must_answer(partial)
         grown = partial.with_written()
         grown.add(offset, end)
         if len(grown) > MAX_RANGES:
@@ -197,7 +200,8 @@ class ClipStore:
         """What to say of bytes that are durable, but whose partial somebody has removed meanwhile."""
         self._open.forget(row)
         try:
-            self._discard([segment.name for segment in segments])
+            if segments:
+                self.depot.delete([segment.name for segment in segments])
             if self.catalogue.has(row.key):  # another receiver has stored it: all of it is held
                 return RangeSet([(0, row.size_bytes)])
         except OSError as error:
@@ -274,19 +278,9 @@ class ClipStore:
 
         Beside other receivers there is nothing to do at a start: whatever was under way goes on with the next message.
         """
-        completed = 0
-        if self.depot.is_exclusive:
-            self.catalogue.release_verifying()
-            for row in self.catalogue.partials():
-                completed += self.finisher.recovered(row, wall_ns)
-            completed += self.finisher.finish_abandoned(wall_ns)
-            self._discard(self.depot.strays(self.catalogue.partials(), (), 2**63 - 1))
+        completed = self.finisher.recover(wall_ns) if self.depot.is_exclusive else 0
         self.finisher.delete_soon(wall_ns)
         return completed
-
-    def _discard(self, names: Sequence[str]) -> None:
-        if names:
-            self.depot.delete(names)
 
     # -- open partials --------------------------------------------------------------------------------------------
 

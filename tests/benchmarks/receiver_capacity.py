@@ -2,9 +2,10 @@
 
     python tests/benchmarks/receiver_capacity.py [--vehicles 2] [--megabytes 400] [--idle 1000] [--json FILE]
 
-Throughput: that many uploader processes deliver that much each over loopback; the receiver is held to one processor,
-the vehicles to the others. Beside the bytes a second stand both sides' shares of their processors: the one that is
-full is what bounds it. Spools and the receiver's folder lie in /dev/shm where there is one: no disk is measured.
+Throughput: that many uploader processes deliver that much each over loopback; the receiver is held to one processor
+with every thread, the vehicles to the others. Beside the bytes a second stand both sides' shares of their processors:
+the one that is full is what bounds it. Spools and the receiver's folder lie in /dev/shm where there is one: no disk is
+measured.
 Idle: that many enrolled keys connect, say HELLO and stay; the receiver's memory before and after.
 Exits with 1 and says which budget is not kept; throughput below its budget is told with what bounds it.
 """
@@ -12,48 +13,48 @@ Exits with 1 and says which budget is not kept; throughput below its budget is t
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import zmq
 
+from runtime.health.process_usage import read_usage
 from runtime.messages import Priority
 from runtime.spool import Spool
 from runtime.uplink.keys import KeyPair, enroll, load_public_key, new_keys, pin_receiver
 from runtime.uplink.sockets import vehicle_socket
 from runtime.uplink.wire import PROTOCOL_VERSION, Hello, encode
-from tests.faults.fault_bench import QUOTA_BYTES, Bench, FaultProcess
+from tests.budgets import Facts, hold_to_budgets, hold_to_processors, processor_s
+from tests.faults.fault_bench import QUOTA_BYTES, Bench, FaultProcess, in_bench
 
 LEAST_MB_PER_S = 200.0
 MOST_IDLE_MB = 100.0
 CLIP_BYTES = 64 << 20
 FULL_SHARE = 0.9
 ANSWER_WAIT_MS = 30_000
+MOST_WAIT_S = 900.0
 SHARED_MEMORY = Path("/dev/shm")
 
 
-def scratch() -> tempfile.TemporaryDirectory[str]:
-    """A folder in memory where there is one."""
-    return tempfile.TemporaryDirectory(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None)
+def with_bench(measure: Callable[[Bench], Facts]) -> Facts:
+    """One measurement in a folder of its own, in memory where there is some."""
+    return in_bench(measure, MOST_WAIT_S, SHARED_MEMORY if SHARED_MEMORY.is_dir() else None)
 
 
-def throughput(bench: Bench, vehicles: int, size: int) -> dict[str, float]:
+def throughput(bench: Bench, vehicles: int, size: int) -> Facts:
     """Deliver from several vehicles at once to a receiver with one processor."""
-    bench.patience_s = 900.0
     receiver = bench.start_receiver()
     processors = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(receiver.process.pid, {processors[0]})
+    hold_to_processors(receiver.process.pid, {processors[0]})
     spools = [filled_spool(bench, f"car-{number + 2}", size) for number in range(vehicles)]
     bench.wait(lambda: bench.receiver_status().get("enrolled") == vehicles + 1, "the enrolment")
     uploaders = [start_uploader(bench, folder) for folder in spools]
     for uploader in uploaders:
-        os.sched_setaffinity(uploader.process.pid, set(processors[1:]) or {processors[0]})
+        hold_to_processors(uploader.process.pid, set(processors[1:]) or {processors[0]})
     bench.wait(lambda: bench.durable_bytes() > 0, "the first bytes")  # how long a process takes to start is not asked
     began_s, receiver_began_s = time.monotonic(), processor_s(receiver.process.pid)
     vehicles_began_s = sum(processor_s(one.process.pid) for one in uploaders)
@@ -97,7 +98,7 @@ def start_uploader(bench: Bench, folder: Path) -> FaultProcess:
     )  # fmt: skip
 
 
-def idle_vehicles(bench: Bench, count: int) -> dict[str, float]:
+def idle_vehicles(bench: Bench, count: int) -> Facts:
     """Connect that many vehicles, each with its own key."""
     allow_descriptors(4 * count + 200)
     receiver = bench.start_receiver()
@@ -107,12 +108,12 @@ def idle_vehicles(bench: Bench, count: int) -> dict[str, float]:
     for number, pair in enumerate(pairs):  # not `enroll`, which reads all the others each time
         (enrolled / f"idle-{number}.public").write_bytes(pair.public + b"\n")
     bench.wait(lambda: bench.receiver_status().get("enrolled") == count + 1, "the enrolment")
-    before_mb = resident_mb(receiver.process.pid)
+    before_mb = resident_mb(receiver)
     with zmq.Context() as context:
         context.set(zmq.MAX_SOCKETS, 2 * count + 100)
         sockets = [connected(context, pair, receiver_key, bench.address) for pair in pairs]
         answered = sum(bool(socket.poll(ANSWER_WAIT_MS)) for socket in sockets)
-        after_mb = resident_mb(receiver.process.pid)
+        after_mb = resident_mb(receiver)
         for socket in sockets:
             socket.close(0)
     receiver.stop()
@@ -136,18 +137,14 @@ def allow_descriptors(needed: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
 
 
-def processor_s(pid: int) -> float:
-    """Processor time of a process so far, all threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def resident_mb(bench_process: FaultProcess) -> float:
+    usage = read_usage(bench_process.process.pid)
+    if usage is None:
+        raise SystemExit(f"the process {bench_process.role} has ended: {bench_process.errors}")
+    return usage.rss_bytes / 1e6
 
 
-def resident_mb(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1]) / 1000
-
-
-def violations(facts: dict[str, float]) -> Iterator[str]:
+def violations(facts: Facts) -> Iterator[str]:
     """Budgets that are not kept, and why."""
     if facts["throughput_mb_per_s"] < LEAST_MB_PER_S:
         yield f"{facts['throughput_mb_per_s']:.0f} MB/s, less than {LEAST_MB_PER_S:g}: {bound(facts)}"
@@ -155,7 +152,7 @@ def violations(facts: dict[str, float]) -> Iterator[str]:
         yield f"{facts['idle_vehicles']:g} idle vehicles cost {facts['idle_mb']:.0f} MB, more than {MOST_IDLE_MB:g}"
 
 
-def bound(facts: dict[str, float]) -> str:
+def bound(facts: Facts) -> str:
     """Whose processor is full."""
     if facts["receiver_core_share"] >= FULL_SHARE:
         return "the receiver's own processor is full (decryption, SHA-256 of chunks and files, Python)"
@@ -171,25 +168,11 @@ def main() -> int:
     parser.add_argument("--idle", type=int, default=1000)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    facts: dict[str, float] = {}
-    for measure in (
-        lambda bench: throughput(bench, options.vehicles, options.megabytes * 1_000_000),
-        lambda bench: idle_vehicles(bench, options.idle),
-    ):
-        with scratch() as folder:
-            bench = Bench(Path(folder))
-            try:
-                found = measure(bench)
-            finally:
-                bench.end()
-        facts.update(found)
-        for name, value in found.items():
-            print(f"{name:22} {value:12.2f}", flush=True)
-    if options.json is not None:
-        options.json.write_text(json.dumps(facts, indent=1))
-    problems = list(violations(facts))
-    print("\n".join(problems) or "every budget is kept")
-    return 1 if problems else 0
+    measures = (
+        lambda: with_bench(lambda bench: throughput(bench, options.vehicles, options.megabytes * 1_000_000)),
+        lambda: with_bench(lambda bench: idle_vehicles(bench, options.idle)),
+    )
+    return hold_to_budgets(measures, violations, options.json)
 
 
 if __name__ == "__main__":

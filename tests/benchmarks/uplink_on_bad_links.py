@@ -16,19 +16,18 @@ The uploader has its configuration's own times. Exits with 1 and says which budg
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import socket
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from runtime.config.rig_config import UplinkConfig
 from runtime.uplink.wire import MAX_PAYLOAD_BYTES
-from tests.faults.fault_bench import Bench
+from tests.budgets import Facts, beyond, hold_to_budgets, processor_s
+from tests.faults.fault_bench import Bench, in_bench
 from tests.faults.impaired_link import Conditions, ImpairedLink
 
 CREDIT_BYTES = 8 << 20
@@ -41,17 +40,7 @@ TEN_MBIT_BYTES_PER_S = 1_250_000
 DISCONNECTS = 4
 PROCESSOR_S = 12.0
 READ_BYTES = 1 << 16
-
-
-def with_bench(measure: Callable[[Bench], dict[str, float]]) -> dict[str, float]:
-    """One measurement in a folder of its own, with all processes ended after it."""
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder))
-        bench.patience_s = 600.0
-        try:
-            return measure(bench)
-        finally:
-            bench.end()
+MOST_WAIT_S = 600.0
 
 
 def product_times() -> dict[str, float]:
@@ -64,7 +53,7 @@ def product_times() -> dict[str, float]:
     }
 
 
-def waste(bench: Bench, size: int) -> dict[str, float]:
+def waste(bench: Bench, size: int) -> Facts:
     """Cut the link again and again while one clip goes home."""
     receiver = bench.start_receiver()
     with bench.open_spool() as spool, ImpairedLink(bench.receiver_port, MOBILE) as link:
@@ -80,7 +69,7 @@ def waste(bench: Bench, size: int) -> dict[str, float]:
     return {"waste_bytes_per_disconnect": (bench.uploader_status()["bytes_sent"] - size) / DISCONNECTS}
 
 
-def goodput(bench: Bench, size: int) -> dict[str, float]:
+def goodput(bench: Bench, size: int) -> Facts:
     """The same bytes over the same link, delivered and merely copied."""
     receiver = bench.start_receiver()
     with bench.open_spool() as spool, ImpairedLink(bench.receiver_port, MOBILE) as link:
@@ -125,7 +114,7 @@ def plain_copy_s(size: int) -> float:
     return took_s
 
 
-def dead_link(bench: Bench, outage_s: float) -> dict[str, float]:
+def dead_link(bench: Bench, outage_s: float) -> Facts:
     """Nothing passes for a while; when is it seen, and when do bytes move again."""
     bench.start_receiver()
     with bench.open_spool() as spool, ImpairedLink(bench.receiver_port) as link:
@@ -144,7 +133,7 @@ def dead_link(bench: Bench, outage_s: float) -> dict[str, float]:
         return {"seen_s": seen_s, "progress_s": time.monotonic() - began_s}
 
 
-def processor(bench: Bench) -> dict[str, float]:
+def processor(bench: Bench) -> Facts:
     """The uploader's processor time while it is busy at 10 Mbit/s."""
     bench.start_receiver()
     with bench.open_spool() as spool:
@@ -158,13 +147,7 @@ def processor(bench: Bench) -> dict[str, float]:
         return {"uploader_core_share": share, "at_mbit_per_s": (bench.durable_bytes() - held) * 8 / passed_s / 1e6}
 
 
-def processor_s(pid: int) -> float:
-    """Processor time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def violations(facts: dict[str, float]) -> Iterator[str]:
+def violations(facts: Facts) -> Iterator[str]:
     """Budgets that are not kept."""
     most = {
         "waste_bytes_per_disconnect": MOST_WASTE_BYTES,
@@ -172,9 +155,7 @@ def violations(facts: dict[str, float]) -> Iterator[str]:
         "progress_s": MOST_PROGRESS_S,
         "uploader_core_share": MOST_PROCESSOR_SHARE,
     }
-    for name, limit in most.items():
-        if facts[name] > limit:
-            yield f"{name} is {facts[name]:.3f}, more than {limit}"
+    yield from beyond(facts, most)
     if facts["goodput_over_copy"] < LEAST_GOODPUT:
         yield f"goodput is {facts['goodput_over_copy']:.3f} of a plain copy, less than {LEAST_GOODPUT}"
 
@@ -186,22 +167,13 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     size = round(options.megabytes * 1e6)
-    facts: dict[str, float] = {}
-    for measure in (
-        lambda bench: waste(bench, size),
-        lambda bench: goodput(bench, size),
-        processor,
-        lambda bench: dead_link(bench, options.outage_s),
-    ):
-        found = with_bench(measure)
-        facts.update(found)
-        for name, value in found.items():
-            print(f"{name:28} {value:14.3f}", flush=True)
-    if options.json is not None:
-        options.json.write_text(json.dumps(facts, indent=1))
-    problems = list(violations(facts))
-    print("\n".join(problems) or "every budget is kept")
-    return 1 if problems else 0
+    measures = (
+        lambda: in_bench(lambda bench: waste(bench, size), MOST_WAIT_S),
+        lambda: in_bench(lambda bench: goodput(bench, size), MOST_WAIT_S),
+        lambda: in_bench(processor, MOST_WAIT_S),
+        lambda: in_bench(lambda bench: dead_link(bench, options.outage_s), MOST_WAIT_S),
+    )
+    return hold_to_budgets(measures, violations, options.json)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.processes.verifier_link import VerifierBounds
+from runtime.uplink.storage.backlog import VERIFYING_LEASE_NS
+
 UNITS = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
 SERVICES = ("shadowrig-runtime", "shadowrig-recorder", "shadowrig-uploader", "shadowrig-receiver")
 COLD = ("shadowrig-recorder", "shadowrig-uploader")
@@ -133,3 +137,13 @@ def test_the_runtime_may_be_real_time_and_dies_before_the_stack_beside_it():
     assert unit["LimitMEMLOCK"] == "infinity"
     assert int(unit["OOMScoreAdjust"]) > 0
     assert "RestrictRealtime" not in unit
+
+
+def test_the_receiver_outlives_its_verifier_and_has_room_for_it():
+    """The kernel takes the verifier first; systemd would end the whole unit with it, if not told otherwise."""
+    unit = service("shadowrig-receiver")
+    assert unit["OOMPolicy"] == "continue"
+    gibibytes, suffix = int(unit["MemoryMax"][:-1]), unit["MemoryMax"][-1]
+    assert suffix == "G"
+    assert gibibytes << 30 >= VerifierBounds().memory_bytes + (512 << 20), "libraries of both, and the receiver's work"
+    assert VerifierBounds().wall_s * NANOSECONDS_PER_SECOND < VERIFYING_LEASE_NS, "nobody else looks meanwhile"

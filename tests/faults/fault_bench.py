@@ -14,12 +14,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from runtime.formats.durable_files import sha256_of
 from runtime.messages import Priority
@@ -32,6 +33,8 @@ SCRIPT = Path(__file__).with_name("uplink_process.py")
 PATIENCE_S = 40.0
 QUOTA_BYTES = 512 << 20
 VEHICLE = "car-1"
+
+Measured = TypeVar("Measured")
 
 
 class FaultProcess:
@@ -276,3 +279,14 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     return loaded
+
+
+def in_bench(measure: Callable[[Bench], Measured], patience_s: float, parent: Path | None = None) -> Measured:
+    """One measurement in a folder of its own, with all processes ended after it."""
+    with tempfile.TemporaryDirectory(dir=parent) as folder:
+        bench = Bench(Path(folder))
+        bench.patience_s = patience_s
+        try:
+            return measure(bench)
+        finally:
+            bench.end()

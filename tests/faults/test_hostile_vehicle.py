@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
+import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +17,16 @@ from fault_bench import Bench, FaultProcess
 from impaired_link import Conditions, ImpairedLink
 from strangers import ask, connected, enrolled
 
-from runtime.uplink.wire import MAX_PAYLOAD_BYTES, PROTOCOL_VERSION, Hello, Offer, encode
+from runtime.uplink.wire import (
+    MAX_PAYLOAD_BYTES,
+    PROTOCOL_VERSION,
+    Chunk,
+    Commit,
+    Hello,
+    Offer,
+    TombstoneNotice,
+    encode,
+)
 
 CHUNK = MAX_PAYLOAD_BYTES
 MEBIBYTE = 1 << 20
@@ -135,3 +148,45 @@ def test_garbage_without_end_from_one_vehicle_does_not_hold_up_the_others(bench)
             while hostile.poll(0):
                 hostile.recv_multipart()
         delivers(bench, receiver)
+
+
+@pytest.mark.sweep
+def test_cheap_messages_without_end_fill_no_catalogue_and_are_refused_by_name(bench):
+    """1-byte clips with the most labels, given-up numbers, numbers out of reach: what each keeps is charged."""
+    quota, tombstones = MEBIBYTE, 40
+    limits = {"vehicle_quota_bytes": quota, "vehicle_tombstones": tombstones, "numbers_ahead": 1000}
+    receiver = bench.start_receiver(limits=limits)
+    labels = {"rules": [f"rule {i}" for i in range(64)], "campaigns": [f"c{i}@1" for i in range(64)]}
+    codes = Counter()
+    with hostile_vehicle(bench) as hostile:
+        for n in range(1, 30):
+            codes += told(ask(hostile, tiny_clip(n, labels)[0]))
+            if codes["vehicle_quota"]:
+                break
+            hostile.send_multipart(tiny_clip(n, labels)[1])
+            assert hostile.poll(10_000)
+            hostile.recv_multipart()  # its ACK
+            codes += told(ask(hostile, tiny_clip(n, labels)[2]))
+        assert (codes["DONE"], codes["vehicle_quota"]) == (9, 1), "each costs more than 100 KiB of rows"
+        for n in range(100, 100 + 2 * tombstones):
+            codes += told(ask(hostile, [encode(TombstoneNotice(n, "x" * 500)), b""]))
+        assert (codes["TOMBSTONE"], codes["vehicle_quota"]) == (tombstones, 1 + tombstones)
+        assert told(ask(hostile, [encode(TombstoneNotice(2**53 - 1, "x")), b""])) == {"vehicle_quota": 1}
+        wanted = 1 + tombstones + 1
+        bench.wait(lambda: bench.receiver_status().get("nacks", {}).get("vehicle_quota") == wanted, "the count")
+        assert (bench.receiver_directory / "catalogue.sqlite").stat().st_size < 2 * quota
+        shutil.rmtree(bench.receiver_directory / "clips" / "hostile")  # not the bench's own
+        delivers(bench, receiver)
+
+
+def tiny_clip(n: int, metadata: dict) -> list[list[bytes]]:
+    """OFFER, CHUNK and COMMIT of a clip of one byte."""
+    content = bytes([n])
+    digest = hashlib.sha256(content).digest()
+    offer = [encode(Offer(n, digest, 1, "safety")), json.dumps(metadata).encode()]
+    return [offer, [encode(Chunk(n, digest, 0, digest)), content], [encode(Commit(n, digest)), b""]]
+
+
+def told(answer: dict | None) -> Counter:
+    """What was answered: a code where there is one, the message's name where there is none."""
+    return Counter([(answer or {}).get("code") or (answer or {"type": "nothing"})["type"]])

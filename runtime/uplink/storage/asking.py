@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ class ClipQuestion:
     """What is asked for; None asks for all. The clip shows some of `from` to `to`; `limit` bounds the answer.
 
     `campaign` is `name` for every version or `name@version`. `after` is the last clip of the answer before, as
-    (vehicle, n), so that a long list is taken in pieces.
+    (vehicle, n, sha256), so that a long list is taken in pieces; without the hash, whatever has that number is passed.
     """
 
     vehicle: str | None = None
@@ -41,7 +41,7 @@ class ClipQuestion:
     from_wall_ns: int | None = None
     to_wall_ns: int | None = None
     verified: bool | None = None
-    after: tuple[str, int] | None = None
+    after: tuple[str, int, str] | None = None
     limit: int = 1000
 
     def asked(self) -> dict[str, Any]:
@@ -86,8 +86,11 @@ def _statement(question: ClipQuestion) -> Select[Any]:
     if question.verified is not None:
         statement = statement.where(table.c.verified == int(question.verified))
     if question.after is not None:
-        vehicle, n = question.after
-        beyond = (table.c.vehicle > vehicle) | ((table.c.vehicle == vehicle) & (table.c.n > n))
+        vehicle, n, sha256 = question.after
+        same_vehicle, same_number = table.c.vehicle == vehicle, table.c.n == n
+        beyond = (table.c.vehicle > vehicle) | (same_vehicle & (table.c.n > n))
+        if sha256:
+            beyond |= same_vehicle & same_number & (table.c.sha256 > sha256)
         statement = statement.where(beyond)
     for kind, label in (("rule", question.rule), ("campaign", question.campaign)):
         if label is not None:
@@ -107,16 +110,18 @@ def taken_out(
 ) -> Iterator[tuple[StoredClip, Path]]:
     """A clip and a file to read it from; `sha256`, or how it begins, chooses among clips of one number.
 
-    LookupError when it is not stored or not the only one that fits, DepotError when its bytes are gone.
+    LookupError when it is not stored or not the only one that fits, DepotError when its bytes are gone. What the caller
+    raises while it has the file is the caller's.
     """
     with database.writing() as connection:
         clip = _only_clip(connection, vehicle, n, directory, sha256)
         log_access(connection, wall_ns, who, "fetch", vehicle, {"n": n, "sha256": clip.key.sha256})
-    try:
-        with depot.local_copy(clip.name) as path:
-            yield clip, path
-    except FileNotFoundError as error:
-        raise DepotError(f"clip {n} of {vehicle}: its bytes are not at {clip.name}") from error
+    with ExitStack() as stack:
+        try:
+            path = stack.enter_context(depot.local_copy(clip.name))
+        except FileNotFoundError as error:
+            raise DepotError(f"clip {n} of {vehicle}: its bytes are not at {clip.name}") from error
+        yield clip, path
 
 
 def _only_clip(connection: Connection, vehicle: str, n: int, directory: Path, sha256: str) -> StoredClip:

@@ -102,7 +102,17 @@ class Finisher:
         complete = [row for row in rows if RangeSet(row.ranges).covers(0, row.size_bytes)]
         return sum(self.finish(row, wall_ns) is True for row in complete)
 
-    def recovered(self, row: PartialRow, wall_ns: int) -> bool:
+    def recover(self, wall_ns: int) -> int:
+        """Agree with a depot that is ours alone after a crash; how many clips turn out to be stored."""
+        self._catalogue.backlog.release_all()
+        completed = sum(self._recovered(row, wall_ns) for row in self._catalogue.partials())
+        completed += self.finish_abandoned(wall_ns)
+        strays = self._depot.strays(self._catalogue.partials(), (), 2**63 - 1)
+        if strays:
+            self._depot.delete(strays)
+        return completed
+
+    def _recovered(self, row: PartialRow, wall_ns: int) -> bool:
         """Agree with a depot that is ours alone about one partial; True when it turns out to be stored."""
         if row.final_path is not None and self._depot.is_finished(row, row.final_path):
             return self._catalogue.store(row, row.final_path, wall_ns)

@@ -44,7 +44,7 @@ class ClipKey:
 
 @dataclass(frozen=True, slots=True)
 class StoredClip:
-    """A clip that is durably stored. `verified` is None until the verifier has looked at it.
+    """A clip that is durably stored. `verified` is None until the verifier has looked at it, after `verify_attempts`.
 
     `name` is where its bytes lie in the depot; `path` is that name below the receiver's directory.
     """
@@ -58,6 +58,7 @@ class StoredClip:
     verified: bool | None
     problems: str
     name: str = ""
+    verify_attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,7 @@ def stored_clip(row: Row[Any], directory: Path) -> StoredClip:
         verified=None if row.verified is None else bool(row.verified),
         problems=row.problems,
         name=row.path,
+        verify_attempts=int(row.verify_attempts),
     )
 
 

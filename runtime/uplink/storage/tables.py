@@ -63,6 +63,7 @@ clips = Table(
     Column("verified", Integer),
     Column("problems", Text, nullable=False, server_default=""),
     Column("verifying_until_wall_ns", BigInteger, nullable=False, server_default="0"),
+    Column("verify_attempts", BigInteger, nullable=False, server_default="0"),  # counted before each look
     Column("start_wall_ns", BigInteger),
     Column("end_wall_ns", BigInteger),
     Column("kind", Text),
@@ -72,9 +73,12 @@ clips = Table(
 Index("clips_by_size", clips.c.vehicle, clips.c.size_bytes)
 Index("clips_by_time", clips.c.start_wall_ns)
 Index("clips_by_arrival", clips.c.received_wall_ns)
-Index(
-    "clips_to_verify",
+#: Vehicles take turns.
+CLIPS_TO_VERIFY = Index(
+    "clips_to_verify_by_vehicle",
+    clips.c.vehicle,
     clips.c.received_wall_ns,
+    clips.c.n,
     sqlite_where=clips.c.verified.is_(None),
     postgresql_where=clips.c.verified.is_(None),
 )

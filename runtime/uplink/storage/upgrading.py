@@ -14,16 +14,18 @@ from sqlalchemy import Connection, delete, insert
 from runtime.uplink.storage import tables
 from runtime.uplink.storage.accounts import recount
 
-#: What schema 3 added: accounts of vehicles, how many segments a partial has, what came of an erased time.
+#: What schema 3 added: accounts of vehicles, how many segments a partial has, what came of an erased time, how often a
+#: verifier has begun to look at a clip.
 ADDED_IN_3 = {
     "vehicles": ("clips", "clip_bytes", "removed", "tombstones", "charged_bytes", "highest_n"),
     "partials": ("segment_count",),
     "erasures": ("arrived",),
+    "clips": ("verify_attempts",),
 }
 
 
 def from_2(connection: Connection, is_postgresql: bool) -> None:
-    """Schema 2 had no accounts: offers counted rows."""
+    """Schema 2 had no accounts: offers counted rows. It looked at clips in the order of their arrival."""
     if is_postgresql:
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")  # it may have a million clips
     for table, columns in ADDED_IN_3.items():
@@ -37,6 +39,8 @@ def from_2(connection: Connection, is_postgresql: bool) -> None:
     accounts = [asdict(account) for account in recount(connection).values()]
     if accounts:
         connection.execute(insert(tables.vehicles), accounts)
+    connection.exec_driver_sql("DROP INDEX clips_to_verify")
+    tables.CLIPS_TO_VERIFY.create(connection)
 
 
 STEPS: Mapping[int, Callable[[Connection, bool], None]] = {2: from_2}

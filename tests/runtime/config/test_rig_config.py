@@ -96,6 +96,8 @@ def test_all_mistakes_of_a_file_are_told_at_once_with_their_lines(tmp_path):
         (MINIMAL + "tick: {rate_hz: 0}\n", 4, "greater than 0"),
         (MINIMAL + "tick: {rate_hz: .nan}\n", 4, "finite"),
         (MINIMAL + "recorder: {max_clip_s: 90}\n", 4, "history of 60 s"),
+        (MINIMAL + "recorder: {max_clip_s: 56}\n", 4, "it takes 5 s more"),
+        (MINIMAL + "history: {seconds: 9}\n", 4, "greater than or equal to 10"),
         (MINIMAL + "uplink: {retry_min_s: 2min}\n", 4, "longer than the longest"),
         (MINIMAL + "model: {bundle: no_such_network}\n", 4, "no bundled model is called 'no_such_network'"),
         (MINIMAL + "model: {bundle: ./rules}\n", 4, "cannot be used"),
@@ -155,7 +157,7 @@ def test_a_bundle_is_found_by_name_or_folder(tmp_path, monkeypatch):
 
 def test_clips_never_outgrow_a_history_that_was_made_short(tmp_path):
     config = load(tmp_path, MINIMAL + "history: {seconds: 20}\n")
-    assert config.max_clip_s == 20
+    assert config.max_clip_s == 15
 
 
 def test_the_fingerprint_follows_the_meaning_and_not_the_spelling(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -113,3 +114,13 @@ def test_whatever_a_file_holds_it_is_a_record_or_refused(value):
         except PullFileError:
             continue
         assert parse(json.loads(json.dumps(parsed.to_json()))) == parsed
+
+
+@pytest.mark.parametrize(
+    ("clock", "said"),
+    [("wall", "2026-11-21T09:30:15.250Z to 2026-11-21T09:30:00.000Z"), ("capture", "1795253415.250 s (capture time)")],
+)
+def test_a_window_the_wrong_way_round_is_told_in_times_that_people_read(clock: str, said: str) -> None:
+    start_ns, end_ns = 1_795_253_415_250_000_000, 1_795_253_400_000_000_000
+    with pytest.raises(PullFileError, match=re.escape(said)):
+        PullRequest("a", (), start_ns, end_ns, clock)

@@ -21,7 +21,7 @@ from runtime.privacy.policy import PrivacyPolicy, PrivacyRules
 from runtime.processes.clip_facts import facts_of_clip
 from runtime.processes.recorder_process import SpoolClipSink
 from runtime.recording.clip_sink import ClipOutput, OpenClip, SealedClip
-from runtime.recording.pull_desk import _overlap_ns
+from runtime.recording.kept_clips import overlap_ns
 from runtime.recording.recorder import Recorder
 from runtime.recording.shrinking import ClipExtent
 from runtime.spool import ClipState, RescueReport, RescueRules, Spool, rescue_partials
@@ -148,7 +148,7 @@ def test_half_a_clip_that_was_judged_and_made_coarse_is_sealed_as_partial(histor
         assert messages
         pull = PullRequest("7", (), clip.metadata["start_ns"], clip.metadata["end_ns"])
         sealed, sessions = SealedClip(clip.path, 1, clip.metadata), {clip.metadata["session"]: None}
-        assert _overlap_ns(pull, sealed, sessions) == 0, "nobody can cut a pull out of it"
+        assert overlap_ns(pull, sealed, sessions) == 0, "nobody can cut a pull out of it"
         assert not any(b"latitude" in message.data for message in messages)
         assert facts_of_clip(clip.path).items() <= clip.metadata.items(), "should the ledger be lost"
 

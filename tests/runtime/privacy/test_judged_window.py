@@ -13,6 +13,7 @@ from runtime.recording.clip_plan import ClipPlan
 from runtime.recording.clip_sink import FolderClipSink
 from runtime.recording.history_reader import HistoryReader
 from runtime.recording.history_writer import HistoryWriter
+from runtime.recording.readiness import STALL_NS
 from runtime.recording.recorder import Recorder
 from runtime.recording.sealing_policy import ClipWindow, SealingRefusal, SignalHistory, Treatment
 from runtime.recording.verify import verify_clip
@@ -55,7 +56,7 @@ def test_seconds_that_arrive_after_the_verdict_stay_out(tmp_path: Path) -> None:
     writer.firing(firing(5.9, pre_s=3.0, post_s=3.0))
     drive(6.0, 6.5)
     recorder = Recorder(tmp_path / "history", FolderClipSink(tmp_path / "clips"), policy=policy)
-    (sealed,) = recorder.finish(START_NS + round(6.5 * SECOND_NS))
+    (sealed,) = recorder.step(START_NS + 9 * SECOND_NS + STALL_NS)
     writer.close()
     with McapTopicReader(sealed.path, strict=True) as reader:
         times = reader.time_range_ns

@@ -26,8 +26,8 @@ from runtime.privacy.envelope import (
     unlocked,
 )
 from runtime.privacy.policy import PrivacyPolicy, PrivacyRules
-from runtime.processes.receiver_process import problems_of
 from runtime.processes.recorder_process import SpoolClipSink
+from runtime.processes.verifier_work import problems_of
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.recorder import RETRY_NS, Recorder
 from runtime.recording.verify import verify_clip

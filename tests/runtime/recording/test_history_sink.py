@@ -160,7 +160,7 @@ def test_a_disk_error_costs_its_records_and_not_the_thread_that_writes(
     assert sink.stop()
     found = [message.packet().sequence for message in HistoryReader(tmp_path).messages(0, 2**62)]
     assert found == [*range(20), *range(40, 60)]
-    assert writer.counters.refused_records == 20
+    assert sink.errors() == {"OSError: [Errno 5] Input/output error": 20}
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +26,7 @@ from runtime.formats.pull_files import PullAnswer, PullFolder, PullRequest
 from runtime.messages import ClipVariant, Packet, Priority, SignalSample
 from runtime.processes.recorder_process import SpoolClipSink
 from runtime.recording.clip_file import read_manifest
-from runtime.recording.clip_sink import OpenClip
+from runtime.recording.clip_sink import OpenClip, SealedClip
 from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.manifest import ClipManifest
@@ -341,20 +339,107 @@ def test_firings_go_on_beside_pulls(vehicle: Vehicle, record_history: Callable[.
     assert [clip.metadata["kind"] for clip in clips] == ["event", "pull"]
 
 
-def test_an_answer_that_finds_no_room_on_the_disk_is_given_later_and_the_recorder_goes_on(
+def oldest_gone(history: Path, until_s: float) -> None:
+    for segment in HistoryLayout(history).list_segments():
+        if segment.start_ns < at(until_s):
+            segment.path.unlink()
+
+
+def test_all_cameras_are_not_had_from_a_clip_of_one(vehicle: Vehicle, record_history: Callable[..., Path]) -> None:
+    history = record_history(firing(6.0, cameras=("front_main",)))
+    vehicle.recorder(history).step(END_NS)
+    oldest_gone(history, 6.5)
+    vehicle.ask("a1", 1.0, 8.5)  # the clip has five seconds of one camera, history one and a half of all
+    vehicle.recorder(history).step(END_NS)
+    manifest = vehicle.manifest(vehicle.answer().n)
+    assert list(manifest.cameras) == list(CAMERAS)
+    assert manifest.start_ns > at(6.0)
+
+
+def test_a_clip_of_chosen_topics_is_no_source_for_all_of_them(
+    vehicle: Vehicle, record_history: Callable[..., Path]
+) -> None:
+    history = record_history(firing(6.0, topics=("/tick",)))
+    (clip,) = vehicle.recorder(history).step(END_NS)
+    assert clip.metadata["chosen_topics"] == ["/tick"]
+    oldest_gone(history, 6.5)
+    vehicle.ask("a1", 3.5, 8.0)
+    vehicle.recorder(history).step(END_NS)
+    assert "/vehicle" in vehicle.manifest(vehicle.answer().n).topics
+
+
+def test_a_camera_that_the_vehicle_does_not_have_is_told_with_those_it_has(
+    vehicle: Vehicle, record_history: Callable[..., Path]
+) -> None:
+    vehicle.ask("a1", 4.0, 6.0, "nosuch")
+    vehicle.recorder(record_history()).step(END_NS)
+    assert vehicle.answer().reason == f"this vehicle has no camera nosuch ({', '.join(CAMERAS)})"
+
+
+def test_what_history_reaches_is_told_as_times_that_can_be_asked_with(
+    vehicle: Vehicle, record_history: Callable[..., Path]
+) -> None:
+    vehicle.ask("a1", -30.0, -20.0, clock="wall")
+    vehicle.recorder(record_history()).step(END_NS)
+    assert "history has 2023-11-14T22:30:00.000Z to 2023-11-14T22:30:13.000Z, and" in vehicle.answer().reason
+
+
+class CountingSink(SpoolClipSink):
+    looks = 0
+
+    def kept(self) -> list[SealedClip]:
+        self.looks += 1
+        return super().kept()
+
+
+def test_requests_that_wait_cost_no_look_through_the_spool_and_those_that_are_answered_one(
+    vehicle: Vehicle, record_history: Callable[..., Path]
+) -> None:
+    sink = CountingSink(vehicle.spool)
+    recorder = Recorder(record_history(close=False), sink, pulls=vehicle.pulls)
+    for number in range(8):
+        vehicle.ask(f"ahead-{number}", 12.0, 20.0 + number)
+    recorder.step(END_NS)
+    assert (recorder.pulls.waiting, sink.looks) == (8, 0)
+    for number in range(8):
+        vehicle.ask(f"gone-{number}", -30.0, -20.0)
+    recorder.step(END_NS)
+    assert (recorder.pulls.refused, sink.looks) == (8, 1)
+
+
+def test_a_disk_too_full_for_an_answer_costs_a_retry_and_never_the_recorder(
     vehicle: Vehicle, record_history: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    history = record_history(firing(6.0))
-    vehicle.ask("ahead", 100, 104)
-    recorder = vehicle.recorder(history)
+    recorder = vehicle.recorder(record_history(firing(6.0)))
+    vehicle.ask("a1", 4.0, 6.0)
+    vehicle.ask("a2", -30.0, -20.0)
 
-    def full(path: Path, data: bytes) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(pull_files, "write_durably", full)
-        assert len(recorder.step(END_NS)) == 1  # the firing's clip
-    assert "is not answered yet" in recorder.pulls.last_error
-    assert recorder.pulls.waiting == 1
-    recorder.step(END_NS)
-    assert vehicle.answer().state == "refused"
+        assert [clip.metadata["kind"] for clip in recorder.step(END_NS)] == ["event", "pull"]
+        recorder.step(END_NS + 1)
+    assert (recorder.pulls.unanswered, recorder.pulls.waiting) == (2, 2)
+    assert recorder.step(END_NS + RETRY_NS) == [], "the clip is there already"
+    assert {answer.id: answer.state for answer in vehicle.pulls.answers()} == {"a1": "sealed", "a2": "refused"}
+
+
+def test_a_range_across_a_restart_of_the_runtime_is_waited_for(
+    vehicle: Vehicle, tmp_path: Path, rig_packets: dict[str, list[Packet]]
+) -> None:
+    for name, seconds in (("first", (0, 5)), ("second", (5, 8))):
+        writer = HistoryWriter(tmp_path / "history", 60, 10**9, session(name, started_wall_ns=seconds[0]))
+        for packet in rig_packets["rear"][seconds[0] * 20 : seconds[1] * 20]:
+            writer.packet(packet)
+        if name == "first":
+            writer.close()
+    recorder = vehicle.recorder(tmp_path / "history")
+    vehicle.ask("a1", 3.0, 10.0)
+    assert recorder.step(at(8.0)) == []
+    for packet in rig_packets["rear"][160:260]:
+        writer.packet(packet)
+    recorder.step(at(13.0))
+    assert vehicle.manifest(vehicle.answer().n).ended_early is None
+    writer.close()

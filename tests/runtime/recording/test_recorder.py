@@ -16,6 +16,7 @@ from recorded_rig import (
     PERIOD_NS,
     SECOND_NS,
     START_NS,
+    Recording,
     as_transcoded,
     encode_camera,
     firing,
@@ -149,6 +150,25 @@ def test_overlapping_firings_share_one_clip_that_names_both(
     assert manifest_of(clips[0]).firings[0].operands == {"vehicle.brake_pressed": True, "lead.distance_m": None}
 
 
+def test_firings_merge_to_no_clip_that_history_has_lost_the_front_of_when_it_is_cut(
+    tmp_path: Path, rig_packets: dict[str, list[Packet]]
+) -> None:
+    """What overlaps could become one clip of ten seconds, as long as history is."""
+    storm = [firing(second, sequence=second, pre_s=1.0, post_s=1.0) for second in range(3, 13)]
+    writer = HistoryWriter(tmp_path / "history", 10.0, 10**9, session(history_s=10.0))
+    recorder = Recorder(tmp_path / "history", sink_at(tmp_path))
+    manifests = []
+    for time_ns, kind, value in Recording({"rear": rig_packets["rear"]}, tuple(storm)).records():
+        getattr(writer, kind)(value)
+        if kind == "packet":
+            manifests += [manifest_of(clip) for clip in recorder.step(time_ns)]
+    writer.close()
+    manifests += [manifest_of(clip) for clip in recorder.step(END_NS)]
+    assert sum(len(manifest.firings) for manifest in manifests) == len(storm)
+    assert {manifest.cameras["rear"].starts_late_s for manifest in manifests} == {0.0}
+    assert {manifest.pre_roll_short_s for manifest in manifests} == {0.0}
+
+
 def test_chosen_cameras_and_topics_only(record_history: Callable[..., Path], tmp_path: Path) -> None:
     history = record_history(firing(6.0, cameras=("rear", "roof"), topics=("/vehicle",)))
     (clip,) = Recorder(history, sink_at(tmp_path)).step(END_NS)
@@ -219,19 +239,12 @@ def test_a_history_that_stands_still_ends_the_wait(record_history: Callable[...,
     assert manifest_of(clip).ended_early == "history stopped growing while the runtime was alive"
 
 
-def test_stopping_the_recorder_seals_what_is_in_flight(record_history: Callable[..., Path], tmp_path: Path) -> None:
-    recorder = Recorder(record_history(firing(6.0), until_s=7.0, close=False), sink_at(tmp_path))
-    (clip,) = recorder.finish(START_NS + 7 * SECOND_NS)
-    assert manifest_of(clip).ended_early == "the recorder was stopped"
-    assert verify_clip(clip.path).ok
-
-
 def test_a_restarted_recorder_answers_the_firings_that_waited(
     record_history: Callable[..., Path], tmp_path: Path
 ) -> None:
     history = record_history(firing(6.0), until_s=7.0, close=False)
     assert Recorder(history, sink_at(tmp_path)).step(START_NS + 7 * SECOND_NS) == []
-    assert len(Recorder(history, sink_at(tmp_path)).finish(START_NS + 7 * SECOND_NS)) == 1
+    assert len(Recorder(history, sink_at(tmp_path)).step(START_NS + 8 * SECOND_NS + STALL_NS + 1)) == 1
 
 
 class KilledAfterSealing(FolderClipSink):

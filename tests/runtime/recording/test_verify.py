@@ -10,11 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from recorded_rig import CAMERAS, PERIOD_NS, SECOND_NS, START_NS, firing, rewrite
+import pytest
+from recorded_rig import CAMERAS, PERIOD_NS, SECOND_NS, SIZE, START_NS, firing, rewrite
 
-from runtime.formats.mcap_files import McapTopicReader, RawMessage
-from runtime.formats.topics import video_topic
+from runtime.formats.foxglove_messages import encode_video
+from runtime.formats.mcap_files import McapTopicReader, McapTopicWriter, RawMessage
+from runtime.formats.topics import video_channel, video_topic
 from runtime.messages import Packet
+from runtime.recording import clip_file
+from runtime.recording.clip_report import MAX_PROBLEMS
 from runtime.recording.clip_sink import FolderClipSink
 from runtime.recording.manifest import MANIFEST_ATTACHMENT, MANIFEST_METADATA, PROVENANCE_METADATA
 from runtime.recording.recorder import Recorder
@@ -28,8 +32,6 @@ def codes(path: Path) -> set[tuple[str, str | None]]:
 def replace_packet(
     camera: str, sequence: int, change: Callable[[Packet], Packet | None]
 ) -> Callable[[RawMessage], Iterator[RawMessage]]:
-    from runtime.formats.foxglove_messages import encode_video
-
     def one(message: RawMessage) -> Iterator[RawMessage]:
         if message.topic != video_topic(camera) or message.sequence != sequence:
             yield message
@@ -282,3 +284,30 @@ def test_every_code_is_in_the_table_of_the_docs() -> None:
     given |= set(re.findall(r'^    \("[a-z_0-9]+", "([a-z_]+)"\),$', source, re.MULTILINE))
     assert len(given) > 25
     assert given == listed
+
+
+def test_a_clip_with_thousands_of_broken_promises_tells_some_and_counts_the_others(tmp_path: Path) -> None:
+    """Every packet breaks two, each with its own time in the text."""
+    path = tmp_path / "clip.mcap"
+    channel = video_channel("front", "h264", False)
+    with McapTopicWriter(path) as writer:
+        for number in range(1, 3001):
+            packet = Packet("front", number, number, number, "h264", True, b"no NAL unit")
+            writer.write(channel, encode_video(packet), number, number, number)
+    report = verify_clip(path)
+    assert len(report.problems) == MAX_PROBLEMS
+    assert report.problems_beyond.total() > 5000
+    assert not report.ok
+    told = report.lines()
+    assert len(told) == MAX_PROBLEMS + 1
+    assert re.fullmatch(r"and \d+ more: 29\d\d \[annex_b\], .*", told[-1])
+    assert report.to_json()["problems_beyond"].keys() == {"annex_b", "decode"}
+
+
+def test_a_video_of_pictures_beyond_the_limit_is_refused_before_it_is_decoded(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clip_file, "MAX_PICTURE_PIXELS", SIZE[0] * SIZE[1] - 1)
+    report = verify_clip(clip)
+    assert set(report.frames_decoded.values()) == {0}
+    assert {problem.code for problem in report.problems} == {"decode"}

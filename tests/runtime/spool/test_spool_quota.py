@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from runtime.clock import ManualClock
 from runtime.messages import Priority
 from runtime.spool import ClipShape, ClipState, QuotaExceededError, ShrinkRequiredError, Spool
 from runtime.spool.admission import Kind, Newcomer, Resident, choose_victims
-from runtime.spool.clips import BLOCK_BYTES
+from runtime.spool.clips import BLOCK_BYTES, LedgerError
 from runtime.spool.reservations import DISK_RESERVE_BYTES, DISK_TAKEN_NS
 from runtime.spool.wall_time import HELD_NS
 
@@ -225,6 +226,38 @@ def test_a_disk_that_others_fill_costs_one_clip_and_not_all(tmp_path):
         assert spool.counts().pending == 28, "it may have changed: one more is tried"
         free_bytes[0] = 10**12
         seal(spool, Priority.NORMAL)
+
+
+def test_half_a_clip_that_may_still_be_rescued_gives_way_to_no_lower_class(tmp_path):
+    with open_spool(tmp_path, 2) as spool:
+        draft = spool.begin(CLIP_BYTES, Priority.SAFETY, metadata={"clip_id": "half"})
+        draft.path.write_bytes(os.urandom(CLIP_BYTES))
+        draft.release()
+    with open_spool(tmp_path, 2) as spool:
+        seal(spool, Priority.BACKGROUND)
+        seal(spool, Priority.BACKGROUND)
+        assert [partial.priority for partial in spool.partial()] == [Priority.SAFETY]
+        assert states(spool, 2) == "tp"
+        seal(spool, Priority.SAFETY)
+        assert len(spool.partial()) == 1, "the lower class goes first"
+
+
+def test_a_draft_whose_row_cannot_go_is_forgotten_when_the_next_begins(tmp_path, monkeypatch):
+    with open_spool(tmp_path, 1) as spool:
+        draft = spool.begin(CLIP_BYTES)
+
+        @contextmanager
+        def locked():
+            raise LedgerError("database is locked")
+            yield
+
+        with monkeypatch.context() as patched:
+            patched.setattr(spool._ledger, "transaction", locked)
+            with pytest.raises(LedgerError):
+                spool.discard(draft)
+        assert not draft.path.exists()
+        seal(spool, Priority.BACKGROUND)
+        assert spool.counts().bytes_used == CLIP_BYTES
 
 
 SHAPE = ClipShape(("front", "left", "right", "rear"), 40.0)

@@ -89,7 +89,7 @@ def test_a_clip_evicted_while_it_is_read_for_upload_frees_its_room_and_is_counte
 
 
 def test_what_sqlite_cannot_do_is_an_operating_system_error_and_changes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("runtime.formats.durable_files.LEDGER_BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("runtime.formats.sqlite_ledger.BUSY_TIMEOUT_S", 0.05)
     with Spool.open(tmp_path, QUOTA_BYTES) as spool:
         n = seal(spool, b"a")
         other = sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 import zmq
+from clip_steps import CONTENT, DAY_NS, DIGEST
 from live_receiver import VEHICLE, RunningReceiver
 
 from runtime.uplink.keys import KeyPair, ensure_local_pair, load_keys
+from runtime.uplink.reception import Reception
 from runtime.uplink.sockets import vehicle_socket
+from runtime.uplink.store import ClipStore, StoreLimits
+from runtime.uplink.wire import Offer, encode
 
 
 @pytest.fixture
@@ -42,3 +46,17 @@ def vehicle(context, receiver, own):
     socket = vehicle_socket(context, own, receiver.own.public)
     socket.connect(receiver.address)
     return socket
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    created = ClipStore(tmp_path, StoreLimits())
+    yield created
+    created.close()
+
+
+@pytest.fixture
+def reception(store):
+    created = Reception(store, 1 << 20)
+    created.handle("car-1", [encode(Offer(1, DIGEST, len(CONTENT), "normal")), b"{}"], DAY_NS)
+    return created

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable
 
 from runtime.formats.pull_files import PullFileError, answer_from_json, request_from_json
+from runtime.uplink.foreign_json import checked_metadata
 from runtime.uplink.keys import KeyFileError, checked_key, checked_name
-from runtime.uplink.reception import checked_metadata
 from runtime.uplink.store import RefusedError
 from runtime.uplink.wire import FROM_RECEIVER, FROM_VEHICLE, WireError, decode, encode
 

@@ -28,10 +28,26 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.01)
 
 
+class CalledVerifier:
+    """A verifier that is a function of the clip's path."""
+
+    def __init__(self, problems_of: Callable[[Path], list[str]]) -> None:
+        self._problems_of = problems_of
+
+    def problems_of(self, path: Path, stop: threading.Event) -> list[str]:
+        return self._problems_of(path)
+
+    def rest(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 class RunningReceiver:
     """A receiver in a thread, with the figures it last published and the error it ended with."""
 
-    def __init__(self, directory: Path, keys: Path, verify=None, pulls=None, limits=None, places=None) -> None:
+    def __init__(self, directory: Path, keys: Path, verifier=None, pulls=None, limits=None, places=None) -> None:
         settings = ReceiverSettings(
             "tcp://127.0.0.1:*", directory, keys, reload_s=0.1, vehicle_limits=limits or VehicleLimits(), places=places
         )
@@ -46,7 +62,7 @@ class RunningReceiver:
             EnrolledVehicles(keys),
             SystemClock(),
             self.figures.update,
-            verify,
+            verifier,
             lambda address: bound.set(),
             pulls=pulls,
         )

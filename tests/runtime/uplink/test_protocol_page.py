@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import runtime.uplink
-from runtime.uplink import connections, limits, reception, sockets, window, wire
+from runtime.uplink import connections, foreign_json, limits, reception, sockets, window, wire
 from runtime.uplink.connection_guard import GUARD_PERIOD_S
 from runtime.uplink.delivery_limits import DeliveryLimits
 from runtime.uplink.limits import VehicleLimits
@@ -64,7 +64,7 @@ def test_the_figures_are_the_real_ones():
         f"alone for {delivery.refused_retry_s:g} s",
         f"repeated every {reception.PULL_REPEAT_S:g} s",
         f"read again every {ReceiverSettings('x', FOLDER, FOLDER).reload_s:g} s",
-        f"JSON, at most {reception.MAX_METADATA_BYTES >> 10} KiB",
+        f"JSON, at most {foreign_json.MAX_METADATA_BYTES >> 10} KiB and {foreign_json.MAX_METADATA_LEVELS} levels deep",
     ):
         assert text in PAGE, text
     assert window.TARGET_DELAY_S == 2.0

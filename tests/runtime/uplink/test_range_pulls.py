@@ -216,6 +216,8 @@ def test_what_waits_of_one_vehicle_is_bounded(book):
         ([VEHICLE, "--from", "2026-11-21T09:30:00Z", "--to", "+1s", "--clock", "capture"], "no capture time"),
         ([VEHICLE, "--from", "5", "--to", "5"], "no window"),
         ([VEHICLE, "--from", "5", "--to", "+x"], "duration"),
+        ([VEHICLE, "--from", "5", "--to", "6", "--wait", "soon"], "duration"),
+        ([VEHICLE, "--from", "5", "--to", "6", "--expires", "never"], "duration"),
         ([VEHICLE, "--from", "5", "--to", "6", "--camera", "../x"], "names of cameras"),
         ([VEHICLE, "--from", "5", "--to", "9999999999999999999"], "beyond the year 2262"),
         ([VEHICLE, "--from", "5", "--to", "6", "--expires", "1000000d"], "beyond the year 2262"),

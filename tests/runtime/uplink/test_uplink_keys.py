@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import tempfile
+from pathlib import Path
 
 import pytest
 import zmq
@@ -113,3 +116,34 @@ def test_a_local_pair_is_ready_to_use_and_stable(tmp_path):
     vehicle_keys, receiver_keys = first
     assert list_vehicles(receiver_keys) == {"demo-car": load_keys(vehicle_keys, "vehicle").public}
     assert (vehicle_keys / "receiver.public").read_bytes().strip() == load_keys(receiver_keys, "receiver").public
+
+
+@pytest.fixture
+def reachable_folder():
+    """A folder that another user may reach, which pytest's are not: root, who may read anything, becomes one."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        yield Path(directory)
+
+
+def test_an_enrolled_folder_that_cannot_be_read_empties_the_table_and_says_so(reachable_folder):
+    key = zmq.curve_keypair()[0]
+    enroll(reachable_folder, "car-1", key)
+    table = EnrolledVehicles(reachable_folder)
+    assert table.vehicle_of(key) == "car-1"
+    os.chmod(reachable_folder / "enrolled", 0o300)
+    own = os.geteuid()
+    if own == 0:
+        os.seteuid(65534)
+    try:
+        table.reload()
+        with pytest.raises(PermissionError):
+            list_vehicles(reachable_folder)
+    finally:
+        os.seteuid(own)
+        os.chmod(reachable_folder / "enrolled", 0o700)
+    assert table.vehicle_of(key) is None
+    (problem,) = table.problems
+    assert problem == f"cannot read {reachable_folder / 'enrolled'}: Permission denied; nobody is enrolled"
+    table.reload()
+    assert (table.vehicle_of(key), table.problems) == ("car-1", [])

@@ -10,7 +10,17 @@ from pathlib import Path
 import msgpack
 import pytest
 import zmq
-from live_receiver import HELLO, PATIENCE_S, REFUSAL_WAIT_MS, VEHICLE, RunningReceiver, ask, heard, wait_for
+from live_receiver import (
+    HELLO,
+    PATIENCE_S,
+    REFUSAL_WAIT_MS,
+    VEHICLE,
+    CalledVerifier,
+    RunningReceiver,
+    ask,
+    heard,
+    wait_for,
+)
 
 from runtime.clock import SystemClock
 from runtime.messages import Priority
@@ -25,7 +35,7 @@ from runtime.uplink.storage import folder_depot
 from runtime.uplink.storage.folder_depot import FolderDepot
 from runtime.uplink.storage.housekeeping import HousekeepingThread
 from runtime.uplink.uploader import Uploader, UploaderSettings
-from runtime.uplink.verification import VerifierThread
+from runtime.uplink.verification import VerifierDiedError, VerifierThread
 from runtime.uplink.wire import MAX_PAYLOAD_BYTES, Ack, Chunk, Commit, Done, Hello, Offer, Welcome, encode
 
 
@@ -35,10 +45,10 @@ def test_clips_are_delivered_verified_and_gone_from_the_vehicle(tmp_path, keys):
     def verify(path: Path) -> list[str]:
         seen.append(path)
         if path.read_bytes() == b"raise":
-            raise RuntimeError("no MCAP")
+            raise VerifierDiedError("ended by SIGSEGV")
         return [] if path.read_bytes() == b"good" else ["camera front has a gap"]
 
-    running = RunningReceiver(tmp_path / "receiver", keys[1], verify)
+    running = RunningReceiver(tmp_path / "receiver", keys[1], CalledVerifier(verify))
     with Spool.open(tmp_path / "spool", 64 << 20) as spool:
         for content in (b"good", b"bad", b"raise"):
             draft = spool.begin(10, Priority.HIGH)
@@ -69,10 +79,10 @@ def test_clips_are_delivered_verified_and_gone_from_the_vehicle(tmp_path, keys):
     assert published["clips_delivered"] == 3
     assert [clip.verified for clip in clips] == [True, False, False]
     assert clips[1].problems == "camera front has a gap"
-    assert clips[2].problems == "RuntimeError: no MCAP"
+    assert clips[2].problems == "[verifier] the verifier died of it 2 times: ended by SIGSEGV"
     assert clips[0].metadata == '{"rule": "takeover"}'
     assert clips[0].path.parent.parent.name == VEHICLE
-    assert seen == [clip.path for clip in clips]
+    assert seen == [*(clip.path for clip in clips), clips[2].path]
 
 
 def plain(context, receiver, own):
@@ -250,7 +260,7 @@ def test_garbage_from_an_enrolled_vehicle_is_counted_and_answered(vehicle, recei
 
 
 @pytest.mark.parametrize(
-    ("name", "broken"), [("verifier", "_verify_next"), ("housekeeping", "turn")], ids=["verifier", "housekeeping"]
+    ("name", "broken"), [("verifier", "turn"), ("housekeeping", "turn")], ids=["verifier", "housekeeping"]
 )
 def test_a_receiver_whose_helper_dies_ends_instead_of_going_on_without(tmp_path, keys, monkeypatch, name, broken):
     owner = VerifierThread if name == "verifier" else HousekeepingThread
@@ -259,7 +269,7 @@ def test_a_receiver_whose_helper_dies_ends_instead_of_going_on_without(tmp_path,
         raise ZeroDivisionError("nobody foresaw this")
 
     monkeypatch.setattr(owner, broken, unforeseen)
-    running = RunningReceiver(tmp_path / "receiver", keys[1], verify=lambda path: [])
+    running = RunningReceiver(tmp_path / "receiver", keys[1], CalledVerifier(lambda path: []))
     running.thread.join(PATIENCE_S)
     assert isinstance(running.error, ThreadDeathError)
     assert f"{name} has died: ZeroDivisionError" in str(running.error)

@@ -2,46 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from pathlib import Path
 
 import pytest
+from clip_steps import CONTENT, DAY_NS, DIGEST, SHA256, answer, chunk, fill, row
 
-from runtime.uplink.catalogue import ClipKey, PartialRow
 from runtime.uplink.ranges import RangeSet
 from runtime.uplink.reception import STORAGE_DETAIL, Reception
 from runtime.uplink.storage.accounts import charge_of
+from runtime.uplink.storage.folder_depot import FolderDepot
 from runtime.uplink.store import ClipStore, RefusedError, StoreLimits
-from runtime.uplink.wire import MAX_RANGES, Chunk, Commit, Done, Nack, Offer, State, encode
-
-CONTENT = bytes(range(256)) * 4
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
-DAY_NS = 1_700_000_000 * 1_000_000_000  # 2023-11-14 UTC
-
-
-def row(n: int = 1, content: bytes = CONTENT, vehicle: str = "car-1") -> PartialRow:
-    key = ClipKey(vehicle, n, hashlib.sha256(content).hexdigest())
-    return PartialRow(key, len(content), "normal", "{}", (), None)
-
-
-@pytest.fixture
-def store(tmp_path: Path):
-    created = ClipStore(tmp_path, StoreLimits())
-    yield created
-    created.close()
+from runtime.uplink.wire import MAX_RANGES, Commit, Done, Nack, Offer, State, encode
 
 
 def restart(store: ClipStore) -> tuple[ClipStore, int]:
     store.close()
     again = ClipStore(store.directory, store.limits)
     return again, again.recover(DAY_NS)
-
-
-def fill(store: ClipStore, offered: PartialRow, content: bytes = CONTENT) -> None:
-    store.offer(offered, DAY_NS)
-    store.write(offered.key, 0, content)
-    store.flush(DAY_NS)
 
 
 def test_a_complete_clip_lies_under_its_vehicle_and_day(store):
@@ -100,73 +77,6 @@ def test_a_failed_fdatasync_drops_the_partial_and_says_so(store, monkeypatch):
     assert store.offer(row(), DAY_NS) == RangeSet(), "all of it has to come again"
 
 
-def failing_with(*arguments):
-    """Something that raises, whatever it is called with."""
-
-    def fail(*_: object) -> None:
-        raise OSError(*arguments)
-
-    return fail
-
-
-def test_a_failed_fdatasync_beside_a_catalogue_that_fails_acknowledges_nothing_and_ends_nobody(store, monkeypatch):
-    """The row could not be dropped: until it is, nobody may go on with that file, and no fsync of it counts."""
-    fill(store, row(), CONTENT[:100])
-    store.write(row().key, 100, CONTENT[100:])
-    reception = Reception(store, 8 << 20)
-    monkeypatch.setattr(os, "fdatasync", failing_with(5, "Input/output error"))
-    for name in ("drop_partial", "admit", "save_ranges"):
-        monkeypatch.setattr(store.catalogue, name, failing_with("the database is away"))
-    ((_, nack, _),) = reception.flush(DAY_NS)
-    assert (nack.code, nack.n) == ("storage", 1)
-    assert "Input/output error" in reception.troubles.last
-    assert "the database is away" in reception.troubles.last
-    monkeypatch.undo()
-    monkeypatch.setattr(store.catalogue, "drop_partial", failing_with("the database is away"))
-    for frames in (chunk(100, CONTENT[100:]), [encode(Commit(1, DIGEST)), b""]):
-        assert answer(reception, frames).code == "unknown_clip", "the file is not touched again"
-    assert answer(reception, [encode(Offer(1, DIGEST, len(CONTENT), "normal")), b"{}"]).code == "storage"
-    monkeypatch.undo()
-    assert store.offer(row(), DAY_NS) == RangeSet(), "all of it has to come again"
-    fill(store, row())
-    assert store.commit(row().key, DAY_NS)
-
-
-def test_a_clip_whose_last_fsync_failed_while_the_catalogue_was_away_is_not_finished_from_that_file(store, monkeypatch):
-    fill(store, row())
-    monkeypatch.setattr("runtime.uplink.storage.folder_depot.sync_file", failing_with(5, "Input/output error"))
-    monkeypatch.setattr(store.catalogue, "drop_partial", failing_with("the database is away"))
-    with pytest.raises(OSError, match="the database is away"):
-        store.commit(row().key, DAY_NS)
-    monkeypatch.undo()
-    with pytest.raises(RefusedError, match="unknown_clip"):
-        store.commit(row().key, DAY_NS)
-    assert store.offer(row(), DAY_NS) == RangeSet(), "another fsync of the same file might succeed, and mean nothing"
-
-
-@pytest.mark.parametrize("name", ["has", "drop_partial", "save_ranges"])
-@pytest.mark.parametrize("with_disk", [False, True])
-def test_a_flush_never_raises_whatever_fails(store, monkeypatch, name, with_disk):
-    fill(store, row(), CONTENT[:100])
-    store.write(row().key, 100, CONTENT[100:])
-    store.catalogue.drop_partial(store.catalogue.partial(row().key), DAY_NS)  # another receiver let it give way
-    monkeypatch.setattr(store.catalogue, name, failing_with("the database is away"))
-    if with_disk:
-        monkeypatch.setattr(os, "fdatasync", failing_with(5, "Input/output error"))
-    answers, failures = store.flush(DAY_NS)
-    assert answers == []
-    assert [key for key, _ in failures] == [row().key]
-
-
-def test_a_partial_whose_file_vanished_has_to_come_again(store):
-    fill(store, row(), CONTENT[:100])
-    for path in (store.directory / "partial").iterdir():
-        path.unlink()
-    assert store.offer(row(), DAY_NS) == RangeSet(), "and is not asked for the rest for ever"
-    fill(store, row())
-    assert store.commit(row().key, DAY_NS)
-
-
 def test_files_without_rows_and_rows_without_files_are_cleared_at_start(store):
     fill(store, row(1))
     fill(store, row(2))
@@ -198,6 +108,26 @@ def test_a_vehicle_holds_few_partials_the_longest_untouched_gives_way(tmp_path):
     store.close()
 
 
+def test_clips_that_were_let_in_together_leave_the_reserve_of_the_disk_alone(tmp_path):
+    """Each fits, all of them do not: the catalogue on the same disk would have no room to let anything go."""
+    disk = {"free": 1500}
+    limits = StoreLimits(disk_reserve_bytes=300)
+    store = ClipStore(tmp_path, limits, FolderDepot(tmp_path, lambda directory: disk["free"]))
+    for n in (1, 2):
+        store.offer(row(n), DAY_NS)
+    store.write(row(1).key, 0, CONTENT)
+    disk["free"] -= len(CONTENT)
+    with pytest.raises(RefusedError, match="receiver_full"):
+        store.write(row(2).key, 0, CONTENT)
+    ((key, _),), failures = store.flush(DAY_NS)
+    assert (key, failures) == (row(1).key, [])
+    disk["free"] += 10_000
+    store.write(row(2).key, 0, CONTENT)
+    store.flush(DAY_NS)
+    assert store.commit(row(2).key, DAY_NS), "what it had stays"
+    store.close()
+
+
 def test_too_many_holes_are_refused(store):
     store.offer(row(), DAY_NS)
     for hole in range(MAX_RANGES):
@@ -207,25 +137,6 @@ def test_too_many_holes_are_refused(store):
 
 
 # -- through the protocol --------------------------------------------------------------------------------------------
-
-DIGEST = bytes.fromhex(SHA256)
-
-
-@pytest.fixture
-def reception(store):
-    created = Reception(store, 1 << 20)
-    created.handle("car-1", [encode(Offer(1, DIGEST, len(CONTENT), "normal")), b"{}"], DAY_NS)
-    return created
-
-
-def chunk(offset: int, data: bytes, hashed: bytes | None = None) -> list[bytes]:
-    return [encode(Chunk(1, DIGEST, offset, hashlib.sha256(data if hashed is None else hashed).digest())), data]
-
-
-def answer(reception: Reception, frames: list[bytes], vehicle: str = "car-1"):
-    ((to, message, _),) = reception.handle(vehicle, frames, DAY_NS)
-    assert to == vehicle
-    return message
 
 
 def test_a_chunk_with_a_flipped_bit_is_refused_by_its_offset(reception):

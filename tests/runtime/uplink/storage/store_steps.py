@@ -23,11 +23,16 @@ def row(n: int = 1, content: bytes = CONTENT, vehicle: str = "car-1", **metadata
     return PartialRow(key, len(content), priority, json.dumps(metadata), (), None)
 
 
-def take_in(store, settled, offered: PartialRow, content: bytes = CONTENT, wall_ns: int = NOW_NS) -> object:
-    """Offer, write, flush and commit."""
+def hold(store, offered: PartialRow, content: bytes = CONTENT, wall_ns: int = NOW_NS) -> None:
+    """Offer, write and flush: the store has these bytes, and said so."""
     store.offer(offered, wall_ns)
     store.write(offered.key, 0, content)
     store.flush(wall_ns)
+
+
+def take_in(store, settled, offered: PartialRow, content: bytes = CONTENT, wall_ns: int = NOW_NS) -> object:
+    """Offer, write, flush and commit."""
+    hold(store, offered, content, wall_ns)
     return settled(store, store.commit(offered.key, wall_ns))
 
 

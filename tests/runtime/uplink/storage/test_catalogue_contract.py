@@ -8,10 +8,12 @@ from __future__ import annotations
 import pytest
 from store_steps import CONTENT, HOUR_NS, NOW_NS, SOMEBODY, everything_but, row, stamped, stored, take_in, tidy
 
+from runtime.formats.durable_files import copy_checked
 from runtime.uplink.catalogue import ClipKey
 from runtime.uplink.ranges import RangeSet
 from runtime.uplink.storage.asking import ClipQuestion, access_log, ask, taken_out
 from runtime.uplink.storage.database import CatalogueError
+from runtime.uplink.storage.depot import DepotError
 from runtime.uplink.storage.figures import figures
 from runtime.uplink.storage.housekeeping import HousekeepingThread
 from runtime.uplink.storage.limits import RefusedError
@@ -30,7 +32,7 @@ def test_clips_are_found_by_vehicle_rule_time_priority_campaign_and_model(fleet,
     ]
     for offered in offers:
         assert take_in(store, settled, offered) is True
-    store.catalogue.record_verification(offers[0].key, [])
+    store.catalogue.backlog.record(offers[0].key, [])
 
     def found(**question: object) -> list[int]:
         answered = ask(store.catalogue.database, ClipQuestion(**question), store.directory, SOMEBODY, NOW_NS)
@@ -48,12 +50,40 @@ def test_clips_are_found_by_vehicle_rule_time_priority_campaign_and_model(fleet,
     assert found(from_wall_ns=NOW_NS + HOUR_NS) == [2, 3]
     assert found(from_wall_ns=NOW_NS + 5_000_000_000, to_wall_ns=NOW_NS + HOUR_NS) == [1, 2]
     assert found(limit=2) == [1, 2]
-    assert found(after=("car-1", 2)) == [3, 4]
+    assert found(after=("car-1", 2, "")) == [3, 4]
     log = access_log(store.catalogue.database)
     assert len(log) == 13
     assert (log[2].who, log[2].action, log[2].detail["rule"], log[2].detail["answered"]) == (
         SOMEBODY, "query", "cut_in", 2,
     )  # fmt: skip
+
+
+def test_an_answer_taken_in_pieces_skips_no_clip_of_a_number_that_came_twice(fleet, settled):
+    store = fleet.receiver()
+    for n, content in ((1, b"one"), (2, b"before"), (2, b"after the spool was lost"), (2, b"and again"), (3, b"three")):
+        take_in(store, settled, row(n, content), content)
+    every = [clip.key for clip in ask(store.catalogue.database, ClipQuestion(), store.directory, SOMEBODY, NOW_NS)]
+    assert [key.n for key in every] == [1, 2, 2, 2, 3]
+    pieces = []
+    after = None
+    while piece := ask(store.catalogue.database, ClipQuestion(after=after, limit=1), store.directory, SOMEBODY, NOW_NS):
+        pieces += [clip.key for clip in piece]
+        after = pieces[-1].row
+    assert pieces == every
+    beyond = ask(store.catalogue.database, ClipQuestion(after=("car-1", 2, "")), store.directory, SOMEBODY, NOW_NS)
+    assert [clip.key.n for clip in beyond] == [3], "without a hash a number is passed as a whole"
+
+
+def test_what_goes_wrong_with_a_clip_that_was_taken_out_is_not_said_of_its_bytes(fleet, settled, tmp_path):
+    store = fleet.receiver()
+    take_in(store, settled, row(5))
+    place = store.catalogue.database, store.depot, "car-1", 5, store.directory, SOMEBODY, NOW_NS
+    with pytest.raises(FileNotFoundError), taken_out(*place) as (_, path):
+        copy_checked(path, tmp_path / "no" / "such" / "folder", "")
+    (clip,) = store.catalogue.clips(store.directory)
+    store.depot.delete([clip.name])
+    with pytest.raises(DepotError, match="its bytes are not at"), taken_out(*place):
+        pass
 
 
 def test_of_several_clips_with_one_number_the_hash_chooses(fleet, settled):
@@ -187,14 +217,14 @@ def test_verifiers_share_the_backlog(fleet, settled):
     store = fleet.receiver()
     for n in (1, 2):
         take_in(store, settled, row(n), wall_ns=NOW_NS + n)
-    first = store.catalogue.next_unverified(store.directory, NOW_NS)
-    second = store.catalogue.next_unverified(store.directory, NOW_NS)
+    first = store.catalogue.backlog.next(store.directory, NOW_NS)
+    second = store.catalogue.backlog.next(store.directory, NOW_NS)
     assert [first.key.n, second.key.n] == [1, 2]
-    assert store.catalogue.next_unverified(store.directory, NOW_NS) is None
-    store.catalogue.record_verification(first.key, ["a gap"])
-    again = store.catalogue.next_unverified(store.directory, NOW_NS + HOUR_NS)
+    assert store.catalogue.backlog.next(store.directory, NOW_NS) is None
+    store.catalogue.backlog.record(first.key, ["a gap"])
+    again = store.catalogue.backlog.next(store.directory, NOW_NS + HOUR_NS)
     assert again.key.n == 2, "its verifier has died"
-    store.catalogue.record_verification(second.key, [])
+    store.catalogue.backlog.record(second.key, [])
     assert [clip.verified for clip in store.catalogue.clips(store.directory)] == [False, True]
     found = figures(store.catalogue.database)
     assert (found["clips"], found["verified"], found["verification_failed"]) == (2, 1, 1)

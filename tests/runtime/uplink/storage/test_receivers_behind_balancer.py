@@ -205,6 +205,14 @@ def ask_fetch_and_erase(bench: FleetBench, contents: dict[int, bytes], capsys: p
     assert main(["catalogue", "query", *config, "--rule", "rule_2", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert (found["vehicle"], found["n"], found["rules"]) == (VEHICLE, 2, ["rule_2"])
+    assert main(["catalogue", "query", *config, "--limit", "1"]) == 0
+    more = capsys.readouterr().out.rpartition("there may be more: ")[2].split()
+    assert main(["catalogue", "query", *config, *more, "--json"]) == 0
+    assert [clip["n"] for clip in json.loads(capsys.readouterr().out)] == [2, 3]
+    assert main(["catalogue", "query", *config, "--after", VEHICLE]) == 2
+    nowhere = str(bench.directory / "no" / "folder" / "fetched.mcap")
+    assert main(["catalogue", "fetch", *config, "--vehicle", VEHICLE, "--number", "1", "--out", nowhere]) == 2
+    assert "there is no folder" in capsys.readouterr().err
     out = bench.directory / "fetched.mcap"
     assert main(["catalogue", "fetch", *config, "--vehicle", VEHICLE, "--number", "1", "--out", str(out)]) == 0
     assert out.read_bytes() == contents[1]
@@ -218,9 +226,9 @@ def ask_fetch_and_erase(bench: FleetBench, contents: dict[int, bytes], capsys: p
     capsys.readouterr()
     assert main(["catalogue", "log", *config, "--json"]) == 0
     log = json.loads(capsys.readouterr().out)
-    assert [entry["action"] for entry in log] == ["query", "fetch", "erase"]
-    assert log[2]["detail"]["reason"] == "request 4711"
-    assert "@" in log[2]["who"]
+    assert [entry["action"] for entry in log] == ["query", "query", "query", "fetch", "erase"]
+    assert log[-1]["detail"]["reason"] == "request 4711"
+    assert "@" in log[-1]["who"]
 
 
 def is_listening(port: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 from store_steps import (
@@ -12,6 +13,7 @@ from store_steps import (
     NOW_NS,
     SOMEBODY,
     everything_but,
+    hold,
     row,
     stamped,
     stored,
@@ -28,16 +30,32 @@ from runtime.uplink.storage.removal import DAY_NS, RetentionPolicy, erase
 from runtime.uplink.storage.rows import DELETION_GRACE_NS
 
 
+def two(fleet) -> list:
+    return [fleet.receiver(), fleet.receiver()]
+
+
+def at_once(act: Callable[..., None], given: list[tuple]) -> None:
+    """The same in several threads, until all are done."""
+    threads = [threading.Thread(target=act, args=arguments) for arguments in given]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+
+def killed(*_: object) -> None:
+    """What a SIGKILL in the place of this call would do to its caller."""
+    raise KeyboardInterrupt
+
+
 def nothing_is_left_but_clips(store, wall_ns: int = NOW_NS + 2 * DELETION_GRACE_NS) -> bool:
     tidy(store, wall_ns)
     return everything_but(store, {clip.name for clip in store.catalogue.clips(store.directory)}) == []
 
 
 def test_another_receiver_goes_on_at_the_byte_where_one_was_killed(shared_fleet, settled):
-    first, second = shared_fleet.receiver(), shared_fleet.receiver()
-    first.offer(row(), NOW_NS)
-    first.write(row().key, 0, CONTENT[:4000])
-    first.flush(NOW_NS)
+    first, second = two(shared_fleet)
+    hold(first, row(), CONTENT[:4000])
     first.write(row().key, 4000, CONTENT[4000:5000])
     shared_fleet.kill(first)
     assert second.offer(row(), NOW_NS) == RangeSet([(0, 4000)])
@@ -49,10 +67,8 @@ def test_another_receiver_goes_on_at_the_byte_where_one_was_killed(shared_fleet,
 
 
 def test_a_commit_may_come_to_a_receiver_that_never_saw_the_clip(shared_fleet, settled):
-    first, second = shared_fleet.receiver(), shared_fleet.receiver()
-    first.offer(row(), NOW_NS)
-    first.write(row().key, 0, CONTENT)
-    first.flush(NOW_NS)
+    first, second = two(shared_fleet)
+    hold(first, row())
     assert second.missing(row().key) is None
     assert settled(second, second.commit(row().key, NOW_NS)) is True
     assert first.missing(row().key) is None
@@ -62,7 +78,7 @@ def test_a_commit_may_come_to_a_receiver_that_never_saw_the_clip(shared_fleet, s
 
 def test_chunks_at_two_receivers_add_up(shared_fleet, settled):
     """A vehicle that comes back over another receiver while the first still has its bytes in hand."""
-    first, second = shared_fleet.receiver(), shared_fleet.receiver()
+    first, second = two(shared_fleet)
     first.offer(row(), NOW_NS)
     first.write(row().key, 0, CONTENT[:6000])
     assert second.offer(row(), NOW_NS) == RangeSet()
@@ -77,10 +93,8 @@ def test_chunks_at_two_receivers_add_up(shared_fleet, settled):
 
 def test_two_receivers_that_finish_the_same_clip_at_once_store_it_once(shared_fleet, monkeypatch):
     """Both have put the bytes before either commits its row: the hardest order there is."""
-    first, second = shared_fleet.receiver(), shared_fleet.receiver()
-    first.offer(row(), NOW_NS)
-    first.write(row().key, 0, CONTENT)
-    first.flush(NOW_NS)
+    first, second = two(shared_fleet)
+    hold(first, row())
     both_have_written = threading.Barrier(2, timeout=30)
     outcomes: list[object] = []
 
@@ -95,11 +109,7 @@ def test_two_receivers_that_finish_the_same_clip_at_once_store_it_once(shared_fl
         monkeypatch.setattr(store.depot, "finish", waiting)
         outcomes.append(store.finisher.finish(partial, NOW_NS))
 
-    threads = [threading.Thread(target=finish, args=(store,)) for store in (first, second)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    at_once(finish, [(first,), (second,)])
     assert outcomes == [True, True], "both may say DONE"
     assert stored(first) == [("car-1", 1, CONTENT)]
     assert nothing_is_left_but_clips(first), "and no deletion of one takes away what the other stored"
@@ -107,13 +117,8 @@ def test_two_receivers_that_finish_the_same_clip_at_once_store_it_once(shared_fl
 
 
 def test_killed_between_bytes_and_row_another_receiver_stores_the_clip(shared_fleet, settled, monkeypatch):
-    first, second = shared_fleet.receiver(), shared_fleet.receiver()
-    first.offer(row(), NOW_NS)
-    first.write(row().key, 0, CONTENT)
-    first.flush(NOW_NS)
-
-    def killed(*_: object) -> bool:
-        raise KeyboardInterrupt
+    first, second = two(shared_fleet)
+    hold(first, row())
 
     monkeypatch.setattr(first.catalogue, "store", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -128,11 +133,9 @@ def test_killed_between_bytes_and_row_another_receiver_stores_the_clip(shared_fl
 
 
 def test_a_clip_that_is_erased_while_it_is_being_finished_is_not_stored_and_its_bytes_go(shared_fleet, monkeypatch):
-    store, other = shared_fleet.receiver(), shared_fleet.receiver()
+    store, other = two(shared_fleet)
     offered = stamped(1, 0)
-    store.offer(offered, NOW_NS)
-    store.write(offered.key, 0, CONTENT)
-    store.flush(NOW_NS)
+    hold(store, offered)
     put = store.depot.finish
 
     def erased_meanwhile(*arguments: object) -> bool:
@@ -151,11 +154,9 @@ def test_a_clip_that_is_erased_while_it_is_being_finished_is_not_stored_and_its_
 
 def test_bytes_put_after_an_erasure_are_deleted_an_hour_later(shared_fleet, monkeypatch):
     """The receiver had read everything before the erasure, and dies after its PUT: nobody else would find the bytes."""
-    store, other = shared_fleet.receiver(), shared_fleet.receiver()
+    store, other = two(shared_fleet)
     offered = stamped(1, 0)
-    store.offer(offered, NOW_NS)
-    store.write(offered.key, 0, CONTENT)
-    store.flush(NOW_NS)
+    hold(store, offered)
     put = store.depot.finish
 
     def erased_after(*arguments: object) -> bool:
@@ -205,26 +206,15 @@ def test_two_receivers_cannot_be_played_off_against_a_quota(shared_fleet):
             except RefusedError as error:
                 refused.append(error.code)
 
-    threads = [
-        threading.Thread(target=offer_many, args=(store, range(10 * i, 10 * i + 4))) for i, store in enumerate(stores)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    at_once(offer_many, [(store, range(10 * i, 10 * i + 4)) for i, store in enumerate(stores)])
     assert len(taken) == 3
     assert refused == ["vehicle_quota"] * 9
 
 
 def test_segments_of_a_receiver_that_died_before_its_row_are_found_and_deleted(shared_fleet, monkeypatch):
-    first, second = shared_fleet.receiver(), shared_fleet.receiver()
-    first.offer(row(), NOW_NS)
-    first.write(row().key, 0, CONTENT[:100])
-    first.flush(NOW_NS)
+    first, second = two(shared_fleet)
+    hold(first, row(), CONTENT[:100])
     first.write(row().key, 100, CONTENT[100:200])
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
 
     monkeypatch.setattr(first.catalogue, "save_ranges", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -240,9 +230,7 @@ def test_segments_of_a_receiver_that_died_before_its_row_are_found_and_deleted(s
 
 def test_bytes_that_vanished_from_the_bucket_have_to_come_again(shared_fleet, settled):
     store = shared_fleet.receiver()
-    store.offer(row(), NOW_NS)
-    store.write(row().key, 0, CONTENT)
-    store.flush(NOW_NS)
+    hold(store, row())
     store.depot.delete(everything_but(store, set()))
     outcome = settled(store, store.commit(row().key, NOW_NS))
     assert isinstance(outcome, RefusedError)
@@ -253,9 +241,7 @@ def test_bytes_that_vanished_from_the_bucket_have_to_come_again(shared_fleet, se
 
 def test_a_store_that_reads_back_other_bytes_is_not_believed(shared_fleet, settled, monkeypatch):
     store = shared_fleet.receiver()
-    store.offer(row(), NOW_NS)
-    store.write(row().key, 0, CONTENT)
-    store.flush(NOW_NS)
+    hold(store, row())
     monkeypatch.setattr(store.depot, "is_finished", lambda *_: False)
     outcome = settled(store, store.commit(row().key, NOW_NS))
     assert isinstance(outcome, DepotError)

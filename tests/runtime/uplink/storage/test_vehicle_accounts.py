@@ -164,10 +164,12 @@ def test_a_catalogue_of_schema_2_gets_its_accounts(fleet, settled):
     store.flush(NOW_NS)
     store.entomb("car-2", 3, "evicted", NOW_NS)
     with store.catalogue.database.writing() as connection:
-        connection.exec_driver_sql("DROP INDEX clips_that_failed")
+        for index in ("clips_that_failed", "clips_to_verify_by_vehicle"):
+            connection.exec_driver_sql(f"DROP INDEX {index}")
+        connection.exec_driver_sql("CREATE INDEX clips_to_verify ON clips (received_wall_ns, n)")
         for table, columns in {
             "vehicles": ("clips", "clip_bytes", "removed", "tombstones", "charged_bytes", "highest_n"),
-            "partials": ("segment_count",), "erasures": ("arrived",),
+            "partials": ("segment_count",), "erasures": ("arrived",), "clips": ("verify_attempts",),
         }.items():  # fmt: skip
             for column in columns:
                 connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN {column}")
