@@ -106,7 +106,7 @@ def run_receiver(config_path: Path) -> int:
     """Receive clips until SIGTERM or SIGINT."""
     from runtime.processes.receiver_process import run_receiver_process
 
-    config = load_receiver_config(config_path)
+    config = load_receiver_config(config_path, is_serving=True)
     try:
         return run_receiver_process(config, stop_on_signals(), random.Random())
     except StartError as error:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from runtime.cli import campaign_status
-from runtime.cli.common import CommandError, Subcommands, add_command, add_group
+from runtime.cli.common import CommandError, Subcommands, add_command, add_group, told
 
 if TYPE_CHECKING:
     from runtime.campaigns.contents import Declared
@@ -232,7 +232,7 @@ def checked(action: Callable[[], Result]) -> Result:
     except (PublishingError, SigningKeyError) as error:
         raise CommandError(str(error)) from error
     except OSError as error:
-        raise CommandError(f"{error.filename or ''}: {error.strerror or error}", exit_code=1) from error
+        raise CommandError(told(error), exit_code=1) from error
 
 
 def _now() -> datetime:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from runtime.uplink.storage.depot import Depot
 
 MAX_DELETION_ROUNDS = 10_000
+#: As in a clip's manifest.
+CLIP_KINDS = ("event", "crash", "pull")
 
 
 def add(commands: Subcommands) -> None:
@@ -32,8 +35,9 @@ def add(commands: Subcommands) -> None:
         group, "query", "List stored clips.",
         "shadowrig catalogue query --config receiver.yaml --campaign night --json clips.json", run_query,
     )  # fmt: skip
-    for name in ("vehicle", "rule", "campaign", "model", "kind"):
+    for name in ("vehicle", "rule", "campaign", "model"):
         query.add_argument(f"--{name}", default=None)
+    query.add_argument("--kind", choices=CLIP_KINDS, default=None)
     query.add_argument("--priority", choices=("safety", "high", "normal", "low", "background"), default=None)
     query.add_argument("--from", dest="from_time", type=wall_time, default=None, metavar="TIME", help=TIME_HELP)
     query.add_argument("--to", dest="to_time", type=wall_time, default=None, metavar="TIME", help="till then")
@@ -63,6 +67,7 @@ def add(commands: Subcommands) -> None:
     erase.add_argument("--from", dest="from_time", type=wall_time, required=True, metavar="TIME", help=TIME_HELP)
     erase.add_argument("--to", dest="to_time", type=wall_time, required=True, metavar="TIME", help="till then")
     erase.add_argument("--reason", required=True, help="stands in the access log")
+    erase.add_argument("--force", action="store_true", help="also for a vehicle that nothing here knows")
     retain = add_command(
         group, "retain", "Let clips expire as the configuration says; receivers do that by themselves.",
         "shadowrig catalogue retain --config receiver.yaml", run_retain,
@@ -81,6 +86,7 @@ def add(commands: Subcommands) -> None:
         )
 
 
+STILL_TO_COME = "what the vehicle still has of that time will be deleted unsent"
 TIME_HELP = "from then on: 2026-11-20, 2026-11-20T08:30 or with an offset; without one it is UTC"
 
 
@@ -106,6 +112,8 @@ def run_query(options: argparse.Namespace) -> int:
     with at_work(options) as (config, catalogue, _, wall_ns):
         clips = ask(catalogue.database, question, config.directory, who(), wall_ns)
         found = [described(clip) for clip in clips]
+        if not found:
+            say_what_is_not_there(config, catalogue, options.vehicle, "no clip fits")
     if options.json is not None:
         write_json(options.json, found)
     if options.json != "-":
@@ -142,14 +150,19 @@ def run_erase(options: argparse.Namespace) -> int:
 
     if options.from_time > options.to_time:
         raise CommandError("--from lies after --to: nothing was erased")
-    with at_work(options) as (_, catalogue, depot, wall_ns):
+    with at_work(options) as (config, catalogue, depot, wall_ns):
+        if not options.force and not is_known(config, catalogue, options.vehicle):
+            never = f"{options.vehicle} was never enrolled in {config.keys_directory} and has sent nothing"
+            raise CommandError(f"{never}: nothing was erased (fix: correct --vehicle, or --force)")
         span = (options.vehicle, options.from_time, options.to_time)
         done = erase(catalogue.database, *span, who(), options.reason, wall_ns)
         delete_all(catalogue, depot, wall_ns)
-    print(
-        f"erasure {done.id}: {done.clips} clips ({done.size_bytes} bytes, {done.unknown_time} of unknown time) and"
-        f" {done.partials} under way; what of it is still on the vehicle is not taken in"
+    was_here = (
+        f"{done.clips} clips ({done.size_bytes} bytes, {done.unknown_time} of unknown time) and"
+        f" {done.partials} under way are erased"
     )
+    is_empty = done.clips == done.partials == 0
+    print(f"erasure {done.id}: {'nothing stored' if is_empty else was_here}; {STILL_TO_COME}")
     return 0
 
 
@@ -173,8 +186,10 @@ def run_log(options: argparse.Namespace) -> int:
 
     from runtime.uplink.storage.asking import access_log
 
-    with at_work(options) as (_, catalogue, _, _):
+    with at_work(options) as (config, catalogue, _, _):
         entries = access_log(catalogue.database, options.vehicle, options.limit, options.after)
+        if not entries:
+            say_what_is_not_there(config, catalogue, options.vehicle, "no entry fits")
     if options.json is not None:
         write_json(options.json, [asdict(entry) for entry in entries])
     if options.json != "-":
@@ -182,6 +197,24 @@ def run_log(options: argparse.Namespace) -> int:
             about = entry.vehicle or "-"
             print(f"{entry.id:>8}  {iso(entry.wall_ns)}  {entry.who}  {entry.action}  {about}  {entry.detail}")
     return 0
+
+
+def is_known(config: ReceiverConfig, catalogue: Catalogue, vehicle: str) -> bool:
+    """True for a vehicle that was ever enrolled, or that the catalogue knows. Raises OSError for the keys' folder."""
+    from runtime.uplink.keys import was_ever_enrolled
+    from runtime.uplink.storage.asking import has_vehicle
+
+    return has_vehicle(catalogue.database, vehicle) or was_ever_enrolled(config.keys_directory, vehicle)
+
+
+def say_what_is_not_there(config: ReceiverConfig, catalogue: Catalogue, vehicle: str | None, what: str) -> None:
+    """To people: an empty answer, and whether a mistaken name may be why. A program finds the empty list."""
+    try:
+        if vehicle is not None and not is_known(config, catalogue, vehicle):
+            what = f"{what}: {vehicle} was never enrolled here and has sent nothing"
+    except OSError as error:  # whoever asks need not be one who may read keys
+        what = f"{what}; whether {vehicle} is enrolled is not known: {error}"
+    print(printable(what), file=sys.stderr)
 
 
 @contextmanager
@@ -226,8 +259,10 @@ def last_clip(words: Sequence[str]) -> tuple[str, int, str] | None:
         raise CommandError(f"--after {vehicle} {number}: a clip's number is whole") from error
 
 
-def iso(wall_ns: Any) -> str:
-    """A wall time for people, in UTC."""
+def iso(wall_ns: Any, is_exact: bool = False) -> str:
+    """A wall time for people, in UTC; `is_exact`: with the milliseconds that it has."""
     if wall_ns is None:
         return "time unknown        "
-    return datetime.fromtimestamp(wall_ns // 1_000_000_000, tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    whole_s, rest_ns = divmod(wall_ns, 1_000_000_000)
+    fraction = f".{rest_ns // 1_000_000:03d}" if is_exact and rest_ns else ""
+    return f"{datetime.fromtimestamp(whole_s, tz=timezone.utc):%Y-%m-%dT%H:%M:%S}{fraction}Z"

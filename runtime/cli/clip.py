@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,9 @@ from runtime.recording.pictures import Picture
 
 #: As in `runtime.recording.export`, which would take a while to import for a parser; a test holds the two together.
 EXPORT_PARTS = ("cameras", "mosaic", "sheet", "signals", "manifest")
+
+#: Where no terminal has a width, nothing is cut: `clip inspect CLIP.mcap | grep speed` finds what is there.
+UNBROKEN_COLUMNS = 100_000
 
 
 def add(commands: Subcommands) -> None:
@@ -63,7 +67,7 @@ def run_verify(options: argparse.Namespace) -> int:
         write_json(options.json, [report.to_json() for report in reports])
     if options.json != "-":
         for path, report in zip(options.clips, reports, strict=True):
-            print(f"{path}: {'ok' if report.ok else 'BROKEN'}")
+            print(f"{path}: {f'ok: {report.decoded}' if report.ok else 'BROKEN'}")
             for line in report.lines():
                 print(f"  {printable(line)}")
     return 0 if all(report.ok for report in reports) else 1
@@ -80,8 +84,9 @@ def run_inspect(options: argparse.Namespace) -> int:
     if options.json is not None:
         write_json(options.json, [summary.to_json() for summary in summaries])
     if options.json != "-":
+        console = Console() if sys.stdout.isatty() else Console(width=UNBROKEN_COLUMNS)
         for summary in summaries:
-            print_summary(summary, Console())
+            print_summary(summary, console)
     return 0
 
 
@@ -108,12 +113,17 @@ def run_export(options: argparse.Namespace) -> int:
     if unknown or not parts:
         raise CommandError(f"--parts {options.parts!r}: name some of {', '.join(EXPORT_PARTS)}")
     with _told(f"cannot export into {options.out}"):
-        export = export_clip(_existing(options.clip), options.out, parts)
+        export = export_clip(_existing(options.clip), options.out, parts, _say)
     for path in export.files:
         print(path)
     for part, reason in export.left_out.items():
         print(f"{part} left out: {reason}")
     return 0
+
+
+def _say(text: str) -> None:
+    """What goes on, to people; the files that are there stand alone on stdout."""
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def _draw(draw: Callable[[Path, Path], Picture], options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from runtime.cli.common import CommandError, Subcommands, add_command
+from runtime.cli.common import CommandError, Subcommands, add_command, told
 
 
 def add(group: Subcommands) -> None:
@@ -36,7 +36,7 @@ def run_new_key(options: argparse.Namespace) -> int:
     except ClipKeyError as error:
         raise CommandError(str(error)) from error
     except OSError as error:
-        raise CommandError(f"{error.filename}: {error.strerror}", exit_code=1) from error
+        raise CommandError(told(error), exit_code=1) from error
     print(f"{options.directory / (options.name + PUBLIC_SUFFIX)}: key {key_id(public)}")
     return 0
 

@@ -77,3 +77,10 @@ def write_json(path: str | Path, facts: Any) -> None:
         target.write_text(text)
     except OSError as error:
         raise CommandError(f"cannot write --json {target}: {error.strerror}", exit_code=1) from error
+
+
+def told(error: OSError) -> str:
+    """An error of the file system as one line; of a file that was still under a hidden name it names the folder."""
+    path = Path(str(error.filename or "."))
+    place = f"cannot write into {path.parent}" if path.name.startswith(".") and path.suffix == ".new" else str(path)
+    return f"{place}: {error.strerror or error}"

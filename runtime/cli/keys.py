@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from runtime.cli.common import CommandError, Subcommands, add_command, add_group
+from runtime.cli.common import CommandError, Subcommands, add_command, add_group, told
 from runtime.uplink import keys as key_files
 
 Result = TypeVar("Result")
@@ -58,7 +59,8 @@ def run_new(options: argparse.Namespace) -> int:
 
 def run_enroll(options: argparse.Namespace) -> int:
     """Enroll a vehicle."""
-    public = _checked(lambda: key_files.load_public_key(options.public_key))
+    public = _checked(lambda: key_files.load_foreign_public_key(options.public_key))
+    _checked(lambda: _require_receiver_keys(options.directory))
     _checked(lambda: key_files.enroll(options.directory, options.vehicle, public))
     print(f"{options.vehicle} is enrolled")
     return 0
@@ -66,7 +68,7 @@ def run_enroll(options: argparse.Namespace) -> int:
 
 def run_pin(options: argparse.Namespace) -> int:
     """Pin the receiver's key."""
-    public = _checked(lambda: key_files.load_public_key(options.public_key))
+    public = _checked(lambda: key_files.load_foreign_public_key(options.public_key))
     _checked(lambda: key_files.pin_receiver(options.directory, public))
     print(f"{options.directory} now talks to {public.decode()} only")
     return 0
@@ -74,6 +76,7 @@ def run_pin(options: argparse.Namespace) -> int:
 
 def run_revoke(options: argparse.Namespace) -> int:
     """Revoke a vehicle."""
+    _checked(lambda: _require_receiver_keys(options.directory))
     _checked(lambda: key_files.revoke(options.directory, options.vehicle))
     print(f"{options.vehicle} is revoked")
     return 0
@@ -81,11 +84,27 @@ def run_revoke(options: argparse.Namespace) -> int:
 
 def run_list(options: argparse.Namespace) -> int:
     """List enrolled vehicles with their public keys."""
-    if not options.directory.is_dir():
-        raise CommandError(f"{options.directory} is not a directory: name the receiver's keys")
-    for vehicle, public in sorted(_checked(lambda: key_files.list_vehicles(options.directory)).items()):
+    _checked(lambda: _require_receiver_keys(options.directory))
+    vehicles = _checked(lambda: key_files.list_vehicles(options.directory))
+    for vehicle, public in sorted(vehicles.items()):
         print(f"{vehicle}  {public.decode()}")
+    if not vehicles:
+        how = f"shadowrig keys enroll {options.directory} VEHICLE vehicle.public"
+        print(f"no vehicle is enrolled in {options.directory}: {how}", file=sys.stderr)
     return 0
+
+
+def _require_receiver_keys(directory: Path) -> None:
+    """Raises CommandError for a folder that is no receiver's: enrolling there would let nobody in."""
+    make = f"make it: shadowrig keys new {directory} --for receiver"
+    if not directory.is_dir():
+        raise CommandError(f"{directory} is not a folder: name the receiver's keys, or {make}")
+    if not (directory / "receiver.public").exists():
+        raise CommandError(f"{directory} holds no receiver.public: name the receiver's keys, or {make}")
+    if (directory / "vehicle.public").exists() and not (directory / "receiver.secret").exists():
+        raise CommandError(
+            f"{directory} holds a vehicle's keys and its pinned receiver: name the receiver's own folder"
+        )
 
 
 def _checked(action: Callable[[], Result]) -> Result:
@@ -94,4 +113,4 @@ def _checked(action: Callable[[], Result]) -> Result:
     except key_files.KeyFileError as error:
         raise CommandError(str(error)) from error
     except OSError as error:
-        raise CommandError(f"{error.filename}: {error.strerror}") from error
+        raise CommandError(told(error)) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 import time
 import uuid
 from collections.abc import Sequence
@@ -11,14 +12,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.cli.catalogue import iso
 from runtime.cli.common import CommandError, Subcommands, add_command, add_json_option, write_json
+from runtime.formats.printable import printable
 
 if TYPE_CHECKING:
     from runtime.config.receiver_config import ReceiverConfig
+    from runtime.formats.pull_files import PullRequest
     from runtime.uplink.pull_book import PullBook, PullRow
 
 NANOSECONDS_PER_SECOND = 1_000_000_000
 POLL_S = 0.5
+#: What 64 bits of nanoseconds hold.
+LAST_NS = 2**63 - 1
+#: `recorder.max_clip_s` of a vehicle that does not set it.
+USUAL_CLIP_S = 60.0
+#: A start further ahead is most often a mistaken offset from UTC.
+FAR_AHEAD_S = 600.0
 _NANOSECONDS = re.compile(r"\d{1,19}")
 
 
@@ -65,7 +75,10 @@ def run(options: argparse.Namespace) -> int:
     try:
         book = open_pull_book(config)
         if options.list:
-            return _show(book.listed(options.vehicle), options)
+            rows = book.listed(options.vehicle)
+            if not rows:
+                _say(f"nothing has been asked of {options.vehicle or 'any vehicle'}")
+            return _show(rows, options)
         if options.cancel is not None:
             return _cancel(book, options.cancel)
         return _ask(book, config, options)
@@ -90,14 +103,21 @@ def _ask(book: PullBook, config: ReceiverConfig, options: argparse.Namespace) ->
         end_ns = start_ns + _duration_ns(options.end[1:]) if is_relative else instant_ns(options.end, options.clock)
         cameras = tuple(dict.fromkeys(options.cameras))
         priority = Priority(options.priority)
+        if max(end_ns, now_ns + _duration_ns(options.expires)) > LAST_NS:
+            raise CommandError(
+                "--to or --expires lies beyond the year 2262, where nanoseconds end: name an earlier one"
+            )
         request = PullRequest(uuid.uuid4().hex, cameras, start_ns, end_ns, options.clock, priority)
         wait_s = 0.0 if options.wait is None else parse_duration_s(options.wait)
         expires_ns = now_ns + _duration_ns(options.expires)
         book.ask(vehicle, request, now_ns, expires_ns)  # the vehicle is asked when nothing is wrong any more
     except (PullFileError, PullRefusedError, Mistake) as error:
         raise CommandError(str(error)) from error
+    _hint(request, now_ns)
     row = _wait(book, request.id, wait_s)
     _show([row], options)
+    if row.is_open and options.wait is not None:
+        _say(f"no answer within {options.wait}; it stays open until {iso(row.expires_wall_ns)}")
     is_settled_badly = row.state in ("refused", "expired", "cancelled") or (row.is_open and options.wait is not None)
     return 1 if is_settled_badly else 0
 
@@ -159,12 +179,50 @@ def _show(rows: Sequence[PullRow], options: argparse.Namespace) -> int:
     if options.json is not None:
         write_json(options.json, [facts_of(row) for row in rows])
     if options.json != "-":
+        now_ns = time.time_ns()
         for row in rows:
-            what = ", ".join(row.request.cameras) or "all cameras"
-            answer = f"clip {row.n}" if row.state == "sealed" else row.reason
-            length_s = (row.request.end_ns - row.request.start_ns) / NANOSECONDS_PER_SECOND
-            print(f"{row.request.id}  {row.vehicle}  {length_s:g} s of {what}: {row.state} {answer}".rstrip())
+            print(line_of(row, now_ns))
     return 0
+
+
+def line_of(row: PullRow, now_ns: int) -> str:
+    """A pull for people: which, what was asked for and when, and what came of it."""
+    request = row.request
+    what = ", ".join(request.cameras) or "all cameras"
+    length_s = (request.end_ns - request.start_ns) / NANOSECONDS_PER_SECOND
+    capture = f"{request.start_ns} ns of its capture clock"
+    begins = iso(request.start_ns, is_exact=True) if request.clock == "wall" else capture
+    asked = f"{request.priority.value} priority, asked {_rounded((now_ns - row.asked_wall_ns) / 1e9)} ago"
+    end = f", open until {iso(row.expires_wall_ns)}" if row.is_open else ""
+    answer = f"clip {row.n}" if row.state == "sealed" else row.reason
+    length = f"{length_s:g} s" if length_s < 60 else _rounded(length_s)
+    shown = f"{request.id}  {row.vehicle}  {length} from {begins} of {what}, {asked}{end}: {row.state} {answer}"
+    return printable(shown.rstrip())
+
+
+def _hint(request: PullRequest, now_ns: int) -> None:
+    """What is most likely not meant; the vehicle decides, for only it knows what it holds."""
+    length_s = (request.end_ns - request.start_ns) / NANOSECONDS_PER_SECOND
+    if length_s > USUAL_CLIP_S:
+        most = "recorder.max_clip_s of the vehicle, 60 s unless set"
+        _say(f"{_rounded(length_s)} may be more than a clip may hold ({most}): ask in parts")
+    ahead_s = (request.start_ns - now_ns) / NANOSECONDS_PER_SECOND
+    if request.clock == "wall" and ahead_s > FAR_AHEAD_S:
+        _say(
+            f"--from lies {_rounded(ahead_s)} ahead: is its offset from UTC right? A vehicle may refuse what is to come"
+        )
+
+
+def _rounded(duration_s: float) -> str:
+    for unit, length_s in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if duration_s >= length_s:
+            return f"{duration_s / length_s:.3g} {unit}"
+    return f"{max(0.0, duration_s):.0f} s"
+
+
+def _say(text: str) -> None:
+    """To people beside the answer, which may be read by a program."""
+    print(text, file=sys.stderr)
 
 
 def facts_of(row: PullRow) -> dict[str, Any]:

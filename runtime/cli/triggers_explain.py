@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.cli import vehicle
 from runtime.cli.common import CommandError, Subcommands, add_command, add_json_option, write_json
 from runtime.formats.documents import suggest
+from runtime.formats.printable import size
 
 if TYPE_CHECKING:
     from triggers import Rule
@@ -128,11 +129,3 @@ def _section(title: str, lines: Sequence[str]) -> None:
         print(f"  {title}:")
         for line in lines:
             print(f"      {line}")
-
-
-def size(count: int) -> str:
-    """Bytes for people, in powers of ten."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= factor:
-            return f"{count / factor:.3g} {unit}"
-    return f"{count} B"

@@ -1,6 +1,7 @@
 """Sizes and durations as people write them: `500MB`, `512MiB`, `20GB`; `0.5`, `90s`, `15min`, `2h`, `30d`.
 
-Bytes become an int (MB is 10^6, MiB is 2^20), durations a float of seconds. A plain number is bytes or seconds.
+Bytes become an int (MB is 10^6, MiB is 2^20), durations a float of seconds. A plain number is bytes or seconds,
+except where days are usual (`MarkedSeconds`).
 Nothing is guessed: a unit that is not in the tables is refused, and so are negative and non-finite amounts.
 """
 
@@ -61,6 +62,20 @@ def parse_duration_s(value: object) -> float:
     return amount * _factor(unit or "s", SECONDS_BY_UNIT, "duration")
 
 
+def parse_marked_duration_s(value: object) -> float:
+    """A duration that has to name its unit: where days are meant, a bare 90 must not be seconds.
+
+    Raises:
+        Mistake: not a duration, or one without a unit.
+    """
+    duration_s = parse_duration_s(value)
+    _, unit = _split(value, "a duration", "90d, 12h or 30min")
+    if unit is None:
+        bare = str(value).strip()
+        raise Mistake(f"is {bare} of an unknown unit", f"write {bare}d for days, or {bare}h for hours")
+    return duration_s
+
+
 def _split(value: object, what: str, examples: str) -> tuple[float, str | None]:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if not math.isfinite(value) or value < 0:
@@ -91,4 +106,5 @@ def _positive(parse: Any) -> Any:
 
 ByteCount = Annotated[int, BeforeValidator(_positive(parse_bytes))]
 Seconds = Annotated[float, BeforeValidator(_positive(parse_duration_s))]
+MarkedSeconds = Annotated[float, BeforeValidator(_positive(parse_marked_duration_s))]
 SecondsOrZero = Annotated[float, BeforeValidator(parse_duration_s)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -53,11 +54,18 @@ class ReceiverConfig(Section):
         return self.keys or self.directory.parent / "keys"
 
 
-def load_receiver_config(path: str | Path) -> ReceiverConfig:
-    """Read and check a receiver's configuration; raises DocumentError with every problem at once."""
+def load_receiver_config(path: str | Path, is_serving: bool = False) -> ReceiverConfig:
+    """Read and check a receiver's configuration; raises DocumentError with every problem at once.
+
+    `is_serving`: by the receiver itself, which needs all folders; commands ask its catalogue from other machines, too.
+    """
     document = load_document(path)
     config = validate(document, ReceiverConfig, context={"base": document.path.absolute().parent})
     problems = list(_contradictions(document, config))
+    if is_serving and config.campaigns is not None and not os.path.isdir(config.campaigns):
+        what = f"{config.campaigns} is no folder that can be read, so no vehicle would get a campaign"
+        fix = f"'shadowrig campaign push --to {config.campaigns}' makes it; or write null"
+        problems.append(document.problem(("campaigns",), what, fix))
     if problems:
         raise DocumentError(problems)
     return config

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from runtime.config.places import ExistingFile
-from runtime.config.quantities import Seconds
+from runtime.config.quantities import MarkedSeconds
 from runtime.config.sources import Section
 from runtime.formats.documents import Mistake
 from runtime.messages import Priority
@@ -54,10 +54,10 @@ class ObjectStorageConfig(Section):
 
 
 class RetentionConfig(Section):
-    """When clips go. Durations are counted from arrival; null: never."""
+    """When clips go. Durations name their unit (90d) and are counted from arrival; null: never."""
 
-    clips: Seconds | None = Field(default=None, description="for priorities that are not named below")
-    by_priority: dict[Priority, Seconds | None] = Field(
+    clips: MarkedSeconds | None = Field(default=None, description="for priorities that are not named below")
+    by_priority: dict[Priority, MarkedSeconds | None] = Field(
         default_factory=dict, description="per priority; null keeps those clips for good"
     )
-    unfinished: Seconds | None = Field(default=30 * 86_400.0, description="clips that never came in whole")
+    unfinished: MarkedSeconds | None = Field(default=30 * 86_400.0, description="clips that never came in whole")

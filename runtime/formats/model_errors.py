@@ -143,7 +143,7 @@ class _Explainer:
             return self._missing(str(detail["loc"][-1]), path)
         if kind == "extra_forbidden":
             unknown = str(path[-1])
-            fix = suggest(unknown, self._unused_keys(path[:-1]))
+            fix = self._fix_of_unknown_key(unknown, path[:-1])
             return self.document.problem(path, f"unknown key {unknown!r}", fix, at_key=True)
         if kind in ("union_tag_not_found", "union_tag_invalid"):
             return self._union_tag(detail, path)
@@ -164,6 +164,15 @@ class _Explainer:
         message = f"key {key!r} is missing{where}"
         fix = f"add '{key}: {_example(field)}{description}'"
         return self.document.problem(path, message, fix, at_key=True)
+
+    def _fix_of_unknown_key(self, unknown: str, path: NodePath) -> str:
+        """The key that was meant; else all there are, the free ones first."""
+        free = self._unused_keys(path)
+        fix = suggest(unknown, free)
+        present = sorted({key for fields in self._fields(path) for key in fields} - free)
+        if nearest(unknown, sorted(free)) is not None or not present:
+            return fix
+        return f"{fix} (there already: {', '.join(present[:12])}{', …' if len(present) > 12 else ''})"
 
     def _union_tag(self, detail: ErrorDetails, path: NodePath) -> Problem:
         context = detail.get("ctx") or {}

@@ -67,6 +67,9 @@ def load_public_key(path: Path) -> X25519PublicKey:
 def load_secret_key(path: Path) -> X25519PrivateKey:
     """Read a secret key. ClipKeyError, also when others than its owner may read it."""
     data = _read(path)
+    if b"PUBLIC KEY" in data:  # before its mode: nobody has to close a public key
+        secret = f"{path.name.removesuffix(PUBLIC_SUFFIX)}{SECRET_SUFFIX}"
+        raise ClipKeyError(f"{path} is the public key: name {secret}, which opens what was locked with it")
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         raise ClipKeyError(f"{path} has mode {mode:04o}: chmod 600 it; replace the key if others could read it")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runtime.formats.printable import counted
 from runtime.recording.manifest import ClipManifest
 
 MAX_PROBLEMS = 100
@@ -52,6 +53,12 @@ class ClipReport:
     def ok(self) -> bool:
         """True when the clip keeps every promise."""
         return not self.problems
+
+    @property
+    def decoded(self) -> str:
+        """How much was looked at, for people."""
+        frames = sum(self.frames_decoded.values())
+        return f"{counted(len(self.frames_decoded), 'camera')}, {counted(frames, 'frame')} decoded"
 
     def lines(self) -> list[str]:
         """For people: what is wrong, and how much more of it there is."""

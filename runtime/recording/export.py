@@ -11,11 +11,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.formats.mcap_files import McapTopicReader
+from runtime.formats.printable import counted
 from runtime.messages import ClipVariant
 from runtime.recording.camera_videos import file_inside, write_camera_video, write_thumbnails
 from runtime.recording.clip_file import open_clip, read_manifest
@@ -36,8 +37,12 @@ class Export:
     left_out: dict[str, str] = field(default_factory=dict)  # part -> why
 
 
-def export_clip(clip: Path | str, directory: Path | str, parts: Collection[str] = PARTS) -> Export:
-    """Write the parts of a clip. McapFileError, ManifestError, ClipError or OSError say what is wrong.
+def export_clip(
+    clip: Path | str, directory: Path | str, parts: Collection[str] = PARTS, tell: Callable[[str], None] | None = None
+) -> Export:
+    """Write the parts of a clip; `tell` hears of each before it is begun: a mosaic takes longer than the clip lasts.
+
+    McapFileError, ManifestError, ClipError or OSError say what is wrong.
 
     A clip without cameras has signals and a manifest; the parts that need pictures are left out, and said so.
     """
@@ -50,6 +55,8 @@ def export_clip(clip: Path | str, directory: Path | str, parts: Collection[str] 
         manifest = read_manifest(reader)
         for part in PARTS:
             if part in parts:
+                if tell is not None and manifest.cameras:
+                    tell(f"writing {part}: {manifest.duration_s:.1f} s, {counted(len(manifest.cameras), 'camera')}")
                 _write(part, export, reader, manifest)
     return export
 

@@ -14,11 +14,14 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from runtime.formats.printable import printable
+from runtime.formats.printable import printable, size
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.recording.clip_file import open_clip, read_manifest
 from runtime.recording.manifest import ClipManifest
 from runtime.recording.provenance import ModelProvenance
+
+#: Backends of `runtime.inference`, as people know them.
+_BACKENDS = {"onnx": "ONNX Runtime (CPU)", "tensorrt": "TensorRT (GPU)"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +60,10 @@ def _header(summary: ClipSummary) -> Text:
     line(str(summary.path), "bold")
     kind = f"pull {manifest.pull_id}" if manifest.pull_id else manifest.kind
     what = f"{kind}, {manifest.variant.value}, {manifest.priority.value} priority"
-    line(f"clip {manifest.clip_id}: {what}, {summary.size_bytes / 1e6:.1f} MB")
+    line(f"clip {manifest.clip_id}: {what}, {size(summary.size_bytes)}")
     line(f"{start:%Y-%m-%d %H:%M:%S} UTC, {manifest.duration_s:.2f} s, vehicle {manifest.provenance.vehicle}")
     models = f"model {_named(model) if model else 'none'}{f', beside it {_named(second)},' if second else ''}"
-    engine = manifest.provenance.engine or "no engine"
-    line(f"{models} on {engine}, shadowrig {manifest.provenance.software_version}")
+    line(f"{models}{_backend(manifest)}, shadowrig {manifest.provenance.software_version}")
     if manifest.pre_roll_short_s > 0.0:
         line(f"pre-roll short by {manifest.pre_roll_short_s:.2f} s", "yellow")
     if manifest.ended_early:
@@ -78,12 +80,20 @@ def _header(summary: ClipSummary) -> Text:
     return text
 
 
+def _backend(manifest: ClipManifest) -> str:
+    """What ran the networks: the engine where the provenance has one, else the model's backend by its usual name."""
+    model, engine = manifest.provenance.model, manifest.provenance.engine
+    shown = engine or (model and (_BACKENDS.get(model.backend) or model.backend))
+    return f" on {shown}" if shown else ""
+
+
 def _named(model: ModelProvenance) -> str:
     return f"{model.name} {model.version} {model.precision}"
 
 
 def _firings(manifest: ClipManifest) -> Table:
-    table = Table("rule", "at", "priority", "probability", "operands", title="Firings", title_justify="left")
+    table = Table("rule", "at", "priority", "probability", title="Firings", title_justify="left")
+    table.add_column("operands", overflow="fold")  # a narrow terminal breaks long names, and loses no value
     for firing in manifest.firings:
         at_s = (firing.time_ns - manifest.start_ns) / NANOSECONDS_PER_SECOND
         operands = ", ".join(f"{name}={_value(value)}" for name, value in firing.operands.items())
@@ -101,7 +111,7 @@ def _cameras(manifest: ClipManifest) -> Table:
         rate = f"{1000.0 / camera.period_ms:.1f} Hz" if camera.period_ms else "-"
         lags = (camera.lag_median_ms, camera.lag_max_ms)
         lag = "-" if lags == (None, None) else " / ".join("-" if v is None else f"{v:+.1f}" for v in lags) + " ms"
-        row = (name, codec, str(camera.frames), rate, str(camera.gap_count), lag, f"{camera.bytes / 1e6:.2f} MB")
+        row = (name, codec, str(camera.frames), rate, str(camera.gap_count), lag, size(camera.bytes))
         table.add_row(*map(_shown, row))
     return table
 

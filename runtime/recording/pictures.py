@@ -27,7 +27,8 @@ from runtime.recording.drawing import (
 )
 from runtime.recording.manifest import ClipManifest
 
-#: Instants of a contact sheet, in seconds from the firing; those outside the clip are moved to its ends.
+#: Instants of a contact sheet, in seconds from the firing; those outside the clip are moved to its ends,
+#: and labelled with where they are; two at one end are one.
 DEFAULT_OFFSETS_S = (-4.0, -1.0, 0.0, 1.0, 3.0)
 SHEET_TILE_WIDTH_PX = 288
 MOSAIC_TILE_WIDTH_PX = 400
@@ -51,20 +52,24 @@ class Picture:
 def contact_sheet(
     clip: Path | str, output: Path | str, offsets_s: tuple[float, ...] = DEFAULT_OFFSETS_S, firing: int = 0
 ) -> Picture:
-    """Cameras down, instants across. McapFileError, ManifestError, ClipError or OSError say what is wrong."""
+    """Cameras down, instants across, each labelled with its own distance from the firing.
+
+    McapFileError, ManifestError, ClipError or OSError say what is wrong.
+    """
     if not 0 < len(offsets_s) <= _MAX_OFFSETS:
         raise ValueError(f"a contact sheet takes 1 to {_MAX_OFFSETS} instants, got {len(offsets_s)}")
     with open_clip(clip) as reader:
         manifest = read_manifest(reader)
         centre_ns = _firing_time_ns(manifest, firing)
-        instants_ns = [_inside(manifest, centre_ns + round(offset * NANOSECONDS_PER_SECOND)) for offset in offsets_s]
+        wanted_ns = [centre_ns + round(offset * NANOSECONDS_PER_SECOND) for offset in offsets_s]
+        instants_ns = list(dict.fromkeys(_inside(manifest, time_ns) for time_ns in wanted_ns))
         sheet = _Pictures(reader, manifest, instants_ns, SHEET_TILE_WIDTH_PX)
         tiles = []
         for camera in sheet.cameras:
-            for offset_s, instant_ns in zip(offsets_s, instants_ns, strict=True):
-                color = ACCENT if offset_s == 0.0 else TEXT
-                tiles.append(sheet.tile(camera, instant_ns, f"{camera}  {offset_s:+.1f} s", color))
-        image = sheet.compose(tiles, len(offsets_s))
+            for instant_ns in instants_ns:
+                color = ACCENT if instant_ns == _inside(manifest, centre_ns) else TEXT
+                tiles.append(sheet.tile(camera, instant_ns, _column(camera, instant_ns - centre_ns), color))
+        image = sheet.compose(tiles, len(instants_ns))
     return sheet.write(Path(output), image)
 
 
@@ -133,6 +138,11 @@ def clip_title(manifest: ClipManifest) -> str:
     more = len(manifest.rules) - TITLE_RULES
     rules = ", ".join(manifest.rules[:TITLE_RULES]) + (f" and {more} more" if more > 0 else "")
     return rules or manifest.clip_id
+
+
+def _column(camera: str, offset_ns: int) -> str:
+    tenths = round(10 * offset_ns / NANOSECONDS_PER_SECOND)  # whole, so that just before a firing is no "-0.0"
+    return f"{camera}  {tenths / 10:+.1f} s"
 
 
 def _firing_time_ns(manifest: ClipManifest, firing: int) -> int:

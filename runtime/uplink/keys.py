@@ -26,6 +26,9 @@ from runtime.formats.durable_files import make_directory_durably, rename_durably
 VEHICLE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 Z85_KEY_LENGTH = 40
 MAX_ENROLLED = 100_000
+#: Public keys beside a brought one that it is compared with.
+MAX_KEYS_BESIDE = 1000
+PUBLIC_SUFFIX, SECRET_SUFFIX = ".public", ".secret"
 
 
 class KeyFileError(ValueError):
@@ -97,6 +100,35 @@ def load_public_key(path: Path) -> bytes:
         raise KeyFileError(f"cannot read {path}: {error.strerror}") from error
 
 
+def load_foreign_public_key(path: Path) -> bytes:
+    """A public key that was brought here from the other end. KeyFileError, also for a secret key, which stays at home.
+
+    Nothing in a Z85 text says which half of a pair it is, so a secret is known by its file's name or by the public half
+    beside it. No error shows what the file holds.
+    """
+    if path.name.endswith(SECRET_SUFFIX) or path.resolve().name.endswith(SECRET_SUFFIX):
+        named = path.name.removesuffix(SECRET_SUFFIX) + PUBLIC_SUFFIX
+        raise KeyFileError(f"{path} is a secret key, which never leaves its folder: name {path.with_name(named)}")
+    key = load_public_key(path)
+    for beside in sorted(path.resolve().parent.glob(f"*{PUBLIC_SUFFIX}"))[:MAX_KEYS_BESIDE]:
+        if _is_secret_of(key, _key_text(beside)):
+            raise KeyFileError(f"{path} holds the secret key of {beside}: name that one, and remove the copy")
+    return key
+
+
+def _key_text(path: Path) -> bytes:
+    """What a file that may be a key holds; nothing where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(Z85_KEY_LENGTH + 2).strip()
+    except OSError:
+        return b""  # then nothing is known of it, which is what the caller has to go by
+
+
+def _is_secret_of(key: bytes, *public_keys: bytes) -> bool:
+    return bytes(zmq.curve_public(key)) in public_keys
+
+
 def ensure_keys(directory: Path, name: str) -> KeyPair:
     """The key pair of this end, made on first start."""
     if not (directory / f"{name}.secret").exists() and not (directory / f"{name}.public").exists():
@@ -116,8 +148,15 @@ def ensure_local_pair(directory: Path, vehicle: str) -> tuple[Path, Path]:
 
 
 def pin_receiver(vehicle_keys: Path, public_key: bytes) -> None:
-    """Tell the vehicle which receiver it may talk to."""
+    """Tell the vehicle which receiver it may talk to. Raises KeyFileError for what cannot be its public key."""
     key = checked_key(public_key.decode("ascii", "replace"), "the receiver's public key")
+    if not vehicle_keys.is_dir():
+        raise KeyFileError(f"{vehicle_keys} is not there: make it: shadowrig keys new {vehicle_keys}")
+    own = _key_text(vehicle_keys / "vehicle.public")
+    if key == own:
+        raise KeyFileError(f"this is the vehicle's own key ({vehicle_keys}/vehicle.public): name the receiver's")
+    if _is_secret_of(key, own, _key_text(vehicle_keys / "receiver.public")):
+        raise KeyFileError("this is a secret key: name the receiver's receiver.public")
     write_durably(vehicle_keys / "receiver.public", key + b"\n", mode=0o644)
 
 
@@ -125,7 +164,12 @@ def enroll(receiver_keys: Path, vehicle: str, public_key: bytes) -> None:
     """Let a vehicle in. Raises KeyFileError for a bad name or key, or one that is enrolled already."""
     checked_name(vehicle)
     key = checked_key(public_key.decode("ascii", "replace"), f"the public key of {vehicle}")
-    for other, other_key in list_vehicles(receiver_keys).items():
+    own, enrolled = _key_text(receiver_keys / "receiver.public"), list_vehicles(receiver_keys)
+    if key == own:
+        raise KeyFileError(f"this is the receiver's own key ({receiver_keys}/receiver.public): name the vehicle's")
+    if _is_secret_of(key, own, *enrolled.values()):
+        raise KeyFileError(f"this is a secret key: name the vehicle.public of {vehicle}")
+    for other, other_key in enrolled.items():
         if other == vehicle:
             raise KeyFileError(f"{vehicle} is enrolled already: revoke it first")
         if other_key == key:
@@ -142,6 +186,15 @@ def revoke(receiver_keys: Path, vehicle: str) -> None:
     make_directory_durably(receiver_keys / "revoked", mode=0o700)
     count = sum(name.startswith(f"{vehicle}.") for name in _public_keys(receiver_keys / "revoked"))
     rename_durably(source, receiver_keys / "revoked" / f"{vehicle}.{count + 1}.public")
+
+
+def was_ever_enrolled(receiver_keys: Path, vehicle: str) -> bool:
+    """True for a vehicle that is enrolled or has been revoked. Raises OSError when that cannot be known."""
+    if not VEHICLE_NAME.fullmatch(vehicle):
+        return False
+    if (receiver_keys / "enrolled" / f"{vehicle}.public").exists():
+        return True
+    return any((receiver_keys / "revoked").glob(f"{vehicle}.*.public"))
 
 
 def list_vehicles(receiver_keys: Path) -> dict[str, bytes]:

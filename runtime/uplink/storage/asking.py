@@ -169,3 +169,14 @@ def described(clip: StoredClip) -> dict[str, Any]:
         "priority": clip.priority, "received_wall_ns": clip.received_wall_ns, "verified": clip.verified,
         "problems": clip.problems.splitlines(), "at": clip.name, **facts, "metadata": json.loads(clip.metadata),
     }  # fmt: skip
+
+
+def has_vehicle(database: Database, vehicle: str) -> bool:
+    """True for a vehicle that ever offered something, also when nothing of it is left. Not logged: it shows no clip.
+
+    The vehicle's own row does not count: an erasure makes one, too.
+    """
+    places = [table.c.vehicle for table in (tables.clips, tables.partials, tables.removed, tables.tombstones)]
+    with database.reading() as connection:
+        rows = [connection.execute(select(place).where(place == vehicle).limit(1)).first() for place in places]
+    return any(row is not None for row in rows)

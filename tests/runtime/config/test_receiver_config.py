@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from runtime.cli import main
 from runtime.config import load_receiver_config
 from runtime.formats.documents import DocumentError
 from runtime.receiver_storage import places_of, retention_of
@@ -40,6 +41,9 @@ def test_missing_keys_come_with_an_example(tmp_path):
         ("catalogue: postgresql://me:secret@host/db\n", "holds a password"),
         ("catalogue_password: receiver.yaml\n", "SQLite has no password"),
         ("retention: {by_priority: {urgent: 1d}}\n", "urgent"),
+        ("retention: {clips: 90}\n", "'clips' is 90 of an unknown unit .*fix: write 90d for days"),
+        ("retention: {by_priority: {low: '7'}}\n", "write 7d for days"),
+        ("retention: {unfinished: 0d}\n", "greater than 0"),
     ],
 )
 def test_contradictions_are_told(tmp_path, text, expected):
@@ -68,3 +72,11 @@ def test_the_default_is_a_folder_that_keeps_clips_for_good(tmp_path):
     config = load_receiver_config(write(tmp_path, 'bind: "tcp://127.0.0.1:*"\ndirectory: clips\n'))
     assert (places_of(config).objects, places_of(config).catalogue_url) == (None, None)
     assert retention_of(config).days_of("background") is None
+
+
+def test_a_receiver_does_not_start_without_the_campaigns_that_it_is_to_serve(tmp_path, capsys):
+    path = write(tmp_path, 'bind: "tcp://127.0.0.1:*"\ndirectory: clips\ncampaigns: nowhere\n')
+    assert main(["receive", "--config", str(path)]) == 2
+    assert f"receiver.yaml:3:12: {tmp_path / 'nowhere'} is no folder that can be read" in capsys.readouterr().err
+    assert not (tmp_path / "clips").exists(), "nothing was started"
+    assert load_receiver_config(path).campaigns == tmp_path / "nowhere", "commands on other machines need not have it"

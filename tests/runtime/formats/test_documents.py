@@ -197,7 +197,7 @@ def test_the_branches_of_a_union_are_told_as_one_problem():
 def test_a_null_is_shown_and_an_unknown_key_far_from_all_lists_what_there_is():
     null, unknown = problems_in_model("name: null\nxyzzy: 1\n")
     assert "got null" in str(null)
-    assert "use one of count, files, priority, sources" in unknown.fix
+    assert unknown.fix == "use one of count, files, priority, sources (there already: name)"
 
 
 def test_a_part_of_a_document_is_validated_in_place():

@@ -160,6 +160,12 @@ def test_key_files_keep_the_secret_to_their_owner(tmp_path: Path) -> None:
         load_secret_key(secret_path)
 
 
+def test_the_public_key_in_place_of_the_secret_one_is_told_as_that_whatever_its_mode(tmp_path: Path) -> None:
+    new_clip_keys(tmp_path, "fleet")
+    with pytest.raises(ClipKeyError, match=r"is the public key: name fleet\.clips\.secret"):
+        load_secret_key(tmp_path / "fleet.clips.public")
+
+
 def test_a_vehicle_refuses_a_secret_key_and_one_of_another_kind(tmp_path: Path) -> None:
     new_clip_keys(tmp_path, "fleet")
     with pytest.raises(ClipKeyError, match="secret key"):

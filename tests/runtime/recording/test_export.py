@@ -135,7 +135,10 @@ def test_the_signals_are_a_table_that_reads_back_as_they_were(short_clip: Path, 
 
 
 def test_an_export_writes_all_parts_and_the_manifest_as_it_is_in_the_clip(short_clip: Path, tmp_path: Path) -> None:
-    export = export_clip(short_clip, tmp_path / "out")
+    told: list[str] = []
+    export = export_clip(short_clip, tmp_path / "out", tell=told.append)
+    assert [line.split()[:2] for line in told] == [["writing", f"{part}:"] for part in PARTS]
+    assert f"s, {len(CAMERAS)} cameras" in told[1]
     names = {str(path.relative_to(export.directory)) for path in export.files}
     cameras = {f"cameras/{camera}.mp4" for camera in CAMERAS}
     assert names == cameras | {"mosaic.mp4", "sheet.png", "signals.csv", "manifest.json"}

@@ -219,9 +219,57 @@ def test_what_waits_of_one_vehicle_is_bounded(book):
         ([VEHICLE, "--from", "5", "--to", "6", "--wait", "soon"], "duration"),
         ([VEHICLE, "--from", "5", "--to", "6", "--expires", "never"], "duration"),
         ([VEHICLE, "--from", "5", "--to", "6", "--camera", "../x"], "names of cameras"),
+        ([VEHICLE, "--from", "5", "--to", "9999999999999999999"], "beyond the year 2262"),
+        ([VEHICLE, "--from", "5", "--to", "6", "--expires", "1000000d"], "beyond the year 2262"),
     ],
 )
 def test_a_request_that_cannot_be_is_told_so(book, config, capsys, arguments, part):
     assert main(["pull", *arguments, "--config", str(config)]) == 2
     assert part in capsys.readouterr().err
     assert book.listed() == []
+
+
+def test_the_list_says_what_was_asked_of_whom_when_and_how_long_it_stays_open(book, config, capsys):
+    assert main(["pull", "--list", "--config", str(config)]) == 0
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "nothing has been asked of any vehicle\n")
+    now_ns = SystemClock().wall_ns()
+    start_ns = 1795249800_250_000_000
+    asked = PullRequest("b2", ("front", "rear"), start_ns, start_ns + 15 * 1_000_000_000, "wall", Priority.LOW)
+    book.ask(VEHICLE, asked, now_ns - 3 * HOUR_NS, 1795336200 * 1_000_000_000)
+    book.ask(VEHICLE, REQUEST, now_ns, now_ns + HOUR_NS)
+    assert main(["pull", "--list", "--config", str(config)]) == 0
+    newest, older = capsys.readouterr().out.splitlines()
+    expected = f"b2  {VEHICLE}  15 s from 2026-11-21T08:30:00.250Z of front, rear, low priority, asked 3 h ago"
+    assert older == f"{expected}, open until 2026-11-22T08:30:00Z: pending"
+    assert "1e-07 s from 100 ns of its capture clock of front" in newest
+
+
+def test_who_waits_in_vain_is_told_how_long_the_question_stays_open(book, config, capsys):
+    arguments = ["pull", VEHICLE, "--config", str(config), "--from", "1000", "--to", "2000", "--wait", "0.1s"]
+    assert main([*arguments, "--json"]) == 1
+    told = capsys.readouterr()
+    (asked,) = json.loads(told.out)
+    assert asked["state"] == "pending"
+    assert "no answer within 0.1s; it stays open until 20" in told.err
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end", "part"),
+    [
+        (
+            -3600,
+            "+2h",
+            "2 h may be more than a clip may hold (recorder.max_clip_s of the vehicle, 60 s unless set): ask",
+        ),
+        (86_400 * 10, "+5s", "--from lies 10 d ahead"),
+        (-20, "+5s", ""),
+    ],
+)
+def test_what_is_hardly_meant_is_asked_with_a_hint(book, config, capsys, start_s, end, part):
+    start_ns = SystemClock().wall_ns() + start_s * 1_000_000_000
+    assert main(["pull", VEHICLE, "--config", str(config), "--from", str(start_ns), "--to", end]) == 0
+    told = capsys.readouterr().err
+    assert part in told
+    assert bool(told) == bool(part)
+    assert len(book.listed()) == 1
