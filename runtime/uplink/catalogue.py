@@ -129,10 +129,11 @@ class Catalogue:
             )
             return [Segment(int(row.start), int(row.end), row.name) for row in rows]
 
-    def segment_names(self) -> set[str]:
-        """Every segment that a partial still wants."""
+    def wanted_segments(self, names: Sequence[str]) -> set[str]:
+        """Those of these segments (a few thousand at most) that a partial still wants."""
+        column = tables.segments.c.name
         with self.database.reading() as connection:
-            return set(connection.execute(select(tables.segments.c.name)).scalars())
+            return set(connection.execute(select(column).where(column.in_(names))).scalars())
 
     def plan_final_path(self, ident: int, path: str | None) -> str | None:
         """The bytes are about to be put at the path that comes back; None takes a plan back. None: the row is gone.

@@ -108,7 +108,8 @@ class ClipStore:
             return None
         if not admission.partial.ranges:
             self._begin(admission.partial, wall_ns)
-        elif not self.depot.holds(admission.partial):  # its file is gone: all of it has to come again
+        elif admission.partial.final_path is None and not self.depot.holds(admission.partial):
+            # Its file is gone, and finishing has not moved it: all of it has to come again.
             self._drop_row(admission.partial, wall_ns)
             return self.offer(row, wall_ns)
         return self._open.take(admission.partial).durable

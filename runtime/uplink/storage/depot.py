@@ -15,7 +15,7 @@ What each step promises when it returns:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -79,8 +79,11 @@ class Depot(Protocol):
     def delete(self, names: Iterable[str]) -> None:
         """Delete durably; what is not there is deleted already."""
 
-    def strays(self, partials: Sequence[PartialRow], segments: Iterable[str], before_wall_ns: int) -> list[str]:
-        """Names of bytes under way that nobody knows and that were written before then."""
+    def strays(self, partials: Sequence[PartialRow], before_wall_ns: int) -> Iterator[list[str]]:
+        """Names of bytes under way that were written before then, a bounded number at a time.
+
+        Those of `partials` are left out where a partial's name tells; segments are for the caller to ask for.
+        """
 
     def local_copy(self, name: str) -> AbstractContextManager[Path]:
         """A file to read a stored clip from, as long as the context lasts. FileNotFoundError when it is gone."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -139,12 +139,14 @@ class FolderDepot:
         for folder in touched:
             sync_directory(folder)
 
-    def strays(self, partials: Sequence[PartialRow], segments: Iterable[str], before_wall_ns: int) -> list[str]:
+    def strays(self, partials: Sequence[PartialRow], before_wall_ns: int) -> Iterator[list[str]]:
         """Partial files without a row."""
         expected = {row.file_name for row in partials}
         found = [path for path in self._partials.iterdir() if path.lstat().st_mtime_ns < before_wall_ns]
         names = [str(path.relative_to(self._directory)) for path in found]
-        return [name for name in names if name not in expected]
+        unknown = [name for name in names if name not in expected]
+        if unknown:
+            yield unknown
 
     def local_copy(self, name: str) -> AbstractContextManager[Path]:
         """The file itself."""

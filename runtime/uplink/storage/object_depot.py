@@ -38,6 +38,7 @@ SCHEMES = ("s3", "gs", "az", "azure", "abfs", "abfss")
 UPLOADERS = 16
 PART_BYTES = 8 << 20  # of a download, and of a multipart upload: 10,000 of them, S3's limit, are 80 GB
 PARTS_AT_ONCE = 4
+NAMES_AT_ONCE = 1000  # of a listing: what is asked of the catalogue in one question
 CONNECT_TIMEOUT = timedelta(seconds=5)
 REQUEST_TIMEOUT = timedelta(seconds=10)
 #: Vehicles wait 15 s for an answer; a request that still fails then is told to them as refused storage.
@@ -227,18 +228,20 @@ class ObjectDepot:
                 with suppress(FileNotFoundError), translated(f"DELETE of {name}"):
                     obstore.delete(self._store, name)
 
-    def strays(self, partials: Sequence[PartialRow], segments: Iterable[str], before_wall_ns: int) -> list[str]:
-        """Segments without a row: their receiver died between the PUT and the commit, or their upload failed half."""
+    def strays(self, partials: Sequence[PartialRow], before_wall_ns: int) -> Iterator[list[str]]:
+        """Old segments. One without a row: its receiver died between the PUT and the commit, or the PUT failed half."""
         import obstore
 
-        expected, found = set(segments), []
-        with translated("LIST of partial/"):
-            for page in obstore.list(self._store, "partial/"):
-                for entry in page:
-                    is_old = entry["last_modified"].timestamp() * NANOSECONDS_PER_SECOND < before_wall_ns
-                    if is_old and entry["path"] not in expected:
-                        found.append(entry["path"])
-        return found
+        pages = iter(obstore.list(self._store, "partial/", chunk_size=NAMES_AT_ONCE))
+        while True:
+            with translated("LIST of partial/"):
+                page = next(pages, None)
+            if page is None:
+                return
+            before_s = before_wall_ns / NANOSECONDS_PER_SECOND
+            old = [entry["path"] for entry in page if entry["last_modified"].timestamp() < before_s]
+            if old:
+                yield old
 
     def local_copy(self, name: str) -> AbstractContextManager[Path]:
         """A download without a name of its own: nothing is left of it, however this process ends."""
