@@ -142,7 +142,7 @@ def run_erase(options: argparse.Namespace) -> int:
 
     if options.from_time > options.to_time:
         raise CommandError("--from lies after --to: nothing was erased")
-    with at_work(options) as (_, catalogue, depot, wall_ns):
+    with at_work(options, removes=True) as (_, catalogue, depot, wall_ns):
         span = (options.vehicle, options.from_time, options.to_time)
         done = erase(catalogue.database, *span, who(), options.reason, wall_ns)
         delete_all(catalogue, depot, wall_ns)
@@ -157,9 +157,11 @@ def run_retain(options: argparse.Namespace) -> int:
     """Expire what is over."""
     from runtime.receiver_storage import retention_of
     from runtime.uplink.storage.removal import expire
+    from runtime.uplink.storage.retention_clock import check_clock
 
     gone = 0
-    with at_work(options) as (config, catalogue, depot, wall_ns):
+    with at_work(options, removes=True) as (config, catalogue, depot, wall_ns):
+        check_clock(catalogue.database, wall_ns, may_be_behind=True)
         while count := expire(catalogue.database, retention_of(config), who(), wall_ns):
             gone += count
         delete_all(catalogue, depot, wall_ns)
@@ -185,7 +187,9 @@ def run_log(options: argparse.Namespace) -> int:
 
 
 @contextmanager
-def at_work(options: argparse.Namespace) -> Iterator[tuple[ReceiverConfig, Catalogue, Depot, int]]:
+def at_work(
+    options: argparse.Namespace, removes: bool = False
+) -> Iterator[tuple[ReceiverConfig, Catalogue, Depot, int]]:
     """The opened storage and the time; failures of it become one line."""
     from runtime.clock import SystemClock
     from runtime.config import load_receiver_config
@@ -193,7 +197,7 @@ def at_work(options: argparse.Namespace) -> Iterator[tuple[ReceiverConfig, Catal
 
     config = load_receiver_config(options.config)
     try:
-        with opened(config) as (catalogue, depot):
+        with opened(config, removes) as (catalogue, depot):
             yield config, catalogue, depot, SystemClock().wall_ns()
     except (OSError, ValueError) as error:
         raise CommandError(str(error), exit_code=1) from error

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from runtime.uplink.catalogue import Catalogue, ClipKey, PartialRow
 from runtime.uplink.ranges import RangeSet
+from runtime.uplink.storage.belonging import agree
 from runtime.uplink.storage.depot import Depot, DepotError
 from runtime.uplink.storage.figures import Figures
 from runtime.uplink.storage.finishing import Finisher, outcome_of
@@ -279,6 +280,7 @@ class ClipStore:
 
         Beside other receivers there is nothing to do at a start: whatever was under way goes on with the next message.
         """
+        agree(self.catalogue.database, self.depot)
         completed = self.finisher.recover(wall_ns) if self.depot.is_exclusive else 0
         self.finisher.delete_soon(wall_ns)
         return completed

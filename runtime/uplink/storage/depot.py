@@ -23,6 +23,8 @@ from typing import Protocol, TypeAlias
 from runtime.uplink.storage.limits import SetupError
 from runtime.uplink.storage.rows import PartialRow, Segment
 
+#: The file or object that says which catalogue these bytes belong to (`storage.belonging`).
+IDENTITY_NAME = "depot-identity"
 #: The segments that now hold a partial's new bytes (none where they lie in the partial's own file), or what failed.
 Synced: TypeAlias = "Sequence[Segment] | OSError"
 
@@ -40,6 +42,8 @@ class Depot(Protocol):
 
     #: True when one receiver alone may use it; what is not accounted for at its start is nobody's then.
     is_exclusive: bool
+    #: Where it is, for people.
+    label: str
     #: `finish` of clips of this size and more takes long enough to be done beside the receiver's loop, in any thread.
     slow_from_bytes: int
     #: Chunks are made durable together: when this much has come, or when the oldest has waited this long.
@@ -51,6 +55,12 @@ class Depot(Protocol):
 
     def check(self) -> None:
         """Try whether it works at all. Raises DepotSetupError when it never will, OSError when it does not now."""
+
+    def identity(self) -> str | None:
+        """The name that it was given; None when it has none yet."""
+
+    def take_identity(self, identity: str) -> None:
+        """Carry this name from now on, durably."""
 
     def free_bytes(self) -> int | None:
         """What still fits; None where there is no end."""

@@ -16,6 +16,7 @@ from runtime.clock import Clock
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.beside import BesideThread
 from runtime.uplink.storage.removal import RetentionPolicy, empty_deletions, expire
+from runtime.uplink.storage.retention_clock import RetentionClock
 from runtime.uplink.store import ClipStore
 from runtime.uplink.troubles import Troubles
 
@@ -37,6 +38,7 @@ class HousekeepingThread:
         self._store = store
         self._policy = policy
         self._clock = clock
+        self._retention_clock = RetentionClock(store.catalogue.database)
         self._tidy_at_wall_ns = 0
         self._beside = BesideThread("housekeeping", self._run)
 
@@ -90,6 +92,7 @@ class HousekeepingThread:
             self.deleted += count
 
     def _expire(self, wall_ns: int) -> None:
+        self._retention_clock.check(wall_ns)
         self.expired += expire(self._store.catalogue.database, self._policy, WHO, wall_ns)
 
     def _finish_abandoned(self, wall_ns: int) -> None:

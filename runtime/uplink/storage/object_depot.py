@@ -1,6 +1,7 @@
 """Clips as objects: S3-compatible, Google Cloud Storage or Azure, through obstore (the Rust crate object_store).
 
     <bucket>/<prefix>/
+      depot-identity                                                        which catalogue it belongs to
       partial/<vehicle>/<n:012d>-<sha256[:16]>-<id>/<start:012d>-<end:012d>-<receiver>-<count>     segments, immutable
       clips/<vehicle>/<yyyy-mm-dd>/<n:012d>-<sha256[:16]>-<id>.mcap                                 day of arrival, UTC
 
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.messages import NANOSECONDS_PER_SECOND
-from runtime.uplink.storage.depot import DepotError, DepotSetupError, Synced
+from runtime.uplink.storage.depot import IDENTITY_NAME, DepotError, DepotSetupError, Synced
 from runtime.uplink.storage.rows import PartialRow, Segment
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class ObjectDepot:
     def __init__(
         self, url: str, options: Mapping[str, Any], scratch: Path, receiver: str | None = None, reads_back: bool = True
     ) -> None:
-        self.url = url
+        self.url = self.label = url
         self._store = open_object_store(url, options)
         self._scratch = scratch
         self._receiver = receiver or secrets.token_hex(6)
@@ -95,6 +96,23 @@ class ObjectDepot:
         except FileNotFoundError as error:
             fix = "make the bucket, or correct objects.url"
             raise DepotSetupError(f"{self.url}: there is no such bucket (fix: {fix}): {str(error)[:300]}") from error
+
+    def identity(self) -> str | None:
+        """What the object of that name says."""
+        import obstore
+
+        try:
+            with translated(f"GET of {IDENTITY_NAME}"):
+                return bytes(obstore.get(self._store, IDENTITY_NAME).bytes()).decode("ascii", "replace").strip()
+        except FileNotFoundError:
+            return None
+
+    def take_identity(self, identity: str) -> None:
+        """PUT that object."""
+        import obstore
+
+        with translated(f"PUT of {IDENTITY_NAME}"):
+            obstore.put(self._store, IDENTITY_NAME, identity.encode(), use_multipart=False)
 
     def free_bytes(self) -> int | None:
         """Object storage has no end that we could ask for."""
