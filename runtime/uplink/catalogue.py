@@ -51,6 +51,8 @@ from runtime.uplink.storage.rows import (
 
 __all__ = ["Catalogue", "ClipKey", "PartialRow", "StoredClip"]
 
+#: A clip under way counts as coming for so long after its last bytes.
+COMING_NS = 3600 * 1_000_000_000
 #: Of why a number will never come.
 MAX_REASON_LENGTH = 128
 
@@ -167,6 +169,14 @@ class Catalogue:
         """Clips under way, least recently touched first; of one vehicle or of all."""
         with self.database.reading() as connection:
             return partials_of(connection, vehicle)
+
+    def coming_bytes(self, wall_ns: int) -> int:
+        """What clips under way have still to bring; one to which nothing came lately keeps no room from others."""
+        table = tables.partials
+        lately = select(table.c.size_bytes, table.c.ranges).where(table.c.touched_wall_ns > wall_ns - COMING_NS)
+        with self.database.reading() as connection:
+            rows = connection.execute(lately)
+            return sum(int(row.size_bytes) - RangeSet(json.loads(row.ranges)).total for row in rows)
 
     def untouched_since(self, wall_ns: int) -> list[PartialRow]:
         """Clips under way to which nothing was added since then."""

@@ -19,17 +19,11 @@ from runtime.uplink.storage.figures import Figures
 from runtime.uplink.storage.finishing import Finisher, outcome_of
 from runtime.uplink.storage.folder_depot import FolderDepot
 from runtime.uplink.storage.limits import RefusedError, StoreLimits, most_segments
-from runtime.uplink.storage.open_partials import OpenPartial, OpenPartials
+from runtime.uplink.storage.open_partials import OpenPartial, OpenPartials, PartialGoneError
 from runtime.uplink.storage.rows import Segment
 from runtime.uplink.wire import MAX_RANGES
 
 __all__ = ["ClipStore", "PartialGoneError", "RefusedError", "StoreLimits"]
-
-
-class PartialGoneError(OSError):
-    """A clip under way was removed by somebody else; `code` goes to the vehicle."""
-
-    code = "unknown_clip"
 
 
 class ClipStore:
@@ -93,9 +87,8 @@ class ClipStore:
         Raises RefusedError, and OSError when bytes or rows cannot be stored now.
         """
         self.finisher.distrusted.drop_waiting(wall_ns)
-        free = self.depot.free_bytes()
         known = self._open.get(row.key) or self.catalogue.partial(row.key)
-        if known is None and free is not None and free < row.size_bytes + self.limits.disk_reserve_bytes:
+        if known is None and not self._has_room(row.size_bytes, wall_ns):
             if self.catalogue.has(row.key):
                 return None
             raise RefusedError("receiver_full", "the receiver's disk is full")
@@ -114,6 +107,12 @@ class ClipStore:
             self._drop_row(admission.partial, wall_ns)
             return self.offer(row, wall_ns)
         return self._open.take(admission.partial).durable
+
+    def _has_room(self, size_bytes: int, wall_ns: int) -> bool:
+        """True when the disk has room for a new clip beside what those that are coming in have still to bring."""
+        free = self.depot.free_bytes()
+        wanted = size_bytes + self.limits.disk_reserve_bytes
+        return free is None or (wanted <= free and wanted + self.catalogue.coming_bytes(wall_ns) <= free)
 
     def _begin(self, row: PartialRow, wall_ns: int) -> None:
         if self.depot.holds(row) and row.key in self._open:
@@ -284,8 +283,6 @@ class ClipStore:
         completed = self.finisher.recover(wall_ns) if self.depot.is_exclusive else 0
         self.finisher.delete_soon(wall_ns)
         return completed
-
-    # -- open partials --------------------------------------------------------------------------------------------
 
     def _opened(self, key: ClipKey) -> OpenPartial:
         """The open partial of a clip. Raises RefusedError when it was never offered, or dropped since."""

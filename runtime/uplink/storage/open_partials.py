@@ -15,6 +15,12 @@ from runtime.uplink.storage.rows import ClipKey, PartialRow
 MAX_OPEN = 4096
 
 
+class PartialGoneError(OSError):
+    """A clip under way was removed by somebody else; `code` goes to the vehicle."""
+
+    code = "unknown_clip"
+
+
 @dataclass(slots=True)
 class OpenPartial:
     """A clip under way in this process: what is durable, and what is only written."""
