@@ -21,7 +21,6 @@ from runtime.uplink.storage.folder_depot import FolderDepot
 from runtime.uplink.storage.limits import RefusedError, StoreLimits, most_segments
 from runtime.uplink.storage.open_partials import OpenPartial, OpenPartials, PartialGoneError
 from runtime.uplink.storage.rows import Segment
-from runtime.uplink.wire import MAX_RANGES
 
 __all__ = ["ClipStore", "PartialGoneError", "RefusedError", "StoreLimits"]
 
@@ -139,10 +138,7 @@ class ClipStore:
         if free is not None and free - len(data) < self.limits.disk_reserve_bytes:  # others were let in as well
             raise RefusedError("receiver_full", "the receiver's disk is full")
         self._open.must_answer(partial)
-        grown = partial.with_written()
-        grown.add(offset, end)
-        if len(grown) > MAX_RANGES:
-            raise RefusedError("too_fragmented", f"more than {MAX_RANGES} ranges: fill the gaps first")
+        partial.check_place(offset, end, makes_objects=not self.depot.is_exclusive)
         try:
             self.depot.write(partial.row, offset, data)
         except OSError:

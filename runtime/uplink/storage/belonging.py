@@ -17,7 +17,17 @@ from runtime.uplink.storage.depot import IDENTITY_NAME, Depot
 
 
 def agree(database: Database, depot: Depot) -> None:
-    """A receiver starts. Raises CatalogueSetupError when these bytes are another catalogue's, or the other way."""
+    """A receiver starts. Raises CatalogueSetupError when these bytes are another catalogue's, or the other way.
+
+    One that has its depot to itself takes the catalogue as well: the lock of a folder does not reach to a copy of it,
+    nor through every network file system. CatalogueError while another one has it.
+    """
+    _agree(database, depot)
+    if depot.is_exclusive:
+        database.take_alone()
+
+
+def _agree(database: Database, depot: Depot) -> None:
     table = tables.depot_identity
     with database.writing() as connection:
         named = {"only": 1, "identity": secrets.token_hex(16), "is_agreed": 0}

@@ -50,6 +50,18 @@ def test_a_receiver_with_another_folder_harms_nothing_of_a_shared_catalogue(post
         store.close()
 
 
+def test_a_copy_of_a_folder_does_not_work_beside_the_folder(postgres, tmp_path):
+    database = postgres.new_database()
+    first, second = (in_folder(tmp_path / name, database) for name in ("a", "b"))
+    first.recover(NOW_NS)
+    second.depot.take_identity(first.depot.identity())
+    with pytest.raises(CatalogueError, match="in use by another receiver"):
+        second.recover(NOW_NS)
+    first.close()
+    second.recover(NOW_NS)
+    second.close()
+
+
 def test_a_bucket_is_no_second_catalogues(object_server, tmp_path):
     place = (object_server.new_bucket(), object_server.options)
     for name, refusal in (("a", ""), ("a", ""), ("b", "has no depot yet")):

@@ -6,6 +6,7 @@ import pytest
 from store_steps import CONTENT, HOUR_NS, NOW_NS, SOMEBODY, everything_but, hold, row, stamped, stored, take_in
 
 from runtime.uplink.ranges import RangeSet
+from runtime.uplink.storage import object_depot
 from runtime.uplink.storage.database import CatalogueError
 from runtime.uplink.storage.depot import DepotError
 from runtime.uplink.storage.finishing import ABANDONED_NS, RETRY_FIRST_NS
@@ -96,6 +97,26 @@ def test_bytes_that_cannot_be_deleted_hold_up_no_others_and_are_tried_until_it_s
     monkeypatch.undo()
     housekeeping.turn(LATER_NS + PUT_OFF_NS)
     assert everything_but(store, set()) == []
+
+
+def test_strays_are_asked_for_a_page_at_a_time_and_what_is_wanted_stays(shared_fleet, monkeypatch):
+    monkeypatch.setattr(object_depot, "NAMES_AT_ONCE", 2)
+    store = shared_fleet.receiver()
+    hold(store, row(), CONTENT[:100])
+    partial = store.catalogue.partial(row().key)
+    for start in range(5):
+        store.depot._put_segment(partial, start, b"lost")
+    asked, real = [], store.catalogue.wanted_segments
+
+    def wanted(names: list[str]) -> set[str]:
+        asked.append(len(names))
+        return real(names)
+
+    monkeypatch.setattr(store.catalogue, "wanted_segments", wanted)
+    housekeeping = HousekeepingThread(store, RetentionPolicy(partials_days=None), None)
+    housekeeping.turn(4_100_000_000 * 1_000_000_000)  # the server's clock dates the objects
+    assert (sum(asked), max(asked), housekeeping.strays) == (6, 2, 5)
+    assert everything_but(store, set()) == [store.catalogue.segments(partial.id)[0].name]
 
 
 def test_one_file_that_cannot_be_read_does_not_keep_a_receiver_from_starting(folder_fleet, settled, monkeypatch):
