@@ -9,6 +9,7 @@ from typing import Any
 from runtime.campaigns.serving import CampaignFiles, read_reports
 from runtime.config.receiver_config import ReceiverConfig
 from runtime.uplink.catalogue import Catalogue
+from runtime.uplink.storage.belonging import check_belongs
 from runtime.uplink.storage.depot import Depot
 from runtime.uplink.storage.opening import StoragePlaces, open_catalogue, open_depot
 from runtime.uplink.storage.removal import DAY_NS, RetentionPolicy
@@ -46,8 +47,11 @@ def _days(seconds: float | None) -> float | None:
 
 
 @contextmanager
-def opened(config: ReceiverConfig) -> Iterator[tuple[Catalogue, Depot]]:
-    """Catalogue and bytes, beside receivers that run. Raises OSError."""
+def opened(config: ReceiverConfig, removes: bool = False) -> Iterator[tuple[Catalogue, Depot]]:
+    """Catalogue and bytes, beside receivers that run. Raises OSError.
+
+    Whoever `removes` something has to name the place and the catalogue that belong together.
+    """
     places = places_of(config)
     if places.catalogue_url is None and not (places.directory / "catalogue.sqlite").exists():
         raise FileNotFoundError(f"{places.directory} holds no catalogue: no receiver has run there yet")
@@ -55,6 +59,8 @@ def opened(config: ReceiverConfig) -> Iterator[tuple[Catalogue, Depot]]:
     try:
         depot = open_depot(places)
         try:
+            if removes:
+                check_belongs(catalogue.database, depot)
             yield catalogue, depot
         finally:
             depot.close()

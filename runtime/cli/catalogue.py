@@ -150,7 +150,7 @@ def run_erase(options: argparse.Namespace) -> int:
 
     if options.from_time > options.to_time:
         raise CommandError("--from lies after --to: nothing was erased")
-    with at_work(options) as (config, catalogue, depot, wall_ns):
+    with at_work(options, removes=True) as (config, catalogue, depot, wall_ns):
         if not options.force and not is_known(config, catalogue, options.vehicle):
             never = f"{options.vehicle} was never enrolled in {config.keys_directory} and has sent nothing"
             raise CommandError(f"{never}: nothing was erased (fix: correct --vehicle, or --force)")
@@ -170,9 +170,11 @@ def run_retain(options: argparse.Namespace) -> int:
     """Expire what is over."""
     from runtime.receiver_storage import retention_of
     from runtime.uplink.storage.removal import expire
+    from runtime.uplink.storage.retention_clock import check_clock
 
     gone = 0
-    with at_work(options) as (config, catalogue, depot, wall_ns):
+    with at_work(options, removes=True) as (config, catalogue, depot, wall_ns):
+        check_clock(catalogue.database, wall_ns, may_be_behind=True)
         while count := expire(catalogue.database, retention_of(config), who(), wall_ns):
             gone += count
         delete_all(catalogue, depot, wall_ns)
@@ -218,7 +220,9 @@ def say_what_is_not_there(config: ReceiverConfig, catalogue: Catalogue, vehicle:
 
 
 @contextmanager
-def at_work(options: argparse.Namespace) -> Iterator[tuple[ReceiverConfig, Catalogue, Depot, int]]:
+def at_work(
+    options: argparse.Namespace, removes: bool = False
+) -> Iterator[tuple[ReceiverConfig, Catalogue, Depot, int]]:
     """The opened storage and the time; failures of it become one line."""
     from runtime.clock import SystemClock
     from runtime.config import load_receiver_config
@@ -226,7 +230,7 @@ def at_work(options: argparse.Namespace) -> Iterator[tuple[ReceiverConfig, Catal
 
     config = load_receiver_config(options.config)
     try:
-        with opened(config) as (catalogue, depot):
+        with opened(config, removes) as (catalogue, depot):
             yield config, catalogue, depot, SystemClock().wall_ns()
     except (OSError, ValueError) as error:
         raise CommandError(str(error), exit_code=1) from error

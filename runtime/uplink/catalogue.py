@@ -51,6 +51,8 @@ from runtime.uplink.storage.rows import (
 
 __all__ = ["Catalogue", "ClipKey", "PartialRow", "StoredClip"]
 
+#: A clip under way counts as coming for so long after its last bytes.
+COMING_NS = 3600 * 1_000_000_000
 #: Of why a number will never come.
 MAX_REASON_LENGTH = 128
 
@@ -129,10 +131,11 @@ class Catalogue:
             )
             return [Segment(int(row.start), int(row.end), row.name) for row in rows]
 
-    def segment_names(self) -> set[str]:
-        """Every segment that a partial still wants."""
+    def wanted_segments(self, names: Sequence[str]) -> set[str]:
+        """Those of these segments (a few thousand at most) that a partial still wants."""
+        column = tables.segments.c.name
         with self.database.reading() as connection:
-            return set(connection.execute(select(tables.segments.c.name)).scalars())
+            return set(connection.execute(select(column).where(column.in_(names))).scalars())
 
     def plan_final_path(self, ident: int, path: str | None) -> str | None:
         """The bytes are about to be put at the path that comes back; None takes a plan back. None: the row is gone.
@@ -166,6 +169,14 @@ class Catalogue:
         """Clips under way, least recently touched first; of one vehicle or of all."""
         with self.database.reading() as connection:
             return partials_of(connection, vehicle)
+
+    def coming_bytes(self, wall_ns: int) -> int:
+        """What clips under way have still to bring; one to which nothing came lately keeps no room from others."""
+        table = tables.partials
+        lately = select(table.c.size_bytes, table.c.ranges).where(table.c.touched_wall_ns > wall_ns - COMING_NS)
+        with self.database.reading() as connection:
+            rows = connection.execute(lately)
+            return sum(int(row.size_bytes) - RangeSet(json.loads(row.ranges)).total for row in rows)
 
     def untouched_since(self, wall_ns: int) -> list[PartialRow]:
         """Clips under way to which nothing was added since then."""

@@ -33,6 +33,7 @@ from runtime.uplink.storage.housekeeping import HousekeepingThread
 from runtime.uplink.storage.limits import StoreLimits
 from runtime.uplink.storage.opening import StoragePlaces, open_store
 from runtime.uplink.storage.removal import RetentionPolicy
+from runtime.uplink.storage.retention_clock import check_clock
 from runtime.uplink.verification import Verifier, VerifierThread
 from runtime.uplink.wire import encode
 
@@ -103,6 +104,7 @@ class Receiver:
         """Receive until told to stop. Raises as the module says, and OSError when the catalogue cannot be used."""
         allow_many_connections()
         try:
+            check_clock(self.store.catalogue.database, self._clock.wall_ns())
             self.completed_at_start = self.store.recover(self._clock.wall_ns())
             with self._verifier, self._housekeeping:
                 self._serve(stop)

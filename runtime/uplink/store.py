@@ -13,22 +13,16 @@ from pathlib import Path
 
 from runtime.uplink.catalogue import Catalogue, ClipKey, PartialRow
 from runtime.uplink.ranges import RangeSet
+from runtime.uplink.storage.belonging import agree
 from runtime.uplink.storage.depot import Depot, DepotError
 from runtime.uplink.storage.figures import Figures
 from runtime.uplink.storage.finishing import Finisher, outcome_of
 from runtime.uplink.storage.folder_depot import FolderDepot
 from runtime.uplink.storage.limits import RefusedError, StoreLimits, most_segments
-from runtime.uplink.storage.open_partials import OpenPartial, OpenPartials
+from runtime.uplink.storage.open_partials import OpenPartial, OpenPartials, PartialGoneError
 from runtime.uplink.storage.rows import Segment
-from runtime.uplink.wire import MAX_RANGES
 
 __all__ = ["ClipStore", "PartialGoneError", "RefusedError", "StoreLimits"]
-
-
-class PartialGoneError(OSError):
-    """A clip under way was removed by somebody else; `code` goes to the vehicle."""
-
-    code = "unknown_clip"
 
 
 class ClipStore:
@@ -92,9 +86,8 @@ class ClipStore:
         Raises RefusedError, and OSError when bytes or rows cannot be stored now.
         """
         self.finisher.distrusted.drop_waiting(wall_ns)
-        free = self.depot.free_bytes()
         known = self._open.get(row.key) or self.catalogue.partial(row.key)
-        if known is None and free is not None and free < row.size_bytes + self.limits.disk_reserve_bytes:
+        if known is None and not self._has_room(row.size_bytes, wall_ns):
             if self.catalogue.has(row.key):
                 return None
             raise RefusedError("receiver_full", "the receiver's disk is full")
@@ -108,10 +101,17 @@ class ClipStore:
             return None
         if not admission.partial.ranges:
             self._begin(admission.partial, wall_ns)
-        elif not self.depot.holds(admission.partial):  # its file is gone: all of it has to come again
+        elif admission.partial.final_path is None and not self.depot.holds(admission.partial):
+            # Its file is gone, and finishing has not moved it: all of it has to come again.
             self._drop_row(admission.partial, wall_ns)
             return self.offer(row, wall_ns)
         return self._open.take(admission.partial).durable
+
+    def _has_room(self, size_bytes: int, wall_ns: int) -> bool:
+        """True when the disk has room for a new clip beside what those that are coming in have still to bring."""
+        free = self.depot.free_bytes()
+        wanted = size_bytes + self.limits.disk_reserve_bytes
+        return free is None or (wanted <= free and wanted + self.catalogue.coming_bytes(wall_ns) <= free)
 
     def _begin(self, row: PartialRow, wall_ns: int) -> None:
         if self.depot.holds(row) and row.key in self._open:
@@ -138,10 +138,7 @@ class ClipStore:
         if free is not None and free - len(data) < self.limits.disk_reserve_bytes:  # others were let in as well
             raise RefusedError("receiver_full", "the receiver's disk is full")
         self._open.must_answer(partial)
-        grown = partial.with_written()
-        grown.add(offset, end)
-        if len(grown) > MAX_RANGES:
-            raise RefusedError("too_fragmented", f"more than {MAX_RANGES} ranges: fill the gaps first")
+        partial.check_place(offset, end, makes_objects=not self.depot.is_exclusive)
         try:
             self.depot.write(partial.row, offset, data)
         except OSError:
@@ -278,11 +275,10 @@ class ClipStore:
 
         Beside other receivers there is nothing to do at a start: whatever was under way goes on with the next message.
         """
+        agree(self.catalogue.database, self.depot)
         completed = self.finisher.recover(wall_ns) if self.depot.is_exclusive else 0
         self.finisher.delete_soon(wall_ns)
         return completed
-
-    # -- open partials --------------------------------------------------------------------------------------------
 
     def _opened(self, key: ClipKey) -> OpenPartial:
         """The open partial of a clip. Raises RefusedError when it was never offered, or dropped since."""

@@ -37,6 +37,10 @@ POOL_SIZE = 8
 POOL_WAIT_S = 10.0
 #: The key of the lock under which the schema is made; any constant that nobody else uses.
 SCHEMA_LOCK = 0x5AD0_1216
+#: And of the one that a receiver holds whose clips lie in a folder.
+ALONE_LOCK = 0x5AD0_1217
+#: The server's side of a connection ends this soon after its client's machine has gone, and its locks with it.
+SERVER_KEEPALIVES = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}
 #: With one of these off, a committed row may be lost by a power cut.
 DURABLE_SETTINGS = ("fsync", "full_page_writes")
 READING = "shadowrig_reading"
@@ -64,6 +68,7 @@ class Database:
         self.label = str(place) if isinstance(place, Path) else make_postgresql_url(place).render_as_string(True)
         self.is_shared = not isinstance(place, Path)
         self._engine = sqlite_engine(place) if isinstance(place, Path) else postgresql_engine(place)
+        self._alone: Connection | None = None
         self._reader = self._engine.execution_options(**{READING: True})
         try:
             self._make_schema()
@@ -73,7 +78,27 @@ class Database:
 
     def close(self) -> None:
         """Close every connection."""
+        if self._alone is not None:
+            self._alone.invalidate()
+            self._alone.close()
         self._engine.dispose()
+
+    def take_alone(self) -> None:
+        """Be the only receiver that does so, as long as a connection lasts; SQLite lies in a folder that is locked.
+
+        Raises CatalogueError while another one is.
+        """
+        if not self.is_shared or self._alone is not None:
+            return
+        with self._translated():
+            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            question = text("SELECT pg_try_advisory_lock(:key)")
+            is_ours = connection.execute(question, {"key": ALONE_LOCK}).scalar_one()
+        if not is_ours:
+            connection.close()
+            fix = "stop it; receivers that share a catalogue share a bucket"
+            raise CatalogueError(f"catalogue {self.label} is in use by another receiver with a folder (fix: {fix})")
+        self._alone = connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -160,6 +185,7 @@ def postgresql_engine(place: URL | str) -> Engine:
     """Connections that are checked before use, give up in bounded time and commit durably."""
     options = f"-c synchronous_commit=on -c statement_timeout={STATEMENT_TIMEOUT_MS}"
     options += f" -c idle_in_transaction_session_timeout={6 * STATEMENT_TIMEOUT_MS}"
+    options += "".join(f" -c {name}={value}" for name, value in SERVER_KEEPALIVES.items())
     try:
         return create_engine(
             make_postgresql_url(place), pool_size=POOL_SIZE, max_overflow=0, pool_timeout=POOL_WAIT_S,

@@ -15,7 +15,7 @@ What each step promises when it returns:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -23,6 +23,8 @@ from typing import Protocol, TypeAlias
 from runtime.uplink.storage.limits import SetupError
 from runtime.uplink.storage.rows import PartialRow, Segment
 
+#: The file or object that says which catalogue these bytes belong to (`storage.belonging`).
+IDENTITY_NAME = "depot-identity"
 #: The segments that now hold a partial's new bytes (none where they lie in the partial's own file), or what failed.
 Synced: TypeAlias = "Sequence[Segment] | OSError"
 
@@ -40,6 +42,8 @@ class Depot(Protocol):
 
     #: True when one receiver alone may use it; what is not accounted for at its start is nobody's then.
     is_exclusive: bool
+    #: Where it is, for people.
+    label: str
     #: `finish` of clips of this size and more takes long enough to be done beside the receiver's loop, in any thread.
     slow_from_bytes: int
     #: Chunks are made durable together: when this much has come, or when the oldest has waited this long.
@@ -51,6 +55,12 @@ class Depot(Protocol):
 
     def check(self) -> None:
         """Try whether it works at all. Raises DepotSetupError when it never will, OSError when it does not now."""
+
+    def identity(self) -> str | None:
+        """The name that it was given; None when it has none yet."""
+
+    def take_identity(self, identity: str) -> None:
+        """Carry this name from now on, durably."""
 
     def free_bytes(self) -> int | None:
         """What still fits; None where there is no end."""
@@ -79,8 +89,11 @@ class Depot(Protocol):
     def delete(self, names: Iterable[str]) -> None:
         """Delete durably; what is not there is deleted already."""
 
-    def strays(self, partials: Sequence[PartialRow], segments: Iterable[str], before_wall_ns: int) -> list[str]:
-        """Names of bytes under way that nobody knows and that were written before then."""
+    def strays(self, partials: Sequence[PartialRow], before_wall_ns: int) -> Iterator[list[str]]:
+        """Names of bytes under way that were written before then, a bounded number at a time.
+
+        Those of `partials` are left out where a partial's name tells; segments are for the caller to ask for.
+        """
 
     def local_copy(self, name: str) -> AbstractContextManager[Path]:
         """A file to read a stored clip from, as long as the context lasts. FileNotFoundError when it is gone."""

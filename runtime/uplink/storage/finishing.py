@@ -12,15 +12,20 @@ from datetime import datetime, timezone
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.catalogue import Catalogue, ClipKey, PartialRow
 from runtime.uplink.ranges import RangeSet
+from runtime.uplink.storage.database import CatalogueError
 from runtime.uplink.storage.depot import Depot
 from runtime.uplink.storage.distrusted import Distrusted
 from runtime.uplink.storage.limits import RefusedError
 from runtime.uplink.storage.removal import empty_deletions
+from runtime.uplink.troubles import Troubles
 
 WORKERS = 4
 MAX_AT_ONCE = 64
 #: A complete clip to which nothing came for so long will not be committed by its vehicle any more.
 ABANDONED_NS = 3600 * NANOSECONDS_PER_SECOND
+#: One that cannot be finished is tried again after this, twice as long each time, and a day at most.
+RETRY_FIRST_NS = 1200 * NANOSECONDS_PER_SECOND
+RETRY_LONGEST_NS = 86_400 * NANOSECONDS_PER_SECOND
 
 
 class Finisher:
@@ -28,9 +33,11 @@ class Finisher:
 
     def __init__(self, depot: Depot, catalogue: Catalogue) -> None:
         self.distrusted = Distrusted(catalogue)
+        self.troubles = Troubles()  # what is tried again without a vehicle that could be told
         self._depot = depot
         self._catalogue = catalogue
         self._under_way: dict[ClipKey, tuple[PartialRow, Future[bool | None]]] = {}
+        self._failed: dict[int, tuple[int, int]] = {}  # abandoned partials: how often, and not before
         self._workers = ThreadPoolExecutor(WORKERS, "finish")  # threads are made when there is work
 
     def close(self) -> None:
@@ -79,8 +86,10 @@ class Finisher:
         except FileNotFoundError:  # another receiver stored it while we read, or its bytes are gone
             if self._catalogue.has(row.key):
                 return True
-            self._catalogue.drop_partial(row, wall_ns)
-            return None
+            if not self._depot.is_finished(row, name):
+                self._catalogue.drop_partial(row, wall_ns)
+                return None
+            is_right = True  # they are there already: the catalogue failed between bytes and row
         except OSError:
             if self._depot.is_exclusive:  # a file whose fsync failed cannot be trusted
                 self.distrusted.drop(row, wall_ns)
@@ -100,16 +109,44 @@ class Finisher:
         """Store clips that are complete but were never committed: their vehicle may not come back. How many."""
         rows = self._catalogue.untouched_since(wall_ns - ABANDONED_NS)
         complete = [row for row in rows if RangeSet(row.ranges).covers(0, row.size_bytes)]
-        return sum(self.finish(row, wall_ns) is True for row in complete)
+        self._failed = {row.id: self._failed[row.id] for row in complete if row.id in self._failed}
+        return sum(self._finish_abandoned(row, wall_ns) for row in complete)
+
+    def _finish_abandoned(self, row: PartialRow, wall_ns: int) -> bool:
+        """One that fails holds up no other, and is let alone for a while. Raises CatalogueError."""
+        failures, not_before_ns = self._failed.get(row.id, (0, 0))
+        if 0 < not_before_ns - wall_ns <= RETRY_LONGEST_NS:
+            return False
+        try:
+            return self.finish(row, wall_ns) is True
+        except CatalogueError:
+            raise
+        except OSError as error:
+            pause_ns = min(RETRY_LONGEST_NS, RETRY_FIRST_NS << min(failures, 16))
+            self._failed[row.id] = (failures + 1, wall_ns + pause_ns)
+            self.troubles.note(error, wall_ns)
+            return False
 
     def recover(self, wall_ns: int) -> int:
-        """Agree with a depot that is ours alone after a crash; how many clips turn out to be stored."""
+        """Agree with a depot that is ours alone after a crash; how many clips turn out to be stored.
+
+        A file that cannot be read or deleted is trouble of one clip, and keeps nobody from receiving the others.
+        """
         self._catalogue.backlog.release_all()
-        completed = sum(self._recovered(row, wall_ns) for row in self._catalogue.partials())
+        completed = 0
+        for row in self._catalogue.partials():
+            try:
+                completed += self._recovered(row, wall_ns)
+            except CatalogueError:
+                raise
+            except OSError as error:
+                self.troubles.note(error, wall_ns)
         completed += self.finish_abandoned(wall_ns)
-        strays = self._depot.strays(self._catalogue.partials(), (), 2**63 - 1)
-        if strays:
-            self._depot.delete(strays)
+        for strays in self._depot.strays(self._catalogue.partials(), 2**63 - 1):
+            try:
+                self._depot.delete(strays)
+            except OSError as error:
+                self.troubles.note(error, wall_ns)
         return completed
 
     def _recovered(self, row: PartialRow, wall_ns: int) -> bool:
@@ -123,9 +160,16 @@ class Finisher:
         return False
 
     def delete_soon(self, wall_ns: int) -> None:
-        """Delete what is left for deletion: at once in a folder, beside the loop (`storage.housekeeping`) elsewhere."""
-        if self._depot.is_exclusive:
+        """Delete what is left for deletion: at once in a folder, beside the loop (`storage.housekeeping`) elsewhere.
+
+        What cannot be deleted now waits for housekeeping: it changes nothing of what a vehicle is told.
+        """
+        if not self._depot.is_exclusive:
+            return
+        try:
             empty_deletions(self._catalogue.database, self._depot, wall_ns)
+        except OSError as error:
+            self.troubles.note(error, wall_ns)
 
 
 def outcome_of(stored: bool | None) -> bool:

@@ -2,6 +2,7 @@
 
     <directory>/
       receiver.lock
+      depot-identity                                                   which catalogue it belongs to
       partial/<vehicle>-<n:012d>-<sha256>-<id>.part
       clips/<vehicle>/<yyyy-mm-dd>/<n:012d>-<sha256[:16]>-<id>.mcap     day of arrival, UTC
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -24,8 +25,9 @@ from runtime.formats.durable_files import (
     sha256_of,
     sync_directory,
     sync_file,
+    write_durably,
 )
-from runtime.uplink.storage.depot import DepotError, Synced
+from runtime.uplink.storage.depot import IDENTITY_NAME, DepotError, Synced
 from runtime.uplink.storage.rows import PartialRow, Segment
 
 MAX_OPEN_FILES = 128
@@ -48,6 +50,7 @@ class FolderDepot:
     def __init__(
         self, directory: Path, disk_free: Callable[[Path], int] = free_disk_bytes, takes_lock: bool = True
     ) -> None:
+        self.label = str(directory)
         self._directory = directory
         self._partials = directory / "partial"
         self._disk_free = disk_free
@@ -68,6 +71,17 @@ class FolderDepot:
 
     def check(self) -> None:
         """Its folders were made, and the lock taken, when it was opened."""
+
+    def identity(self) -> str | None:
+        """What its file of that name says."""
+        try:
+            return (self._directory / IDENTITY_NAME).read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            return None
+
+    def take_identity(self, identity: str) -> None:
+        """Write that file."""
+        write_durably(self._directory / IDENTITY_NAME, identity.encode() + b"\n")
 
     def free_bytes(self) -> int | None:
         """What the disk has left."""
@@ -139,12 +153,14 @@ class FolderDepot:
         for folder in touched:
             sync_directory(folder)
 
-    def strays(self, partials: Sequence[PartialRow], segments: Iterable[str], before_wall_ns: int) -> list[str]:
+    def strays(self, partials: Sequence[PartialRow], before_wall_ns: int) -> Iterator[list[str]]:
         """Partial files without a row."""
         expected = {row.file_name for row in partials}
         found = [path for path in self._partials.iterdir() if path.lstat().st_mtime_ns < before_wall_ns]
         names = [str(path.relative_to(self._directory)) for path in found]
-        return [name for name in names if name not in expected]
+        unknown = [name for name in names if name not in expected]
+        if unknown:
+            yield unknown
 
     def local_copy(self, name: str) -> AbstractContextManager[Path]:
         """The file itself."""

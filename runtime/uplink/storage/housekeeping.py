@@ -1,19 +1,24 @@
 """What a receiver does now and then beside its loop: delete what is left, let clips expire, find strays.
 
-Any number of receivers may do it at once: every step is a transaction that finds its work done, or does it. A
-catalogue or depot that does not answer is trouble, counted and published, and tried again the next time.
+Any number of receivers may do it at once: every step is a transaction that finds its work done, or does it. Each step
+stands alone: one that fails, because a catalogue or depot does not answer or a single clip cannot be finished, is
+trouble, counted, logged and published, keeps no other step from its work, and is tried again the next time. What was
+erased goes first.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from runtime.clock import Clock
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.beside import BesideThread
 from runtime.uplink.storage.removal import RetentionPolicy, empty_deletions, expire
+from runtime.uplink.storage.retention_clock import RetentionClock
 from runtime.uplink.store import ClipStore
+from runtime.uplink.troubles import Troubles
 
 DELETE_PERIOD_S = 2.0
 TIDY_PERIOD_NS = 600 * NANOSECONDS_PER_SECOND
@@ -29,11 +34,11 @@ class HousekeepingThread:
         self.deleted = 0
         self.expired = 0
         self.strays = 0
-        self.troubles = 0
-        self.last_trouble = ""
+        self.troubles = Troubles()
         self._store = store
         self._policy = policy
         self._clock = clock
+        self._retention_clock = RetentionClock(store.catalogue.database)
         self._tidy_at_wall_ns = 0
         self._beside = BesideThread("housekeeping", self._run)
 
@@ -50,37 +55,54 @@ class HousekeepingThread:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """For the status file."""
-        names = ("deleted", "expired", "strays", "troubles", "last_trouble")
-        return {name: getattr(self, name) for name in names}
+        """For the status file. `troubles` are its own and those of clips that no vehicle asks for any more."""
+        sources = (self.troubles, self._store.finisher.troubles)
+        counts = {name: getattr(self, name) for name in ("deleted", "expired", "strays")}
+        last = next((source.last for source in sources if source.last), "")
+        return {**counts, "troubles": sum(source.count for source in sources), "last_trouble": last}
 
     def _run(self, stop: threading.Event) -> None:
         while not stop.is_set():
-            try:
-                self.turn(self._clock.wall_ns(), stop)
-            except OSError as error:
-                self.troubles += 1
-                self.last_trouble = str(error)
+            self.turn(self._clock.wall_ns(), stop)
             stop.wait(DELETE_PERIOD_S)
 
     def turn(self, wall_ns: int, stop: threading.Event | None = None) -> None:
-        """Do what is due. Raises OSError; what was not done is due again."""
+        """Do what is due. What fails is trouble, and due again."""
+        self._try(lambda: self._empty_deletions(wall_ns, stop), wall_ns)
+        if 0 <= self._tidy_at_wall_ns - wall_ns < TIDY_PERIOD_NS:
+            return
+        self._tidy_at_wall_ns = wall_ns + TIDY_PERIOD_NS - 1
+        steps: list[Callable[[], None]] = [lambda: self._expire(wall_ns)]
+        if not self._store.depot.is_exclusive:  # a receiver alone does both when it starts
+            steps += [lambda: self._finish_abandoned(wall_ns), lambda: self._delete_strays(wall_ns)]
+        for step in steps:
+            if not (stop and stop.is_set()):
+                self._try(step, wall_ns)
+        self._try(lambda: self._empty_deletions(wall_ns, stop), wall_ns)
+
+    def _try(self, step: Callable[[], None], wall_ns: int) -> None:
+        try:
+            step()
+        except OSError as error:
+            self.troubles.note(error, wall_ns)
+
+    def _empty_deletions(self, wall_ns: int, stop: threading.Event | None) -> None:
         database, depot = self._store.catalogue.database, self._store.depot
-        if not 0 <= self._tidy_at_wall_ns - wall_ns < TIDY_PERIOD_NS:
-            self.expired += expire(database, self._policy, WHO, wall_ns)
-            if not depot.is_exclusive:  # a receiver alone does both when it starts
-                self._store.finisher.finish_abandoned(wall_ns)
-                self.strays += self._delete_strays(wall_ns)
-            self._tidy_at_wall_ns = wall_ns + TIDY_PERIOD_NS - 1
         while (count := empty_deletions(database, depot, wall_ns)) and not (stop and stop.is_set()):
             self.deleted += count
 
-    def _delete_strays(self, wall_ns: int) -> int:
-        found = self._store.depot.strays((), (), wall_ns - STRAY_AGE_NS)
-        if not found:
-            return 0
-        # Asked after the listing: a segment that is listed and wanted has its row by now, or is too young.
-        wanted = self._store.catalogue.segment_names()
-        strays = [name for name in found if name not in wanted]
-        self._store.depot.delete(strays)
-        return len(strays)
+    def _expire(self, wall_ns: int) -> None:
+        self._retention_clock.check(wall_ns)
+        self.expired += expire(self._store.catalogue.database, self._policy, WHO, wall_ns)
+
+    def _finish_abandoned(self, wall_ns: int) -> None:
+        self._store.finisher.finish_abandoned(wall_ns)
+
+    def _delete_strays(self, wall_ns: int) -> None:
+        for found in self._store.depot.strays((), wall_ns - STRAY_AGE_NS):
+            # Asked after the listing: a segment that is listed and wanted has its row by now, or is too young.
+            wanted = self._store.catalogue.wanted_segments(found)
+            strays = [name for name in found if name not in wanted]
+            if strays:
+                self._store.depot.delete(strays)
+                self.strays += len(strays)

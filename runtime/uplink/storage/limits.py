@@ -31,6 +31,11 @@ def most_segments(size_bytes: int) -> int:
     return SEGMENTS_AT_LEAST + size_bytes // SMALLEST_SEGMENT_BYTES
 
 
+def smallest_alone_bytes(size_bytes: int) -> int:
+    """How small a piece of a clip may be that touches no other, where each becomes an object."""
+    return min(2 * SMALLEST_SEGMENT_BYTES, size_bytes // 64)
+
+
 class SetupError(OSError):
     """The storage will not work as it is configured, however often it is tried: a person has to mend it."""
 

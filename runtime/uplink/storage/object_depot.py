@@ -1,6 +1,7 @@
 """Clips as objects: S3-compatible, Google Cloud Storage or Azure, through obstore (the Rust crate object_store).
 
     <bucket>/<prefix>/
+      depot-identity                                                        which catalogue it belongs to
       partial/<vehicle>/<n:012d>-<sha256[:16]>-<id>/<start:012d>-<end:012d>-<receiver>-<count>     segments, immutable
       clips/<vehicle>/<yyyy-mm-dd>/<n:012d>-<sha256[:16]>-<id>.mcap                                 day of arrival, UTC
 
@@ -17,41 +18,26 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 import secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runtime.messages import NANOSECONDS_PER_SECOND
-from runtime.uplink.storage.depot import DepotError, DepotSetupError, Synced
+from runtime.uplink.storage.depot import IDENTITY_NAME, DepotError, DepotSetupError, Synced
+from runtime.uplink.storage.object_access import open_object_store, translated
 from runtime.uplink.storage.rows import PartialRow, Segment
 
-if TYPE_CHECKING:
-    from obstore.store import ObjectStore
-
-SCHEMES = ("s3", "gs", "az", "azure", "abfs", "abfss")
 UPLOADERS = 16
 PART_BYTES = 8 << 20  # of a download, and of a multipart upload: 10,000 of them, S3's limit, are 80 GB
 PARTS_AT_ONCE = 4
-CONNECT_TIMEOUT = timedelta(seconds=5)
-REQUEST_TIMEOUT = timedelta(seconds=10)
-#: Vehicles wait 15 s for an answer; a request that still fails then is told to them as refused storage.
-RETRY_TIMEOUT = timedelta(seconds=10)
-MAX_RETRIES = 4
-
-
-#: Refusals that pass by themselves: a clock that is not set yet, a role's token that is just being renewed.
-PASSING_REFUSALS = ("RequestTimeTooSkewed", "ExpiredToken", "TokenRefreshRequired")
-#: How obstore says that the bucket lies in another region.
-WRONG_REGION = "incorrectly configured region"
+NAMES_AT_ONCE = 1000  # of a listing: what is asked of the catalogue in one question
+#: Somewhat more than a request takes to fail; the receiver's watchdog waits 30 s for its loop.
+SYNC_TIMEOUT_S = 12.0
 CHECK_NAME = "receiver-check"
-MAX_ERROR_LENGTH = 500
-ENDPOINT = re.compile(r"https?://[^\s/?#]+[^\s?#]*")
 
 
 class HashMismatchError(Exception):
@@ -69,7 +55,7 @@ class ObjectDepot:
     def __init__(
         self, url: str, options: Mapping[str, Any], scratch: Path, receiver: str | None = None, reads_back: bool = True
     ) -> None:
-        self.url = url
+        self.url = self.label = url
         self._store = open_object_store(url, options)
         self._scratch = scratch
         self._receiver = receiver or secrets.token_hex(6)
@@ -95,6 +81,23 @@ class ObjectDepot:
             fix = "make the bucket, or correct objects.url"
             raise DepotSetupError(f"{self.url}: there is no such bucket (fix: {fix}): {str(error)[:300]}") from error
 
+    def identity(self) -> str | None:
+        """What the object of that name says."""
+        import obstore
+
+        try:
+            with translated(f"GET of {IDENTITY_NAME}"):
+                return bytes(obstore.get(self._store, IDENTITY_NAME).bytes()).decode("ascii", "replace").strip()
+        except FileNotFoundError:
+            return None
+
+    def take_identity(self, identity: str) -> None:
+        """PUT that object."""
+        import obstore
+
+        with translated(f"PUT of {IDENTITY_NAME}"):
+            obstore.put(self._store, IDENTITY_NAME, identity.encode(), use_multipart=False)
+
     def free_bytes(self) -> int | None:
         """Object storage has no end that we could ask for."""
         return None
@@ -111,21 +114,24 @@ class ObjectDepot:
         self._written.setdefault(row.id, []).append((offset, bytes(data)))
 
     def sync(self, rows: Sequence[PartialRow]) -> dict[int, Synced]:
-        """PUT each contiguous run of bytes as a segment, all of them at once."""
+        """PUT each contiguous run of bytes as a segment, all of them at once, in bounded time: the loop waits."""
         waiting = {
             row.id: [self._uploads.submit(self._put_segment, row, *run) for run in self._runs(row)] for row in rows
         }
-        outcome: dict[int, Synced] = {}
-        for ident, futures in waiting.items():
-            errors = [error for error in (future.exception() for future in futures) if error is not None]
-            failure = errors[0] if errors else None
-            if failure is None:
-                outcome[ident] = [future.result() for future in futures]
-            elif isinstance(failure, OSError):
-                outcome[ident] = failure  # what did get there is a stray, found by `strays`
-            else:
-                raise failure
-        return outcome
+        wait([future for futures in waiting.values() for future in futures], timeout=SYNC_TIMEOUT_S)
+        return {ident: self._synced(futures) for ident, futures in waiting.items()}
+
+    def _synced(self, futures: Sequence[Future[Segment]]) -> Synced:
+        """What became of one partial; of a failure, what did get there or still does is a stray (`strays`)."""
+        late = [future for future in futures if not future.done()]
+        for future in late:
+            future.cancel()
+        if late:
+            return DepotError(f"{len(late)} of {len(futures)} segments were not PUT in {SYNC_TIMEOUT_S:g} s")
+        try:
+            return [future.result() for future in futures]
+        except OSError as error:
+            return error
 
     def _runs(self, row: PartialRow) -> list[tuple[int, bytes]]:
         """Contiguous runs of what was written, by their start."""
@@ -227,18 +233,20 @@ class ObjectDepot:
                 with suppress(FileNotFoundError), translated(f"DELETE of {name}"):
                     obstore.delete(self._store, name)
 
-    def strays(self, partials: Sequence[PartialRow], segments: Iterable[str], before_wall_ns: int) -> list[str]:
-        """Segments without a row: their receiver died between the PUT and the commit, or their upload failed half."""
+    def strays(self, partials: Sequence[PartialRow], before_wall_ns: int) -> Iterator[list[str]]:
+        """Old segments. One without a row: its receiver died between the PUT and the commit, or the PUT failed half."""
         import obstore
 
-        expected, found = set(segments), []
-        with translated("LIST of partial/"):
-            for page in obstore.list(self._store, "partial/"):
-                for entry in page:
-                    is_old = entry["last_modified"].timestamp() * NANOSECONDS_PER_SECOND < before_wall_ns
-                    if is_old and entry["path"] not in expected:
-                        found.append(entry["path"])
-        return found
+        pages = iter(obstore.list(self._store, "partial/", chunk_size=NAMES_AT_ONCE))
+        while True:
+            with translated("LIST of partial/"):
+                page = next(pages, None)
+            if page is None:
+                return
+            before_s = before_wall_ns / NANOSECONDS_PER_SECOND
+            old = [entry["path"] for entry in page if entry["last_modified"].timestamp() < before_s]
+            if old:
+                yield old
 
     def local_copy(self, name: str) -> AbstractContextManager[Path]:
         """A download without a name of its own: nothing is left of it, however this process ends."""
@@ -251,47 +259,3 @@ class ObjectDepot:
                 file.write(block)
             file.flush()
             yield Path(f"/proc/self/fd/{file.fileno()}")
-
-
-@contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Errors of the store as OSErrors. FileNotFoundError and HashMismatchError pass."""
-    from obstore import exceptions
-
-    lasting = (
-        exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, exceptions.NotSupportedError,
-        exceptions.UnknownConfigurationKeyError, exceptions.InvalidPathError,
-    )  # fmt: skip
-    try:
-        yield
-    except exceptions.BaseError as error:
-        text = " ".join(str(error).split())
-        is_lasting = isinstance(error, lasting) and not any(word in text for word in PASSING_REFUSALS)
-        kind = DepotSetupError if is_lasting or WRONG_REGION in text else DepotError
-        raise kind(f"{what}: {type(error).__name__}: {text[:MAX_ERROR_LENGTH]}") from error
-    except ValueError as error:
-        raise DepotSetupError(f"{what}: {str(error)[:300]}") from error
-
-
-def open_object_store(url: str, options: Mapping[str, Any]) -> ObjectStore:
-    """The store of a URL. Raises DepotSetupError for a scheme or an option that is not known."""
-    try:
-        from obstore.store import from_url
-    except ImportError as error:
-        raise DepotSetupError("object storage needs obstore (fix: pip install 'shadowrig[fleet]')") from error
-    scheme = url.partition("://")[0]
-    if scheme not in SCHEMES:
-        raise DepotSetupError(f"{url} is no object storage (fix: s3://BUCKET/PREFIX, gs://… or az://…)")
-    checked = {"checksum_algorithm": "sha256"} if scheme == "s3" else {}
-    endpoint = str(options.get("endpoint", ""))
-    if endpoint and not ENDPOINT.fullmatch(endpoint):  # obstore would panic at the first request
-        raise DepotSetupError(f"objects.options.endpoint is {endpoint!r}: no address (fix: https://HOST)")
-    client: Any = {
-        "connect_timeout": CONNECT_TIMEOUT,
-        "timeout": REQUEST_TIMEOUT,
-        "allow_http": endpoint[:5] == "http:",
-    }
-    retry: Any = {"max_retries": MAX_RETRIES, "retry_timeout": RETRY_TIMEOUT}
-    config: Any = {**checked, **options}
-    with translated(f"opening {url}"):
-        return from_url(url, config=config, client_options=client, retry_config=retry)

@@ -9,10 +9,18 @@ from dataclasses import dataclass, field
 
 from runtime.uplink.ranges import RangeSet
 from runtime.uplink.storage.depot import Depot
+from runtime.uplink.storage.limits import RefusedError, smallest_alone_bytes
 from runtime.uplink.storage.rows import ClipKey, PartialRow
+from runtime.uplink.wire import MAX_RANGES
 
 #: Those that wait for an answer always stay; there are as many as fit into `flush_bytes`.
 MAX_OPEN = 4096
+
+
+class PartialGoneError(OSError):
+    """A clip under way was removed by somebody else; `code` goes to the vehicle."""
+
+    code = "unknown_clip"
 
 
 @dataclass(slots=True)
@@ -27,6 +35,20 @@ class OpenPartial:
     def with_written(self) -> RangeSet:
         """Everything that was written, durable or not."""
         return RangeSet([*self.durable, *self.written])
+
+    def check_place(self, offset: int, end: int, makes_objects: bool) -> None:
+        """Whether bytes may come there next. Raises RefusedError: too many holes, or a crumb that touches nothing.
+
+        An honest vehicle's small chunk ends a range or goes on where the one before it ended.
+        """
+        grown = self.with_written()
+        before = len(grown)
+        grown.add(offset, end)
+        if len(grown) > MAX_RANGES:
+            raise RefusedError("too_fragmented", f"more than {MAX_RANGES} ranges: fill the gaps first")
+        is_alone = len(grown) > before and offset > 0 and end < self.row.size_bytes
+        if makes_objects and is_alone and end - offset < smallest_alone_bytes(self.row.size_bytes):
+            raise RefusedError("too_fragmented", f"{end - offset} bytes that touch nothing: send larger chunks")
 
 
 class OpenPartials:

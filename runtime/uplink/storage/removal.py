@@ -27,6 +27,7 @@ from runtime.uplink.storage.rows import (
     StoredClip,
     forget_clip,
     forget_partial,
+    leave_for_deletion,
     log_access,
     partials_of,
     remember_removed,
@@ -35,6 +36,9 @@ from runtime.uplink.storage.rows import (
 
 #: Names deleted, and clips expired, in one go; what is left is done next time.
 MAX_AT_ONCE = 1000
+#: Deletions that fail in one go before it is left: a store that is away takes its time for each.
+MAX_FAILURES = 2
+PUT_OFF_NS = 600 * NANOSECONDS_PER_SECOND
 DAY_NS = 86_400 * NANOSECONDS_PER_SECOND
 
 
@@ -63,18 +67,42 @@ class RetentionPolicy:
 
 
 def empty_deletions(database: Database, depot: Depot, wall_ns: int) -> int:
-    """Delete bytes that no row wants; how many names that was. Raises OSError; what is left is deleted next time."""
+    """Delete bytes that no row wants; how many names that was. Raises OSError; what is left is deleted next time.
+
+    Names that cannot be deleted are put off, so that they hold up no others; they are tried until that succeeds.
+    """
     table = tables.deletions
     due = select(table).where(table.c.due_wall_ns <= wall_ns).order_by(table.c.due_wall_ns, table.c.name)
     with database.reading() as connection:
         rows = connection.execute(due.limit(MAX_AT_ONCE)).all()
     if rows:
-        names = sorted({row.name for row in rows})
-        depot.delete(names)
+        deleted, failed = _deleted(depot, sorted({row.name for row in rows}))
         with database.writing() as connection:
-            done = table.c.name.in_(names) & (table.c.due_wall_ns <= wall_ns)
+            done = table.c.name.in_([*deleted, *failed]) & (table.c.due_wall_ns <= wall_ns)
             connection.execute(delete(table).where(done))
+            leave_for_deletion(connection, database, failed, wall_ns + PUT_OFF_NS)
+        for error in failed.values():
+            raise error
     return len(rows)
+
+
+def _deleted(depot: Depot, names: Sequence[str]) -> tuple[Sequence[str], dict[str, OSError]]:
+    """Delete all; where that fails one by one, to learn which will not go. What was not tried is in neither."""
+    deleted: list[str] = []
+    failed: dict[str, OSError] = {}
+    try:
+        depot.delete(names)
+    except OSError:
+        for name in names:
+            try:
+                depot.delete([name])
+                deleted.append(name)
+            except OSError as error:
+                failed[name] = error
+                if len(failed) == MAX_FAILURES:
+                    break
+        return deleted, failed
+    return names, failed
 
 
 def erase(

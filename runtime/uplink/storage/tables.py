@@ -172,6 +172,23 @@ deletions = Table(
 )
 Index("deletions_by_time", deletions.c.due_wall_ns)
 
+#: One row: the depot whose bytes these rows describe (`storage.belonging`).
+depot_identity = Table(
+    "depot_identity",
+    metadata,
+    Column("only", Integer, primary_key=True, autoincrement=False),
+    Column("identity", Text, nullable=False),
+    Column("is_agreed", Integer, nullable=False),
+)
+
+#: One row, while one receiver has the catalogue: when it let clips expire (`storage.retention_clock`).
+retention_turns = Table(
+    "retention_turns",
+    metadata,
+    Column("wall_ns", BigInteger, primary_key=True, autoincrement=False),
+    Column("doubted", Integer, nullable=False),
+)
+
 #: What vehicles said of their campaigns last, where receivers share the catalogue.
 campaign_reports = Table(
     "campaign_reports",

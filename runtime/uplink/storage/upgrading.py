@@ -15,7 +15,7 @@ from runtime.uplink.storage import tables
 from runtime.uplink.storage.accounts import recount
 
 #: What schema 3 added: accounts of vehicles, how many segments a partial has, what came of an erased time, how often a
-#: verifier has begun to look at a clip.
+#: verifier has begun to look at a clip; and whose bytes it describes, and when it last let clips expire.
 ADDED_IN_3 = {
     "vehicles": ("clips", "clip_bytes", "removed", "tombstones", "charged_bytes", "highest_n"),
     "partials": ("segment_count",),
@@ -41,6 +41,8 @@ def from_2(connection: Connection, is_postgresql: bool) -> None:
         connection.execute(insert(tables.vehicles), accounts)
     connection.exec_driver_sql("DROP INDEX clips_to_verify")
     tables.CLIPS_TO_VERIFY.create(connection)
+    for added in (tables.depot_identity, tables.retention_turns):
+        added.create(connection, checkfirst=True)
 
 
 STEPS: Mapping[int, Callable[[Connection, bool], None]] = {2: from_2}

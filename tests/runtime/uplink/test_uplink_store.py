@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import pytest
 from clip_steps import CONTENT, DAY_NS, DIGEST, SHA256, answer, chunk, fill, row
 
+from runtime.uplink.catalogue import COMING_NS
 from runtime.uplink.ranges import RangeSet
 from runtime.uplink.reception import STORAGE_DETAIL, Reception
 from runtime.uplink.storage.accounts import charge_of
@@ -110,11 +112,12 @@ def test_a_vehicle_holds_few_partials_the_longest_untouched_gives_way(tmp_path):
 
 def test_clips_that_were_let_in_together_leave_the_reserve_of_the_disk_alone(tmp_path):
     """Each fits, all of them do not: the catalogue on the same disk would have no room to let anything go."""
-    disk = {"free": 1500}
+    disk = {"free": 5000}
     limits = StoreLimits(disk_reserve_bytes=300)
     store = ClipStore(tmp_path, limits, FolderDepot(tmp_path, lambda directory: disk["free"]))
     for n in (1, 2):
         store.offer(row(n), DAY_NS)
+    disk["free"] = 1500  # something else has filled it
     store.write(row(1).key, 0, CONTENT)
     disk["free"] -= len(CONTENT)
     with pytest.raises(RefusedError, match="receiver_full"):
@@ -125,6 +128,32 @@ def test_clips_that_were_let_in_together_leave_the_reserve_of_the_disk_alone(tmp
     store.write(row(2).key, 0, CONTENT)
     store.flush(DAY_NS)
     assert store.commit(row(2).key, DAY_NS), "what it had stays"
+    store.close()
+
+
+def test_ten_vehicles_are_promised_no_more_than_the_disk_has_together(tmp_path):
+    """All of them let in, all would stand still before the reserve, and nobody's clip would ever be whole."""
+    disk = {"free": 3 * len(CONTENT)}
+    store = ClipStore(tmp_path, StoreLimits(disk_reserve_bytes=300), FolderDepot(tmp_path, lambda _: disk["free"]))
+    vehicles = [f"car-{number}" for number in range(10)]
+    let_in = []
+    for vehicle in vehicles:
+        with contextlib.suppress(RefusedError):
+            store.offer(row(vehicle=vehicle), DAY_NS)
+            let_in.append(vehicle)
+    assert let_in == vehicles[:2]
+    for vehicle in let_in:
+        store.write(row(vehicle=vehicle).key, 0, CONTENT)
+        disk["free"] -= len(CONTENT)
+    store.flush(DAY_NS)
+    assert all(store.commit(row(vehicle=vehicle).key, DAY_NS) for vehicle in let_in)
+    disk["free"] += len(CONTENT)
+    assert store.offer(row(vehicle=vehicles[2]), DAY_NS) == RangeSet(), "what has come is not kept free twice"
+    with pytest.raises(RefusedError, match="receiver_full"):
+        store.offer(row(vehicle=vehicles[3]), DAY_NS)
+    assert store.offer(row(vehicle=vehicles[3]), DAY_NS + 2 * COMING_NS) == RangeSet(), (
+        "who sends nothing takes no room"
+    )
     store.close()
 
 

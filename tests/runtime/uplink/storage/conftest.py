@@ -75,6 +75,12 @@ def shared_fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fle
     yield from made(request, tmp_path, *request.param)
 
 
+@pytest.fixture(params=[("folder", "sqlite"), ("folder", "postgresql")], ids="-".join)
+def folder_fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
+    """Every combination that one receiver has to itself."""
+    yield from made(request, tmp_path, *request.param)
+
+
 def made(request: pytest.FixtureRequest, directory: Path, depot: str, catalogue: str) -> Iterator[Fleet]:
     objects = None
     if depot == "objects":

@@ -7,6 +7,7 @@ import json
 
 from runtime.uplink.catalogue import ClipKey, PartialRow
 from runtime.uplink.storage.accounts import charge_of
+from runtime.uplink.storage.depot import IDENTITY_NAME
 from runtime.uplink.storage.removal import empty_deletions
 
 CONTENT = bytes(range(256)) * 40
@@ -46,7 +47,7 @@ def stored(store) -> list[tuple[str, int, bytes]]:
 
 
 def everything_but(store, names: set[str]) -> list[str]:
-    """What lies in the depot beside these names; a catalogue and the lock are no clips."""
+    """What lies in the depot beside these names; a catalogue, the lock and the depot's own name are no clips."""
     if store.depot.is_exclusive:
         files = (path for part in ("partial", "clips") for path in (store.directory / part).rglob("*"))
         found = {str(path.relative_to(store.directory)) for path in files if path.is_file()}
@@ -54,7 +55,7 @@ def everything_but(store, names: set[str]) -> list[str]:
         import obstore
 
         found = {entry["path"] for page in obstore.list(store.depot._store) for entry in page}
-    return sorted(found - names)
+    return sorted(found - names - {IDENTITY_NAME})
 
 
 def tidy(store, wall_ns: int) -> None:

@@ -26,11 +26,12 @@ from runtime.uplink.keys import ensure_local_pair, load_keys
 from runtime.uplink.ranges import RangeSet
 from runtime.uplink.reception import STORAGE_DETAIL
 from runtime.uplink.sockets import vehicle_socket
-from runtime.uplink.storage import figures, object_depot
+from runtime.uplink.storage import figures, object_access, object_depot
 from runtime.uplink.storage.database import CatalogueError
 from runtime.uplink.storage.depot import DepotError
 from runtime.uplink.storage.limits import SetupError, StoreLimits
-from runtime.uplink.storage.object_depot import ObjectDepot, open_object_store
+from runtime.uplink.storage.object_access import open_object_store
+from runtime.uplink.storage.object_depot import ObjectDepot
 from runtime.uplink.storage.opening import StoragePlaces, open_depot, open_store
 from runtime.uplink.wire import Offer, encode
 
@@ -184,7 +185,7 @@ def test_credentials_that_are_not_known_are_a_matter_for_a_person(tmp_path, caps
 @pytest.mark.parametrize("code", ["RequestTimeTooSkewed", "ExpiredToken"])
 def test_a_refusal_that_passes_by_itself_is_waited_for(code):
     exceptions = pytest.importorskip("obstore.exceptions", reason="obstore is not installed")
-    with pytest.raises(DepotError) as refused, object_depot.translated("PUT"):
+    with pytest.raises(DepotError) as refused, object_access.translated("PUT"):
         raise exceptions.PermissionDeniedError(f"403 Forbidden: <Error><Code>{code}</Code></Error>")
     assert not isinstance(refused.value, SetupError), "a machine's clock may be set a minute after its start"
 
@@ -218,8 +219,8 @@ def test_a_bucket_that_hangs_or_dies_is_a_storage_problem_and_what_it_had_is_sti
     pytest.importorskip("obstore", reason="obstore is not installed: pip install 'shadowrig[fleet]'")
     from datetime import timedelta
 
-    monkeypatch.setattr(object_depot, "REQUEST_TIMEOUT", timedelta(seconds=1))
-    monkeypatch.setattr(object_depot, "RETRY_TIMEOUT", timedelta(seconds=1))
+    monkeypatch.setattr(object_access, "REQUEST_TIMEOUT", timedelta(seconds=1))
+    monkeypatch.setattr(object_access, "RETRY_TIMEOUT", timedelta(seconds=1))
     server = ObjectServer()
     store = open_store(StoragePlaces(tmp_path, server.new_bucket(), server.options), StoreLimits())
     try:
@@ -241,6 +242,36 @@ def test_a_bucket_that_hangs_or_dies_is_a_storage_problem_and_what_it_had_is_sti
     finally:
         server.end()
         store.close()
+
+
+def test_a_bucket_that_swallows_everything_holds_up_the_loop_for_one_wait_however_many_clips_come(
+    object_server, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(object_depot, "SYNC_TIMEOUT_S", 0.2)
+    store = open_store(StoragePlaces(tmp_path, object_server.new_bucket(), object_server.options), StoreLimits())
+    hole, began = threading.Event(), []
+    put = store.depot._put_segment
+
+    def swallowed(*run: object) -> object:
+        began.append(run)
+        hole.wait(PATIENCE_S)
+        return put(*run)
+
+    monkeypatch.setattr(store.depot, "_put_segment", swallowed)
+    offered = [row(vehicle=f"car-{number}") for number in range(3 * object_depot.UPLOADERS)]
+    for each in offered:
+        store.offer(each, NOW_NS)
+        store.write(each.key, 0, CONTENT[:100])
+    answers, failures = store.flush(NOW_NS)
+    assert (answers, len(failures)) == ([], len(offered))
+    assert {str(error) for _, error in failures} == {"1 of 1 segments were not PUT in 0.2 s"}
+    assert len(began) == object_depot.UPLOADERS, "what nobody waits for any more is not begun"
+    hole.set()
+    monkeypatch.setattr(object_depot, "SYNC_TIMEOUT_S", PATIENCE_S)
+    assert store.offer(offered[0], NOW_NS) == RangeSet()
+    store.write(offered[0].key, 0, CONTENT[:100])
+    assert store.flush(NOW_NS) == ([(offered[0].key, RangeSet([(0, 100)]))], [])
+    store.close()
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,22 @@ def test_crumbs_without_end_do_not_become_objects_without_end(shared_fleet, monk
     assert store.offer(row(), NOW_NS) == RangeSet(), "it may begin again"
 
 
+def test_crumbs_that_touch_nothing_are_refused_and_an_honest_vehicles_small_chunks_are_not(shared_fleet):
+    """Each would be an object of its own, hundreds of them a second."""
+    store = shared_fleet.receiver()
+    store.offer(row(), NOW_NS)
+    size, small = len(CONTENT), 100
+    for offset in (2, 1000, size - 2):
+        with pytest.raises(RefusedError, match="1 bytes that touch nothing"):
+            store.write(row().key, offset, CONTENT[offset : offset + 1])
+    for offset in (0, small, 5000, size - small):  # from the start, going on, large enough, the end
+        end = offset + (200 if offset == 5000 else small)
+        store.write(row().key, offset, CONTENT[offset:end])
+    store.write(row().key, 5000 - small, CONTENT[5000 - small : 5000])  # up to what is held
+    store.flush(NOW_NS)
+    assert len(store.catalogue.segments(1)) == 3
+
+
 def test_what_the_catalogue_holds_of_a_hostile_vehicle_is_never_more_than_it_is_charged(tmp_path, settled):
     """Used pages are measured: 1-byte clips with the most labels, tombstones, clips of an erased time."""
     store = ClipStore(tmp_path, StoreLimits())
