@@ -32,4 +32,7 @@ clip that was erased while a receiver was finishing it is not stored: its row is
 What is removed stays known by vehicle, number and hash alone (`removed`): offered again it is answered `done`, so
 that the vehicle lets go of it and it never comes back. An erasure stands: a clip of the erased time that is still on
 the vehicle is never taken in.
+
+Bytes and rows belong together by one name that both carry (`belonging`), and no single clock lets clips expire
+(`retention_clock`). Whatever fails for one clip is put off and told, and keeps nobody else waiting (`housekeeping`).
 """
