@@ -8,6 +8,7 @@ receiver's disk fails and fills up; clips are entombed; the policy and the clock
 from __future__ import annotations
 
 import random
+from contextlib import contextmanager
 from pathlib import Path
 
 from faulty_disk import FaultyDisk, SimulatedKill
@@ -40,11 +41,21 @@ class Desk:
     def __init__(self) -> None:
         self.asked: dict[str, PullRequest] = {}
         self.answers: dict[str, PullAnswer] = {}
+        self.is_away = False
+
+    @contextmanager
+    def out_of_order(self):
+        """Nothing can be recorded, as with a catalogue that does not answer."""
+        self.is_away = True
+        yield
+        self.is_away = False
 
     def waiting(self, vehicles, limit, wall_ns):
         return [(VEHICLE, request) for name, request in self.asked.items() if name not in self.answers][:limit]
 
     def answer(self, vehicle, answer, wall_ns) -> None:
+        if self.is_away:
+            raise OSError("the book of pulls does not answer")
         self.answers.setdefault(answer.id, answer)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from simulated_uplink import CREDIT_BYTES, STEP_NS, VEHICLE, World, run_seed
 
+from runtime.formats.pull_files import PullAnswer
 from runtime.messages import Priority
 from runtime.uplink import clip_bytes
 from runtime.uplink.delivery import Delivery
@@ -272,6 +273,44 @@ def test_a_refused_clip_waits_and_does_not_hold_up_the_others(world):
     for _ in range(60):
         simulated.step()
     assert simulated.spool.clip(large).state.value == "delivered"
+
+
+def test_a_refused_notice_waits_and_holds_up_neither_the_session_nor_the_others(world):
+    simulated = world(1)
+    simulated.store.limits = StoreLimits(vehicle_tombstones=1)
+    told, refused = simulated.seal(100), simulated.seal(100)
+    for n in (told, refused):
+        simulated.spool.tombstone(n, "evicted to make room")
+    with simulated.desk.out_of_order():
+        simulated.ask("refused-pull")
+        simulated.recorder.answer(PullAnswer("refused-pull", "refused", "history has nothing of it"))
+        other = simulated.seal(200)
+        for _ in range(100):
+            simulated.step()
+    statistics = simulated.delivery.statistics
+    assert statistics.sessions == 1, "nothing is overdue"
+    assert simulated.spool.clip(other).state.value == "delivered"
+    assert set(simulated.store.catalogue.tombstones(VEHICLE)) == {told}
+    assert statistics.nacks["storage"] > 1, "the answer to the pull was told again"
+    assert 4 <= statistics.nacks["vehicle_quota"] <= 5, "every three seconds, see LIMITS"
+    simulated.store.limits = StoreLimits()
+    for _ in range(40):
+        simulated.step()
+    assert set(simulated.store.catalogue.tombstones(VEHICLE)) == {told, refused}
+    assert set(simulated.desk.answers) == {"refused-pull"}
+    assert statistics.sessions == 1
+
+
+def test_what_was_refused_is_not_told_again_at_once_by_a_new_session(world):
+    simulated = world(1)
+    simulated.store.limits = StoreLimits(vehicle_tombstones=0)
+    simulated.spool.tombstone(simulated.seal(100), "evicted to make room")
+    for _ in range(5):
+        simulated.step()
+    for _ in range(4):
+        simulated.connect()
+        simulated.step()
+    assert simulated.delivery.statistics.nacks["vehicle_quota"] == 1
 
 
 def test_a_full_receiver_refuses_and_takes_the_clip_when_there_is_room(world):
