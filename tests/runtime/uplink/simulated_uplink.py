@@ -67,8 +67,9 @@ class Desk:
         yield
         self.is_away = False
 
-    def waiting(self, vehicles, limit, wall_ns):
-        return [asked for name, asked in self.asked.items() if name not in self.answers][:limit]
+    def waiting(self, vehicles, limit, wall_ns, asked_lately):
+        settled = {*self.answers, *asked_lately}
+        return [asked for name, asked in self.asked.items() if name not in settled][:limit]
 
     def answer(self, vehicle, answer, wall_ns) -> None:
         if self.is_away:
