@@ -42,6 +42,7 @@ class Network:
     def __init__(self, fate: Fate, invents: bool) -> None:
         self.queue: list[Frames] = []
         self.late: list[Frames] = []
+        self.came_late = 0
         self._fate = fate
         self._invents = invents
 
@@ -63,6 +64,7 @@ class Network:
         if chance(0.2):
             rng.shuffle(arrived)
         if self.late and chance(0.2):
+            self.came_late += 1
             arrived.insert(rng.randint(0, len(arrived)), self.late.pop(rng.randrange(len(self.late))))
         if self._invents and chance(0.02):
             arrived.append([rng.randbytes(rng.randint(0, 60)) for _ in range(rng.randint(1, 3))])

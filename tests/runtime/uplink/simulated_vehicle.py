@@ -50,6 +50,11 @@ class SimulatedVehicle:
         """Messages to the vehicle."""
         return self._down.queue
 
+    @property
+    def late_messages(self) -> int:
+        """That came after what was sent behind them, in any session."""
+        return self._up.came_late + self._down.came_late
+
     def boot(self) -> None:
         self.spool = Spool.open(self._directory, 64 << 20, clock=self._clock)
         self.recorder = PullFolder(self._directory)

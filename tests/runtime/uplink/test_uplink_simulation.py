@@ -65,11 +65,7 @@ def live(seeds: range, directory: Path, happened: Counter[str]) -> None:
             except BaseException as error:
                 error.add_note(f"seed {seed}") if hasattr(error, "add_note") else None
                 raise
-        happened["kills"] += ended.disk.kills
-        happened["disk errors"] += ended.disk.errors
-        happened["clips"] += len(ended.car.content)
-        happened["pulls"] += len(ended.desk.answers)
-        happened["sessions"] += ended.car.delivery.statistics.sessions
+        happened += Counter(ended.happened())
         shutil.rmtree(directory / str(seed))
 
 
@@ -77,7 +73,7 @@ def live(seeds: range, directory: Path, happened: Counter[str]) -> None:
 def test_every_clip_arrives_once_whatever_happens(quick_directory, block):
     happened: Counter[str] = Counter()
     live(range(block * SEEDS_IN_CI // 8, (block + 1) * SEEDS_IN_CI // 8), quick_directory, happened)
-    assert all(happened[name] > 0 for name in ("kills", "disk errors", "clips", "pulls", "sessions")), happened
+    assert min(happened.values()) > 0, happened
 
 
 @pytest.mark.sweep
