@@ -20,14 +20,9 @@ from simulated_network import Fate, Workers
 from simulated_vehicle import CLIP_NS, SimulatedVehicle
 
 from runtime.clock import ManualClock
-from runtime.formats.durable_files import sha256_of
 from runtime.formats.pull_files import PullAnswer, PullRequest
-from runtime.messages import Priority
-from runtime.uplink import reception as reception_module
-from runtime.uplink.catalogue import Catalogue
 from runtime.uplink.limits import VehicleLimits
 from runtime.uplink.reception import Reception
-from runtime.uplink.storage import finishing
 from runtime.uplink.storage.accounts import account_of, recount
 from runtime.uplink.storage.housekeeping import HousekeepingThread
 from runtime.uplink.storage.removal import GIVEN_UP_NS, RetentionPolicy, erase
@@ -303,59 +298,3 @@ class World:
         with self.store.catalogue.database.reading() as connection:
             for name, counted in recount(connection).items():
                 assert account_of(connection, name) == counted
-
-
-def forbid_waste(world: World, disk: FaultyDisk, monkeypatch) -> None:
-    """A whole clip at its final path whose disk did not fail since it came there is stored, and not thrown away."""
-    drop = Catalogue.drop_partial
-
-    def checked(catalogue, row, wall_ns):
-        known, vehicle = catalogue.partial(row.key), world.vehicles[row.key.vehicle]
-        is_wanted = row.key.n not in vehicle.entombed and not vehicle.is_erased(row.key.n)
-        if is_wanted and known is not None and known.final_path is not None:
-            path = world.store.directory / known.final_path
-            is_sound = path.is_file() and disk.errors_at_rename.get(str(path)) == disk.errors
-            assert not is_sound or sha256_of(path) != row.key.sha256, f"clip {row.key.n} is here and thrown away"
-        drop(catalogue, row, wall_ns)
-
-    monkeypatch.setattr(Catalogue, "drop_partial", checked)
-
-
-def run_seed(directory: Path, seed: int, monkeypatch, most_steps: int = 250) -> World:
-    """One seeded life of one or two vehicles and their receiver; the world at its end, every promise checked on the way."""
-    monkeypatch.setattr(reception_module, "PULL_REPEAT_S", 1.0)
-    monkeypatch.setattr(reception_module, "REASSURE_AFTER_NS", 5 * STEP_NS)
-    rng = random.Random(seed)
-    disk = FaultyDisk(rng, monkeypatch)
-    names = (VEHICLE, "car-2") if rng.random() < 0.4 else (VEHICLE,)
-    monkeypatch.setattr(finishing, "ThreadPoolExecutor", lambda *_: Workers())
-    world = World(directory, rng, disk, names)
-    forbid_waste(world, disk, monkeypatch)
-    try:
-        for vehicle in world.vehicles.values():
-            for _ in range(rng.randint(1, 4)):
-                vehicle.seal(rng.randint(1, 1500), rng.choice(list(Priority)))
-        for step in range(most_steps):
-            vehicle = rng.choice(list(world.vehicles.values()))
-            if rng.random() < 0.01:
-                world.ask(f"pull-{step}", vehicle.name)
-            if rng.random() < 0.02 and len(vehicle.content) < 10:
-                vehicle.seal(rng.randint(1, 1500), rng.choice(list(Priority)))
-            world.step()
-            world.misfortune()
-            world.check_nothing_is_lost_since(step)
-            if step > 30 and step % 4 == 0 and world.is_settled():
-                break
-        world.calm_down()
-        for _ in range(600):
-            for vehicle in world.vehicles.values():
-                vehicle.record()
-            world.step()
-            if world.is_settled():
-                break
-        assert world.is_settled(), "it does not come to an end without faults"
-        world.check_nothing_is_lost()
-        world.check_the_end()
-    finally:
-        world.close()
-    return world

@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from simulated_uplink import CREDIT_BYTES, STEP_NS, VEHICLE, World, run_seed
+from simulated_life import run_seed
+from simulated_uplink import CREDIT_BYTES, STEP_NS, VEHICLE, World
 
 from runtime.formats.pull_files import PullAnswer
 from runtime.messages import Priority
