@@ -14,7 +14,7 @@ from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.clip_bytes import ClipReadError, UnreadableClipError, check_intact
 from runtime.uplink.delivery_limits import DeliveryLimits, DeliveryStatistics
 from runtime.uplink.exchange import Exchange
-from runtime.uplink.notices import Notices
+from runtime.uplink.notices import Notices, tombstones_of
 from runtime.uplink.outbox import Outbox
 from runtime.uplink.pace import Pace
 from runtime.uplink.policy import Permissions
@@ -29,7 +29,6 @@ from runtime.uplink.wire import (
     Chunk,
     Done,
     Hello,
-    Message,
     Nack,
     Pull,
     PullResult,
@@ -43,10 +42,10 @@ from runtime.uplink.wire import (
 MAX_OPEN_TRANSFERS = 4
 MAX_FAILURES = 8
 MAX_SET_ASIDE = 1000
-MAX_TOMBSTONES_AT_ONCE = 32
-MAX_REASON_LENGTH = 500
 #: A receiver that answers "too fast" is left in peace for so long.
 TOO_FAST_PAUSE_S = 1.0
+#: NACKs about nothing in particular after which there is nothing to go on with.
+ENDING_CODES = frozenset({"version", "malformed", "unexpected"})
 
 
 class SessionError(Exception):
@@ -76,7 +75,7 @@ class Delivery:
         self._transfers: dict[int, Transfer] = {}
         self._pending: Sequence[OutgoingClip] = ()
         self._set_aside: dict[int, int] = {}  # n -> not before
-        self._tombstones: Notices[int] = Notices(self._unreported_tombstones, outbox.mark_tombstone_reported)
+        self._tombstones = tombstones_of(outbox)
         self._pulls = PullInbox(NoPulls() if pulls is None else pulls)
         self._paused_until_ns = 0
         self._refresh_ns = 0
@@ -132,12 +131,8 @@ class Delivery:
         self._pending = self._outbox.pending(limit=2 * MAX_OPEN_TRANSFERS + len(self._set_aside))
         known = {clip.n for clip in self._pending}
         self._transfers = {n: t for n, t in self._transfers.items() if n in known}
-        self._tombstones.refresh()
-        self._pulls.results.refresh()
-
-    def _unreported_tombstones(self) -> dict[int, Message]:
-        rows = self._outbox.unreported_tombstones(limit=MAX_TOMBSTONES_AT_ONCE)
-        return {row.n: TombstoneNotice(row.n, row.reason[:MAX_REASON_LENGTH]) for row in rows}
+        self._tombstones.refresh(now_ns)
+        self._pulls.results.refresh(now_ns)
 
     def _next_of_clips(self, now_ns: int, welcome: Welcome) -> Outgoing | None:
         if now_ns < self._paused_until_ns or not self._pace.is_open(now_ns):
@@ -225,10 +220,12 @@ class Delivery:
     def _on_clip_message(self, message: Any, now_ns: int) -> None:
         if isinstance(message, Nack):
             self.statistics.nacks[message.code] += 1
-            if message.code == "too_fast":
-                self._pause(now_ns)
-            elif message.n == 0:
+            if message.code == "too_fast":  # leave it in peace for a moment, then go on there
+                self._paused_until_ns = now_ns + int(TOO_FAST_PAUSE_S * NANOSECONDS_PER_SECOND)
+            if message.n == 0 and message.code in ENDING_CODES:
                 raise SessionError(f"the receiver answered {message.code}: {message.detail}")
+            if not message.sha256 and self._is_about_notices(message, now_ns):
+                return
         transfer = self._transfers.get(message.n)
         if transfer is None or transfer.digest != message.sha256:
             self.statistics.messages_ignored += 1
@@ -241,6 +238,14 @@ class Delivery:
             self._on_done(transfer)
         else:
             self._on_nack(transfer, message, now_ns)
+
+    def _is_about_notices(self, nack: Nack, now_ns: int) -> bool:
+        """True when notices are refused: those are told again in a while."""
+        wait_s = TOO_FAST_PAUSE_S if nack.code == "too_fast" else self._limits.refused_retry_s
+        until_ns = now_ns + int(wait_s * NANOSECONDS_PER_SECOND)
+        refused = sum(kind.on_refusal(nack.n, until_ns) for kind in (self._tombstones, self._pulls.results))
+        self.statistics.notices_refused += refused
+        return refused > 0
 
     def _on_ack(self, transfer: Transfer, message: Ack, now_ns: int) -> None:
         credit_bytes = MAX_PAYLOAD_BYTES if self.welcome is None else self.welcome.credit_bytes
@@ -285,10 +290,6 @@ class Delivery:
             transfer.restart()
         if transfer.failures > MAX_FAILURES:
             self._put_aside(transfer.clip.n, now_ns)
-
-    def _pause(self, now_ns: int) -> None:
-        """The receiver has had more of us than it takes: nothing about clips for a moment, then go on there."""
-        self._paused_until_ns = now_ns + int(TOO_FAST_PAUSE_S * NANOSECONDS_PER_SECOND)
 
     def _put_aside(self, n: int, now_ns: int) -> None:
         """Leave a clip alone for a while; others go on."""

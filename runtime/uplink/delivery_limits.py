@@ -47,6 +47,7 @@ class DeliveryStatistics:
     clips_damaged: int = 0
     clips_unreadable: int = 0  # times that a clip was left for later because its file could not be read
     last_unreadable: str = ""
+    notices_refused: int = 0  # tombstones and answers to pulls that the receiver did not take when told
     messages_ignored: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     nacks: Counter[str] = field(default_factory=Counter)

@@ -1,25 +1,30 @@
 """What one vehicle may ask of the receiver, so that an enrolled but hostile one cannot exhaust it for the others.
 
-Three paces for each vehicle. *Requests* are messages, a chunk counting by how far it falls short of a proper one, so
-that bytes are bounded by the disk and the link and not by this. *Durable* ones (OFFER, COMMIT, TOMBSTONE, RESULT)
-cost several fsyncs each. *Faults* are messages that no honest vehicle sends. Who overdraws the first two is answered
-NACK `too_fast` and waits a second; who overdraws the third is barred: its connections are cut and its handshakes
-refused until `barred_s` have passed. An honest vehicle meets none of these.
+Three paces for each vehicle. *Requests* are messages, a chunk that is taken counting by how far it falls short of a
+proper one, so that bytes are bounded by the disk and the link and not by this. *Durable* ones (OFFER, COMMIT,
+TOMBSTONE, RESULT) cost several fsyncs each. *Faults* are messages that no honest vehicle sends. Who overdraws the first
+two is answered NACK `too_fast` and waits a second; who overdraws the third is barred: its connections are cut and its
+handshakes refused until `barred_s` have passed. An honest vehicle meets none of these.
 
 Time is wall time, which may jump: forward it fills the buckets (bounded by the burst), backward it does nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.pace import Pace
-from runtime.uplink.wire import Chunk, Commit, Offer, PullResult, Result, TombstoneNotice
+from runtime.uplink.storage.limits import RefusedError
+from runtime.uplink.storage.rows import ClipKey
+from runtime.uplink.wire import Commit, Offer, PullResult, Result, TombstoneNotice
 
-#: A chunk of at least this length costs no request.
+#: A chunk of at least this length costs no request, if it is taken.
 PROPER_CHUNK_BYTES = 16 * 1024
+UNKNOWN_FOR_NS = NANOSECONDS_PER_SECOND
+MAX_UNKNOWN = 4096
 DURABLE = (Offer, Commit, TombstoneNotice, Result, PullResult)
 #: NACKs that only a broken or hostile vehicle provokes.
 FAULT_CODES = frozenset({"malformed", "unexpected", "bad_chunk_hash", "bad_report", "too_fragmented", "too_fast"})
@@ -56,20 +61,22 @@ class VehicleMeters:
         self._limits = limits
         self._meters: dict[str, _Meter] = {}
 
-    def admit(self, vehicle: str, message: object, payload_bytes: int, wall_ns: int) -> bool:
+    def admit(self, vehicle: str, message: object, wall_ns: int) -> bool:
         """Count a message; False when the vehicle has to wait."""
         meter = self._meter(vehicle)
-        is_chunk = isinstance(message, Chunk)
-        cost = max(0.0, 1.0 - payload_bytes / PROPER_CHUNK_BYTES) if is_chunk else 1.0
         if not meter.requests.is_open(wall_ns):
             return False
-        meter.requests.spend(cost)
+        meter.requests.spend(1.0)
         if not isinstance(message, DURABLE):
             return True
         if not meter.durable.is_open(wall_ns):
             return False
         meter.durable.spend(1.0)
         return True
+
+    def took_chunk(self, vehicle: str, payload_bytes: int) -> None:
+        """The chunk just admitted was of use: what it cost is given back, as far as it is a proper one."""
+        self._meter(vehicle).requests.spend(-min(1.0, payload_bytes / PROPER_CHUNK_BYTES))
 
     def fault(self, vehicle: str, wall_ns: int) -> None:
         """Count a message that should not have been sent, and bar the vehicle when there are too many."""
@@ -96,3 +103,29 @@ class VehicleMeters:
         if meter is None:
             meter = self._meters[vehicle] = _Meter(self._limits)
         return meter
+
+
+class UnknownClips:
+    """Clips that the catalogue was just found not to know: their chunks ask it once a second."""
+
+    def __init__(self) -> None:
+        self._since_wall_ns: dict[ClipKey, int] = {}
+
+    def offered(self, key: ClipKey) -> None:
+        """It is known from here on."""
+        self._since_wall_ns.pop(key, None)
+
+    @contextmanager
+    def refused(self, key: ClipKey, wall_ns: int) -> Iterator[None]:
+        """A block that asks for this clip, and raises RefusedError as it did a moment ago."""
+        if 0 <= wall_ns - self._since_wall_ns.get(key, wall_ns + 1) < UNKNOWN_FOR_NS:
+            raise RefusedError("unknown_clip", "offer it first")
+        try:
+            yield
+        except RefusedError as error:
+            if error.code == "unknown_clip":
+                self.offered(key)
+                self._since_wall_ns[key] = wall_ns
+                if len(self._since_wall_ns) > MAX_UNKNOWN:
+                    self.offered(next(iter(self._since_wall_ns)))
+            raise

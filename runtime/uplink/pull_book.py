@@ -15,7 +15,8 @@ changes. The table lives in the catalogue's database, SQLite or PostgreSQL, and 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -27,8 +28,6 @@ from runtime.messages import Priority
 from runtime.uplink.storage.tables import pulls
 
 MAX_PENDING_A_VEHICLE = 64
-#: Vehicles that are asked in one go.
-MAX_VEHICLES_AT_ONCE = 500
 MAX_LISTED = 1000
 
 
@@ -67,6 +66,7 @@ class PullBook:
 
     def __init__(self, database: Transactions) -> None:
         self._database = database
+        self._last_asked = ""
 
     # People
 
@@ -101,16 +101,33 @@ class PullBook:
 
     # The receiver
 
-    def waiting(self, vehicles: Sequence[str], limit: int, wall_ns: int) -> list[tuple[str, PullRequest]]:
-        """What these vehicles are to be asked, oldest first. What is too old expires by this."""
+    def waiting(
+        self, vehicles: Sequence[str], limit: int, wall_ns: int, asked_lately: Collection[str] = ()
+    ) -> list[tuple[str, PullRequest]]:
+        """What these vehicles are to be asked, but for requests of these ids. What is too old expires by this.
+
+        At most `limit`, of as many vehicles as can have a turn, which go round: no number of requests that one vehicle
+        leaves unanswered keeps another from being asked.
+        """
         self._settle(pulls.c.expires_wall_ns <= wall_ns, "expired", "the vehicle did not answer in time", 0, wall_ns)
-        is_open = pulls.c.state == "pending"
+        is_due = (pulls.c.state == "pending") & pulls.c.id.not_in(asked_lately)
         with self._database.reading() as connection:
-            wanted = {row.vehicle for row in connection.execute(select(pulls.c.vehicle).where(is_open).distinct())}
-            named = sorted(wanted.intersection(vehicles))[:MAX_VEHICLES_AT_ONCE]
-            question = select(pulls).where(is_open & pulls.c.vehicle.in_(named))
-            rows = connection.execute(question.order_by(pulls.c.asked_wall_ns, pulls.c.id).limit(limit)).all()
+            waiting = {row.vehicle for row in connection.execute(select(pulls.c.vehicle).where(is_due).distinct())}
+            turn = self._next_turn(sorted(waiting.intersection(vehicles)), limit)
+            if not turn:
+                return []
+            order = func.row_number().over(partition_by=pulls.c.vehicle, order_by=(pulls.c.asked_wall_ns, pulls.c.id))
+            ranked = select(pulls, order.label("place")).where(is_due & pulls.c.vehicle.in_(turn)).subquery()
+            question = select(ranked).where(ranked.c.place <= limit // len(turn))
+            rows = connection.execute(question.order_by(ranked.c.asked_wall_ns, ranked.c.id)).all()
         return [(row.vehicle, _row(row).request) for row in rows]
+
+    def _next_turn(self, names: Sequence[str], limit: int) -> Sequence[str]:
+        """The next so many of these names after those of the last turn, and on from the first."""
+        begin = bisect_right(names, self._last_asked)
+        turn = [*names[begin:], *names[:begin]][:limit]
+        self._last_asked = turn[-1] if turn else self._last_asked
+        return turn
 
     def answer(self, vehicle: str, answer: PullAnswer, wall_ns: int) -> None:
         """What a vehicle says; only about its own requests, and only once."""

@@ -13,9 +13,8 @@ from typing import Protocol
 from runtime.formats.pull_files import PullAnswer, PullFileError, PullRequest
 from runtime.messages import Priority
 from runtime.uplink.notices import Notices
-from runtime.uplink.wire import Message, Pull, PullResult
+from runtime.uplink.wire import Pull, PullResult
 
-MAX_ANSWERS_AT_ONCE = 32
 MAX_REFUSED_KEPT = 64
 
 
@@ -67,6 +66,6 @@ class PullInbox:
         except (OSError, PullFileError):  # no room for the file, or a window that ends before it starts
             self.postponed += 1
 
-    def _unreported(self) -> Mapping[str, Message]:
-        answers = self._seam.answers()[:MAX_ANSWERS_AT_ONCE]
+    def _unreported(self, limit: int) -> Mapping[str, PullResult]:
+        answers = self._seam.answers()[:limit]
         return {answer.id: PullResult(answer.id, answer.state, answer.reason, answer.n) for answer in answers}

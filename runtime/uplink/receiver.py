@@ -27,6 +27,7 @@ from runtime.uplink.connections import ConnectionTable, allow_many_connections
 from runtime.uplink.keys import EnrolledVehicles, KeyPair, ensure_keys
 from runtime.uplink.limits import VehicleLimits
 from runtime.uplink.reception import CampaignDesk, PullDesk, Reception, Reply
+from runtime.uplink.routes import Routes, first_routing_id
 from runtime.uplink.sockets import ZAP_DOMAIN, receiver_socket
 from runtime.uplink.status_file import Publish, publish_to
 from runtime.uplink.storage.housekeeping import HousekeepingThread
@@ -42,8 +43,6 @@ BUSY_POLL_MS = 10
 STATUS_PERIOD_S = 1.0
 PULL_PERIOD_S = 2.0
 SILENCE_PERIOD_S = 0.25
-#: libzmq's own routing ids begin so; one that a peer chose itself cannot.
-OWN_ROUTING_ID = b"\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,7 @@ class Receiver:
         self._verifier = VerifierThread(self.store, clock, verifier)
         self._housekeeping = HousekeepingThread(self.store, settings.retention, clock)
         self._on_bound = on_bound
-        self._routes: dict[str, bytes] = {}  # vehicle -> routing id of its newest message
+        self._routes = Routes(b"")
         self._due_ns: dict[str, int] = {}
         self._dirty_since_ns: int | None = None
         self._last_stored: Mapping[str, int] = {}
@@ -118,6 +117,7 @@ class Receiver:
             socket = receiver_socket(context, self._own)
             monitor = socket.get_monitor_socket(MONITORED)
             try:
+                self._routes = Routes(first_routing_id(context, socket))
                 socket.bind(self._settings.bind)
                 self.address = socket.getsockopt_string(zmq.LAST_ENDPOINT)
                 if self._on_bound is not None:
@@ -163,12 +163,12 @@ class Receiver:
     def _forget_revoked(self) -> None:
         """Keep nothing of who is enrolled no more; the guard has cut them."""
         names = self._enrolled.names()
-        self._routes = {vehicle: route for vehicle, route in self._routes.items() if vehicle in names}
+        self._routes.forget_except(names)
         self.reception.meters.forget_except(names)
 
     def _ask_for_pulls(self, socket: zmq.Socket[bytes]) -> None:
         try:
-            self._deliver(socket, self.reception.pulls_due(list(self._routes), self._clock.wall_ns()))
+            self._deliver(socket, self.reception.pulls_due(self._routes.vehicles, self._clock.wall_ns()))
         except OSError as error:  # the catalogue is busy or its disk full: clips have said so already
             self.dropped["pulls not read"] += 1
             self.reception.troubles.note(error, self._clock.wall_ns())
@@ -181,8 +181,7 @@ class Receiver:
         vehicle = self._vehicle_of(frames, now_ns)
         if vehicle is None:
             return
-        if self._routes.get(vehicle) != frames[0].bytes:
-            self._routes[vehicle] = frames[0].bytes
+        if self._routes.is_new(vehicle, frames[0].bytes):
             self.reception.vehicle_connected(vehicle)
         buffers = [frame.buffer for frame in frames[1:]]
         self._deliver(socket, self.reception.handle(vehicle, buffers, self._clock.wall_ns()))
@@ -199,11 +198,13 @@ class Receiver:
             self.dropped["no User-Id"] += 1
             return None
         vehicle = self._enrolled.vehicle_of(key.encode())
-        self.connections.spoke(int(frames[-1].get(zmq.SRCFD)), vehicle or "", key, now_ns)
+        descriptor = int(frames[-1].get(zmq.SRCFD))
+        self.connections.spoke(descriptor, vehicle or "", key, now_ns)
         if vehicle is None:
             self.dropped["key no longer enrolled"] += 1
-        elif not frames[0].bytes.startswith(OWN_ROUTING_ID):
+        elif not self._routes.is_given(frames[0].bytes, vehicle):
             self.dropped["fixed routing id"] += 1
+            self.connections.cut_where("fixed routing id", lambda connection: connection.descriptor == descriptor)
             return None
         return vehicle
 
@@ -220,7 +221,7 @@ class Receiver:
         for vehicle, message, payload in replies:
             route = self._routes.get(vehicle)
             if route is None:
-                self.dropped["key no longer enrolled"] += 1
+                self.dropped["vehicle left"] += 1
                 continue
             try:
                 socket.send_multipart([route, encode(message), payload], zmq.NOBLOCK)
@@ -230,6 +231,7 @@ class Receiver:
                 if error.errno != zmq.EHOSTUNREACH:
                     raise
                 self.dropped["vehicle left"] += 1
+                self._routes.forget(vehicle)
 
     def _publish_status(self, authenticator: ZapAuthenticator) -> None:
         try:

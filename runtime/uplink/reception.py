@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 from runtime.formats.pull_files import PullAnswer, PullFileError, PullRequest
@@ -16,7 +16,7 @@ from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.catalogue import ClipKey, PartialRow
 from runtime.uplink.fields import MAX_TEXT_LENGTH
 from runtime.uplink.foreign_json import checked_metadata
-from runtime.uplink.limits import FAULT_CODES, VehicleLimits, VehicleMeters
+from runtime.uplink.limits import FAULT_CODES, UnknownClips, VehicleLimits, VehicleMeters
 from runtime.uplink.store import ClipStore, PartialGoneError, RefusedError
 from runtime.uplink.troubles import Troubles
 from runtime.uplink.wire import (
@@ -65,7 +65,9 @@ class CampaignDesk(Protocol):
 class PullDesk(Protocol):
     """What people want of vehicles; `runtime.uplink.pull_book.PullBook` is one."""
 
-    def waiting(self, vehicles: Sequence[str], limit: int, wall_ns: int) -> list[tuple[str, PullRequest]]: ...
+    def waiting(
+        self, vehicles: Sequence[str], limit: int, wall_ns: int, asked_lately: Collection[str]
+    ) -> list[tuple[str, PullRequest]]: ...
     def answer(self, vehicle: str, answer: PullAnswer, wall_ns: int) -> None: ...
 
 
@@ -96,6 +98,7 @@ class Reception:
         self._pulls = pulls
         self._pulls_sent: dict[tuple[str, str], int] = {}  # (vehicle, id) -> when
         self.meters = VehicleMeters(limits or VehicleLimits())
+        self._unknown = UnknownClips()
         self._finishing: dict[ClipKey, tuple[int, Commit]] = {}  # COMMITs that wait for an answer, and since when
 
     def handle(self, vehicle: str, frames: Sequence[bytes | memoryview], wall_ns: int) -> list[Reply]:
@@ -107,7 +110,7 @@ class Reception:
             return [(vehicle, self._nack(error.code, error.detail), b"")]
         self.received[message.TYPE] += 1
         try:
-            if not self.meters.admit(vehicle, message, len(payload), wall_ns):
+            if not self.meters.admit(vehicle, message, wall_ns):
                 raise RefusedError("too_fast", "more than one vehicle may ask: wait a second")
             replies = self._answer(vehicle, message, payload, wall_ns)
         except RefusedError as error:
@@ -134,7 +137,7 @@ class Reception:
         if isinstance(message, Offer):
             return [(vehicle, self._on_offer(key, message, payload, wall_ns), b"")]
         if isinstance(message, Chunk):
-            return [(vehicle, reply, b"") for reply in self._on_chunk(key, message, payload)]
+            return [(vehicle, reply, b"") for reply in self._on_chunk(key, message, payload, wall_ns)]
         return self._on_commit(key, message, wall_ns)
 
     def _welcome(self, message: Hello) -> Message:
@@ -144,6 +147,7 @@ class Reception:
 
     def _on_offer(self, key: ClipKey, message: Offer, payload: bytes | memoryview, wall_ns: int) -> Message:
         row = PartialRow(key, message.size_bytes, message.priority, checked_metadata(payload), (), None)
+        self._unknown.offered(key)
         try:
             held = self._store.offer(row, wall_ns)
         except RefusedError as error:
@@ -153,12 +157,17 @@ class Reception:
             return State(message.n, message.sha256, "done")
         return State(message.n, message.sha256, "partial" if len(held) else "new", wire_ranges(held))
 
-    def _on_chunk(self, key: ClipKey, message: Chunk, payload: bytes | memoryview) -> list[Message]:
+    def _on_chunk(self, key: ClipKey, message: Chunk, payload: bytes | memoryview, wall_ns: int) -> list[Message]:
+        with self._unknown.refused(key, wall_ns):
+            return self._took_chunk(key, message, payload)
+
+    def _took_chunk(self, key: ClipKey, message: Chunk, payload: bytes | memoryview) -> list[Message]:
         if self._store.is_stored(key):
             return [Done(message.n, message.sha256)]
         if hashlib.sha256(payload).digest() != message.hash:
             return [self._nack("bad_chunk_hash", "the payload does not have the hash of its header", message)]
         self._store.write(key, message.offset, payload)
+        self.meters.took_chunk(key.vehicle, len(payload))
         return []
 
     def _on_commit(self, key: ClipKey, message: Commit, wall_ns: int) -> list[Reply]:
@@ -215,13 +224,11 @@ class Reception:
         """PULLs for those of these connected vehicles that have not answered; each again after PULL_REPEAT_S."""
         if self._pulls is None or not vehicles:
             return []
-        waiting = self._pulls.waiting(vehicles, PULLS_AT_ONCE, wall_ns)
         repeat_ns = int(PULL_REPEAT_S * NANOSECONDS_PER_SECOND)
-        before = {(vehicle, request.id): self._pulls_sent.get((vehicle, request.id)) for vehicle, request in waiting}
-        due = [key for key, sent_ns in before.items() if sent_ns is None or abs(wall_ns - sent_ns) >= repeat_ns]
-        self._pulls_sent = {key: ns for key, ns in before.items() if ns is not None} | dict.fromkeys(due, wall_ns)
-        asked = set(due)
-        return [(vehicle, pull_message(request), b"") for vehicle, request in waiting if (vehicle, request.id) in asked]
+        lately = {key: sent_ns for key, sent_ns in self._pulls_sent.items() if abs(wall_ns - sent_ns) < repeat_ns}
+        due = self._pulls.waiting(vehicles, PULLS_AT_ONCE, wall_ns, {pull_id for _, pull_id in lately})
+        self._pulls_sent = lately | {(vehicle, request.id): wall_ns for vehicle, request in due}
+        return [(vehicle, pull_message(request), b"") for vehicle, request in due]
 
     def vehicle_connected(self, vehicle: str) -> None:
         """A vehicle has come (back): what it was asked over its old connection may be lost."""

@@ -122,6 +122,7 @@ class Uploader:
             "clips_unreadable": statistics.clips_unreadable,
             "last_unreadable": statistics.last_unreadable,
             "tombstones_reported": statistics.tombstones_reported,
+            "notices_refused": statistics.notices_refused,
             "pulls_taken": statistics.pulls_taken,
             "pulls_answered": statistics.pulls_answered,
             "messages_ignored": statistics.messages_ignored,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, exists, insert, select, update
 
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.storage import tables
@@ -40,6 +40,9 @@ MAX_AT_ONCE = 1000
 MAX_FAILURES = 2
 PUT_OFF_NS = 600 * NANOSECONDS_PER_SECOND
 DAY_NS = 86_400 * NANOSECONDS_PER_SECOND
+#: A clip of a number that was given up may be offered by a message that came late, which nothing follows. It may also
+#: be in earnest, by a vehicle whose spool began anew on another disk: so it is taken, but has to go on.
+GIVEN_UP_NS = 3600 * NANOSECONDS_PER_SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +187,13 @@ def expire(database: Database, policy: RetentionPolicy, who: str, wall_ns: int) 
         days = policy.days_of(priority)
         if days is not None:
             gone += _expire_clips(database, priority, wall_ns - round(days * DAY_NS), who, wall_ns, MAX_AT_ONCE - gone)
+    table = tables.partials
     if policy.partials_days is not None:
-        gone += _expire_partials(database, wall_ns - round(policy.partials_days * DAY_NS), who, wall_ns)
-    return gone
+        over = table.c.touched_wall_ns < wall_ns - round(policy.partials_days * DAY_NS)
+        gone += _expire_partials(database, over, "expire unfinished", who, wall_ns)
+    given_up = exists().where(tables.tombstones.c.vehicle == table.c.vehicle, tables.tombstones.c.n == table.c.n)
+    over = given_up & (table.c.touched_wall_ns < wall_ns - GIVEN_UP_NS)
+    return gone + _expire_partials(database, over, "expire given up", who, wall_ns)
 
 
 def _priorities(database: Database) -> list[str]:
@@ -211,12 +218,12 @@ def _expire_clips(database: Database, priority: str, before_wall_ns: int, who: s
     return len(found)
 
 
-def _expire_partials(database: Database, before_wall_ns: int, who: str, wall_ns: int) -> int:
+def _expire_partials(database: Database, over: Any, action: str, who: str, wall_ns: int) -> int:
     """A clip that was never finished: its vehicle may offer it again, from the first byte."""
     gone = 0
     with database.reading() as connection:
         untouched = [tables.partials.c.id, tables.partials.c.vehicle]
-        rows = connection.execute(select(*untouched).where(tables.partials.c.touched_wall_ns < before_wall_ns)).all()
+        rows = connection.execute(select(*untouched).where(over)).all()
     for vehicle in sorted({row.vehicle for row in rows}):
         with database.writing() as connection:
             database.lock_vehicle(connection, vehicle)
@@ -226,6 +233,6 @@ def _expire_partials(database: Database, before_wall_ns: int, who: str, wall_ns:
                 forget_partial(connection, database, partial, wall_ns)
             if own:
                 detail = {"n": sorted(row.key.n for row in own)}
-                log_access(connection, wall_ns, who, "expire unfinished", vehicle, detail)
+                log_access(connection, wall_ns, who, action, vehicle, detail)
             gone += len(own)
     return gone

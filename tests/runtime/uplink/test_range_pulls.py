@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,11 @@ from runtime.clock import SystemClock
 from runtime.formats.pull_files import PullAnswer, PullFolder, PullRequest
 from runtime.messages import Priority
 from runtime.spool import Spool
+from runtime.uplink import receiver as receiver_module
 from runtime.uplink import reception
 from runtime.uplink.keys import load_keys
 from runtime.uplink.pull_book import MAX_PENDING_A_VEHICLE, PullBook, PullRefusedError
+from runtime.uplink.reception import Reception
 from runtime.uplink.sockets import vehicle_socket
 from runtime.uplink.storage.database import Database
 from runtime.uplink.uploader import Uploader, UploaderSettings
@@ -203,6 +206,47 @@ def test_what_waits_of_one_vehicle_is_bounded(book):
     with pytest.raises(PullRefusedError, match=f"{MAX_PENDING_A_VEHICLE} pulls"):
         book.ask(VEHICLE, REQUEST, 0, HOUR_NS)
     book.ask("car-2", REQUEST, 0, HOUR_NS)
+
+
+def asked_in_turn(book, vehicles: list[str], rounds: int) -> list[tuple[str, str]]:
+    """What a receiver asks in so many rounds of two seconds."""
+    receiver = Reception(None, 1 << 20, pulls=book)
+    asked = []
+    for at in range(rounds):
+        asked += [(vehicle, pull.id) for vehicle, pull, _ in receiver.pulls_due(vehicles, at * 2 * 10**9)]
+    return asked
+
+
+def test_pulls_that_one_vehicle_leaves_unanswered_keep_no_other_from_being_asked(book):
+    for index in range(MAX_PENDING_A_VEHICLE):
+        book.ask("silent", PullRequest(f"p{index}", (), 1, 2), index, HOUR_NS)
+    book.ask(VEHICLE, PullRequest("wanted", (), 1, 2), 100, HOUR_NS)
+    (*_, last) = first = asked_in_turn(book, ["silent", VEHICLE], 1)
+    assert last == (VEHICLE, "wanted")
+    assert len(first) == 33, "half of the round for each"
+    later = asked_in_turn(book, ["silent", VEHICLE], 3)
+    assert len(set(later)) == len(later) == MAX_PENDING_A_VEHICLE + 1, "each once within half a minute"
+
+
+def test_every_vehicle_has_its_turn_whatever_its_name(book):
+    names = [f"car-{index:03d}" for index in range(200)]
+    for name in names:
+        book.ask(name, PullRequest(f"of-{name}", (), 1, 2), 5, HOUR_NS)
+    assert [vehicle for vehicle, _ in asked_in_turn(book, names, 4)] == names, "64 in each round"
+    often = Counter(asked_in_turn(book, names, 17))
+    assert set(often.values()) == {1, 2}, "again after half a minute"
+
+
+def test_a_vehicle_that_has_left_is_asked_no_more(context, running, own, book, monkeypatch):
+    monkeypatch.setattr(reception, "PULL_REPEAT_S", 0.0)
+    monkeypatch.setattr(receiver_module, "PULL_PERIOD_S", 0.05)
+    book.ask(VEHICLE, REQUEST, 0, SystemClock().wall_ns() + HOUR_NS)
+    socket = vehicle_socket(context, own, running.own.public)
+    socket.connect(running.address)
+    assert isinstance(ask(socket, HELLO), Welcome)
+    socket.close(0)
+    wait_for(lambda: running.receiver.dropped["vehicle left"], "a message that reaches nobody")
+    wait_for(lambda: not running.receiver._routes.vehicles, "the route to be forgotten")
 
 
 @pytest.mark.parametrize(

@@ -36,31 +36,31 @@ class UplinkMachine(RuleBasedStateMachine):
 
     # What happens on the vehicle
 
-    @precondition(lambda self: len(self.world.content) < MOST_CLIPS)
+    @precondition(lambda self: len(self.world.car.content) < MOST_CLIPS)
     @rule(size=st.integers(1, 1000), priority=st.sampled_from(Priority))
     def seal(self, size, priority):
-        self.world.seal(size, priority)
+        self.world.car.seal(size, priority)
 
-    @precondition(lambda self: self.world.spool.pending())
+    @precondition(lambda self: self.world.car.spool.pending())
     @rule(which=st.integers(0, MOST_CLIPS))
     def entomb(self, which):
-        pending = self.world.spool.pending()
+        pending = self.world.car.spool.pending()
         doomed = pending[which % len(pending)].n
-        self.world.entombed.add(doomed)
-        self.world.spool.tombstone(doomed, "evicted to make room")
+        self.world.car.entombed.add(doomed)
+        self.world.car.spool.tombstone(doomed, "evicted to make room")
 
     @rule(allowed=st.integers(0, 5), campaigns=st.booleans())
     def follow_policy(self, allowed, campaigns):
-        self.world.delivery.permit(Permissions(frozenset(list(Priority)[:allowed]), campaigns))
+        self.world.car.delivery.permit(Permissions(frozenset(list(Priority)[:allowed]), campaigns))
 
     @rule()
     def vehicle_sends(self):
-        self.world.vehicle_sends()
+        self.world.car.sends()
 
     @rule()
     def vehicle_restarts(self):
-        self.world.spool.close()
-        self.world.boot_vehicle()
+        self.world.car.spool.close()
+        self.world.car.boot()
 
     # What the fleet asks
 
@@ -72,10 +72,10 @@ class UplinkMachine(RuleBasedStateMachine):
 
     @rule(has_it=st.booleans())
     def record(self, has_it):
-        for request in self.world.recorder.requests():
-            n = self.world.seal(50, request.priority, pull_id=request.id) if has_it else 0
+        for request in self.world.car.recorder.requests():
+            n = self.world.car.seal(50, request.priority, pull_id=request.id) if has_it else 0
             reason = "" if has_it else "history has nothing of it"
-            self.world.recorder.answer(PullAnswer(request.id, "sealed" if has_it else "refused", reason, n))
+            self.world.car.recorder.answer(PullAnswer(request.id, "sealed" if has_it else "refused", reason, n))
 
     @rule()
     def receiver_asks(self):
@@ -83,41 +83,41 @@ class UplinkMachine(RuleBasedStateMachine):
 
     # What happens to messages
 
-    @precondition(lambda self: self.world.up)
+    @precondition(lambda self: self.world.car.up)
     @rule(which=st.integers(0, 100), repeated=st.booleans())
     def receiver_hears(self, which, repeated):
         """Any message of those under way, once, or once more."""
-        at = which % len(self.world.up)
-        frames = self.world.up[at] if repeated else self.world.up.pop(at)
+        at = which % len(self.world.car.up)
+        frames = self.world.car.up[at] if repeated else self.world.car.up.pop(at)
         self.world.reply(self.world.reception.handle(VEHICLE, frames, self.world.wall_ns()))
 
     @rule()
     def receiver_flushes(self):
         self.world.reply(self.world.reception.flush(self.world.wall_ns()))
 
-    @precondition(lambda self: self.world.down)
+    @precondition(lambda self: self.world.car.down)
     @rule(which=st.integers(0, 100), repeated=st.booleans())
     def vehicle_hears(self, which, repeated):
-        at = which % len(self.world.down)
-        frames = self.world.down[at] if repeated else self.world.down.pop(at)
+        at = which % len(self.world.car.down)
+        frames = self.world.car.down[at] if repeated else self.world.car.down.pop(at)
         try:
-            self.world.delivery.on_message(frames, self.world.clock.now_ns())
+            self.world.car.delivery.on_message(frames, self.world.clock.now_ns())
         except SessionError:
-            self.world.connect()
+            self.world.car.connect()
 
     @rule(up=st.booleans())
     def messages_are_lost(self, up):
-        (self.world.up if up else self.world.down).clear()
+        (self.world.car.up if up else self.world.car.down).clear()
 
     @rule()
     def link_is_reset(self):
-        self.world.connect()
+        self.world.car.connect()
 
     @rule(steps=st.integers(1, 30))
     def time_passes(self, steps):
         self.world.clock.advance_to(self.world.clock.now_ns() + steps * STEP_NS)
-        if self.world.delivery.is_overdue(self.world.clock.now_ns()):
-            self.world.connect()
+        if self.world.car.delivery.is_overdue(self.world.clock.now_ns()):
+            self.world.car.connect()
 
     # What happens to the receiver
 
@@ -125,7 +125,7 @@ class UplinkMachine(RuleBasedStateMachine):
     def receiver_restarts(self):
         self.world.store.close()
         self.world.boot_receiver()
-        self.world.connect()
+        self.world.car.connect()
 
     @rule(free_bytes=st.sampled_from([0, 1 << 40]))
     def receiver_disk(self, free_bytes):
@@ -139,7 +139,7 @@ class UplinkMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_credit_is_kept(self):
-        assert sum(t.under_way_bytes for t in self.world.delivery._transfers.values()) <= CREDIT_BYTES
+        assert sum(t.under_way_bytes for t in self.world.car.delivery._transfers.values()) <= CREDIT_BYTES
 
     def teardown(self):
         """Without faults everything comes to its end."""
@@ -147,7 +147,7 @@ class UplinkMachine(RuleBasedStateMachine):
         try:
             world.calm_down()
             for _ in range(400):
-                world.record()
+                world.car.record()
                 world.step()
                 if world.is_settled():
                     break

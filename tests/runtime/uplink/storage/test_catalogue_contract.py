@@ -17,7 +17,7 @@ from runtime.uplink.storage.depot import DepotError
 from runtime.uplink.storage.figures import figures
 from runtime.uplink.storage.housekeeping import HousekeepingThread
 from runtime.uplink.storage.limits import RefusedError
-from runtime.uplink.storage.removal import DAY_NS, RetentionPolicy, erase, expire
+from runtime.uplink.storage.removal import DAY_NS, GIVEN_UP_NS, RetentionPolicy, erase, expire
 from runtime.uplink.storage.reports import record_report, reports
 from runtime.uplink.storage.rows import DELETION_GRACE_NS
 
@@ -197,6 +197,24 @@ def test_retention_follows_priority_and_is_logged(fleet, settled):
     assert [entry.action for entry in access_log(database)] == ["expire", "expire", "expire unfinished"]
     assert store.offer(row(2), NOW_NS + 10 * DAY_NS) is None, "expired is not wanted again"
     assert store.offer(row(5), NOW_NS + 10 * DAY_NS) == RangeSet(), "what never came in whole is"
+
+
+def test_an_offer_that_came_late_of_a_number_given_up_does_not_stay(fleet, settled):
+    store = fleet.receiver()
+    database, keep = store.catalogue.database, RetentionPolicy(partials_days=None)
+    store.entomb("car-1", 5, "evicted to make room", NOW_NS)
+    empty = figures(database)["charged_bytes"]
+    for n in (5, 6):
+        assert store.offer(row(n), NOW_NS) == RangeSet(), "it may be in earnest: a spool that began anew"
+    assert expire(database, keep, "retention", NOW_NS + GIVEN_UP_NS) == 0
+    assert expire(database, keep, "retention", NOW_NS + GIVEN_UP_NS + 1) == 1
+    assert [partial.key.n for partial in store.catalogue.partials()] == [6], "of the other nobody said anything"
+    store.drop(row(6).key, NOW_NS)
+    assert figures(database)["charged_bytes"] == empty
+    other = b"of a spool that began anew"
+    assert take_in(store, settled, row(5, other), other, NOW_NS) is True
+    assert expire(database, keep, "retention", NOW_NS + 2 * GIVEN_UP_NS) == 0
+    assert stored(store) == [("car-1", 5, other)]
 
 
 def test_a_removal_that_was_cut_short_goes_on(fleet, settled, monkeypatch):

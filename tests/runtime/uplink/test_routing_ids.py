@@ -1,0 +1,72 @@
+"""Only libzmq numbers the receiver's connections: who chooses a number is cut, and gets nobody else's messages."""
+
+from __future__ import annotations
+
+import pytest
+import zmq
+from live_receiver import HELLO, REFUSAL_WAIT_MS, VEHICLE, ask, wait_for
+
+from runtime.uplink.keys import KeyPair, enroll
+from runtime.uplink.routes import ID_COUNT, MAX_SILENT_BETWEEN, Routes, first_routing_id
+from runtime.uplink.sockets import receiver_socket, vehicle_socket
+from runtime.uplink.wire import Welcome
+
+
+@pytest.mark.parametrize("chosen", [b"car-2", b"\0fixed", b"\0car"])
+def test_a_routing_id_of_its_own_choice_gets_no_answer_and_is_cut(context, receiver, vehicle, own, chosen):
+    assert isinstance(ask(vehicle, HELLO), Welcome)
+    socket = vehicle_socket(context, own, receiver.own.public)
+    socket.setsockopt(zmq.ROUTING_ID, chosen)
+    socket.connect(receiver.address)
+    assert ask(socket, HELLO, REFUSAL_WAIT_MS) is None
+    assert receiver.receiver.dropped["fixed routing id"] >= 1
+    assert receiver.receiver.connections.cut["fixed routing id"] >= 1
+    assert isinstance(ask(vehicle, HELLO), Welcome), "its other connection stays"
+
+
+def test_the_number_of_a_vehicle_that_has_left_brings_nobody_its_messages(context, receiver, vehicle, keys):
+    assert isinstance(ask(vehicle, HELLO), Welcome)
+    left = receiver.receiver._routes.get(VEHICLE)
+    vehicle.close(0)
+    pair = KeyPair(*zmq.curve_keypair())
+    enroll(keys[1], "car-2", pair.public)
+    wait_for(lambda: receiver.receiver._enrolled.vehicle_of(pair.public), "the enrolment to be read")
+    thief = vehicle_socket(context, pair, receiver.own.public)
+    thief.setsockopt(zmq.ROUTING_ID, left)
+    thief.connect(receiver.address)
+    assert ask(thief, HELLO, REFUSAL_WAIT_MS) is None
+    assert receiver.receiver._routes.get("car-2") is None
+
+
+def number(first: int, place: int) -> bytes:
+    return b"\0" + ((first + place) % ID_COUNT).to_bytes(4, "big")
+
+
+def test_numbers_count_only_where_libzmq_has_counted():
+    first = ID_COUNT - 2  # they go on at zero
+    routes = Routes(number(first, 0))
+    assert not routes.is_given(number(first, 0), "car-1"), "that was our own"
+    assert routes.is_given(number(first, 1), "car-1")
+    assert routes.is_given(number(first, 3), "car-1")
+    assert not routes.is_given(number(first, 3 + MAX_SILENT_BETWEEN + 1), "car-1")
+    assert routes.is_given(number(first, 3 + MAX_SILENT_BETWEEN), "car-1")
+    assert not routes.is_given(number(first, -1), "car-1")
+    assert routes.is_new("car-1", number(first, 3))
+    assert not routes.is_given(number(first, 3), "car-2")
+    assert routes.is_new("car-1", number(first, 4)), "a new connection"
+    assert routes.is_given(number(first, 3), "car-2"), "of nobody any more, and nobody's messages go there"
+
+
+def test_libzmq_numbers_its_peers_one_after_the_other(context, own):
+    """What `Routes` builds on; a libzmq that does otherwise fails here."""
+    router = receiver_socket(context, own)
+    first = first_routing_id(context, router)
+    plain = context.socket(zmq.ROUTER)
+    begin = int.from_bytes(first_routing_id(context, plain)[1:], "big")
+    port = plain.bind_to_random_port("tcp://127.0.0.1")
+    assert (len(first), first[0]) == (5, 0)
+    for place in range(1, 4):
+        dealer = context.socket(zmq.DEALER)
+        dealer.connect(f"tcp://127.0.0.1:{port}")
+        dealer.send(b"x")
+        assert plain.recv_multipart()[0] == number(begin, place)
