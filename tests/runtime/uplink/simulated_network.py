@@ -52,6 +52,12 @@ class Network:
             self._hold_up(frames, 0.5)
         self.queue.clear()
 
+    def deliver_late(self) -> None:
+        """Everything that was held up comes now."""
+        self.came_late += len(self.late)
+        self.queue += self.late
+        self.late = []
+
     def arrived(self) -> list[Frames]:
         """What comes out at the other end now."""
         chance, rng = self._fate.chance, self._fate.rng
@@ -63,7 +69,7 @@ class Network:
         self.queue.clear()
         if chance(0.2):
             rng.shuffle(arrived)
-        if self.late and chance(0.2):
+        if self.late and chance(0.1):
             self.came_late += 1
             arrived.insert(rng.randint(0, len(arrived)), self.late.pop(rng.randrange(len(self.late))))
         if self._invents and chance(0.02):

@@ -88,8 +88,7 @@ class World:
         self.fate = Fate(rng, disk)
         self.clock = ManualClock()
         self.desk = Desk()
-        self.wall_shift_ns = 0
-        self.limits = StoreLimits()
+        self.wall_shift_ns, self.limits = 0, StoreLimits()
         self.finished_beside = self.erasures = self.housekept = self._delivered = 0
         self.refused: Counter[str] = Counter()
         self.reception: Reception | None = None
@@ -280,7 +279,8 @@ class World:
             stored = self.stored(vehicle)
             told = self.store.catalogue.tombstones(vehicle.name)
             assert all(n in stored or n in vehicle.entombed or vehicle.is_erased(n) for n in vehicle.content)
-            assert set(told) >= vehicle.entombed - stored
+            gone = {n for n in vehicle.entombed - stored if not vehicle.is_erased(n)}  # it may have been stored before
+            assert gone <= set(told), f"{vehicle.name} gave up {gone}, its receiver knows of {set(told)}"
             for name, (asked, _) in self.desk.asked.items():
                 answer = self.desk.answers[name]
                 pulled = [n for n in vehicle.content if vehicle.spool.clip(n).metadata.get("pull_id") == name]

@@ -133,14 +133,14 @@ class SimulatedVehicle:
         if fate.chance(0.05):
             allowed = list(Priority)[: fate.rng.randint(0, 5)]
             self.delivery.permit(Permissions(frozenset(allowed), fate.rng.random() < 0.5))
-        if fate.chance(0.01) and (pending := self.spool.pending()):
+        if fate.chance(0.02) and (pending := self.spool.pending()):
             self.entomb(fate.rng.choice(pending).n)
         if fate.chance(0.3):
             self.record()
 
     def calm_down(self) -> None:
-        self._up.late.clear()
-        self._down.late.clear()
+        self._up.deliver_late()
+        self._down.deliver_late()
         self.delivery.permit(Permissions())
 
     def is_settled(self) -> bool:
