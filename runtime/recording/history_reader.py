@@ -23,6 +23,7 @@ from runtime.recording.history_writer import KEY_FRAMES_METADATA, SEGMENT_METADA
 from runtime.recording.layout import LATE_NS, SEGMENT_NS, HistoryLayout, Segment
 from runtime.recording.record_source import calibrations_in, samples_of
 from runtime.recording.sealing_policy import SealedBefore
+from runtime.recording.wall_offsets import WallOffsets, opened
 
 #: Two segments closer than this follow each other: one lasts a second, and the first record after that ends it.
 _FOLLOWING_NS = SEGMENT_NS * 3 // 2
@@ -35,6 +36,7 @@ class HistoryReader:
 
     def __init__(self, directory: Path | str) -> None:
         self.layout = HistoryLayout(directory)
+        self._wall_offsets = WallOffsets(self.layout)
 
     @property
     def sealed_before(self) -> SealedBefore | None:
@@ -54,7 +56,7 @@ class HistoryReader:
     def newest_record(self, session: str) -> tuple[int, int] | None:
         """Capture and wall time of the newest record that this run of the runtime left, or None."""
         for segment in reversed(self.layout.list_segments()):
-            with _open(self.layout, segment) as reader:
+            with opened(self.layout, segment) as reader:
                 if reader is None or facts(reader, SEGMENT_METADATA).get("session") != session:
                     continue
                 if (times := reader.time_range_ns) is not None:
@@ -66,7 +68,7 @@ class HistoryReader:
         """The run that recorded this instant: that of the last second which started by then, else of the first."""
         segments = self.layout.list_segments()
         for segment in (*reversed([segment for segment in segments if segment.start_ns <= time_ns]), *segments):
-            with _open(self.layout, segment) as reader:
+            with opened(self.layout, segment) as reader:
                 session = None if reader is None else facts(reader, SEGMENT_METADATA).get("session")
                 if session is not None:
                     return session
@@ -76,25 +78,14 @@ class HistoryReader:
         """All runs that recorded any of what is held and can be read."""
         found: set[str] = set()
         for segment in self.layout.list_segments():
-            with contextlib.suppress(McapFileError), _open(self.layout, segment) as reader:
+            with contextlib.suppress(McapFileError), opened(self.layout, segment) as reader:
                 session = None if reader is None else reader.metadata().get(SEGMENT_METADATA, {}).get("session")
                 found.update([] if session is None else [session])
         return found
 
     def wall_offset_ns(self, wall_ns: int | None) -> int | None:
-        """Wall minus capture time in the last second that started by `wall_ns` (None: the newest); None without any.
-
-        A clock that was set while history was recorded has several: each second says what it was then.
-        """
-        earliest: int | None = None
-        for segment in reversed(self.layout.list_segments()):
-            with _open(self.layout, segment) as reader:
-                first = None if reader is None else next(reader.messages(), None)
-            if first is not None:
-                earliest = first.wall_ns - first.time_ns
-                if wall_ns is None or first.wall_ns <= wall_ns:
-                    return earliest
-        return earliest
+        """See `WallOffsets.at`."""
+        return self._wall_offsets.at(wall_ns)
 
     def bytes_between(self, start_ns: int, end_ns: int) -> int:
         """Bytes of the seconds that cover the window."""
@@ -117,7 +108,7 @@ class HistoryReader:
         """Cameras that have a video channel in the seconds that cover the window, in order of appearance."""
         found: dict[str, None] = {}
         for segment in self._covering(start_ns, end_ns):
-            with _open(self.layout, segment) as reader:
+            with opened(self.layout, segment) as reader:
                 found.update(dict.fromkeys(reader.cameras if reader is not None else ()))
         return tuple(found)
 
@@ -166,7 +157,7 @@ class HistoryReader:
         for segment in self._covering(start_ns, end_ns):
             if earliest_ns is not None and segment.start_ns > earliest_ns + LATE_NS:
                 break  # until then one may hold a record that came late
-            with _open(self.layout, segment) as reader:
+            with opened(self.layout, segment) as reader:
                 times = reader.time_range_ns if reader is not None else None
             if times is not None and times[1] >= start_ns:
                 first_ns = max(times[0], start_ns)
@@ -179,7 +170,7 @@ class HistoryReader:
         for segment in reversed(self._covering(start_ns, end_ns)):
             if latest_ns is not None and segment.start_ns + SEGMENT_NS <= latest_ns:
                 break  # until then all are looked at: the newest one may hold nothing but late records
-            with _open(self.layout, segment) as reader:
+            with opened(self.layout, segment) as reader:
                 times = reader.time_range_ns if reader is not None else None
             if times is not None:
                 latest_ns = max(times[1], latest_ns or 0)
@@ -195,7 +186,7 @@ class HistoryReader:
             streams, holes_ns = [], []
             earlier: Segment | None = None
             for segment in self._covering(start_ns, end_ns):
-                reader = stack.enter_context(_open(self.layout, segment))
+                reader = stack.enter_context(opened(self.layout, segment))
                 if reader is None:
                     continue
                 if earlier is not None and not follows(reader, earlier):
@@ -231,7 +222,7 @@ class HistoryReader:
     def _is_hole(self, earlier: Segment, later: Segment) -> bool:
         if later.start_ns - earlier.start_ns < _FOLLOWING_NS:
             return False
-        with _open(self.layout, later) as reader:
+        with opened(self.layout, later) as reader:
             return reader is not None and not follows(reader, earlier)
 
     def calibrations(self, at_ns: int) -> tuple[RawMessage, ...]:
@@ -242,7 +233,7 @@ class HistoryReader:
         segments = self.layout.list_segments()
         earlier = [segment for segment in segments if segment.start_ns <= at_ns]
         for segment in (*reversed(earlier), *segments[len(earlier) :]):
-            with _open(self.layout, segment) as reader:
+            with opened(self.layout, segment) as reader:
                 if reader is not None and reader.time_range_ns is not None:
                     return calibrations_in(reader)
         return ()
@@ -259,7 +250,7 @@ class HistoryReader:
         ]
 
     def _key_frames(self, segment: Segment, cameras: Collection[str]) -> dict[str, list[int]]:
-        with _open(self.layout, segment) as reader:
+        with opened(self.layout, segment) as reader:
             if reader is None:
                 return {}
             index = facts(reader, KEY_FRAMES_METADATA) if reader.is_finished else {}
@@ -282,18 +273,3 @@ def _scan_key_frames(reader: McapTopicReader, cameras: Collection[str]) -> dict[
         if packet.is_key:
             found.setdefault(packet.camera, []).append(packet.time_ns)
     return found
-
-
-@contextlib.contextmanager
-def _open(layout: HistoryLayout, segment: Segment) -> Iterator[McapTopicReader | None]:
-    """The segment under whichever name it has now, or None when it is gone or has not even a header yet."""
-    reader = None
-    for path in (segment.path, layout.closed_segment(segment.start_ns), layout.held_segment(segment.start_ns)):
-        with contextlib.suppress(FileNotFoundError, McapFileError):
-            reader = McapTopicReader(path)
-            break
-    try:
-        yield reader
-    finally:
-        if reader is not None:
-            reader.close()

@@ -196,9 +196,11 @@ class PullDesk:
             if offset_ns is None:
                 return None
             start_ns, end_ns = start_ns - offset_ns, end_ns - offset_ns
-        oldest_ns, session_name = self._reader.oldest_start_ns(), self._reader.session_at(start_ns)
-        session = sessions.get(session_name or "")
-        if session is None or oldest_ns is None or end_ns < oldest_ns:
+        oldest_ns = self._reader.oldest_start_ns()
+        if oldest_ns is None or end_ns < oldest_ns:
+            return None
+        session = sessions.get(self._reader.session_at(start_ns) or "")
+        if session is None:
             return None
         provenance = session.provenance_at(start_ns)
         wall_ns = end_ns + (self._reader.wall_offset_ns(None) or 0)

@@ -46,7 +46,7 @@ def readiness(
 
 
 def _run_at_end(reader: HistoryReader, plan: ClipPlan) -> str:
-    own = plan.firings[-1].session
+    own = max(plan.firings, key=lambda waiting: waiting.end_ns).session  # merged ones stand in the order of their start
     return (reader.session_at(plan.end_ns) or own) if plan.kind == PULL else own
 
 

@@ -77,8 +77,10 @@ class Recorder:
         sessions = self.watch()
         sealed: list[SealedClip] = []
         for plan in self._plans(sessions):
+            if now_ns < self._retry_at_ns.get(plan.clip_id, now_ns):
+                continue
             due, ended_early = self._readiness(plan, sessions, now_ns)
-            if due and now_ns >= self._retry_at_ns.get(plan.clip_id, now_ns):
+            if due:
                 sealed += self._seal(plan, sessions, ended_early, now_ns)
                 if not self._known.keys() >= set(self._layout.list_firings()):
                     break

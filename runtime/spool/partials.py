@@ -104,10 +104,11 @@ class Partials(Deliveries):
         """Drop a draft and its reservation. A row that cannot go now goes when the next draft begins."""
         try:
             remove_durably(draft.path)
-            self._left_rows.append(draft.draft_id)
-            self._drop_left_rows()
         finally:
             draft.release()
+            if not draft.path.exists():  # where only the directory's fsync failed, the file is gone all the same
+                self._left_rows.append(draft.draft_id)
+        self._drop_left_rows()
 
     def _drop_left_rows(self) -> None:
         """Of drafts that have no file any more: they reserve nothing."""

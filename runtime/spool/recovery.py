@@ -244,12 +244,20 @@ class Recovery:
     def _bury_condemned(self) -> None:
         """Partial clips that were to get a tombstone."""
         with self.ledger.reading() as connection:
-            rows = connection.execute("SELECT id FROM drafts WHERE abandoned = ? ORDER BY id", (CONDEMNED,)).fetchall()
+            rows = connection.execute("SELECT * FROM drafts WHERE abandoned = ? ORDER BY id", (CONDEMNED,)).fetchall()
         for row in rows:
-            with self.ledger.reading() as connection:
-                n = next_number(connection)
-            with counter_taken_back(self.folder, n), self.ledger.transaction() as connection:
-                bury(connection, self.folder, int(row["id"]), self.wall_ns)
+            path = self.folder.partial / row["file_name"]
+            descriptor = try_lock(path) if path.exists() else None
+            if descriptor is None and path.exists():
+                continue  # who condemned it is about to bury it
+            try:
+                with self.ledger.reading() as connection:
+                    n = next_number(connection)
+                with counter_taken_back(self.folder, n), self.ledger.transaction() as connection:
+                    bury(connection, self.folder, int(row["id"]), self.wall_ns)
+            finally:
+                if descriptor is not None:
+                    os.close(descriptor)
             self.report.tombstoned.append(n)
 
     def _mark_partial(self, connection: sqlite3.Connection) -> None:

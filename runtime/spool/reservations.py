@@ -5,8 +5,8 @@ Only a round that finds the room already free admits, so the quota holds even wh
 
 The quota counts whole blocks of the disk, and the ledger with what it really occupies, and may soon, where that is
 more than its reserve. The disk itself may be fuller than the quota knows, because somebody else writes to it. Clips go
-for that too, but only while it helps: when what they leave is taken by others, no waiting clip goes for the disk's sake
-for `DISK_TAKEN_NS`.
+for that too, but only while it helps: when what they leave is taken by others, or given back late, no waiting clip goes
+for the disk's sake for a while, longer each time.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ LEDGER_GROWTH_BYTES = 2 << 20
 MAX_ADMISSION_ROUNDS = 8
 #: The disk must have gained this share of what was removed; else somebody else has taken it.
 GAINED_SHARE = 0.5
-#: How long no waiting clip goes for room on the disk after that.
-DISK_TAKEN_NS = 600 * NANOSECONDS_PER_SECOND
+#: How long no waiting clip goes for room on the disk after that: twice as long each time, and no longer than this.
+DISK_TAKEN_FIRST_NS = 4 * NANOSECONDS_PER_SECOND
+DISK_TAKEN_LONGEST_NS = 600 * NANOSECONDS_PER_SECOND
 
 Admitted = TypeVar("Admitted")
 
@@ -99,6 +100,7 @@ class Reservations:
         self._wall = wall
         self._disk_free = disk_free
         self._disk_taken_ns: int | None = None  # monotonic: when clips last went for nothing
+        self._disk_taken_for_ns = DISK_TAKEN_FIRST_NS // 2
 
     @property
     def clip_quota_bytes(self) -> int:
@@ -168,16 +170,17 @@ class Reservations:
     @property
     def _disk_is_taken(self) -> bool:
         since_ns = self._disk_taken_ns
-        return since_ns is not None and self._wall.monotonic_ns() - since_ns < DISK_TAKEN_NS
+        return since_ns is not None and self._wall.monotonic_ns() - since_ns < self._disk_taken_for_ns
 
     def _has_gained(self, free_bytes: int, victims: Sequence[Resident]) -> bool:
         """Whether the disk has more room now that these are gone; if not, that is noted, with an alarm."""
         removed_bytes = sum(victim.size_bytes for victim in victims)
         gained_bytes = self._disk_free(self.folder.directory) - free_bytes
         if gained_bytes >= GAINED_SHARE * removed_bytes:
-            self._disk_taken_ns = None
+            self._disk_taken_ns, self._disk_taken_for_ns = None, DISK_TAKEN_FIRST_NS // 2
             return True
         self._disk_taken_ns = self._wall.monotonic_ns()
+        self._disk_taken_for_ns = min(DISK_TAKEN_LONGEST_NS, 2 * self._disk_taken_for_ns)
         text = f"{removed_bytes} bytes of clips went, and {gained_bytes} more are free: others fill the disk"
         with self._ledger.transaction() as connection:
             add_alarm(connection, self._wall.now_ns(), text)
@@ -257,8 +260,12 @@ class Reservations:
     def _refusal(self, request: Request, grown_to_bytes: int | None = None) -> QuotaExceededError:
         wanted_bytes, priority, shape = request.wanted_bytes, request.priority, request.shape
         with self._ledger.transaction() as connection:
+            over_quota_bytes, over_disk_bytes = self._shortfalls(connection, 0)
             found = evictable(residents(connection, self._wall), request.newcomer)
-            available_bytes = max(0, sum(r.size_bytes for r in found) - max(self._shortfalls(connection, 0)))
+            if self._disk_is_taken and over_disk_bytes + wanted_bytes > 0:
+                found = [resident for resident in found if resident.kind is not Kind.PENDING]
+            freed_bytes = sum(resident.size_bytes for resident in found)
+            available_bytes = max(0, freed_bytes - max(over_quota_bytes, over_disk_bytes))
             add_to_fact(connection, "refused", 1)
             add_alarm(connection, self._wall.now_ns(), f"no room for {wanted_bytes} bytes of {priority.value}")
             if priority.rank == HIGHEST_RANK and shape is not None and not shape.is_smallest:

@@ -28,6 +28,7 @@ from runtime.spool.clips import (
     SealError,
     SpooledClip,
     SpoolError,
+    UnknownClipError,
     clip_file_name,
     encode_metadata,
 )
@@ -91,6 +92,8 @@ def condemn(connection: sqlite3.Connection, partial: PartialClip, reason: str) -
 def bury(connection: sqlite3.Connection, folder: SpoolFolder, draft_id: int, wall_ns: int) -> int:
     """Give the next number to a condemned draft, as a tombstone. Inside transaction and `counter_taken_back`."""
     row = connection.execute("SELECT * FROM drafts WHERE id = ?", (draft_id,)).fetchone()
+    if row is None:
+        raise UnknownClipError(f"draft {draft_id} is gone: another process has buried it")
     said = json.loads(row["metadata"])
     n = _take_number(connection, folder)
     insert_clip(

@@ -7,7 +7,8 @@ so that a run which began in 1970 does not age its clips by decades.
 
 A machine without a clock of its own begins every run in the past, and is set once there is a network. A clock that was
 set forward is therefore believed when it has stayed set for `HELD_NS`; one that only jumped never is. And whatever any
-wall clock says, a clip of an earlier run is at least as old as this run of the machine.
+wall clock says, a clip of an earlier run is at least as old as this run of the machine. How much older one is that was
+sealed while the clock had never been set, nobody knows: it counts as that old.
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ STEP_NS = 10 * NANOSECONDS_PER_SECOND
 #: A wall clock that was set forward is believed when it has kept its new distance to the monotonic one for so long.
 HELD_NS = 600 * NANOSECONDS_PER_SECOND
 
+#: 2025-01-01. Before that this software ran nowhere: a wall clock that says so was never set.
+NEVER_SET_NS = 1_735_689_600 * NANOSECONDS_PER_SECOND
+
 #: True for a row of `clips` that nobody wants any more; parameters are `TrustedWall.instant()`.
 IS_EXPIRED = """(coalesce(expires_wall_ns <= :wall_ns, 0) OR coalesce(:keep_ns <= CASE
     WHEN sealed_boot_id = :boot_id THEN :now_ns - sealed_ns
+    WHEN sealed_wall_ns < :never_set_ns THEN :now_ns
     ELSE max(:wall_ns - sealed_wall_ns, :now_ns) END, 0))"""
 
 
@@ -68,6 +73,7 @@ class TrustedWall:
             "now_ns": self._clock.now_ns(),
             "boot_id": self.boot_id,
             "keep_ns": self.keep_ns,
+            "never_set_ns": NEVER_SET_NS,
         }
 
     def is_too_old(self, boot_id: str | None, since_ns: int | None, since_wall_ns: int) -> bool:
@@ -76,7 +82,8 @@ class TrustedWall:
             return False
         if boot_id == self.boot_id and since_ns is not None:
             return self._clock.now_ns() - since_ns >= self.keep_ns
-        return max(self.now_ns() - since_wall_ns, self._clock.now_ns()) >= self.keep_ns
+        by_wall_ns = 0 if since_wall_ns < NEVER_SET_NS else self.now_ns() - since_wall_ns
+        return max(by_wall_ns, self._clock.now_ns()) >= self.keep_ns
 
     def note_seal(self, connection: sqlite3.Connection, n: int) -> None:
         """Write beside clip `n` when it was sealed by the clock that nobody sets."""

@@ -192,3 +192,25 @@ def test_a_recorder_awaits_the_clips_whose_firings_or_pulls_wait_and_no_others(
     assert not recorder.awaits({"clip_id": "y", "firing_times_ns": [7]})
     assert not recorder.awaits({"clip_id": "z", "firing_times_ns": [waiting.time_ns], "pull_id": "p"})
     writer.close()
+
+
+def test_firings_of_a_dead_run_and_a_living_one_that_merge_wait_for_the_one_that_ends_last(
+    tmp_path: Path, rig_packets: dict[str, list[Packet]]
+) -> None:
+    """The clip starts with the living run's pre-roll, so the dead run's firing stands last in it."""
+    crash(tmp_path / "history", 6.0)
+    (left,) = HistoryLayout(tmp_path / "history").list_firings()
+    left.unlink()  # only the crash itself is to be recorded
+    writer = HistoryWriter(tmp_path / "history", 60, 10**9, session("next", started_wall_ns=10))
+    later = [packet for packet in rig_packets["front_main"] if packet.time_ns > START_NS + 6 * SECOND_NS]
+    later = later[[packet.is_key for packet in later].index(True) :]
+    for packet in later[:20]:
+        writer.packet(packet)
+    writer.firing(firing(7.0, pre_s=6.0, post_s=5.0))
+    recorder = recorder_of(tmp_path)
+    assert recorder.step(START_NS + 8 * SECOND_NS) == [], "the living run's post-roll is to come"
+    for packet in later[20:]:
+        writer.packet(packet)
+    (clip,) = recorder.step(START_NS + 14 * SECOND_NS)
+    assert manifest_of(clip).ended_early is None
+    writer.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 from runtime.formats.durable_files import write_durably
 from runtime.messages import Priority
 from runtime.spool import ClipState, LedgerError, Spool, UnknownClipError, folder
-from runtime.spool.clips import BLOCK_BYTES
+from runtime.spool.clips import BLOCK_BYTES, occupied_bytes
 from runtime.spool.ledger import Ledger
-from runtime.spool.sealing import condemn
+from runtime.spool.sealing import condemn, counter_taken_back
 
 RESERVE_BYTES = 4 << 20
 QUOTA_BYTES = RESERVE_BYTES + 20 * BLOCK_BYTES
@@ -180,6 +181,35 @@ def test_killed_while_it_entombs_a_partial_clip_start_up_finishes_under_the_same
     with open_spool(tmp_path) as spool:
         assert spool.last_recovery.tombstoned == [1]
         check_buried(spool, 1)
+
+
+def test_another_process_that_opens_the_spool_leaves_a_burial_to_whoever_began_it(tmp_path, monkeypatch):
+    with open_spool(tmp_path) as spool:
+        half(spool)
+        (partial,) = spool.partial()
+        real = counter_taken_back
+
+        def between(folder, n):
+            with open_spool(tmp_path) as other:
+                assert other.last_recovery.tombstoned == []
+            return real(folder, n)
+
+        monkeypatch.setattr("runtime.spool.spool.counter_taken_back", between)
+        check_buried(spool, spool.entomb_partial(partial, "may not be"))
+
+
+def test_a_draft_of_which_only_the_folders_sync_failed_charges_nothing(spool, monkeypatch):
+    draft = spool.begin(BLOCK_BYTES)
+
+    def failing(directory):
+        raise OSError(errno.EIO, "it failed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("runtime.formats.durable_files.sync_directory", failing)
+        with pytest.raises(OSError, match="it failed"):
+            spool.discard(draft)
+    n = seal(spool)
+    assert spool.counts().bytes_used == occupied_bytes(spool.clip(n).size_bytes)
 
 
 def test_a_burial_that_fails_takes_its_number_back_and_the_next_start_finishes_it(tmp_path, monkeypatch):

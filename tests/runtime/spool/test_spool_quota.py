@@ -15,7 +15,7 @@ from runtime.messages import Priority
 from runtime.spool import ClipShape, ClipState, QuotaExceededError, ShrinkRequiredError, Spool
 from runtime.spool.admission import Kind, Newcomer, Resident, choose_victims
 from runtime.spool.clips import BLOCK_BYTES, LedgerError
-from runtime.spool.reservations import DISK_RESERVE_BYTES, DISK_TAKEN_NS
+from runtime.spool.reservations import DISK_RESERVE_BYTES, DISK_TAKEN_FIRST_NS
 from runtime.spool.wall_time import HELD_NS
 
 RESERVE_BYTES = 4 << 20
@@ -184,13 +184,13 @@ def test_retention_ends_clips_and_a_jump_of_the_clock_by_a_day_does_not(tmp_path
 
 def test_a_machine_without_a_clock_of_its_own_ages_clips_of_earlier_runs_once_its_clock_has_held(tmp_path):
     days_ns = 24 * HOUR_NS
-    first_run = SteppedClock(wall_offset_ns=20_000 * days_ns)
+    first_run = SteppedClock(wall_offset_ns=20_500 * days_ns)
     with open_spool(tmp_path, 3, clock=first_run, boot_id="first", retention_s=24 * 3600) as spool:
         seal(spool, Priority.SAFETY)
     clock = SteppedClock(wall_offset_ns=0)  # 1970
     with open_spool(tmp_path, 3, clock=clock, boot_id="second", retention_s=24 * 3600) as spool:
         assert spool.expire() == []
-        clock.step_ns = 20_010 * days_ns  # the network says what time it is
+        clock.step_ns = 20_510 * days_ns  # the network says what time it is
         assert spool.expire() == [], "it may have jumped"
         clock.advance_to(HELD_NS - 1)
         assert spool.expire() == []
@@ -220,10 +220,15 @@ def test_a_disk_that_others_fill_costs_one_clip_and_not_all(tmp_path):
                 seal(spool, Priority.NORMAL)
         assert spool.counts().pending == 29
         assert any("others fill the disk" in alarm for alarm in spool.alarms())
-        clock.advance_to(DISK_TAKEN_NS)
-        with pytest.raises(QuotaExceededError):
-            seal(spool, Priority.NORMAL)
-        assert spool.counts().pending == 28, "it may have changed: one more is tried"
+        for pending, wait_ns in ((28, DISK_TAKEN_FIRST_NS), (27, 2 * DISK_TAKEN_FIRST_NS)):
+            clock.advance_to(clock.now_ns() + wait_ns - 1)
+            with pytest.raises(QuotaExceededError):
+                seal(spool, Priority.NORMAL)
+            assert spool.counts().pending == pending + 1
+            clock.advance_to(clock.now_ns() + 1)
+            with pytest.raises(QuotaExceededError):
+                seal(spool, Priority.NORMAL)
+            assert spool.counts().pending == pending, "it may have changed: one more is tried"
         free_bytes[0] = 10**12
         seal(spool, Priority.NORMAL)
 
@@ -258,6 +263,21 @@ def test_a_draft_whose_row_cannot_go_is_forgotten_when_the_next_begins(tmp_path,
         assert not draft.path.exists()
         seal(spool, Priority.BACKGROUND)
         assert spool.counts().bytes_used == CLIP_BYTES
+
+
+def test_what_was_sealed_before_the_clock_was_ever_set_is_not_decades_old_once_it_is(tmp_path):
+    days_ns = 24 * HOUR_NS
+    with open_spool(tmp_path, 3, clock=SteppedClock(wall_offset_ns=HOUR_NS), boot_id="first") as spool:
+        seal(spool, Priority.SAFETY)
+    clock = SteppedClock(wall_offset_ns=2 * HOUR_NS)  # 1970 still
+    with open_spool(tmp_path, 3, clock=clock, boot_id="second", retention_s=24 * 3600) as spool:
+        assert spool.expire() == []
+        clock.step_ns = 20_500 * days_ns
+        for _ in range(3):
+            clock.advance_to(clock.now_ns() + HELD_NS)
+            assert spool.expire() == []
+        clock.advance_to(days_ns)
+        assert spool.expire() == [1]
 
 
 SHAPE = ClipShape(("front", "left", "right", "rear"), 40.0)
