@@ -127,7 +127,7 @@ class ThumbnailsConfig(Section):
 class RecorderConfig(Section):
     """Limits of one clip and the pace of the recorder."""
 
-    max_clip_s: Seconds = Field(default=60.0, le=600)
+    max_clip_s: Seconds = Field(default=55.0, le=600)
     crash_pre_s: Seconds = Field(default=10.0, le=600, description="how much of a runtime that died is kept")
     thumbnails: ThumbnailsConfig = ThumbnailsConfig()
     scan_interval_s: Seconds = Field(default=0.2, le=10)

@@ -44,7 +44,7 @@ def rounds(bench: Bench, spool: Spool, fault: StepFault, start: Starts, steps: I
 
 def number_of_steps(bench: Bench, spool: Spool, fault: StepFault, start: Starts) -> int:
     """How many steps a round has when nobody dies."""
-    assert rounds(bench, spool, fault, start, [0]) == 0
+    assert rounds(bench, spool, fault, start, [0]) == 0, bench.processes[-1].errors
     assert fault.count > MIN_STEPS, "the shim counts nothing"
     return fault.count
 
