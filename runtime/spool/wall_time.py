@@ -23,8 +23,8 @@ STEP_NS = 10 * NANOSECONDS_PER_SECOND
 #: A wall clock that was set forward is believed when it has kept its new distance to the monotonic one for so long.
 HELD_NS = 600 * NANOSECONDS_PER_SECOND
 
-#: 2025-01-01. Before that this software ran nowhere: a wall clock that says so was never set.
-NEVER_SET_NS = 1_735_689_600 * NANOSECONDS_PER_SECOND
+#: 2024-01-01. Before that this software ran nowhere: a wall clock that says so was never set.
+NEVER_SET_NS = 1_704_067_200 * NANOSECONDS_PER_SECOND
 
 #: True for a row of `clips` that nobody wants any more; parameters are `TrustedWall.instant()`.
 IS_EXPIRED = """(coalesce(expires_wall_ns <= :wall_ns, 0) OR coalesce(:keep_ns <= CASE
