@@ -94,7 +94,7 @@ class Receiver:
         self._verifier = VerifierThread(self.store, clock, verifier)
         self._housekeeping = HousekeepingThread(self.store, settings.retention, clock)
         self._on_bound = on_bound
-        self._routes = Routes(b"")
+        self._routes = Routes(b"", lambda: 0)
         self._due_ns: dict[str, int] = {}
         self._dirty_since_ns: int | None = None
         self._last_stored: Mapping[str, int] = {}
@@ -117,7 +117,7 @@ class Receiver:
             socket = receiver_socket(context, self._own)
             monitor = socket.get_monitor_socket(MONITORED)
             try:
-                self._routes = Routes(first_routing_id(context, socket))
+                self._routes = Routes(first_routing_id(context, socket), lambda: authenticator.admitted)
                 socket.bind(self._settings.bind)
                 self.address = socket.getsockopt_string(zmq.LAST_ENDPOINT)
                 if self._on_bound is not None:
@@ -264,7 +264,7 @@ class Receiver:
             "received": dict(self.reception.received),
             "nacks": dict(self.reception.nacks),
             "dropped": dict(self.dropped),
-            "handshakes_admitted": sum(authenticator.admitted.values()),
+            "handshakes_admitted": authenticator.admitted,
             "handshakes_refused": dict(authenticator.refused),
             "completed_at_start": self.completed_at_start,
             "housekeeping": self._housekeeping.figures,

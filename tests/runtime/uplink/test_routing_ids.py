@@ -7,7 +7,7 @@ import zmq
 from live_receiver import HELLO, REFUSAL_WAIT_MS, VEHICLE, ask, wait_for
 
 from runtime.uplink.keys import KeyPair, enroll
-from runtime.uplink.routes import ID_COUNT, MAX_SILENT_BETWEEN, Routes, first_routing_id
+from runtime.uplink.routes import ID_COUNT, Routes, first_routing_id
 from runtime.uplink.sockets import receiver_socket, vehicle_socket
 from runtime.uplink.wire import Welcome
 
@@ -44,17 +44,41 @@ def number(first: int, place: int) -> bytes:
 
 def test_numbers_count_only_where_libzmq_has_counted():
     first = ID_COUNT - 2  # they go on at zero
-    routes = Routes(number(first, 0))
+    admitted = 3
+    routes = Routes(number(first, 0), lambda: admitted)
     assert not routes.is_given(number(first, 0), "car-1"), "that was our own"
     assert routes.is_given(number(first, 1), "car-1")
     assert routes.is_given(number(first, 3), "car-1")
-    assert not routes.is_given(number(first, 3 + MAX_SILENT_BETWEEN + 1), "car-1")
-    assert routes.is_given(number(first, 3 + MAX_SILENT_BETWEEN), "car-1")
+    assert not routes.is_given(number(first, 4), "car-1"), "nobody can have it yet"
     assert not routes.is_given(number(first, -1), "car-1")
     assert routes.is_new("car-1", number(first, 3))
     assert not routes.is_given(number(first, 3), "car-2")
+    admitted = 4
+    assert routes.is_given(number(first, 4), "car-1")
     assert routes.is_new("car-1", number(first, 4)), "a new connection"
     assert routes.is_given(number(first, 3), "car-2"), "of nobody any more, and nobody's messages go there"
+
+
+def test_connections_that_said_nothing_shut_nobody_out():
+    """An id is used up by each of them; an honest one after any number of them is let in."""
+    routes = Routes(number(7, 0), lambda: 1 << 20)
+    assert routes.is_given(number(7, 1 << 20), "car-1")
+
+
+def test_each_handshake_counts_before_its_connection_can_speak(context, receiver, vehicle, own):
+    """Connections that come and go without a word move the bound, so that the next one's id is within it."""
+    assert isinstance(ask(vehicle, HELLO), Welcome)
+    for _ in range(20):
+        with vehicle_socket(context, own, receiver.own.public) as silent:
+            monitor = silent.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+            silent.connect(receiver.address)
+            assert monitor.poll(REFUSAL_WAIT_MS)
+            silent.disable_monitor()
+    last = vehicle_socket(context, own, receiver.own.public)
+    last.connect(receiver.address)
+    assert isinstance(ask(last, HELLO), Welcome)
+    begin = receiver.receiver._routes._first
+    assert number(begin, 22) == receiver.receiver._routes.get(VEHICLE)
 
 
 def test_libzmq_numbers_its_peers_one_after_the_other(context, own):
