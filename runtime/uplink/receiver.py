@@ -186,7 +186,7 @@ class Receiver:
         buffers = [frame.buffer for frame in frames[1:]]
         self._deliver(socket, self.reception.handle(vehicle, buffers, self._clock.wall_ns()))
         if self._is_barred(vehicle):
-            self.connections.cut_where("barred", lambda connection: connection.vehicle == vehicle)
+            self._cut_all_of(vehicle, "barred")
         if self.store.has_unanswered and self._dirty_since_ns is None:
             self._dirty_since_ns = now_ns
 
@@ -198,15 +198,22 @@ class Receiver:
             self.dropped["no User-Id"] += 1
             return None
         vehicle = self._enrolled.vehicle_of(key.encode())
-        descriptor = int(frames[-1].get(zmq.SRCFD))
-        self.connections.spoke(descriptor, vehicle or "", key, now_ns)
+        self.connections.spoke(int(frames[-1].get(zmq.SRCFD)), vehicle or "", key, now_ns)
         if vehicle is None:
             self.dropped["key no longer enrolled"] += 1
+        elif self._is_barred(vehicle):  # of what came before it was: each answer would tell it something
+            self.dropped["barred"] += 1
+            self._cut_all_of(vehicle, "barred")
+            return None
         elif not self._routes.is_given(frames[0].bytes, vehicle):
             self.dropped["fixed routing id"] += 1
-            self.connections.cut_where("fixed routing id", lambda connection: connection.descriptor == descriptor)
+            self.reception.meters.bar(vehicle, self._clock.wall_ns())
+            self._cut_all_of(vehicle, "fixed routing id")
             return None
         return vehicle
+
+    def _cut_all_of(self, vehicle: str, reason: str) -> None:
+        self.connections.cut_where(reason, lambda connection: connection.vehicle == vehicle)
 
     def _flush_when_due(self, socket: zmq.Socket[bytes], now_ns: int) -> None:
         if self._dirty_since_ns is None:

@@ -7,6 +7,10 @@ the first so many as handshakes were admitted since the start, and is not the ro
 out after the handshake has been admitted, and the doorkeeper counts before it answers: what libzmq gave out is always
 among them, however many of the others never said anything. Where they begin is learned from a connection within the
 process, before anybody else can come.
+
+libzmq 4.3.5 ends the process when the id that it would give out next is held already. So that nobody finds out which
+one that is, the first wrong guess bars its vehicle. What counts as given out, but may not have been, are the ids of
+handshakes that broke off after they had been admitted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Only libzmq numbers the receiver's connections: who chooses a number is cut, and gets nobody else's messages."""
+"""Only libzmq numbers the receiver's connections: who chooses a number is barred, and gets nobody else's messages."""
 
 from __future__ import annotations
 
@@ -6,34 +6,73 @@ import pytest
 import zmq
 from live_receiver import HELLO, REFUSAL_WAIT_MS, VEHICLE, ask, wait_for
 
+from runtime.clock import SystemClock
 from runtime.uplink.keys import KeyPair, enroll
 from runtime.uplink.routes import ID_COUNT, Routes, first_routing_id
 from runtime.uplink.sockets import receiver_socket, vehicle_socket
 from runtime.uplink.wire import Welcome
 
 
-@pytest.mark.parametrize("chosen", [b"car-2", b"\0fixed", b"\0car"])
-def test_a_routing_id_of_its_own_choice_gets_no_answer_and_is_cut(context, receiver, vehicle, own, chosen):
-    assert isinstance(ask(vehicle, HELLO), Welcome)
-    socket = vehicle_socket(context, own, receiver.own.public)
+def choosing(context, pair, receiver, chosen: bytes):
+    """A connection with an id of its own choice."""
+    socket = vehicle_socket(context, pair, receiver.own.public)
     socket.setsockopt(zmq.ROUTING_ID, chosen)
     socket.connect(receiver.address)
+    return socket
+
+
+def other_vehicle(receiver, keys) -> KeyPair:
+    """Another one, enrolled as car-2."""
+    pair = KeyPair(*zmq.curve_keypair())
+    enroll(keys[1], "car-2", pair.public)
+    wait_for(lambda: receiver.receiver._enrolled.vehicle_of(pair.public), "the enrolment to be read")
+    return pair
+
+
+@pytest.mark.parametrize("chosen", [b"car-2", b"\0fixed", b"\0car"])
+def test_a_routing_id_of_its_own_choice_gets_no_answer_and_bars_its_vehicle(context, receiver, vehicle, own, chosen):
+    assert isinstance(ask(vehicle, HELLO), Welcome)
+    socket = choosing(context, own, receiver, chosen)
     assert ask(socket, HELLO, REFUSAL_WAIT_MS) is None
-    assert receiver.receiver.dropped["fixed routing id"] >= 1
-    assert receiver.receiver.connections.cut["fixed routing id"] >= 1
-    assert isinstance(ask(vehicle, HELLO), Welcome), "its other connection stays"
+    assert receiver.receiver.dropped["fixed routing id"] == 1
+    assert receiver.receiver.connections.cut["fixed routing id"] == 2, "its other connection, too"
+    assert receiver.receiver.reception.meters.barred == 1
+    assert ask(vehicle, HELLO, REFUSAL_WAIT_MS) is None, "barred"
+
+
+def test_who_looks_for_the_next_routing_id_has_one_guess(context, receiver, vehicle, own, keys):
+    """libzmq ends the process when it would give out one that is taken: a WELCOME would tell a finder which it is."""
+    other = vehicle_socket(context, other_vehicle(receiver, keys), receiver.own.public)
+    other.connect(receiver.address)
+    assert isinstance(ask(vehicle, HELLO), Welcome)
+    assert isinstance(ask(other, HELLO), Welcome)
+    begin = receiver.receiver._routes._first
+    guesses = [choosing(context, own, receiver, number(begin, place)) for place in (1000, 2000, 3000)]
+    for guess in guesses:
+        assert guess.poll(5000, zmq.POLLOUT)
+    for guess in guesses:
+        guess.send_multipart(HELLO)
+    assert not any(guess.poll(REFUSAL_WAIT_MS) for guess in guesses)
+    assert receiver.receiver.dropped["fixed routing id"] == 1
+    assert receiver.receiver.reception.meters.barred == 1
+    assert isinstance(ask(other, HELLO), Welcome), "another vehicle notices nothing"
+    assert receiver.error is None
+
+
+def test_what_a_barred_vehicle_still_says_is_not_answered(context, receiver, vehicle, own):
+    assert isinstance(ask(vehicle, HELLO), Welcome)
+    before = receiver.receiver.reception.received["HELLO"]
+    receiver.receiver.reception.meters.bar(VEHICLE, SystemClock().wall_ns())
+    assert ask(vehicle, HELLO, REFUSAL_WAIT_MS) is None
+    assert receiver.receiver.dropped["barred"] == 1
+    assert receiver.receiver.reception.received["HELLO"] == before
 
 
 def test_the_number_of_a_vehicle_that_has_left_brings_nobody_its_messages(context, receiver, vehicle, keys):
     assert isinstance(ask(vehicle, HELLO), Welcome)
     left = receiver.receiver._routes.get(VEHICLE)
     vehicle.close(0)
-    pair = KeyPair(*zmq.curve_keypair())
-    enroll(keys[1], "car-2", pair.public)
-    wait_for(lambda: receiver.receiver._enrolled.vehicle_of(pair.public), "the enrolment to be read")
-    thief = vehicle_socket(context, pair, receiver.own.public)
-    thief.setsockopt(zmq.ROUTING_ID, left)
-    thief.connect(receiver.address)
+    thief = choosing(context, other_vehicle(receiver, keys), receiver, left)
     assert ask(thief, HELLO, REFUSAL_WAIT_MS) is None
     assert receiver.receiver._routes.get("car-2") is None
 
