@@ -35,6 +35,7 @@ from runtime.uplink.storage.limits import StoreLimits
 from runtime.uplink.storage.opening import StoragePlaces, open_store
 from runtime.uplink.storage.removal import RetentionPolicy
 from runtime.uplink.storage.retention_clock import check_clock
+from runtime.uplink.store import ClipStore
 from runtime.uplink.verification import Verifier, VerifierThread
 from runtime.uplink.wire import encode
 
@@ -76,10 +77,10 @@ class Receiver:
         on_bound: Callable[[str], None] | None = None,
         campaigns: CampaignDesk | None = None,
         pulls: PullDesk | None = None,
+        store: ClipStore | None = None,
     ) -> None:
         self.address = ""
-        places = settings.places or StoragePlaces(settings.directory)
-        self.store = open_store(places, settings.limits)
+        self.store = store or open_store(settings.places or StoragePlaces(settings.directory), settings.limits)
         self.reception = Reception(
             self.store, settings.credit_bytes, campaigns=campaigns, pulls=pulls, limits=settings.vehicle_limits
         )

@@ -1,7 +1,7 @@
 """Catalogues of older versions of this software: each step leads from one schema to the next, in one transaction.
 
 A receiver of an older version that still runs knows nothing of what was added: stop all of them before the first newer
-one starts.
+one starts. It alone does this; whoever only asks is refused till then (`Database`).
 """
 
 from __future__ import annotations
