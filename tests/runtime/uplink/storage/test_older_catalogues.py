@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from runtime.backoff import Backoff
 from runtime.cli import main
@@ -17,7 +18,8 @@ from runtime.processes.receiver_process import ReceiverWork
 from runtime.processes.shell import ProcessShell
 from runtime.uplink.keys import EnrolledVehicles, ensure_keys
 from runtime.uplink.storage import tables
-from runtime.uplink.storage.database import CatalogueSetupError
+from runtime.uplink.storage.accounts import recount
+from runtime.uplink.storage.database import CatalogueSetupError, Database
 from runtime.uplink.storage.folder_depot import FolderDepot
 from runtime.uplink.storage.limits import StoreLimits
 from runtime.uplink.storage.opening import StoragePlaces, open_catalogue, open_store
@@ -50,6 +52,20 @@ def test_who_only_asks_leaves_an_older_catalogue_to_the_receiver(older):
     with catalogue.database.reading() as connection:
         assert connection.execute(tables.schema_version.select()).scalar_one() == tables.SCHEMA_VERSION
     catalogue.close()
+
+
+def test_a_recount_never_holds_all_rows_of_postgresql(postgres):
+    """A receiver may have 2 GiB, and a catalogue a million clips with their metadata."""
+    database, cursors = Database(postgres.new_database()), []
+
+    @event.listens_for(database._engine, "after_cursor_execute")
+    def note(connection, cursor, *rest) -> None:
+        cursors.append(type(cursor).__name__)
+
+    with database.writing() as connection:
+        assert recount(connection) == {}
+    database.close()
+    assert cursors == ["ServerCursor"] * 4, "clips, partials, removed and given-up numbers"
 
 
 @pytest.fixture
