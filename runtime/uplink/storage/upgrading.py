@@ -39,6 +39,7 @@ def from_2(connection: Connection, is_postgresql: bool) -> None:
     accounts = [asdict(account) for account in recount(connection).values()]
     if accounts:
         connection.execute(insert(tables.vehicles), accounts)
+    connection.exec_driver_sql("DROP INDEX clips_by_size")  # of offers that added up sizes
     connection.exec_driver_sql("DROP INDEX clips_to_verify")
     tables.CLIPS_TO_VERIFY.create(connection)
     for added in (tables.depot_identity, tables.retention_turns):

@@ -41,6 +41,20 @@ def dump_of(directory: Path) -> list[str]:
         return list(connection.iterdump())
 
 
+def indexes_of(directory: Path) -> set[str]:
+    with sqlite3.connect(directory / "catalogue.sqlite") as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
+
+
+def test_an_upgraded_catalogue_has_the_indexes_of_a_new_one(older, tmp_path_factory):
+    """One more would be kept up to date for nothing with every clip."""
+    new = tmp_path_factory.mktemp("new")
+    for directory in (older, new):
+        open_store(StoragePlaces(directory), StoreLimits()).close()
+    assert indexes_of(older) == indexes_of(new)
+    assert "clips_by_size" not in indexes_of(new), "nobody asks by size"
+
+
 def test_who_only_asks_leaves_an_older_catalogue_to_the_receiver(older):
     """Receivers of the older version may be running, and book what they know."""
     before = dump_of(older)
