@@ -21,6 +21,7 @@ from runtime.receiver_storage import campaign_desk, places_of, retention_of
 from runtime.uplink.keys import EnrolledVehicles, KeyFileError, KeyPair, ensure_keys
 from runtime.uplink.receiver import Receiver, ReceiverSettings
 from runtime.uplink.storage.limits import SetupError, StoreLimits
+from runtime.uplink.storage.opening import open_store
 
 PROGRESS_TIMEOUT_S = 30.0
 #: Between attempts to reach a database or a bucket that is away.
@@ -86,11 +87,16 @@ class ReceiverWork:
     def receive(self, stop: threading.Event) -> None:
         """Until `stop`. Raises SetupError, zmq.ZMQError, and OSError when the storage is away."""
         config = self._config
-        campaigns, pulls = campaign_desk(config), open_pull_book(config)
-        receiver = Receiver(
-            settings_of(config), self._own, self._enrolled, self._clock, self._publish, VerifierLink(), self._on_bound,
-            campaigns, pulls,
-        )  # fmt: skip
+        settings = settings_of(config)
+        store = open_store(places_of(config), settings.limits)  # first: it holds the folder, and upgrades the catalogue
+        try:
+            receiver = Receiver(
+                settings, self._own, self._enrolled, self._clock, self._publish, VerifierLink(), self._on_bound,
+                campaign_desk(config), open_pull_book(config), store,
+            )  # fmt: skip
+        except BaseException:
+            store.close()
+            raise
         receiver.run(stop)
 
     def wait_out(self, error: OSError, stop: threading.Event) -> None:

@@ -58,10 +58,10 @@ MAX_REASON_LENGTH = 128
 
 
 class Catalogue:
-    """One open catalogue, shared by the threads of the receiver. `place`: a SQLite file, or a PostgreSQL URL."""
+    """One open catalogue, shared by the threads of the receiver. `place` and `upgrades`: see `Database`."""
 
-    def __init__(self, place: Path | URL | str) -> None:
-        self.database = Database(place)
+    def __init__(self, place: Path | URL | str, upgrades: bool = False) -> None:
+        self.database = Database(place, upgrades)
         self.backlog = Backlog(self.database)
 
     def close(self) -> None:

@@ -4,7 +4,8 @@ Three paces for each vehicle. *Requests* are messages, a chunk that is taken cou
 proper one, so that bytes are bounded by the disk and the link and not by this. *Durable* ones (OFFER, COMMIT,
 TOMBSTONE, RESULT) cost several fsyncs each. *Faults* are messages that no honest vehicle sends. Who overdraws the first
 two is answered NACK `too_fast` and waits a second; who overdraws the third is barred: its connections are cut and its
-handshakes refused until `barred_s` have passed. An honest vehicle meets none of these.
+handshakes refused until `barred_s` have passed. So is, at once, who chooses its routing id (`routes`). An honest
+vehicle meets none of these.
 
 Time is wall time, which may jump: forward it fills the buckets (bounded by the burst), backward it does nothing.
 """
@@ -83,8 +84,13 @@ class VehicleMeters:
         meter = self._meter(vehicle)
         if meter.faults.is_open(wall_ns):
             meter.faults.spend(1.0)
-        elif not self.is_barred(vehicle, wall_ns):
-            meter.barred_until_ns = wall_ns + int(self._limits.barred_s * NANOSECONDS_PER_SECOND)
+        else:
+            self.bar(vehicle, wall_ns)
+
+    def bar(self, vehicle: str, wall_ns: int) -> None:
+        """Shut a vehicle out at once, for what cannot happen by mistake."""
+        if not self.is_barred(vehicle, wall_ns):
+            self._meter(vehicle).barred_until_ns = wall_ns + int(self._limits.barred_s * NANOSECONDS_PER_SECOND)
             self.barred += 1
 
     def is_barred(self, vehicle: str, wall_ns: int) -> bool:

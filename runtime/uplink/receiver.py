@@ -35,6 +35,7 @@ from runtime.uplink.storage.limits import StoreLimits
 from runtime.uplink.storage.opening import StoragePlaces, open_store
 from runtime.uplink.storage.removal import RetentionPolicy
 from runtime.uplink.storage.retention_clock import check_clock
+from runtime.uplink.store import ClipStore
 from runtime.uplink.verification import Verifier, VerifierThread
 from runtime.uplink.wire import encode
 
@@ -76,10 +77,10 @@ class Receiver:
         on_bound: Callable[[str], None] | None = None,
         campaigns: CampaignDesk | None = None,
         pulls: PullDesk | None = None,
+        store: ClipStore | None = None,
     ) -> None:
         self.address = ""
-        places = settings.places or StoragePlaces(settings.directory)
-        self.store = open_store(places, settings.limits)
+        self.store = store or open_store(settings.places or StoragePlaces(settings.directory), settings.limits)
         self.reception = Reception(
             self.store, settings.credit_bytes, campaigns=campaigns, pulls=pulls, limits=settings.vehicle_limits
         )
@@ -94,7 +95,7 @@ class Receiver:
         self._verifier = VerifierThread(self.store, clock, verifier)
         self._housekeeping = HousekeepingThread(self.store, settings.retention, clock)
         self._on_bound = on_bound
-        self._routes = Routes(b"")
+        self._routes = Routes(b"", lambda: 0)
         self._due_ns: dict[str, int] = {}
         self._dirty_since_ns: int | None = None
         self._last_stored: Mapping[str, int] = {}
@@ -117,7 +118,7 @@ class Receiver:
             socket = receiver_socket(context, self._own)
             monitor = socket.get_monitor_socket(MONITORED)
             try:
-                self._routes = Routes(first_routing_id(context, socket))
+                self._routes = Routes(first_routing_id(context, socket), lambda: authenticator.admitted)
                 socket.bind(self._settings.bind)
                 self.address = socket.getsockopt_string(zmq.LAST_ENDPOINT)
                 if self._on_bound is not None:
@@ -186,7 +187,7 @@ class Receiver:
         buffers = [frame.buffer for frame in frames[1:]]
         self._deliver(socket, self.reception.handle(vehicle, buffers, self._clock.wall_ns()))
         if self._is_barred(vehicle):
-            self.connections.cut_where("barred", lambda connection: connection.vehicle == vehicle)
+            self._cut_all_of(vehicle, "barred")
         if self.store.has_unanswered and self._dirty_since_ns is None:
             self._dirty_since_ns = now_ns
 
@@ -198,15 +199,22 @@ class Receiver:
             self.dropped["no User-Id"] += 1
             return None
         vehicle = self._enrolled.vehicle_of(key.encode())
-        descriptor = int(frames[-1].get(zmq.SRCFD))
-        self.connections.spoke(descriptor, vehicle or "", key, now_ns)
+        self.connections.spoke(int(frames[-1].get(zmq.SRCFD)), vehicle or "", key, now_ns)
         if vehicle is None:
             self.dropped["key no longer enrolled"] += 1
+        elif self._is_barred(vehicle):  # of what came before it was: each answer would tell it something
+            self.dropped["barred"] += 1
+            self._cut_all_of(vehicle, "barred")
+            return None
         elif not self._routes.is_given(frames[0].bytes, vehicle):
             self.dropped["fixed routing id"] += 1
-            self.connections.cut_where("fixed routing id", lambda connection: connection.descriptor == descriptor)
+            self.reception.meters.bar(vehicle, self._clock.wall_ns())
+            self._cut_all_of(vehicle, "fixed routing id")
             return None
         return vehicle
+
+    def _cut_all_of(self, vehicle: str, reason: str) -> None:
+        self.connections.cut_where(reason, lambda connection: connection.vehicle == vehicle)
 
     def _flush_when_due(self, socket: zmq.Socket[bytes], now_ns: int) -> None:
         if self._dirty_since_ns is None:
@@ -264,7 +272,7 @@ class Receiver:
             "received": dict(self.reception.received),
             "nacks": dict(self.reception.nacks),
             "dropped": dict(self.dropped),
-            "handshakes_admitted": sum(authenticator.admitted.values()),
+            "handshakes_admitted": authenticator.admitted,
             "handshakes_refused": dict(authenticator.refused),
             "completed_at_start": self.completed_at_start,
             "housekeeping": self._housekeeping.figures,

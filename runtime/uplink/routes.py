@@ -2,31 +2,35 @@
 
 A ROUTER numbers its peers one after the other from a random beginning, in a zero byte and four more. A peer may choose
 another id when it connects, also one that looks like those (libzmq, `router.cpp`, `identify_peer`): if it chose that of
-a vehicle that has left, it would be sent what is meant for it. So an id counts only when it is of that form, lies among
-those given out since the start, and is not the route of another vehicle. Where they begin is learned from a connection
-within the process, before anybody else can come.
+a vehicle that has left, it would be sent what is meant for it. So an id counts only when it is of that form, is among
+the first so many as handshakes were admitted since the start, and is not the route of another vehicle. An id is given
+out after the handshake has been admitted, and the doorkeeper counts before it answers: what libzmq gave out is always
+among them, however many of the others never said anything. Where they begin is learned from a connection within the
+process, before anybody else can come.
+
+libzmq 4.3.5 ends the process when the id that it would give out next is held already. So that nobody finds out which
+one that is, the first wrong guess bars its vehicle. What counts as given out, but may not have been, are the ids of
+handshakes that broke off after they had been admitted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import zmq
 
 ROUTING_ID_BYTES = 5
-#: Ids are given to connections that never say anything, too: between two that speak there are at most so many.
-MAX_SILENT_BETWEEN = 1 << 16
 ID_COUNT = 1 << 32
 FIRST_PEER = "inproc://first-routing-id"
 FIRST_PEER_TIMEOUT_MS = 5000
 
 
 class Routes:
-    """Vehicles and the routing ids of their newest messages."""
+    """Vehicles and the routing ids of their newest messages. `admitted`: how many handshakes were, all in all."""
 
-    def __init__(self, first: bytes) -> None:
+    def __init__(self, first: bytes, admitted: Callable[[], int]) -> None:
         self._first = int.from_bytes(first[1:], "big")
-        self._highest = 0  # of those seen, counted from the first
+        self._admitted = admitted
         self._route_of: dict[str, bytes] = {}
         self._vehicle_of: dict[bytes, str] = {}
 
@@ -40,14 +44,11 @@ class Routes:
         return self._route_of.get(vehicle)
 
     def is_given(self, route: bytes, vehicle: str) -> bool:
-        """True when libzmq gave this id to a connection of this vehicle; False when a peer chose it itself."""
+        """True when libzmq may have given this id to a connection of this vehicle; False when a peer chose it."""
         if len(route) != ROUTING_ID_BYTES or route[0] or self._vehicle_of.get(route, vehicle) != vehicle:
             return False
         place = (int.from_bytes(route[1:], "big") - self._first) % ID_COUNT
-        if not 0 < place <= self._highest + MAX_SILENT_BETWEEN:
-            return False
-        self._highest = max(self._highest, place)
-        return True
+        return 0 < place <= self._admitted()
 
     def is_new(self, vehicle: str, route: bytes) -> bool:
         """Note where a vehicle is; True when that is another connection than before."""

@@ -36,7 +36,7 @@ class ClipStore:
         self.dirty_bytes = 0
         self.depot: Depot = depot or FolderDepot(directory)
         try:
-            self.catalogue = catalogue or Catalogue(directory / "catalogue.sqlite")
+            self.catalogue = catalogue or Catalogue(directory / "catalogue.sqlite", upgrades=True)
         except BaseException:
             self.depot.close()
             raise

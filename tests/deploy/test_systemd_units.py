@@ -89,6 +89,11 @@ def test_systemd_rates_the_exposure_of_every_service_as_ok(installed_units, name
     assert done.returncode == 0, done.stdout[-500:] + done.stderr
 
 
+def test_the_receivers_start_may_take_as_long_as_the_upgrade_of_its_catalogue():
+    """It is one transaction: a start that is ended in the middle of it begins anew, and is ended again."""
+    assert service("shadowrig-receiver")["TimeoutStartSec"] == "infinity"
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_hangs_and_crashes_are_restarted_and_bad_configurations_are_not(name):
     unit = service(name)

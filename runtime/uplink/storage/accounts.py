@@ -26,6 +26,8 @@ LABEL_ROW_BYTES = 512
 #: A name stands in a label's row and in two indexes.
 LABEL_COPIES = 3
 NUMBER_ROW_BYTES = 512
+#: A recount holds no more of them; PostgreSQL's client would otherwise take in all rows before the first.
+ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +105,17 @@ def recount(connection: Connection) -> dict[str, Account]:
         for name, change in changes.items():
             account[name] = account.get(name, 0) + change
 
+    by_and_by = {"yield_per": ROWS_AT_ONCE}
     for table in (tables.clips, tables.partials):
-        question = select(table.c.vehicle, table.c.n, table.c.size_bytes, table.c.metadata)
+        question = select(table.c.vehicle, table.c.n, table.c.size_bytes, table.c.metadata).execution_options(
+            **by_and_by
+        )
         for row in connection.execute(question):
             stored = {"clips": 1, "clip_bytes": int(row.size_bytes)} if table is tables.clips else {}
             charged = charge_of(int(row.size_bytes), row.metadata)
             add(row.vehicle, int(row.n), charged_bytes=charged, **stored)
     for table, name in ((tables.removed, "removed"), (tables.tombstones, "tombstones")):
-        for number in connection.execute(select(table.c.vehicle, table.c.n, table.c.reason)):
+        gone = select(table.c.vehicle, table.c.n, table.c.reason).execution_options(**by_and_by)
+        for number in connection.execute(gone):
             add(number.vehicle, int(number.n), charged_bytes=charge_of_number(number.reason), **{name: 1})
     return {vehicle: Account(vehicle, **account) for vehicle, account in sums.items()}

@@ -28,7 +28,7 @@ from runtime.formats.sqlite_ledger import open_ledger
 from runtime.uplink.storage import tables
 from runtime.uplink.storage.accounts import Account
 from runtime.uplink.storage.limits import SetupError
-from runtime.uplink.storage.upgrading import upgrade
+from runtime.uplink.storage.upgrading import STEPS, upgrade
 
 #: A question that the server does not answer in this time fails; vehicles wait 15 s for an answer.
 CONNECT_TIMEOUT_S = 5
@@ -44,6 +44,7 @@ SERVER_KEEPALIVES = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "t
 #: With one of these off, a committed row may be lost by a power cut.
 DURABLE_SETTINGS = ("fsync", "full_page_writes")
 READING = "shadowrig_reading"
+START_FIRST = f"start the new receiver first, which leads it to {tables.SCHEMA_VERSION}"
 #: insufficient_privilege, invalid_schema_name, invalid_password, invalid_authorization, invalid_catalog_name
 LASTING_STATES = frozenset({"42501", "3F000", "28P01", "28000", "3D000"})
 #: Of a connection that was refused libpq hands on the text alone. The last one is SQLite's.
@@ -62,16 +63,20 @@ class CatalogueSetupError(CatalogueError, SetupError):
 
 
 class Database:
-    """One catalogue's database, shared by the threads of a process. `place`: a SQLite file, or a PostgreSQL URL."""
+    """One catalogue's database, shared by the threads of a process. `place`: a SQLite file, or a PostgreSQL URL.
 
-    def __init__(self, place: Path | URL | str) -> None:
+    An older schema is led to ours where `upgrades` says so: a receiver's store. Anybody else might do it under
+    receivers of the older version, which go on booking as they know it.
+    """
+
+    def __init__(self, place: Path | URL | str, upgrades: bool = False) -> None:
         self.label = str(place) if isinstance(place, Path) else make_postgresql_url(place).render_as_string(True)
         self.is_shared = not isinstance(place, Path)
         self._engine = sqlite_engine(place) if isinstance(place, Path) else postgresql_engine(place)
         self._alone: Connection | None = None
         self._reader = self._engine.execution_options(**{READING: True})
         try:
-            self._make_schema()
+            self._make_schema(upgrades)
         except BaseException:
             self._engine.dispose()
             raise
@@ -136,7 +141,7 @@ class Database:
         own = select(tables.vehicles).where(tables.vehicles.c.vehicle == vehicle)
         return Account(**connection.execute(own.with_for_update()).one()._mapping)
 
-    def _make_schema(self) -> None:
+    def _make_schema(self, upgrades: bool) -> None:
         with self.writing() as connection:
             if self.is_shared:
                 check_durability(connection, self.label)
@@ -154,6 +159,8 @@ class Database:
                     connection.exec_driver_sql(statement)
                 connection.execute(tables.schema_version.insert().values(version=tables.SCHEMA_VERSION))
             elif version != tables.SCHEMA_VERSION:
+                if version in STEPS and not upgrades:
+                    raise CatalogueSetupError(f"catalogue {self.label} has schema {version}: {START_FIRST}")
                 self._upgrade(connection, int(version))
 
     def _upgrade(self, connection: Connection, version: int) -> None:

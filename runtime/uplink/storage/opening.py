@@ -47,7 +47,7 @@ def open_store(places: StoragePlaces, limits: StoreLimits) -> ClipStore:
         raise DepotSetupError(f"{error} (fix: make {places.directory} the receiver's own)") from error
     try:
         depot.check()
-        return ClipStore(places.directory, limits, depot, open_catalogue(places))
+        return ClipStore(places.directory, limits, depot, open_catalogue(places, upgrades=True))
     except BaseException:
         depot.close()
         raise
@@ -64,14 +64,17 @@ def open_depot(places: StoragePlaces, takes_lock: bool = False) -> Depot:
     return ObjectDepot(places.objects, options, places.directory, reads_back=places.reads_back)
 
 
-def open_catalogue(places: StoragePlaces) -> Catalogue:
-    """The catalogue, made when it is not there."""
+def open_catalogue(places: StoragePlaces, upgrades: bool = False) -> Catalogue:
+    """The catalogue, made when it is not there. One of an older schema is a receiver's to upgrade (`open_store`).
+
+    Raises CatalogueSetupError, also for an older schema without `upgrades`; CatalogueError for what may pass.
+    """
     if places.catalogue_url is None:
-        return Catalogue(places.directory / "catalogue.sqlite")
+        return Catalogue(places.directory / "catalogue.sqlite", upgrades)
     url = make_postgresql_url(places.catalogue_url)
     if places.catalogue_password is not None:
         url = url.set(password=read_secret(places.catalogue_password).strip())
-    return Catalogue(url)
+    return Catalogue(url, upgrades)
 
 
 def read_secret(path: Path) -> str:

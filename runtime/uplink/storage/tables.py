@@ -70,7 +70,6 @@ clips = Table(
     Column("model", Text),
     Column("software_version", Text),
 )
-Index("clips_by_size", clips.c.vehicle, clips.c.size_bytes)
 Index("clips_by_time", clips.c.start_wall_ns)
 Index("clips_by_arrival", clips.c.received_wall_ns)
 #: Vehicles take turns.

@@ -1,7 +1,7 @@
 """Catalogues of older versions of this software: each step leads from one schema to the next, in one transaction.
 
 A receiver of an older version that still runs knows nothing of what was added: stop all of them before the first newer
-one starts.
+one starts. It alone does this; whoever only asks is refused till then (`Database`).
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def from_2(connection: Connection, is_postgresql: bool) -> None:
     accounts = [asdict(account) for account in recount(connection).values()]
     if accounts:
         connection.execute(insert(tables.vehicles), accounts)
+    connection.exec_driver_sql("DROP INDEX clips_by_size")  # of offers that added up sizes
     connection.exec_driver_sql("DROP INDEX clips_to_verify")
     tables.CLIPS_TO_VERIFY.create(connection)
     for added in (tables.depot_identity, tables.retention_turns):

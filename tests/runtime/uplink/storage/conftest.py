@@ -49,7 +49,8 @@ class Fleet:
     def receiver(self, limits: StoreLimits | None = None) -> ClipStore:
         """A further receiver's store, as at its start."""
         depot = FolderDepot(self.directory) if self._objects is None else ObjectDepot(*self._objects, self.directory)
-        catalogue = Catalogue(self.directory / "catalogue.sqlite" if self._database is None else self._database)
+        place = self.directory / "catalogue.sqlite" if self._database is None else self._database
+        catalogue = Catalogue(place, upgrades=True)
         self._stores.append(ClipStore(self.directory, limits or StoreLimits(), depot, catalogue))
         return self._stores[-1]
 

@@ -167,6 +167,7 @@ def test_a_catalogue_of_schema_2_gets_its_accounts(fleet, settled):
         for index in ("clips_that_failed", "clips_to_verify_by_vehicle"):
             connection.exec_driver_sql(f"DROP INDEX {index}")
         connection.exec_driver_sql("CREATE INDEX clips_to_verify ON clips (received_wall_ns, n)")
+        connection.exec_driver_sql("CREATE INDEX clips_by_size ON clips (vehicle, size_bytes)")
         for table, columns in {
             "vehicles": ("clips", "clip_bytes", "removed", "tombstones", "charged_bytes", "highest_n"),
             "partials": ("segment_count",), "erasures": ("arrived",), "clips": ("verify_attempts",),
