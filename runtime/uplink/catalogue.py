@@ -170,13 +170,18 @@ class Catalogue:
         with self.database.reading() as connection:
             return partials_of(connection, vehicle)
 
-    def coming_bytes(self, wall_ns: int) -> int:
-        """What clips under way have still to bring; one to which nothing came lately keeps no room from others."""
+    def missing_bytes(self, wall_ns: int) -> dict[int, int]:
+        """What clips under way have still to bring, by id; one to which nothing came lately is left out.
+
+        Reads a row of each clip under way of the whole fleet: not for every message (`storage.disk_room`).
+        """
         table = tables.partials
-        lately = select(table.c.size_bytes, table.c.ranges).where(table.c.touched_wall_ns > wall_ns - COMING_NS)
+        lately = select(table.c.id, table.c.size_bytes, table.c.ranges).where(
+            table.c.touched_wall_ns > wall_ns - COMING_NS
+        )
         with self.database.reading() as connection:
             rows = connection.execute(lately)
-            return sum(int(row.size_bytes) - RangeSet(json.loads(row.ranges)).total for row in rows)
+            return {int(row.id): int(row.size_bytes) - RangeSet(json.loads(row.ranges)).total for row in rows}
 
     def untouched_since(self, wall_ns: int) -> list[PartialRow]:
         """Clips under way to which nothing was added since then."""

@@ -5,7 +5,8 @@ housekeeping, and a verifier, if there is one, which looks at stored clips. Who 
 its connection proved (User-Id), looked up in the enrolled table for every message. The guard reads the table again
 every `reload_s`, whatever the loop waits for: from then on a revoked vehicle's messages are dropped, nothing more is
 sent to it, and its connections are cut. Should one of the threads die, or the authenticator or the guard hang, `run`
-closes the socket and raises AuthenticatorError or ThreadDeathError.
+closes the socket and raises AuthenticatorError or ThreadDeathError; likewise NotAloneError, when a receiver with a
+folder no longer has its catalogue to itself and must start over.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from runtime.uplink.catalogue import Catalogue, ClipKey, PartialRow
 from runtime.uplink.ranges import RangeSet
 from runtime.uplink.storage.belonging import agree
 from runtime.uplink.storage.depot import Depot, DepotError
+from runtime.uplink.storage.disk_room import DiskRoom
 from runtime.uplink.storage.figures import Figures
 from runtime.uplink.storage.finishing import Finisher, outcome_of
 from runtime.uplink.storage.folder_depot import FolderDepot
@@ -42,6 +43,7 @@ class ClipStore:
             raise
         self._open = OpenPartials(self.depot)
         self.finisher = Finisher(self.depot, self.catalogue)
+        self._room = DiskRoom(self.depot, self.catalogue, limits)
         self._figures = Figures(self.catalogue.database)
 
     def close(self) -> None:
@@ -71,7 +73,8 @@ class ClipStore:
         return self.finisher.is_busy
 
     def figures(self, wall_ns: int) -> dict[str, int]:
-        """Counts for the status file. Raises CatalogueError."""
+        """Counts for the status file; asked for again and again beside the messages. Raises CatalogueError."""
+        self._room.refresh(wall_ns)
         return self._figures.at(wall_ns)
 
     # -- taking in ----------------------------------------------------------------------------------------------
@@ -87,13 +90,14 @@ class ClipStore:
         """
         self.finisher.distrusted.drop_waiting(wall_ns)
         known = self._open.get(row.key) or self.catalogue.partial(row.key)
-        if known is None and not self._has_room(row.size_bytes, wall_ns):
+        if known is None and not self._room.has_room_for_clip(row.size_bytes, wall_ns):
             if self.catalogue.has(row.key):
                 return None
             raise RefusedError("receiver_full", "the receiver's disk is full")
         admission = self.catalogue.admit(row, self.limits, wall_ns)
         for gone in admission.gave_way:
             self._open.forget(gone)
+            self._room.forget(gone.id)
         if admission.gave_way:
             self.finisher.delete_soon(wall_ns)
         if admission.partial is None:
@@ -107,12 +111,6 @@ class ClipStore:
             return self.offer(row, wall_ns)
         return self._open.take(admission.partial).durable
 
-    def _has_room(self, size_bytes: int, wall_ns: int) -> bool:
-        """True when the disk has room for a new clip beside what those that are coming in have still to bring."""
-        free = self.depot.free_bytes()
-        wanted = size_bytes + self.limits.disk_reserve_bytes
-        return free is None or (wanted <= free and wanted + self.catalogue.coming_bytes(wall_ns) <= free)
-
     def _begin(self, row: PartialRow, wall_ns: int) -> None:
         if self.depot.holds(row) and row.key in self._open:
             return
@@ -121,6 +119,7 @@ class ClipStore:
         except OSError:
             self._drop_row(row, wall_ns)
             raise
+        self._room.expect(row.id, row.size_bytes)
 
     def write(self, key: ClipKey, offset: int, data: bytes | memoryview) -> None:
         """Write a chunk; it counts only after `flush`. Raises RefusedError, and OSError after dropping the partial."""
@@ -134,8 +133,7 @@ class ClipStore:
         if partial.durable.covers(offset, end) or partial.written.covers(offset, end):
             self._open.must_answer(partial)
             return
-        free = self.depot.free_bytes()
-        if free is not None and free - len(data) < self.limits.disk_reserve_bytes:  # others were let in as well
+        if not self._room.has_room_now(len(data)):  # others were let in as well
             raise RefusedError("receiver_full", "the receiver's disk is full")
         self._open.must_answer(partial)
         partial.check_place(offset, end, makes_objects=not self.depot.is_exclusive)
@@ -174,8 +172,10 @@ class ClipStore:
             if ident in held:
                 partial.segment_count += len(segments)
                 self._open.answered(partial, held[ident])
+                self._room.expect(ident, partial.row.size_bytes - held[ident].total)
                 answers.append((partial.row.key, held[ident]))
                 continue
+            self._room.forget(ident)
             outcome_of_gone = self._outcome_of_gone(partial.row, segments)
             if isinstance(outcome_of_gone, OSError):
                 failures.append((partial.row.key, outcome_of_gone))
@@ -229,6 +229,7 @@ class ClipStore:
             if self.catalogue.has(key):
                 return True
             raise RefusedError("unknown_clip", "offer it first")
+        self._room.forget(row.id)  # complete: it is stored now, or dropped
         if row.size_bytes >= self.depot.slow_from_bytes:
             self.depot.release(row)  # its open file is this thread's
             self.finisher.begin(row, wall_ns)
@@ -258,6 +259,7 @@ class ClipStore:
 
     def _drop_row(self, row: PartialRow, wall_ns: int) -> None:
         self._open.forget(row)
+        self._room.forget(row.id)
         self.finisher.distrusted.drop(row, wall_ns)
         self.finisher.delete_soon(wall_ns)
 
@@ -278,6 +280,7 @@ class ClipStore:
         agree(self.catalogue.database, self.depot)
         completed = self.finisher.recover(wall_ns) if self.depot.is_exclusive else 0
         self.finisher.delete_soon(wall_ns)
+        self._room.refresh(wall_ns)
         return completed
 
     def _opened(self, key: ClipKey) -> OpenPartial:

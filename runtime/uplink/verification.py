@@ -32,6 +32,10 @@ class VerifierDiedError(RuntimeError):
     """Looking at a clip has ended the verifier, or took more than it may have; the text says which and how much."""
 
 
+class VerifierTooSlowError(VerifierDiedError):
+    """It was not done in the time that a clip of that size gets: too long to check, which is no sign of damage."""
+
+
 class VerifierStoppedError(RuntimeError):
     """The receiver is to stop: nobody has looked at the clip to its end."""
 
@@ -128,7 +132,7 @@ class VerifierThread:
         except VerifierDiedError as error:
             self.deaths += 1
             if clip.verify_attempts >= MAX_ATTEMPTS:
-                return [f"[verifier] the verifier died of it {MAX_ATTEMPTS} times: {error}"]
+                return [verdict_of_death(error)]
             self._to_record = partial(self._store.catalogue.backlog.put_back, clip, counts=True)
             return None
 
@@ -136,3 +140,10 @@ class VerifierThread:
         if self._to_record is not None:
             self._to_record()
             self._to_record = None
+
+
+def verdict_of_death(error: VerifierDiedError) -> str:
+    """What is recorded of a clip at the last attempt: nobody has seen its end, for one reason or the other."""
+    if isinstance(error, VerifierTooSlowError):
+        return f"[unchecked] too long to check, which is no sign of damage: {error}"
+    return f"[verifier] the verifier died of it {MAX_ATTEMPTS} times: {error}"

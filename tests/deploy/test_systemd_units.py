@@ -11,7 +11,7 @@ import pytest
 
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.processes.verifier_link import VerifierBounds
-from runtime.uplink.storage.backlog import VERIFYING_LEASE_NS
+from runtime.uplink.storage.backlog import verifying_lease_ns
 
 UNITS = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
 SERVICES = ("shadowrig-runtime", "shadowrig-recorder", "shadowrig-uploader", "shadowrig-receiver")
@@ -151,4 +151,7 @@ def test_the_receiver_outlives_its_verifier_and_has_room_for_it():
     gibibytes, suffix = int(unit["MemoryMax"][:-1]), unit["MemoryMax"][-1]
     assert suffix == "G"
     assert gibibytes << 30 >= VerifierBounds().memory_bytes + (512 << 20), "libraries of both, and the receiver's work"
-    assert VerifierBounds().wall_s * NANOSECONDS_PER_SECOND < VERIFYING_LEASE_NS, "nobody else looks meanwhile"
+    for mebibytes in (0, 1, 100, 500, 780, 1000, 1 << 20):
+        wall_s = VerifierBounds().wall_s_for(mebibytes << 20)
+        lease_s = verifying_lease_ns(mebibytes << 20) / NANOSECONDS_PER_SECOND
+        assert wall_s + 120 <= lease_s, "nobody else looks meanwhile, and there is time for a download"

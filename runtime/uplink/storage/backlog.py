@@ -19,8 +19,10 @@ from runtime.uplink.storage import tables
 from runtime.uplink.storage.database import Database
 from runtime.uplink.storage.rows import ClipKey, StoredClip, one, stored_clip
 
-#: A verifier that has not answered for so long is taken for dead; another one looks at its clip.
-VERIFYING_LEASE_NS = 600 * NANOSECONDS_PER_SECOND
+#: A verifier that has not answered for so long is taken for dead; another one looks at its clip. Large ones take more.
+SHORTEST_LEASE_NS = 600 * NANOSECONDS_PER_SECOND
+LEASE_NS_PER_MEBIBYTE = 5 * NANOSECONDS_PER_SECOND
+LONGEST_LEASE_NS = 4200 * NANOSECONDS_PER_SECOND
 #: What is kept of a verdict: it lies in the clip's row, and questions of people load thousands of them.
 MAX_PROBLEMS = 101  # a hundred, and how many more there are
 MAX_PROBLEM_LENGTH = 500
@@ -43,7 +45,8 @@ class Backlog:
             if found is None:
                 return None
             clip = replace(found, verify_attempts=found.verify_attempts + 1)
-            mine = {"verifying_until_wall_ns": wall_ns + VERIFYING_LEASE_NS, "verify_attempts": clip.verify_attempts}
+            lease_ends_ns = wall_ns + verifying_lease_ns(clip.size_bytes)
+            mine = {"verifying_until_wall_ns": lease_ends_ns, "verify_attempts": clip.verify_attempts}
             connection.execute(update(tables.clips).where(one(tables.clips, clip.key)).values(mine))
             return clip
 
@@ -79,6 +82,11 @@ class Backlog:
         verdict = {"verified": int(not problems), "problems": verdict_text(problems)}
         with self._database.writing() as connection:
             connection.execute(update(tables.clips).where(one(tables.clips, key)).values(verdict))
+
+
+def verifying_lease_ns(size_bytes: int) -> int:
+    """How long a clip of this size is one verifier's."""
+    return min(LONGEST_LEASE_NS, SHORTEST_LEASE_NS + LEASE_NS_PER_MEBIBYTE * size_bytes // (1 << 20))
 
 
 def verdict_text(problems: Sequence[str]) -> str:

@@ -62,6 +62,10 @@ class CatalogueSetupError(CatalogueError, SetupError):
     """It never will, configured as it is."""
 
 
+class NotAloneError(CatalogueError):
+    """The lock of a receiver with a folder has gone with its connection; another one may have it by now."""
+
+
 class Database:
     """One catalogue's database, shared by the threads of a process. `place`: a SQLite file, or a PostgreSQL URL.
 
@@ -104,6 +108,22 @@ class Database:
             fix = "stop it; receivers that share a catalogue share a bucket"
             raise CatalogueError(f"catalogue {self.label} is in use by another receiver with a folder (fix: {fix})")
         self._alone = connection
+
+    def raise_if_not_alone(self) -> None:
+        """Look at the lock of `take_alone`, which lasts as long as its connection: no other one tells.
+
+        Raises NotAloneError when it is gone; CatalogueError when the server did not answer, and it may still be held.
+        """
+        alone = self._alone
+        if alone is None:
+            return
+        try:
+            with self._translated():
+                alone.execute(text("SELECT 1"))
+        except CatalogueError as error:
+            if alone.invalidated:
+                raise NotAloneError(f"{error} (the lock of a receiver with a folder is lost: start over)") from error
+            raise
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

@@ -81,8 +81,9 @@ class Finisher:
         name = self._catalogue.plan_final_path(row.id, final_name(row, wall_ns))
         if name is None:
             return True if self._catalogue.has(row.key) else None
+        segments = self._catalogue.segments(row.id)  # not below: a busy catalogue says nothing of the file
         try:
-            is_right = self._depot.finish(row, self._catalogue.segments(row.id), name)
+            is_right = self._depot.finish(row, segments, name)
         except FileNotFoundError:  # another receiver stored it while we read, or its bytes are gone
             if self._catalogue.has(row.key):
                 return True

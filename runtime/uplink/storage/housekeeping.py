@@ -4,6 +4,9 @@ Any number of receivers may do it at once: every step is a transaction that find
 stands alone: one that fails, because a catalogue or depot does not answer or a single clip cannot be finished, is
 trouble, counted, logged and published, keeps no other step from its work, and is tried again the next time. What was
 erased goes first.
+
+A receiver with a folder looks here, before anything else, whether it still has its catalogue to itself
+(`Database.raise_if_not_alone`). When it has not, nothing more is done, and the loop is told.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any
 from runtime.clock import Clock
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.beside import BesideThread
+from runtime.uplink.storage.database import NotAloneError
 from runtime.uplink.storage.removal import RetentionPolicy, empty_deletions, expire
 from runtime.uplink.storage.retention_clock import RetentionClock
 from runtime.uplink.store import ClipStore
@@ -40,6 +44,7 @@ class HousekeepingThread:
         self._clock = clock
         self._retention_clock = RetentionClock(store.catalogue.database)
         self._tidy_at_wall_ns = 0
+        self._not_alone: NotAloneError | None = None
         self._beside = BesideThread("housekeeping", self._run)
 
     def __enter__(self) -> HousekeepingThread:
@@ -50,7 +55,9 @@ class HousekeepingThread:
         self._beside.end()  # one step at most
 
     def raise_if_dead(self) -> None:
-        """Raise ThreadDeathError when nothing is tidied any more."""
+        """Raise NotAloneError when the receiver has to start over, ThreadDeathError when nothing is tidied any more."""
+        if self._not_alone is not None:
+            raise self._not_alone
         self._beside.raise_if_dead()
 
     @property
@@ -62,12 +69,15 @@ class HousekeepingThread:
         return {**counts, "troubles": sum(source.count for source in sources), "last_trouble": last}
 
     def _run(self, stop: threading.Event) -> None:
-        while not stop.is_set():
+        while not stop.is_set() and self._not_alone is None:
             self.turn(self._clock.wall_ns(), stop)
             stop.wait(DELETE_PERIOD_S)
 
     def turn(self, wall_ns: int, stop: threading.Event | None = None) -> None:
         """Do what is due. What fails is trouble, and due again."""
+        self._try(self._look_whether_alone, wall_ns)
+        if self._not_alone is not None:
+            return
         self._try(lambda: self._empty_deletions(wall_ns, stop), wall_ns)
         if 0 <= self._tidy_at_wall_ns - wall_ns < TIDY_PERIOD_NS:
             return
@@ -85,6 +95,12 @@ class HousekeepingThread:
             step()
         except OSError as error:
             self.troubles.note(error, wall_ns)
+
+    def _look_whether_alone(self) -> None:
+        try:
+            self._store.catalogue.database.raise_if_not_alone()
+        except NotAloneError as error:
+            self._not_alone = error
 
     def _empty_deletions(self, wall_ns: int, stop: threading.Event | None) -> None:
         database, depot = self._store.catalogue.database, self._store.depot

@@ -22,7 +22,7 @@ from runtime.formats.mcap_files import McapTopicWriter
 from runtime.processes import verifier_link
 from runtime.processes.verifier_child import MAX_ANSWER_BYTES, answer
 from runtime.processes.verifier_link import VerifierBounds, VerifierLink
-from runtime.uplink.verification import VerifierDiedError, VerifierStoppedError
+from runtime.uplink.verification import VerifierDiedError, VerifierStoppedError, VerifierTooSlowError
 
 GOES_ON = threading.Event()
 MEBIBYTE = 1 << 20
@@ -105,10 +105,25 @@ def test_one_process_looks_at_clip_after_clip_and_leaves_when_idle(link, tmp_pat
 def test_a_clip_that_takes_too_long_ends_the_process_and_the_next_clip_gets_a_new_one(
     link, tmp_path, slow_clip, bounds, cause
 ) -> None:
-    verifier = link(**bounds)
-    with pytest.raises(VerifierDiedError, match=cause):
+    verifier = link(**bounds, processor_s_per_mebibyte=0.0, wall_s_per_mebibyte=0.0)
+    with pytest.raises(VerifierTooSlowError, match=cause):
         verifier.problems_of(slow_clip, GOES_ON)
     assert verifier.pid is None
+
+
+def test_a_long_clip_gets_the_time_that_its_size_takes(link, tmp_path) -> None:
+    """Eight cameras of 1080p for ten minutes are 366 s of decoding; even a quiet scene of them has 200 MB."""
+    bounds = VerifierBounds()
+    assert (bounds.processor_s_for(0), bounds.wall_s_for(0)) == (240.0, 480.0)
+    assert bounds.processor_s_for(200 * MEBIBYTE) > 366
+    assert bounds.wall_s_for(200 * MEBIBYTE) > 2 * 366
+    assert (bounds.processor_s_for(1 << 40), bounds.wall_s_for(1 << 40)) == (1800.0, 3600.0), "and no more"
+    long = clip_of_thumbnails(tmp_path / "long.mcap", 6000, 6000, 4)  # more than a second of decoding
+    per_mebibyte_s = 120.0 * MEBIBYTE / long.stat().st_size
+    allowing = link(
+        processor_s=0.5, wall_s=0.3, processor_s_per_mebibyte=per_mebibyte_s, wall_s_per_mebibyte=per_mebibyte_s
+    )
+    assert allowing.problems_of(long, GOES_ON), "looked at to its end, and told what it lacks"
 
 
 def test_a_process_that_is_killed_meanwhile_died_of_the_clip(link, slow_clip) -> None:
@@ -123,8 +138,9 @@ def test_a_process_that_is_killed_meanwhile_died_of_the_clip(link, slow_clip) ->
 
     killer = threading.Thread(target=kill_soon)
     killer.start()
-    with pytest.raises(VerifierDiedError, match="ended by SIGKILL"):
+    with pytest.raises(VerifierDiedError, match="ended by SIGKILL") as died:
         verifier.problems_of(slow_clip, GOES_ON)
+    assert not isinstance(died.value, VerifierTooSlowError)
     done.set()
     killer.join()
 

@@ -9,6 +9,7 @@ from clip_steps import CONTENT, DAY_NS, DIGEST, answer, chunk, fill, row
 
 from runtime.uplink.ranges import RangeSet
 from runtime.uplink.reception import Reception
+from runtime.uplink.storage.database import CatalogueError
 from runtime.uplink.store import RefusedError
 from runtime.uplink.wire import Commit, Offer, encode
 
@@ -55,6 +56,21 @@ def test_a_clip_whose_last_fsync_failed_while_the_catalogue_was_away_is_not_fini
     with pytest.raises(RefusedError, match="unknown_clip"):
         store.commit(row().key, DAY_NS)
     assert store.offer(row(), DAY_NS) == RangeSet(), "another fsync of the same file might succeed, and mean nothing"
+
+
+def test_a_catalogue_that_is_busy_as_a_clip_is_finished_costs_nothing_of_it(store, monkeypatch):
+    """Only a failed fsync makes a file worth nothing; the catalogue's troubles are OSErrors too."""
+    fill(store, row())
+
+    def busy(*_: object) -> None:
+        raise CatalogueError("database is locked")
+
+    monkeypatch.setattr(store.catalogue, "segments", busy)
+    with pytest.raises(CatalogueError, match="database is locked"):
+        store.commit(row().key, DAY_NS)
+    monkeypatch.undo()
+    assert store.offer(row(), DAY_NS) == RangeSet([(0, len(CONTENT))]), "nothing has to come again"
+    assert store.commit(row().key, DAY_NS)
 
 
 @pytest.mark.parametrize("name", ["has", "drop_partial", "save_ranges"])

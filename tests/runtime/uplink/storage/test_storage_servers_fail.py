@@ -80,10 +80,15 @@ def test_a_database_that_goes_away_and_comes_back_loses_nothing(own_postgres, tm
     store.close()
 
 
-def test_a_receiver_outlives_its_database_and_tells_vehicles_nothing_of_it(own_postgres, tmp_path, monkeypatch):
+def test_a_receiver_outlives_its_database_and_tells_vehicles_nothing_of_it(
+    own_postgres, object_server, tmp_path, monkeypatch
+):
     monkeypatch.setattr(figures, "SHARED_PERIOD_NS", 0)
     vehicle_keys, receiver_keys = ensure_local_pair(tmp_path / "keys", VEHICLE)
-    places = StoragePlaces(tmp_path / "receiver", catalogue_url=own_postgres.new_database())
+    database = own_postgres.new_database()
+    places = StoragePlaces(
+        tmp_path / "receiver", object_server.new_bucket(), object_server.options, catalogue_url=database
+    )
     running = RunningReceiver(tmp_path / "receiver", receiver_keys, places=places)
     offer = [encode(Offer(1, bytes(32), 100, "high")), b"{}"]
     try:

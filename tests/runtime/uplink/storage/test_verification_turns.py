@@ -12,11 +12,11 @@ from store_steps import HOUR_NS, NOW_NS, row, take_in
 
 from runtime.clock import ManualClock
 from runtime.messages import NANOSECONDS_PER_SECOND
-from runtime.uplink.storage.backlog import MAX_PROBLEMS, MAX_VERDICT_LENGTH, verdict_text
+from runtime.uplink.storage.backlog import MAX_PROBLEMS, MAX_VERDICT_LENGTH, verdict_text, verifying_lease_ns
 from runtime.uplink.storage.database import CatalogueError
 from runtime.uplink.storage.limits import StoreLimits
 from runtime.uplink.store import ClipStore
-from runtime.uplink.verification import VerifierDiedError, VerifierStoppedError, VerifierThread
+from runtime.uplink.verification import VerifierDiedError, VerifierStoppedError, VerifierThread, VerifierTooSlowError
 
 GOES_ON = threading.Event()
 SCHEMA_2 = Path(__file__).parent / "catalogue_schema_2.sql"
@@ -91,6 +91,32 @@ def test_a_clip_that_kills_its_verifier_is_looked_at_twice_and_the_others_go_on(
     assert (thread.deaths, thread.troubles) == (2, 0)
     bomb = (False, "[verifier] the verifier died of it 2 times: ended by SIGKILL", 2)
     assert verdicts(store) == {"a 1": bomb, "b 2": (True, "", 1)}
+
+
+def test_a_clip_that_takes_too_long_is_recorded_as_unchecked_and_not_as_damaged(store, settled, clock):
+    stored_of(store, settled, b"a-long")
+
+    def look(content):
+        raise VerifierTooSlowError("it took more than 1800 s of processor time")
+
+    verifier = Scripted(look)
+    thread = VerifierThread(store, clock, verifier)
+    while thread.turn(verifier, GOES_ON):
+        pass
+    told = "too long to check, which is no sign of damage: it took more than 1800 s of processor time"
+    assert verdicts(store) == {"a 1": (False, f"[unchecked] {told}", 2)}
+
+
+def test_a_large_clip_is_its_verifiers_for_longer(store, settled):
+    content = b"a-" + bytes(4 << 20)
+    offered = row(1, content, "a")
+    assert take_in(store, settled, offered, content, NOW_NS)
+    backlog, directory = store.catalogue.backlog, store.directory
+    assert backlog.next(directory, NOW_NS) is not None
+    lease_ns = verifying_lease_ns(len(content))
+    assert lease_ns >= 620 * NANOSECONDS_PER_SECOND
+    assert backlog.next(directory, NOW_NS + lease_ns - 1) is None
+    assert backlog.next(directory, NOW_NS + lease_ns) is not None
 
 
 def test_a_clip_during_which_receivers_died_is_not_looked_at_for_ever(fleet, settled, clock):
