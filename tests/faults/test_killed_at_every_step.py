@@ -24,7 +24,7 @@ QUICK = {"reply_timeout_s": 1.0}
 SAMPLE = 3
 MIN_STEPS = 8
 ENOUGH = 0.8  # a few rounds have fewer steps than the one that was counted: their victims live
-KILLS_OF_A_SWEEP = 180
+KILLS_OF_A_SWEEP = 120
 BEFORE_A_STEP_AND_WITHIN_A_WRITE = pytest.mark.parametrize(("kind", "calls"), [("kill", ()), ("torn", ("write",))])
 Starts = Callable[[dict[str, str]], FaultProcess]
 

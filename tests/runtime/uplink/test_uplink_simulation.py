@@ -32,7 +32,7 @@ from runtime.uplink.wire import Nack
 
 MEMORY = Path("/dev/shm")
 SEEDS_IN_CI = 80
-SEEDS_IN_SWEEP = 12_000
+SEEDS_IN_SWEEP = 10_080
 BLOCKS = 24
 
 
