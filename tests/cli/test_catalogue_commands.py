@@ -17,6 +17,7 @@ from runtime.recording.manifest import ClipManifest
 from runtime.uplink.keys import enroll, new_keys, revoke
 from runtime.uplink.storage.asking import has_vehicle
 from runtime.uplink.storage.database import Database
+from runtime.uplink.store import ClipStore, StoreLimits
 
 SPAN = ("--from", "2026-11-20T08:00", "--to", "2026-11-20T09:00", "--reason", "request-4711")
 
@@ -27,8 +28,9 @@ def config(tmp_path: Path) -> Path:
     enroll(tmp_path / "keys", "car-1", new_keys(tmp_path / "car-1", "vehicle").public)
     path = tmp_path / "receiver.yaml"
     path.write_text(yaml.safe_dump({"bind": "tcp://127.0.0.1:*", "directory": "clips"}))
-    (tmp_path / "clips").mkdir()
-    Database(tmp_path / "clips" / "catalogue.sqlite").close()  # as a receiver leaves it
+    store = ClipStore(tmp_path / "clips", StoreLimits())
+    store.recover(0)
+    store.close()  # as a receiver leaves it
     return path
 
 
