@@ -80,9 +80,14 @@ def test_every_message_arriving_twice_stores_each_clip_once(bench):
 @pytest.mark.sweep
 def test_chunks_that_arrive_in_reverse_order_make_the_same_clip(bench):
     relay = deliver_through(bench, reorder("CHUNK", depth=4), 8 * CHUNK)
-    offsets = [msgpack.unpackb(passing.frames[0])["offset"] for passing in relay.record if passing.kind == "CHUNK"]
-    assert len(offsets) >= 8
-    assert bench.uploader_status()["bytes_sent"] == 8 * CHUNK, "order alone costs nothing"
+    kinds = [passing.kind for passing in relay.record]
+    assert kinds.count("CHUNK") >= 8
+    # The relay waits for four and keeps what is left of them at the end, so that a new session sends that again.
+    last_session = relay.record[max(at for at, kind in enumerate(kinds) if kind == "HELLO") :]
+    again = [one for one in last_session if one.kind == "CHUNK"] if kinds.count("HELLO") > 1 else []
+    assert (len(again), kinds.count("HELLO")) in {(0, 1), (1, 2), (2, 2), (3, 2)}
+    sent = bench.uploader_status()["bytes_sent"]
+    assert sent == 8 * CHUNK + sum(len(one.frames[1]) for one in again), "order alone costs nothing"
 
 
 def flipped(frames: Frames) -> Frames:
