@@ -132,7 +132,7 @@ class _Run:
             self._listener.stop()
 
     def play_turns(self, turns: Sequence[tuple[str, ...]]) -> list[Spell]:
-        """A spell for each; what one has started is stopped before the next."""
+        """A spell for each; what delivers is stopped before the next, what records goes on."""
         spells = []
         try:
             feeder = self._start_runtime()
@@ -140,7 +140,7 @@ class _Run:
                 hogs = self._start_loads(loads)
                 spells.append(self._loaded_spell(loads, feeder))
                 self._stop_loads(hogs)
-                self._stage.stop("recorder", "uploader", "receiver")
+                self._stage.stop("uploader", "receiver")  # the recorder follows the runtime
             self._stop_runtime(feeder)
             return spells
         finally:
@@ -220,9 +220,10 @@ class _Run:
         return not isinstance(phase, dict) or phase.get("state") != "measuring"
 
     def _start_loads(self, loads: tuple[str, ...]) -> list[Helper]:
-        names = ("receiver", "uploader") if "upload" in loads else ()
+        names: tuple[str, ...] = ("receiver", "uploader") if "upload" in loads else ()
         if names or "record" in loads:
             names = (*names, "recorder")
+        names = tuple(name for name in names if not self._stage.children[name].is_running)
         self._stage.start(*names)
         for name in set(names) - {"receiver"}:  # whose status does not say which process has written it
             self._wait(partial(self._stage.is_up, name), f"{name} did not come up")
