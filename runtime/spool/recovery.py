@@ -247,8 +247,8 @@ class Recovery:
             rows = connection.execute("SELECT * FROM drafts WHERE abandoned = ? ORDER BY id", (CONDEMNED,)).fetchall()
         for row in rows:
             path = self.folder.partial / row["file_name"]
-            descriptor = try_lock(path) if path.exists() else None
-            if descriptor is None and path.exists():
+            descriptor = None
+            if path.exists() and (descriptor := try_lock(path)) is None:
                 continue  # who condemned it is about to bury it
             try:
                 with self.ledger.reading() as connection:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from runtime.backoff import Backoff
 from runtime.messages import NANOSECONDS_PER_SECOND, Priority
 from runtime.spool.accounts import add_alarm, add_to_fact, entomb, residents, used_bytes
 from runtime.spool.admission import HIGHEST_RANK, Kind, Newcomer, Resident, choose_victims, evictable
@@ -43,8 +44,7 @@ MAX_ADMISSION_ROUNDS = 8
 #: The disk must have gained this share of what was removed; else somebody else has taken it.
 GAINED_SHARE = 0.5
 #: How long no waiting clip goes for room on the disk after that: twice as long each time, and no longer than this.
-DISK_TAKEN_FIRST_NS = 4 * NANOSECONDS_PER_SECOND
-DISK_TAKEN_LONGEST_NS = 600 * NANOSECONDS_PER_SECOND
+DISK_TAKEN_FIRST_S, DISK_TAKEN_LONGEST_S = 4.0, 600.0
 
 Admitted = TypeVar("Admitted")
 
@@ -99,8 +99,8 @@ class Reservations:
         self._ledger = ledger
         self._wall = wall
         self._disk_free = disk_free
-        self._disk_taken_ns: int | None = None  # monotonic: when clips last went for nothing
-        self._disk_taken_for_ns = DISK_TAKEN_FIRST_NS // 2
+        self._disk_taken_until_ns: int | None = None  # monotonic; clips have just gone for nothing
+        self._disk_pauses = Backoff(DISK_TAKEN_FIRST_S, DISK_TAKEN_LONGEST_S)
 
     @property
     def clip_quota_bytes(self) -> int:
@@ -169,18 +169,18 @@ class Reservations:
 
     @property
     def _disk_is_taken(self) -> bool:
-        since_ns = self._disk_taken_ns
-        return since_ns is not None and self._wall.monotonic_ns() - since_ns < self._disk_taken_for_ns
+        return self._disk_taken_until_ns is not None and self._wall.monotonic_ns() < self._disk_taken_until_ns
 
     def _has_gained(self, free_bytes: int, victims: Sequence[Resident]) -> bool:
         """Whether the disk has more room now that these are gone; if not, that is noted, with an alarm."""
         removed_bytes = sum(victim.size_bytes for victim in victims)
         gained_bytes = self._disk_free(self.folder.directory) - free_bytes
         if gained_bytes >= GAINED_SHARE * removed_bytes:
-            self._disk_taken_ns, self._disk_taken_for_ns = None, DISK_TAKEN_FIRST_NS // 2
+            self._disk_taken_until_ns = None
+            self._disk_pauses.reset()
             return True
-        self._disk_taken_ns = self._wall.monotonic_ns()
-        self._disk_taken_for_ns = min(DISK_TAKEN_LONGEST_NS, 2 * self._disk_taken_for_ns)
+        pause_ns = round(self._disk_pauses.next_s() * NANOSECONDS_PER_SECOND)
+        self._disk_taken_until_ns = self._wall.monotonic_ns() + pause_ns
         text = f"{removed_bytes} bytes of clips went, and {gained_bytes} more are free: others fill the disk"
         with self._ledger.transaction() as connection:
             add_alarm(connection, self._wall.now_ns(), text)

@@ -15,7 +15,7 @@ from runtime.messages import Priority
 from runtime.spool import ClipShape, ClipState, QuotaExceededError, ShrinkRequiredError, Spool
 from runtime.spool.admission import Kind, Newcomer, Resident, choose_victims
 from runtime.spool.clips import BLOCK_BYTES, LedgerError
-from runtime.spool.reservations import DISK_RESERVE_BYTES, DISK_TAKEN_FIRST_NS
+from runtime.spool.reservations import DISK_RESERVE_BYTES, DISK_TAKEN_FIRST_S
 from runtime.spool.wall_time import HELD_NS
 
 RESERVE_BYTES = 4 << 20
@@ -220,7 +220,8 @@ def test_a_disk_that_others_fill_costs_one_clip_and_not_all(tmp_path):
                 seal(spool, Priority.NORMAL)
         assert spool.counts().pending == 29
         assert any("others fill the disk" in alarm for alarm in spool.alarms())
-        for pending, wait_ns in ((28, DISK_TAKEN_FIRST_NS), (27, 2 * DISK_TAKEN_FIRST_NS)):
+        first_ns = round(DISK_TAKEN_FIRST_S * 10**9)
+        for pending, wait_ns in ((28, first_ns), (27, 2 * first_ns)):
             clock.advance_to(clock.now_ns() + wait_ns - 1)
             with pytest.raises(QuotaExceededError):
                 seal(spool, Priority.NORMAL)
