@@ -4,6 +4,9 @@
 recorder; `upload` delivers from a spool; `receive` takes clips in. They are Shadowrig's own spool, recorder, uploader
 and receiver, with times short enough for a test. SIGTERM ends each of them properly. `receive` takes the doorkeeper's
 set-up apart on request: a receiver that is configured wrongly must keep strangers out all the same.
+
+Each role imports what it alone needs: the sweeps start thousands of these, and a recorder's imports cost three times
+those of the others.
 """
 
 from __future__ import annotations
@@ -18,16 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from runtime.config.rig_config import load_config
 from runtime.messages import Priority
-from runtime.processes.recorder_process import run_recorder
 from runtime.spool import QuotaExceededError, SealError, Spool
-from runtime.uplink import receiver, sockets
-from runtime.uplink.authenticator import ZapAuthenticator
-from runtime.uplink.delivery import DeliveryLimits
-from runtime.uplink.receiver import ReceiverSettings, run_receiver
-from runtime.uplink.store import StoreLimits
-from runtime.uplink.uploader import UploaderSettings, run_uploader
 
 FOREVER = 1 << 60
 
@@ -65,6 +60,9 @@ def seal_one(spool: Spool, rng: random.Random, largest_bytes: int) -> str:
 
 def upload(stop: threading.Event, options: dict[str, Any]) -> None:
     """Delivers until told to stop."""
+    from runtime.uplink.delivery import DeliveryLimits
+    from runtime.uplink.uploader import UploaderSettings, run_uploader
+
     limits = DeliveryLimits(
         reply_timeout_s=options.get("reply_timeout_s", 2.0),
         refused_retry_s=options.get("refused_retry_s", 60.0),
@@ -83,6 +81,9 @@ def upload(stop: threading.Event, options: dict[str, Any]) -> None:
 
 def receive(stop: threading.Event, options: dict[str, Any]) -> None:
     """Receives until told to stop; prints its address."""
+    from runtime.uplink.receiver import ReceiverSettings, run_receiver
+    from runtime.uplink.store import StoreLimits
+
     if "zap" in options:
         take_doorkeeper_apart(**options["zap"])
     settings = ReceiverSettings(
@@ -94,6 +95,9 @@ def receive(stop: threading.Event, options: dict[str, Any]) -> None:
 
 def take_doorkeeper_apart(domain: str, handler: str, after: int = 0) -> None:
     """Set it up as libzmq lets it be: any domain; a handler that hangs or dies when it is asked after `after` times."""
+    from runtime.uplink import receiver, sockets
+    from runtime.uplink.authenticator import ZapAuthenticator
+
     receiver.ZAP_DOMAIN = sockets.ZAP_DOMAIN = domain
     if handler == "at work":
         return
@@ -113,6 +117,9 @@ def take_doorkeeper_apart(domain: str, handler: str, after: int = 0) -> None:
 
 def record(stop: threading.Event, options: dict[str, Any]) -> None:
     """The recorder of a vehicle with this configuration, as `shadowrig run --process recorder` runs it."""
+    from runtime.config.rig_config import load_config
+    from runtime.processes.recorder_process import run_recorder
+
     config = load_config(options["config"])
     say("ready")
     run_recorder(config, stop)
