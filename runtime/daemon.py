@@ -76,11 +76,16 @@ def _run_one(config: RigConfig, process: str) -> int:
 def _supervise(config: RigConfig, config_path: Path) -> int:
     stop = stop_on_signals()
     directories = make_directories(config)
-    children = [
-        Child(name, shadowrig_command("run", "--process", name, "--config", str(config_path)), log)
-        for name, log in ((name, _log_path(directories, name)) for name in reversed(STOP_ORDER))
-    ]
-    supervisor = Supervisor(children, lambda text: print(text, file=sys.stderr, flush=True))
+    children = {
+        name: Child(
+            name,
+            shadowrig_command("run", "--process", name, "--config", str(config_path)),
+            _log_path(directories, name),
+        )
+        for name in reversed(STOP_ORDER)
+    }
+    children["recorder"].progress_path = directories.status / "recorder.json"  # many clips may be in flight
+    supervisor = Supervisor(list(children.values()), lambda text: print(text, file=sys.stderr, flush=True))
     place = directories.state
     print(f"running as {config.vehicle.id}; logs and spool in {place}; stop with Ctrl-C or SIGTERM", flush=True)
     supervisor.start()

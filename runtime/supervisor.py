@@ -2,8 +2,9 @@
 
 A child that dies is started again after a bounded, doubling pause; more than `MAX_RESTARTS` deaths of one child end
 the whole run with an error. Stopping follows the data: the runtime first, so that the recorder can seal what is in
-flight, and the uploader last. Children live in sessions of their own, so that a Ctrl-C or a signal to the whole group
-does not reach them past this order; the kernel tells them to leave when the supervisor itself is killed.
+flight, and the uploader last. A child whose `progress_path` still changes is not killed for taking long. Children live
+in sessions of their own, so that a Ctrl-C or a signal to the whole group does not reach them past this order; the
+kernel tells them to leave when the supervisor itself is killed.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Child:
     exit_codes: list[int] = field(default_factory=list)
     start_again_at_s: float = 0.0
     was_stopped: bool = False  # on purpose: it stays down
+    progress_path: Path | None = None  # a file that it writes as long as it makes progress
     backoff: Backoff = field(default_factory=Backoff)
 
     def start(self) -> None:
@@ -66,17 +68,28 @@ class Child:
         return self.process is not None and self.process.poll() is None
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int | None:
-        """SIGTERM, then SIGKILL after `timeout_s`; the exit code, or None if it never ran."""
+        """SIGTERM, then SIGKILL after `timeout_s` without progress; the exit code, or None if it never ran."""
         self.was_stopped = True
         if self.process is None:
             return None
         if self.is_running:
             self.process.send_signal(signal.SIGTERM)
+        while True:
+            seen_ns = self._progress_ns()
+            try:
+                return self.process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                if self._progress_ns() == seen_ns:
+                    break
+        self.process.kill()
+        return self.process.wait()
+
+    def _progress_ns(self) -> int:
+        """When it last wrote its file; 0 without one."""
         try:
-            return self.process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
+            return 0 if self.progress_path is None else self.progress_path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
 
 
 def leave_with_parent(number: int = signal.SIGTERM) -> None:

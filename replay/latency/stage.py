@@ -223,7 +223,8 @@ class Stage:
         children = [Child("receiver", receive, logs / "receiver.log")]
         for process in ("uploader", "recorder", "runtime"):
             command = shadowrig_command("run", "--process", process, *config)
-            children.append(Child(process, command, logs / f"{process}.log"))
+            status = self.memory / "status" / "recorder.json" if process == "recorder" else None
+            children.append(Child(process, command, logs / f"{process}.log", progress_path=status))
         return children
 
     def _write_configurations(self) -> None:

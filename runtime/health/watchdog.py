@@ -60,6 +60,10 @@ class SystemdNotifier:
         """Push the watchdog's deadline back."""
         self._send("WATCHDOG=1", "")
 
+    def extend(self, seconds: float) -> None:
+        """Leaving takes longer than the unit allows, and goes on: wait so much longer for the next such message."""
+        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}", "")
+
     def close(self) -> None:
         """Close the socket; later messages go nowhere."""
         if self._socket is not None:

@@ -50,17 +50,18 @@ LEAVING_POLL_S = 0.1
 
 
 class SpoolClipSink:
-    """The recorder's `ClipSink` over the spool."""
+    """The recorder's `ClipSink` over the spool; `progress` is called while clips are written: many take long."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, progress: Callable[[], None] = lambda: None) -> None:
         self._spool = spool
+        self._progress = progress
 
     def begin(self, expected_bytes: int, priority: Priority, extent: ClipExtent | None = None) -> OpenClip:
         """Reserve quota; QuotaExceededError (an OSError) when there is none, ShrinkToError when there is some."""
         shape = None if extent is None else ClipShape(extent.cameras, extent.seconds)
         with _told_to_shrink():
             metadata = None if extent is None else _without_date(extent.known_by)
-            return _SpoolClip(self._spool, self._spool.begin(expected_bytes, priority, shape, metadata))
+            return _SpoolClip(self._spool, self._spool.begin(expected_bytes, priority, shape, metadata), self._progress)
 
     def holds(self, clip_id: str) -> bool:
         """True when the ledger has ever known this clip."""
@@ -80,17 +81,21 @@ class SpoolClipSink:
 class _SpoolClip:
     spool: Spool
     draft: ClipDraft
+    progress: Callable[[], None]
 
     @property
     def path(self) -> Path:
         return self.draft.path
 
     def open(self) -> ClipOutput:
-        return _SpoolOutput(self.spool.write_into(self.draft))
+        return _SpoolOutput(self.spool.write_into(self.draft), self.progress)
 
     def seal(self, metadata: Mapping[str, Any]) -> SealedClip:
         with _told_to_shrink():
-            return _sealed(self.spool.seal(self.draft, _without_date(metadata)))
+            clip = _sealed(self.spool.seal(self.draft, _without_date(metadata)))
+        log.info("sealed %s: %s, %d bytes", clip.path, ", ".join(clip.metadata["rules"]), clip.size_bytes)
+        self.progress()
+        return clip
 
     def discard(self) -> None:
         self.spool.discard(self.draft)
@@ -101,6 +106,7 @@ class _SpoolOutput:
     """A draft's stream, which asks the spool for more room as it grows."""
 
     stream: SyncedStream
+    progress: Callable[[], None]
 
     @property
     def sync_is_due(self) -> bool:
@@ -108,7 +114,9 @@ class _SpoolOutput:
 
     def write(self, data: bytes, /) -> int:
         with _told_to_shrink():
-            return self.stream.write(data)
+            written = self.stream.write(data)
+        self.progress()
+        return written
 
     def tell(self) -> int:
         return self.stream.tell()
@@ -158,13 +166,13 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
         _rescue(rescue, all_awaited)
         retention = Retention(spool)
         pulls = PullFolder(directories.spool)
-        recorder = Recorder(directories.history, SpoolClipSink(spool), settings, policy, pulls)
+        recorder = Recorder(directories.history, SpoolClipSink(spool, beat), settings, policy, pulls)
         copy = SelectionCopy(HistoryLayout(directories.history).selection, disk_copy_path(directories.spool))
         beat.status = {**_status(recorder, spool, copy), **_privacy(recorder, policy, retention)}
         beat.watch = recorder.watch
         shell.ready(f"recording into {directories.spool}")
         while not stop.wait(config.recorder.scan_interval_s):
-            _tell(recorder.step(clock.now_ns()))
+            recorder.step(clock.now_ns())
             if spool.must_be_reopened:
                 raise SpoolError("the spool lost its ledger or holds half a seal: leaving, the next start recovers it")
             _rescue(rescue, recorder.awaits)
@@ -175,7 +183,7 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
             shell.publish(beat.status)
         shell.stopping("sealing what is in flight")
         _let_runtime_leave(recorder, shell, clock)
-        _tell(recorder.finish(clock.now_ns()))
+        recorder.finish(clock.now_ns())
         copy.copy()
         shell.close(lambda: {**_status(recorder, spool, copy), **_privacy(recorder, policy, retention)})
         policy.close()
@@ -194,7 +202,7 @@ def _let_runtime_leave(recorder: Recorder, shell: ProcessShell, clock: SystemClo
 
 
 class _Beat:
-    """Shows while one clip takes long (blurring does) that the process is alive; the status is the last one.
+    """Shows while clips take long (many, or blurred ones) that the process is alive; the status is the last one.
 
     Meanwhile runtimes may crash and pulls arrive, whose seconds must not be gone by then: `watch`.
     """
@@ -229,11 +237,6 @@ def _rescue(rescue: PartialRescue, is_awaited: IsAwaited) -> None:
         return
     if rescued is not None and rescued != RescueReport():
         log.info("partial clips: %s", rescued)
-
-
-def _tell(clips: list[SealedClip]) -> None:
-    for clip in clips:
-        log.info("sealed %s: %s, %d bytes", clip.path, ", ".join(clip.metadata["rules"]), clip.size_bytes)
 
 
 def _status(recorder: Recorder, spool: Spool, copy: SelectionCopy) -> dict[str, Any]:

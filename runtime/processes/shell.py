@@ -14,6 +14,9 @@ from runtime.config.rig_config import RigConfig
 from runtime.health.status import StatusError, write_status
 from runtime.health.watchdog import ProgressWatchdog, SystemdNotifier
 
+#: Leaving may take as long as there is progress; systemd is asked for so much at a time.
+LEAVING_EXTENSION_S = 30.0
+
 log = logging.getLogger("shadowrig")
 
 
@@ -52,6 +55,7 @@ class ProcessShell:
         self._notifier = SystemdNotifier.from_environment(os.environ)
         self._watchdog = ProgressWatchdog(self._notifier, [name], progress_timeout_s, clock.now_ns())
         self._status_failed = False
+        self._is_leaving = False
 
     def ready(self, text: str) -> None:
         """Start-up is over."""
@@ -64,7 +68,8 @@ class ProcessShell:
 
     def publish(self, status: Mapping[str, Any]) -> None:
         """Pet the watchdog if there was progress, and write the status file."""
-        self._watchdog.check(self._clock.now_ns())
+        if not self._watchdog.check(self._clock.now_ns()) and self._is_leaving:
+            self._notifier.extend(LEAVING_EXTENSION_S)
         try:
             write_status(self._path, status, self._clock.wall_ns())
             self._status_failed = False
@@ -74,7 +79,8 @@ class ProcessShell:
             self._status_failed = True
 
     def stopping(self, text: str) -> None:
-        """Leaving on purpose."""
+        """Leaving on purpose. What is published from now on also keeps systemd from ending it half-way."""
+        self._is_leaving = True
         self._notifier.stopping(text)
         log.info("%s: %s", self.name, text)
 

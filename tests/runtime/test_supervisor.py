@@ -75,3 +75,29 @@ def test_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     supervisor.start()
     wait_until(lambda: "up" in (tmp_path / "worker.log").read_text())
     assert supervisor.stop(timeout_s=0.5) == {"worker": -signal.SIGKILL}
+
+
+LEAVES_SLOWLY = """
+import pathlib, signal, sys, time
+leaving = []
+signal.signal(signal.SIGTERM, lambda *_: leaving.append(1))
+print('up', flush=True)
+while not leaving:
+    time.sleep(0.01)
+for step in range({steps}):
+    pathlib.Path(sys.argv[1]).write_text(str(step))
+    time.sleep(0.2)
+time.sleep({then_s})
+"""
+
+
+@pytest.mark.parametrize(("steps", "then_s", "code"), [(10, 0, 0), (3, 60, -signal.SIGKILL)])
+def test_child_that_takes_long_to_leave_is_killed_only_when_it_makes_no_progress(
+    tmp_path: Path, steps: int, then_s: float, code: int
+) -> None:
+    progress, log = tmp_path / "status.json", tmp_path / "worker.log"
+    command = [sys.executable, "-c", LEAVES_SLOWLY.format(steps=steps, then_s=then_s), str(progress)]
+    supervisor = Supervisor([Child("worker", command, log, progress_path=progress)], lambda _: None)
+    supervisor.start()
+    wait_until(lambda: "up" in log.read_text())
+    assert supervisor.stop(timeout_s=1.0) == {"worker": code}

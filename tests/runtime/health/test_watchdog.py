@@ -45,6 +45,8 @@ def test_messages_arrive_in_systemds_form(service_manager):
     assert heard(service_manager) == "WATCHDOG=1"
     notifier.stopping()
     assert heard(service_manager) == "STOPPING=1"
+    notifier.extend(2.5)
+    assert heard(service_manager) == "EXTEND_TIMEOUT_USEC=2500000"
 
 
 def test_abstract_addresses_work():

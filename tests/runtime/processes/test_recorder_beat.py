@@ -1,10 +1,19 @@
+"""A recorder that writes for a long time shows that it lives."""
+
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
+import pytest
+
 from runtime.clock import SystemClock
-from runtime.processes.recorder_process import _Beat
+from runtime.processes.recorder_process import SpoolClipSink, _Beat
 from runtime.processes.shell import ProcessShell
+from runtime.recording.recorder import Recorder
+from runtime.spool import Spool
+from tests.runtime.privacy.private_history import END_NS, north_of, write_history
+from tests.runtime.recording.recorded_rig import firing
 
 
 class SteppedClock(SystemClock):
@@ -23,3 +32,43 @@ def test_while_one_clip_takes_long_crashes_and_pulls_are_still_noted_about_once_
         clock.time_ns = picture * 55_000_000
         beat()
     assert looks_ns == [0, 1_045_000_000, 2_090_000_000]
+
+
+def test_every_write_of_every_clip_is_progress_so_that_many_clips_in_a_row_are_no_hang(tmp_path: Path) -> None:
+    firings = [firing(time_s, "hard_braking", pre_s=0.5, post_s=0.5) for time_s in (2.0, 5.0, 8.0)]
+    history = write_history(tmp_path / "history", north_of(0), firings, until_s=10.0)
+    sealed_at_beats: list[int] = []
+    with Spool.open(tmp_path / "spool", 64 << 20) as spool:
+        recorder = Recorder(history, SpoolClipSink(spool, lambda: sealed_at_beats.append(spool.counts().sealed)))
+        assert len(recorder.finish(END_NS)) == 3
+    assert set(sealed_at_beats) == {0, 1, 2, 3}, "before, between and after"
+    assert len(sealed_at_beats) > 6
+
+
+def test_leaving_asks_systemd_for_more_time_as_long_as_there_is_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SteppedClock()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        shell = ProcessShell("recorder", tmp_path, clock, 10.0)
+        shell.publish({})
+        assert heard(manager) == ["WATCHDOG=1"]
+        shell.stopping("sealing")
+        shell.publish({})
+        assert heard(manager) == ["STOPPING=1\nSTATUS=sealing", "WATCHDOG=1", "EXTEND_TIMEOUT_USEC=30000000"]
+        clock.time_ns = 11 * 10**9
+        shell.publish({})
+        assert heard(manager) == ["STATUS=no progress: recorder"]
+        shell.close(dict)
+
+
+def heard(manager: socket.socket) -> list[str]:
+    messages = []
+    try:
+        while True:
+            messages.append(manager.recv(4096).decode())
+    except BlockingIOError:
+        return messages
