@@ -21,9 +21,10 @@ from runtime.messages import SignalSample
 from runtime.recording.history_holes import facts, follows, from_key_frames
 from runtime.recording.history_writer import KEY_FRAMES_METADATA, SEGMENT_METADATA
 from runtime.recording.layout import LATE_NS, SEGMENT_NS, HistoryLayout, Segment
+from runtime.recording.opened_segment import opened
 from runtime.recording.record_source import calibrations_in, samples_of
 from runtime.recording.sealing_policy import SealedBefore
-from runtime.recording.wall_offsets import WallOffsets, opened
+from runtime.recording.wall_offsets import WallOffsets
 
 #: Two segments closer than this follow each other: one lasts a second, and the first record after that ends it.
 _FOLLOWING_NS = SEGMENT_NS * 3 // 2

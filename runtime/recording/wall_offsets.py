@@ -1,13 +1,11 @@
-"""Which wall time the records of history say, by the first record of each second; and how a second is opened."""
+"""Which wall time the records of history say, by the first record of each second."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import NamedTuple
 
-from runtime.formats.mcap_files import McapFileError, McapTopicReader
 from runtime.recording.layout import HistoryLayout, Segment
+from runtime.recording.opened_segment import opened
 
 
 class _Times(NamedTuple):
@@ -50,18 +48,3 @@ class WallOffsets:
         if not segment.is_open:
             self._first_times[segment.start_ns] = first
         return first
-
-
-@contextlib.contextmanager
-def opened(layout: HistoryLayout, segment: Segment) -> Iterator[McapTopicReader | None]:
-    """The segment under whichever name it has now, or None when it is gone or has not even a header yet."""
-    reader = None
-    for path in (segment.path, layout.closed_segment(segment.start_ns), layout.held_segment(segment.start_ns)):
-        with contextlib.suppress(FileNotFoundError, McapFileError):
-            reader = McapTopicReader(path)
-            break
-    try:
-        yield reader
-    finally:
-        if reader is not None:
-            reader.close()

@@ -34,12 +34,11 @@ from runtime.formats.durable_files import (
     write_durably,
 )
 from runtime.messages import Priority
-from runtime.spool.accounts import add_abandoned, add_alarm, add_to_fact, fact, insert_clip, next_number
+from runtime.spool.accounts import add_abandoned, add_alarm, add_to_fact, entomb, fact, insert_clip, next_number
 from runtime.spool.clips import (
     CONDEMNED,
     DAMAGED_PREFIX,
     STRAY_PREFIX,
-    ClipState,
     SpoolError,
     encode_metadata,
     try_lock,
@@ -287,9 +286,6 @@ class Recovery:
                 self._entomb(connection, n, f"the file {what}")
 
     def _entomb(self, connection: sqlite3.Connection, n: int, reason: str) -> None:
-        connection.execute(
-            "UPDATE clips SET state = ?, reason = ?, has_file = 0 WHERE n = ?",
-            (ClipState.TOMBSTONED.value, reason, n),
-        )
-        add_alarm(connection, self.wall_ns, f"clip {n}: {reason}")
+        entomb(connection, n, reason, self.wall_ns)
+        connection.execute("UPDATE clips SET has_file = 0 WHERE n = ?", (n,))
         self.report.tombstoned.append(n)
