@@ -173,6 +173,7 @@ class ClipCut:
             reference_camera=next(iter(cameras), None),
             cameras=cameras,
             missing_cameras=[camera for camera in self._selection.cameras if camera not in cameras],
+            chosen_topics=list(plan.topics),
             missing_topics=[topic for topic in plan.topics if topic not in self._counts],
             shrunk=self._shrunk(),
             thumbnails=self._thumbnails(),

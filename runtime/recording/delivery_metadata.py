@@ -29,7 +29,7 @@ def delivery_metadata(manifest: ClipManifest, size_bytes: int) -> dict[str, Any]
     """JSON-ready; small whatever the clip holds."""
     fired = [_Fired(firing.time_ns, firing.campaign, firing.session) for firing in manifest.firings]
     return {
-        **_identity(manifest, fired, manifest.provenance),
+        **_identity(manifest, manifest.chosen_topics, fired, manifest.provenance),
         "start_ns": manifest.start_ns,
         "end_ns": manifest.end_ns,
         "start_wall_ns": manifest.start_wall_ns,
@@ -48,7 +48,7 @@ def known_beforehand(
     fired = [_Fired(one.firing.time_ns, one.firing.campaign, one.session) for one in plan.firings]
     wall_offset_ns = plan.firings[0].firing.wall_ns - plan.firings[0].firing.time_ns
     return {
-        **_identity(plan, fired, provenance),
+        **_identity(plan, plan.topics, fired, provenance),
         "start_ns": window.start_ns,
         "end_ns": window.end_ns,
         "start_wall_ns": window.start_ns + wall_offset_ns,
@@ -57,8 +57,11 @@ def known_beforehand(
     }
 
 
-def _identity(clip: ClipPlan | ClipManifest, fired: Sequence[_Fired], provenance: Provenance) -> dict[str, Any]:
+def _identity(
+    clip: ClipPlan | ClipManifest, chosen_topics: Sequence[str], fired: Sequence[_Fired], provenance: Provenance
+) -> dict[str, Any]:
     return {
+        **({TOPICS_KEY: list(chosen_topics)[:MAX_LISTED]} if chosen_topics else {}),
         "clip_id": clip.clip_id,
         "kind": clip.kind,
         "variant": clip.variant.value,

@@ -147,6 +147,7 @@ class ClipManifest(_Part):
     reference_camera: CameraName | None
     cameras: dict[CameraName, CameraManifest] = Field(max_length=MAX_CLIP_CAMERAS)
     missing_cameras: list[CameraName] = Field(max_length=MAX_CLIP_CAMERAS)
+    chosen_topics: list[str] = Field(default_factory=list, description="beside pictures only these; empty: all")
     missing_topics: list[str] = Field(default_factory=list, description="named by its firings, never recorded")
     shrunk: ShrinkageManifest | None = None
     thumbnails: ThumbnailsManifest | None = None

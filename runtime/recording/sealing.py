@@ -20,7 +20,7 @@ from runtime.messages import NANOSECONDS_PER_SECOND, ClipVariant
 from runtime.recording.clip_plan import ClipPlan
 from runtime.recording.clip_sink import ClipSink, OpenClip, SealedClip
 from runtime.recording.clip_writer import ClipCut
-from runtime.recording.delivery_metadata import MAX_LISTED, TOPICS_KEY, delivery_metadata, known_beforehand
+from runtime.recording.delivery_metadata import delivery_metadata, known_beforehand
 from runtime.recording.provenance import Provenance
 from runtime.recording.record_source import RecordSource
 from runtime.recording.sealing_policy import SealingPolicy, SealingRefusal, Treatment
@@ -103,8 +103,7 @@ class Sealer:
             manifest = cut.write(output, treatment, known_by)
             size_bytes = output.tell()
             note(plan, size_bytes)
-            limits = {TOPICS_KEY: list(plan.topics)[:MAX_LISTED]} if plan.topics else {}
-            return draft.seal({**delivery_metadata(manifest, size_bytes), **limits, **treatment.metadata()})
+            return draft.seal({**delivery_metadata(manifest, size_bytes), **treatment.metadata()})
         except BaseException:
             draft.discard()
             raise

@@ -23,6 +23,17 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_history(directory, north_of(0), [firing(6.0, "hard_braking", priority=Priority.SAFETY)], until_s=9.0)
 
 
+def test_an_adopted_clip_of_chosen_topics_still_says_that_it_holds_these_only(tmp_path: Path) -> None:
+    chosen = [firing(6.0, "hard_braking", topics=("/tick",))]
+    history = write_history(tmp_path / "history", north_of(0), chosen, until_s=9.0)
+    with Spool.open(tmp_path / "spool", QUOTA_BYTES, describe=facts_of_clip) as spool:
+        Recorder(history, SpoolClipSink(spool)).finish(END_NS)
+    for part in (tmp_path / "spool").glob("ledger.sqlite*"):
+        part.unlink()
+    with Spool.open(tmp_path / "spool", QUOTA_BYTES, describe=facts_of_clip) as spool:
+        assert spool.clip(1).metadata["chosen_topics"] == ["/tick"]
+
+
 def test_an_adopted_clip_keeps_its_identity_its_priority_and_its_times(history: Path, tmp_path: Path) -> None:
     with Spool.open(tmp_path, QUOTA_BYTES, describe=facts_of_clip) as spool:
         (sealed,) = Recorder(history, SpoolClipSink(spool)).finish(END_NS)
