@@ -7,11 +7,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runtime.cli import clip_lock
 from runtime.cli.common import CommandError, Subcommands, add_command, add_group, write_json
 from runtime.formats.printable import printable
-from runtime.recording.pictures import Picture
+
+if TYPE_CHECKING:
+    from runtime.recording.pictures import Picture
 
 #: As in `runtime.recording.export`, which would take a while to import for a parser; a test holds the two together.
 EXPORT_PARTS = ("cameras", "mosaic", "sheet", "signals", "manifest")

@@ -25,8 +25,6 @@ NANOSECONDS_PER_SECOND = 1_000_000_000
 POLL_S = 0.5
 #: What 64 bits of nanoseconds hold.
 LAST_NS = 2**63 - 1
-#: `recorder.max_clip_s` of a vehicle that does not set it.
-USUAL_CLIP_S = 60.0
 #: A start further ahead is most often a mistaken offset from UTC.
 FAR_AHEAD_S = 600.0
 _NANOSECONDS = re.compile(r"\d{1,19}")
@@ -202,9 +200,12 @@ def line_of(row: PullRow, now_ns: int) -> str:
 
 def _hint(request: PullRequest, now_ns: int) -> None:
     """What is most likely not meant; the vehicle decides, for only it knows what it holds."""
+    from runtime.config.rig_config import RecorderConfig
+
+    usual_s = RecorderConfig().max_clip_s
     length_s = (request.end_ns - request.start_ns) / NANOSECONDS_PER_SECOND
-    if length_s > USUAL_CLIP_S:
-        most = "recorder.max_clip_s of the vehicle, 60 s unless set"
+    if length_s > usual_s:
+        most = f"recorder.max_clip_s of the vehicle, {usual_s:g} s unless set"
         _say(f"{_rounded(length_s)} may be more than a clip may hold ({most}): ask in parts")
     ahead_s = (request.start_ns - now_ns) / NANOSECONDS_PER_SECOND
     if request.clock == "wall" and ahead_s > FAR_AHEAD_S:

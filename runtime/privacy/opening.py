@@ -31,7 +31,6 @@ def privacy_rules(config: RigConfig) -> PrivacyRules:
         blur=plan,
         recipients=section.encryption.recipients if section.encryption is not None else (),
         liftable=section.campaigns_may_lift,
-        keep_s=section.keep_s,
     )
 
 

@@ -84,7 +84,6 @@ class PrivacyRules:
     blur: BlurPlan | None = None
     recipients: tuple[Path, ...] = ()
     liftable: tuple[str, ...] = (VIDEO, LOCATION)
-    keep_s: float | None = None
 
 
 class PrivacyPolicy:
@@ -127,7 +126,6 @@ class PrivacyPolicy:
             "location": rules.location.mode,
             "blurring": None if rules.blur is None else (detector.description.name if detector else "not opened yet"),
             "encrypted_for": len(rules.recipients),
-            "keep_s": rules.keep_s,
         }
 
     def close(self) -> None:
@@ -197,22 +195,19 @@ class PrivacyPolicy:
         return f"cut short, and may not be sealed: {what}"
 
     def _may_refuse_or_change(self) -> bool:
-        rules = replace(self._rules, keep_s=None)
-        return self._campaigns is not None or rules != replace(PrivacyRules(), liftable=rules.liftable)
+        return self._campaigns is not None or self._rules != replace(PrivacyRules(), liftable=self._rules.liftable)
 
     def _rules_in_force(self) -> str:
         """A hash of all that decides over clips now: settings, zones, what campaigns bring and lift."""
         zones, terms = self._own_zones(), self._terms()
         campaigns = [(label, terms[label].zones, tuple(terms[label].campaign.raw)) for label in sorted(terms)]
-        return hashlib.sha256(repr((replace(self._rules, keep_s=None), zones, campaigns)).encode()).hexdigest()
+        return hashlib.sha256(repr((self._rules, zones, campaigns)).encode()).hexdigest()
 
     def _treatment(self, plan: ClipPlan, judged: Mapping[str, Any]) -> ClipTreatment:
         rules, lifted = self._rules, self._lifted(plan)
         is_blurred = rules.blur is not None and VIDEO not in lifted
         is_truncated = rules.location.mode != "keep" and LOCATION not in lifted
         detector = self._open_detector() if is_blurred else None
-        keep_ns = None if rules.keep_s is None else round(rules.keep_s * NANOSECONDS_PER_SECOND)
-        newest_wall_ns = max(waiting.firing.wall_ns for waiting in plan.firings)
         return ClipTreatment(
             random_bytes=self._random_bytes,
             location=rules.location if is_truncated else None,
@@ -220,7 +215,6 @@ class PrivacyPolicy:
             detector={} if detector is None else _described(detector),
             recipients=self._recipients(),
             raw={what: labels for what, labels in lifted.items() if self._protects(what)},
-            expires_wall_ns=None if keep_ns is None else newest_wall_ns + keep_ns,
             judged=judged,
         )
 

@@ -51,7 +51,6 @@ class ClipTreatment:
     detector: Mapping[str, Any] = field(default_factory=dict)  # who blurs, for the manifest
     recipients: Sequence[X25519PublicKey] = ()
     raw: Mapping[str, Sequence[str]] = field(default_factory=dict)  # campaigns by what they lifted
-    expires_wall_ns: int | None = None
     judged: Mapping[str, Any] = field(default_factory=dict)  # by which rules, and for which time
     _truncation: Truncation | None = None
     _sounds: Counter[str] = field(default_factory=Counter)
@@ -101,12 +100,9 @@ class ClipTreatment:
 
     def metadata(self) -> Mapping[str, Any]:
         """See `Treatment.metadata`."""
-        metadata: dict[str, Any] = {}
-        if self.recipients:
-            metadata["encryption"] = {"cipher": CIPHER, "recipients": [key_id(key) for key in self.recipients]}
-        if self.expires_wall_ns is not None:
-            metadata["expires_wall_ns"] = self.expires_wall_ns
-        return metadata
+        if not self.recipients:
+            return {}
+        return {"encryption": {"cipher": CIPHER, "recipients": [key_id(key) for key in self.recipients]}}
 
     def _without_sound(self, messages: Iterable[RawMessage]) -> Iterator[RawMessage]:
         for message in messages:

@@ -1,4 +1,4 @@
-"""Where sealed clips go. The recorder knows this protocol; the daemon puts the spool behind it, replay a folder."""
+"""Where sealed clips go. The recorder knows this protocol; behind it is the vehicle's spool, or in replay a folder."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from runtime.recording.thumbnails import ThumbnailSettings
 class RecorderSettings:
     """Limits of the recorder."""
 
-    max_clip_s: float = 60.0
+    max_clip_s: float = 55.0  # as in `RecorderConfig`
     crash_pre_s: float = 10.0
     thumbnails: ThumbnailSettings = field(default_factory=ThumbnailSettings)
 

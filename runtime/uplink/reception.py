@@ -159,14 +159,14 @@ class Reception:
 
     def _on_chunk(self, key: ClipKey, message: Chunk, payload: bytes | memoryview, wall_ns: int) -> list[Message]:
         with self._unknown.refused(key, wall_ns):
-            return self._took_chunk(key, message, payload)
+            return self._took_chunk(key, message, payload, wall_ns)
 
-    def _took_chunk(self, key: ClipKey, message: Chunk, payload: bytes | memoryview) -> list[Message]:
+    def _took_chunk(self, key: ClipKey, message: Chunk, payload: bytes | memoryview, wall_ns: int) -> list[Message]:
         if self._store.is_stored(key):
             return [Done(message.n, message.sha256)]
         if hashlib.sha256(payload).digest() != message.hash:
             return [self._nack("bad_chunk_hash", "the payload does not have the hash of its header", message)]
-        self._store.write(key, message.offset, payload)
+        self._store.write(key, message.offset, payload, wall_ns)
         self.meters.took_chunk(key.vehicle, len(payload))
         return []
 

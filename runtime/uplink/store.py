@@ -121,14 +121,14 @@ class ClipStore:
             raise
         self._room.expect(row.id, row.size_bytes)
 
-    def write(self, key: ClipKey, offset: int, data: bytes | memoryview) -> None:
+    def write(self, key: ClipKey, offset: int, data: bytes | memoryview, wall_ns: int) -> None:
         """Write a chunk; it counts only after `flush`. Raises RefusedError, and OSError after dropping the partial."""
         partial = self._opened(key)
         end = offset + len(data)
         if end > partial.row.size_bytes:
             raise RefusedError("malformed", f"chunk ends at {end}, the clip has {partial.row.size_bytes} bytes")
         if partial.segment_count >= most_segments(partial.row.size_bytes):
-            self.drop(key)
+            self.drop(key, wall_ns)
             raise RefusedError("too_fragmented", f"{partial.segment_count} pieces: begin again, with larger chunks")
         if partial.durable.covers(offset, end) or partial.written.covers(offset, end):
             self._open.must_answer(partial)
@@ -140,7 +140,7 @@ class ClipStore:
         try:
             self.depot.write(partial.row, offset, data)
         except OSError:
-            self.drop(key)
+            self.drop(key, wall_ns)
             raise
         partial.written.add(offset, end)
         self.dirty_bytes += len(data)
@@ -249,7 +249,7 @@ class ClipStore:
         """The size of a clip whose commit is under way."""
         return self.finisher.row_of(key).size_bytes
 
-    def drop(self, key: ClipKey, wall_ns: int = 0) -> None:
+    def drop(self, key: ClipKey, wall_ns: int) -> None:
         """Throw a partial away."""
         known = self._open.get(key)
         self._open.forget_key(key)

@@ -6,12 +6,9 @@ from pathlib import Path
 
 from runtime.clock import ManualClock
 from runtime.messages import Priority
-from runtime.privacy.policy import PrivacyRules
 from runtime.privacy.retention import INTERVAL_NS, Retention
-from runtime.processes.recorder_process import SpoolClipSink
 from runtime.spool import LedgerError, Spool
-from tests.runtime.privacy.private_history import north_of, seal, write_history
-from tests.runtime.recording.recorded_rig import SECOND_NS, WALL_OFFSET_NS, firing
+from tests.runtime.recording.recorded_rig import SECOND_NS
 
 DAY_NS = 86_400 * SECOND_NS
 
@@ -177,20 +174,3 @@ def test_it_looks_once_a_minute_and_not_at_all_without_a_limit(tmp_path: Path) -
         clock.advance_to(9 * DAY_NS)
         assert retention.step(5 + INTERVAL_NS - 1) == 0
         assert retention.step(5 + INTERVAL_NS) == 1
-
-
-def test_the_recorder_hands_no_date_of_the_wall_clock_to_a_spool_that_measures_age_itself(tmp_path: Path) -> None:
-    clock = ManualClock(0, 100 * DAY_NS)
-    with open_spool(tmp_path, clock) as spool:
-        clip = SpoolClipSink(spool).begin(1000, Priority.NORMAL)
-        clip.path.write_bytes(b"of a rule that fired in 1970")
-        sealed = clip.seal({"clip_id": "early", "expires_wall_ns": 2 * DAY_NS})
-        assert sealed.metadata == {"clip_id": "early"}
-        assert Retention(spool).step(0) == 0
-        assert pending(spool) == [1]
-
-
-def test_a_clip_says_when_it_expires(tmp_path: Path) -> None:
-    history = write_history(tmp_path / "history", north_of(0), [firing(6.0)])
-    _, (clip,) = seal(history, tmp_path / "clips", PrivacyRules(keep_s=3600.0))
-    assert clip.metadata["expires_wall_ns"] == firing(6.0).time_ns + WALL_OFFSET_NS + 3600 * SECOND_NS

@@ -19,7 +19,7 @@ from runtime.privacy.envelope import LockingStream, is_locked, openable_bytes, u
 from runtime.privacy.location import LocationRule
 from runtime.privacy.policy import PrivacyPolicy, PrivacyRules
 from runtime.processes.clip_facts import facts_of_clip
-from runtime.processes.recorder_process import SpoolClipSink
+from runtime.processes.spool_clip_sink import SpoolClipSink
 from runtime.recording.clip_sink import ClipOutput, OpenClip, SealedClip
 from runtime.recording.kept_clips import overlap_ns
 from runtime.recording.recorder import Recorder
@@ -168,7 +168,7 @@ def test_half_a_clip_judged_under_other_rules_is_entombed_with_the_reason(histor
 
 
 def test_half_a_clip_of_which_nothing_is_noted_is_sealed_only_where_nothing_is_asked_for(tmp_path, rules):
-    nothing = PrivacyPolicy(PrivacyRules(keep_s=10.0))
+    nothing = PrivacyPolicy(PrivacyRules())
     assert nothing.half_clip_refusal({}) is None
     assert "nothing tells" in str(PrivacyPolicy(rules).half_clip_refusal({"clip_id": "old"}))
     assert "nothing tells" in str(PrivacyPolicy(PrivacyRules(location=LocationRule("round"))).half_clip_refusal({}))

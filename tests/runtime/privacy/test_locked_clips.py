@@ -26,7 +26,7 @@ from runtime.privacy.envelope import (
     unlocked,
 )
 from runtime.privacy.policy import PrivacyPolicy, PrivacyRules
-from runtime.processes.recorder_process import SpoolClipSink
+from runtime.processes.spool_clip_sink import SpoolClipSink
 from runtime.processes.verifier_work import problems_of
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.recorder import RETRY_NS, Recorder

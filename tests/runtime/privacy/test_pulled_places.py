@@ -14,7 +14,7 @@ from runtime.messages import SignalSample
 from runtime.privacy.location import LocationRule
 from runtime.privacy.policy import PrivacyPolicy, PrivacyRules
 from runtime.privacy.trail import Fix, first_loss_ns, first_unknown_ns, fixes_of, from_the_start
-from runtime.processes.recorder_process import SpoolClipSink
+from runtime.processes.spool_clip_sink import SpoolClipSink
 from runtime.recording.clip_file import read_manifest
 from runtime.recording.clip_sink import SealedClip
 from runtime.recording.manifest import ClipManifest

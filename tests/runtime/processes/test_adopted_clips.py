@@ -8,7 +8,7 @@ import pytest
 
 from runtime.messages import Priority
 from runtime.processes.clip_facts import facts_of_clip
-from runtime.processes.recorder_process import SpoolClipSink
+from runtime.processes.spool_clip_sink import SpoolClipSink
 from runtime.recording.recorder import Recorder
 from runtime.spool import Spool
 from tests.runtime.privacy.private_history import END_NS, north_of, write_history

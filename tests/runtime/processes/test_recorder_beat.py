@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from runtime.clock import SystemClock
-from runtime.processes.recorder_process import SpoolClipSink, _Beat
+from runtime.processes.recorder_process import _Beat
 from runtime.processes.shell import ProcessShell
+from runtime.processes.spool_clip_sink import SpoolClipSink
 from runtime.recording.recorder import Recorder
 from runtime.spool import Spool
 from tests.runtime.privacy.private_history import END_NS, north_of, write_history

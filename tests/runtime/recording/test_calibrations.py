@@ -27,7 +27,7 @@ from runtime.formats.mcap_files import McapTopicReader, RawMessage
 from runtime.formats.pull_files import PullFolder, PullRequest
 from runtime.formats.topics import CALIBRATION_SCHEMA
 from runtime.messages import ClipVariant, Firing, Packet
-from runtime.processes.recorder_process import SpoolClipSink
+from runtime.processes.spool_clip_sink import SpoolClipSink
 from runtime.recording.calibrations import calibrated_cameras, record_calibrations
 from runtime.recording.clip_file import read_manifest
 from runtime.recording.clip_sink import FolderClipSink

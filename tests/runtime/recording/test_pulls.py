@@ -24,7 +24,7 @@ from runtime.formats import pull_files
 from runtime.formats.mcap_files import McapTopicReader
 from runtime.formats.pull_files import PullAnswer, PullFolder, PullRequest
 from runtime.messages import ClipVariant, Packet, Priority, SignalSample
-from runtime.processes.recorder_process import SpoolClipSink
+from runtime.processes.spool_clip_sink import SpoolClipSink
 from runtime.recording.clip_file import read_manifest
 from runtime.recording.clip_sink import OpenClip, SealedClip
 from runtime.recording.history_writer import HistoryWriter

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from runtime.formats.mcap_files import McapTopicReader
 from runtime.messages import Packet, Priority
-from runtime.processes.recorder_process import SpoolClipSink
+from runtime.processes.spool_clip_sink import SpoolClipSink
 from runtime.recording.clip_file import read_manifest
 from runtime.recording.clip_plan import ClipPlan
 from runtime.recording.clip_sink import FolderClipSink, OpenClip

@@ -11,7 +11,7 @@ import pytest
 
 from runtime.clock import ManualClock
 from runtime.messages import Priority
-from runtime.processes.recorder_process import SpoolClipSink
+from runtime.processes.spool_clip_sink import SpoolClipSink
 from runtime.spool import ClipDraft, ClipState, SealError, Spool, SpooledClip, UnknownClipError
 from runtime.spool.accounts import insert_clip
 from runtime.spool.deliveries import FIND

@@ -11,7 +11,7 @@ from runtime.uplink.wire import Chunk, encode
 
 CONTENT = bytes(range(256)) * 4
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-DAY_NS = 1_700_000_000 * 1_000_000_000  # 2023-11-14 UTC
+NOW_NS = 1_700_000_000 * 1_000_000_000  # 2023-11-14 UTC
 DIGEST = bytes.fromhex(SHA256)
 
 
@@ -21,9 +21,9 @@ def row(n: int = 1, content: bytes = CONTENT, vehicle: str = "car-1") -> Partial
 
 
 def fill(store: ClipStore, offered: PartialRow, content: bytes = CONTENT) -> None:
-    store.offer(offered, DAY_NS)
-    store.write(offered.key, 0, content)
-    store.flush(DAY_NS)
+    store.offer(offered, NOW_NS)
+    store.write(offered.key, 0, content, NOW_NS)
+    store.flush(NOW_NS)
 
 
 def chunk(offset: int, data: bytes, hashed: bytes | None = None) -> list[bytes]:
@@ -31,6 +31,6 @@ def chunk(offset: int, data: bytes, hashed: bytes | None = None) -> list[bytes]:
 
 
 def answer(reception: Reception, frames: list[bytes], vehicle: str = "car-1"):
-    ((to, message, _),) = reception.handle(vehicle, frames, DAY_NS)
+    ((to, message, _),) = reception.handle(vehicle, frames, NOW_NS)
     assert to == vehicle
     return message

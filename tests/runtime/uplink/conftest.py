@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import zmq
-from clip_steps import CONTENT, DAY_NS, DIGEST
+from clip_steps import CONTENT, DIGEST, NOW_NS
 from live_receiver import VEHICLE, RunningReceiver
 
 from runtime.uplink.keys import KeyPair, ensure_local_pair, load_keys
@@ -58,5 +58,5 @@ def store(tmp_path: Path):
 @pytest.fixture
 def reception(store):
     created = Reception(store, 1 << 20)
-    created.handle("car-1", [encode(Offer(1, DIGEST, len(CONTENT), "normal")), b"{}"], DAY_NS)
+    created.handle("car-1", [encode(Offer(1, DIGEST, len(CONTENT), "normal")), b"{}"], NOW_NS)
     return created

@@ -27,7 +27,7 @@ def row(n: int = 1, content: bytes = CONTENT, vehicle: str = "car-1", **metadata
 def hold(store, offered: PartialRow, content: bytes = CONTENT, wall_ns: int = NOW_NS) -> None:
     """Offer, write and flush: the store has these bytes, and said so."""
     store.offer(offered, wall_ns)
-    store.write(offered.key, 0, content)
+    store.write(offered.key, 0, content, wall_ns)
     store.flush(wall_ns)
 
 

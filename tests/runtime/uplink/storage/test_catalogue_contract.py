@@ -170,7 +170,7 @@ def test_a_clip_that_is_erased_while_a_receiver_writes_it_is_not_stored(fleet, s
     store = fleet.receiver()
     offered = stamped(1, 0)
     store.offer(offered, NOW_NS)
-    store.write(offered.key, 0, CONTENT[:5000])
+    store.write(offered.key, 0, CONTENT[:5000], NOW_NS)
     erase(store.catalogue.database, "car-1", NOW_NS, NOW_NS + HOUR_NS, SOMEBODY, "request", NOW_NS)
     tidy(store, NOW_NS)
     answers, failures = store.flush(NOW_NS)

@@ -62,9 +62,9 @@ def test_a_server_that_answers_before_it_writes_is_told_to_write_first(own_postg
 def test_a_database_that_goes_away_and_comes_back_loses_nothing(own_postgres, tmp_path):
     store = open_store(StoragePlaces(tmp_path, catalogue_url=own_postgres.new_database()), StoreLimits())
     store.offer(row(), NOW_NS)
-    store.write(row().key, 0, CONTENT[:5000])
+    store.write(row().key, 0, CONTENT[:5000], NOW_NS)
     store.flush(NOW_NS)
-    store.write(row().key, 5000, CONTENT[5000:])
+    store.write(row().key, 5000, CONTENT[5000:], NOW_NS)
     own_postgres.stop()
     answers, ((key, error),) = store.flush(NOW_NS)
     assert (answers, key) == ([], row().key), "not acknowledged"
@@ -73,7 +73,7 @@ def test_a_database_that_goes_away_and_comes_back_loses_nothing(own_postgres, tm
         store.offer(row(), NOW_NS)
     own_postgres.start()
     assert store.offer(row(), NOW_NS) == RangeSet([(0, 5000)])
-    store.write(row().key, 5000, CONTENT[5000:])
+    store.write(row().key, 5000, CONTENT[5000:], NOW_NS)
     store.flush(NOW_NS)
     assert store.commit(row().key, NOW_NS) is True
     assert stored(store) == [("car-1", 1, CONTENT)]
@@ -230,9 +230,9 @@ def test_a_bucket_that_hangs_or_dies_is_a_storage_problem_and_what_it_had_is_sti
     store = open_store(StoragePlaces(tmp_path, server.new_bucket(), server.options), StoreLimits())
     try:
         store.offer(row(), NOW_NS)
-        store.write(row().key, 0, CONTENT[:5000])
+        store.write(row().key, 0, CONTENT[:5000], NOW_NS)
         store.flush(NOW_NS)
-        store.write(row().key, 5000, CONTENT[5000:])
+        store.write(row().key, 5000, CONTENT[5000:], NOW_NS)
         server.stop(signal.SIGSTOP)
         answers, ((key, error),) = store.flush(NOW_NS)
         assert (answers, key) == ([], row().key)
@@ -240,7 +240,7 @@ def test_a_bucket_that_hangs_or_dies_is_a_storage_problem_and_what_it_had_is_sti
         assert "PUT of partial/car-1" in str(error)
         server.stop(signal.SIGCONT)
         assert store.offer(row(), NOW_NS) == RangeSet([(0, 5000)])
-        store.write(row().key, 5000, CONTENT[5000:])
+        store.write(row().key, 5000, CONTENT[5000:], NOW_NS)
         server.end()
         answers, failures = store.flush(NOW_NS)
         assert (answers, len(failures)) == ([], 1)
@@ -266,7 +266,7 @@ def test_a_bucket_that_swallows_everything_holds_up_the_loop_for_one_wait_howeve
     offered = [row(vehicle=f"car-{number}") for number in range(3 * object_depot.UPLOADERS)]
     for each in offered:
         store.offer(each, NOW_NS)
-        store.write(each.key, 0, CONTENT[:100])
+        store.write(each.key, 0, CONTENT[:100], NOW_NS)
     answers, failures = store.flush(NOW_NS)
     assert (answers, len(failures)) == ([], len(offered))
     assert {str(error) for _, error in failures} == {"1 of 1 segments were not PUT in 0.2 s"}
@@ -274,7 +274,7 @@ def test_a_bucket_that_swallows_everything_holds_up_the_loop_for_one_wait_howeve
     hole.set()
     monkeypatch.setattr(object_depot, "SYNC_TIMEOUT_S", PATIENCE_S)
     assert store.offer(offered[0], NOW_NS) == RangeSet()
-    store.write(offered[0].key, 0, CONTENT[:100])
+    store.write(offered[0].key, 0, CONTENT[:100], NOW_NS)
     assert store.flush(NOW_NS) == ([(offered[0].key, RangeSet([(0, 100)]))], [])
     store.close()
 

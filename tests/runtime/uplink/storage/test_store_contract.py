@@ -30,10 +30,10 @@ def test_a_clip_is_stored_whole_once_and_needs_not_come_again(fleet, settled):
 def test_only_flushed_bytes_are_held_after_a_kill(fleet):
     store = fleet.receiver()
     store.offer(row(), NOW_NS)
-    store.write(row().key, 0, CONTENT[:300])
+    store.write(row().key, 0, CONTENT[:300], NOW_NS)
     ((key, held),), failures = store.flush(NOW_NS)
     assert (key, held, failures) == (row().key, RangeSet([(0, 300)]), [])
-    store.write(row().key, 300, CONTENT[300:400])
+    store.write(row().key, 300, CONTENT[300:400], NOW_NS)
     fleet.kill(store)
     store = fleet.receiver()
     store.recover(NOW_NS)
@@ -44,7 +44,7 @@ def test_chunks_in_any_order_and_twice_make_the_same_clip(fleet, settled):
     store = fleet.receiver()
     store.offer(row(), NOW_NS)
     for offset in (4096, 0, 8192, 4096, 2048, 6144, 0):
-        store.write(row().key, offset, CONTENT[offset : offset + 2048])
+        store.write(row().key, offset, CONTENT[offset : offset + 2048], NOW_NS)
         if offset == 8192:
             store.flush(NOW_NS)
     store.flush(NOW_NS)
@@ -68,7 +68,7 @@ def test_what_has_the_wrong_hash_is_never_stored_and_leaves_nothing(fleet, settl
 def test_killed_between_bytes_and_row_the_clip_is_stored_once_without_a_byte_sent_again(fleet, settled, monkeypatch):
     store = fleet.receiver()
     store.offer(row(), NOW_NS)
-    store.write(row().key, 0, CONTENT)
+    store.write(row().key, 0, CONTENT, NOW_NS)
     store.flush(NOW_NS)
 
     def killed(*_: object) -> bool:
@@ -95,7 +95,7 @@ def test_killed_between_bytes_and_row_the_clip_is_stored_once_without_a_byte_sen
 def test_a_complete_clip_whose_vehicle_never_came_back_is_stored_all_the_same(fleet):
     store = fleet.receiver()
     store.offer(row(), NOW_NS)
-    store.write(row().key, 0, CONTENT)
+    store.write(row().key, 0, CONTENT, NOW_NS)
     store.flush(NOW_NS)
     fleet.kill(store)
     store = fleet.receiver()
@@ -127,13 +127,13 @@ def test_the_longest_untouched_partial_gives_way_with_its_bytes(fleet):
     store = fleet.receiver(StoreLimits(vehicle_partials=2))
     for n in (1, 2, 3):
         store.offer(row(n), NOW_NS + n)
-        store.write(row(n).key, 0, CONTENT[:100])
+        store.write(row(n).key, 0, CONTENT[:100], NOW_NS)
         store.flush(NOW_NS + n)
     assert [partial.key.n for partial in store.catalogue.partials()] == [2, 3]
     tidy(store, NOW_NS + 3)
     assert not [name for name in everything_but(store, set()) if "000000000001" in name]
     with pytest.raises(RefusedError, match="unknown_clip"):
-        store.write(row(1).key, 0, CONTENT)
+        store.write(row(1).key, 0, CONTENT, NOW_NS)
 
 
 def test_a_tombstone_drops_what_there_is_of_the_clip(fleet):
@@ -147,7 +147,7 @@ def test_a_tombstone_drops_what_there_is_of_the_clip(fleet):
 def test_a_catalogue_that_fails_acknowledges_nothing(fleet, monkeypatch):
     store = fleet.receiver()
     store.offer(row(), NOW_NS)
-    store.write(row().key, 0, CONTENT)
+    store.write(row().key, 0, CONTENT, NOW_NS)
 
     def failing(*_: object) -> None:
         raise CatalogueError("the server is gone")

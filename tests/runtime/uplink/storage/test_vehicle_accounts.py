@@ -160,7 +160,7 @@ def test_a_catalogue_of_schema_2_gets_its_accounts(fleet, settled):
     store = fleet.receiver()
     take_in(store, settled, stamped(1, 0, **MANY_LABELS))
     store.offer(row(2), NOW_NS)
-    store.write(row(2).key, 0, CONTENT[:100])
+    store.write(row(2).key, 0, CONTENT[:100], NOW_NS)
     store.flush(NOW_NS)
     store.entomb("car-2", 3, "evicted", NOW_NS)
     with store.catalogue.database.writing() as connection:
@@ -191,10 +191,10 @@ def test_crumbs_without_end_do_not_become_objects_without_end(shared_fleet, monk
     store = shared_fleet.receiver()
     store.offer(row(), NOW_NS)
     for at in range(3):
-        store.write(row().key, at, CONTENT[at : at + 1])
+        store.write(row().key, at, CONTENT[at : at + 1], NOW_NS)
         store.flush(NOW_NS)
     with pytest.raises(RefusedError, match="too_fragmented: 3 pieces"):
-        store.write(row().key, 3, CONTENT[3:4])
+        store.write(row().key, 3, CONTENT[3:4], NOW_NS)
     assert store.catalogue.partials() == []
     assert store.offer(row(), NOW_NS) == RangeSet(), "it may begin again"
 
@@ -206,11 +206,11 @@ def test_crumbs_that_touch_nothing_are_refused_and_an_honest_vehicles_small_chun
     size, small = len(CONTENT), 100
     for offset in (2, 1000, size - 2):
         with pytest.raises(RefusedError, match="1 bytes that touch nothing"):
-            store.write(row().key, offset, CONTENT[offset : offset + 1])
+            store.write(row().key, offset, CONTENT[offset : offset + 1], NOW_NS)
     for offset in (0, small, 5000, size - small):  # from the start, going on, large enough, the end
         end = offset + (200 if offset == 5000 else small)
-        store.write(row().key, offset, CONTENT[offset:end])
-    store.write(row().key, 5000 - small, CONTENT[5000 - small : 5000])  # up to what is held
+        store.write(row().key, offset, CONTENT[offset:end], NOW_NS)
+    store.write(row().key, 5000 - small, CONTENT[5000 - small : 5000], NOW_NS)  # up to what is held
     store.flush(NOW_NS)
     assert len(store.catalogue.segments(1)) == 3
 
