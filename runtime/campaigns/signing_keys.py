@@ -9,7 +9,6 @@ The key id is the hash of the key that securesystemslib computes, so one key has
 from __future__ import annotations
 
 import json
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner, Key, SSlibKey
 
 from runtime.formats.durable_files import make_directory_durably, write_durably
+from runtime.formats.private_files import mode_complaint
 
 MAX_KEY_BYTES = 10_000
 
@@ -43,9 +43,8 @@ def new_key(directory: Path, name: str) -> str:
 
 def load_signer(path: Path) -> CryptoSigner:
     """The signer of a private key file. Raises SigningKeyError, OSError."""
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        raise SigningKeyError(f"{path} has mode {mode:04o}: chmod 600 it; replace the key if others could read it")
+    if complaint := mode_complaint(path):
+        raise SigningKeyError(complaint)
     try:
         key = load_pem_private_key(_read(path), None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:

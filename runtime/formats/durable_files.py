@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 HASH_BLOCK_BYTES = 1 << 20
@@ -105,3 +106,8 @@ def copy_checked(source: Path, target: Path, sha256: str) -> None:
         rename_durably(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def free_disk_bytes(directory: Path) -> int:
+    """Bytes that an ordinary user may still write to the disk of `directory`."""
+    return shutil.disk_usage(directory).free

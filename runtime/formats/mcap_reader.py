@@ -144,6 +144,17 @@ class McapTopicReader:
         names = (topics.camera_of(spec.topic) for spec in ordered if spec.schema_name == topics.VIDEO_SCHEMA)
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
+    def key_frames(
+        self, cameras: Collection[str], start_ns: int | None = None, end_ns: int | None = None
+    ) -> dict[str, list[int]]:
+        """Capture times of the key frames from `start_ns` up to before `end_ns`, by reading the video."""
+        found: dict[str, list[int]] = {}
+        for message in self.messages({topics.video_topic(camera) for camera in cameras}, start_ns, end_ns):
+            packet = message.packet()
+            if packet.is_key:
+                found.setdefault(packet.camera, []).append(packet.time_ns)
+        return found
+
     @property
     def time_range_ns(self) -> tuple[int, int] | None:
         """First and last capture time, or None without messages."""

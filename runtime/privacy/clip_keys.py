@@ -9,7 +9,6 @@ A key is named by the first 16 hexadecimal digits of the SHA-256 of its 32 publi
 from __future__ import annotations
 
 import hashlib
-import stat
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from runtime.formats.durable_files import make_directory_durably, write_durably
+from runtime.formats.private_files import mode_complaint
 
 PUBLIC_SUFFIX, SECRET_SUFFIX = ".clips.public", ".clips.secret"
 MAX_KEY_FILE_BYTES = 4096
@@ -70,9 +70,8 @@ def load_secret_key(path: Path) -> X25519PrivateKey:
     if b"PUBLIC KEY" in data:  # before its mode: nobody has to close a public key
         secret = f"{path.name.removesuffix(PUBLIC_SUFFIX)}{SECRET_SUFFIX}"
         raise ClipKeyError(f"{path} is the public key: name {secret}, which opens what was locked with it")
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        raise ClipKeyError(f"{path} has mode {mode:04o}: chmod 600 it; replace the key if others could read it")
+    if complaint := mode_complaint(path):
+        raise ClipKeyError(complaint)
     try:
         key = serialization.load_pem_private_key(data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:

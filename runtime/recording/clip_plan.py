@@ -20,6 +20,11 @@ from runtime.recording.firing_files import CRASH_RULE, PULL_RULE, WaitingFiring
 EVENT, CRASH, PULL = "event", "crash", "pull"
 
 
+def pull_clip_id(request_id: str) -> str:
+    """The clip that answers a request."""
+    return f"pull-{request_id}"
+
+
 @dataclass(frozen=True, slots=True)
 class Shrinkage:
     """What is left of a plan that had no room as a whole."""
@@ -43,7 +48,7 @@ class ClipPlan:
     def clip_id(self) -> str:
         """Stable name: the session and the first firing, or the request that it answers."""
         first = self.firings[0]
-        return f"pull-{first.path.stem}" if self.kind == PULL else f"{first.session}-{first.path.stem}"
+        return pull_clip_id(first.path.stem) if self.kind == PULL else f"{first.session}-{first.path.stem}"
 
     @property
     def kind(self) -> str:

@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from runtime.formats import topics
-from runtime.formats.mcap_files import McapFileError, McapTopicReader, RawMessage
+from runtime.formats.mcap_files import McapFileError, RawMessage
 from runtime.messages import SignalSample
 from runtime.recording.history_holes import facts, follows, from_key_frames
 from runtime.recording.history_writer import KEY_FRAMES_METADATA, SEGMENT_METADATA
@@ -256,7 +256,7 @@ class HistoryReader:
                 return {}
             index = facts(reader, KEY_FRAMES_METADATA) if reader.is_finished else {}
             if not index:
-                return _scan_key_frames(reader, cameras)
+                return reader.key_frames(cameras)
             try:
                 return {
                     camera: [int(time) for time in times.split(",")]
@@ -264,13 +264,4 @@ class HistoryReader:
                     if camera in cameras
                 }
             except ValueError:  # a bit of it flipped
-                return _scan_key_frames(reader, cameras)
-
-
-def _scan_key_frames(reader: McapTopicReader, cameras: Collection[str]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    for message in reader.messages({topics.video_topic(camera) for camera in cameras}):
-        packet = message.packet()
-        if packet.is_key:
-            found.setdefault(packet.camera, []).append(packet.time_ns)
-    return found
+                return reader.key_frames(cameras)

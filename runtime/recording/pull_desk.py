@@ -28,7 +28,7 @@ from pathlib import Path
 from runtime.formats.pull_files import PullAnswer, PullFolder, PullRequest, instant_text
 from runtime.messages import NANOSECONDS_PER_SECOND, CaptureWindow, Firing
 from runtime.recording.clip_file import open_clip, read_manifest
-from runtime.recording.clip_plan import ClipPlan
+from runtime.recording.clip_plan import ClipPlan, pull_clip_id
 from runtime.recording.clip_sink import ClipSink, SealedClip
 from runtime.recording.clip_writer import EmptyClipError
 from runtime.recording.firing_files import PULL_RULE, WaitingFiring
@@ -114,7 +114,7 @@ class PullDesk:
                 self._needing.add(request.id)
 
     def _serve(self, request: PullRequest, sessions: Sessions, now_ns: int, sealed: list[SealedClip]) -> None:
-        clip = self._sink.find(_clip_id(request))  # sealed by a recorder that was killed before it answered
+        clip = self._sink.find(pull_clip_id(request.id))  # sealed by a recorder that was killed before it answered
         if clip is None:
             clip = self._attempt(request, sessions, now_ns)
             sealed += [] if clip is None else [clip]
@@ -262,10 +262,6 @@ class PullDesk:
         first, last = (instant_text(time_ns + offset_ns, request.clock) for time_ns in (oldest_ns, newest_ns))
         reach = f"{first} to {last}"
         return f"{nothing}: history has {reach}, and {hindrance or 'no clip in the spool has those cameras then'}"
-
-
-def _clip_id(request: PullRequest) -> str:
-    return f"pull-{request.id}"
 
 
 def _plan(

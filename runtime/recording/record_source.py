@@ -82,12 +82,7 @@ class ClipSource:
 
     def key_frames(self, cameras: Collection[str], start_ns: int, end_ns: int) -> dict[str, list[int]]:
         """Found by reading the video: a clip has no index of them."""
-        found: dict[str, list[int]] = {}
-        for message in self._reader.messages({topics.video_topic(name) for name in cameras}, start_ns, end_ns + 1):
-            packet = message.packet()
-            if packet.is_key:
-                found.setdefault(packet.camera, []).append(packet.time_ns)
-        return found
+        return self._reader.key_frames(cameras, start_ns, end_ns + 1)
 
     def key_frame_starts(self, cameras: Collection[str], start_ns: int, end_ns: int) -> dict[str, int]:
         """See `RecordSource`."""

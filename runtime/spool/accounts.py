@@ -11,7 +11,7 @@ from pathlib import Path
 
 from runtime.messages import Priority
 from runtime.spool.admission import Kind, Resident
-from runtime.spool.clips import BLOCK_BYTES, EXPIRES_KEY, ClipState, SpoolCounts, is_evidence, occupied_bytes
+from runtime.spool.clips import ABANDONED, BLOCK_BYTES, EXPIRES_KEY, ClipState, SpoolCounts, is_evidence, occupied_bytes
 from runtime.spool.wall_time import IS_EXPIRED, TrustedWall
 
 MAX_ALARMS = 1000
@@ -85,7 +85,9 @@ def residents(connection: sqlite3.Connection, wall: TrustedWall) -> list[Residen
     found = [
         Resident(_kind(row), int(row["n"]), int(row["rank"]), occupied_bytes(int(row["size_bytes"]))) for row in clips
     ]
-    partial = connection.execute("SELECT id, file_name, priority, reserved_bytes FROM drafts WHERE abandoned = 1")
+    partial = connection.execute(
+        f"SELECT id, file_name, priority, reserved_bytes FROM drafts WHERE abandoned = {ABANDONED}"
+    )
     return found + [
         Resident(
             Kind.EVIDENCE if is_evidence(row["file_name"]) else Kind.PARTIAL,
@@ -115,7 +117,7 @@ def expired(connection: sqlite3.Connection, wall: TrustedWall, limit: int) -> li
 def count(connection: sqlite3.Connection, quota_bytes: int, ledger_bytes: int) -> SpoolCounts:
     """The ledger in numbers, as of one instant."""
     row = connection.execute(COUNTS).fetchone()
-    partial = connection.execute("SELECT count(*) FROM drafts WHERE abandoned = 1").fetchone()[0]
+    partial = connection.execute(f"SELECT count(*) FROM drafts WHERE abandoned = {ABANDONED}").fetchone()[0]
     return SpoolCounts(
         sealed=max(int(row["highest"]), fact(connection, "settled_through")),
         pending=int(row["pending"]),
@@ -195,7 +197,8 @@ def insert_clip(
 def add_abandoned(connection: sqlite3.Connection, file_name: str, size_bytes: int, metadata: str | None = None) -> None:
     """Charge the spool with a file in `partial/` that nobody writes any more."""
     connection.execute(
-        "INSERT INTO drafts (file_name, reserved_bytes, priority, abandoned, metadata) VALUES (?, ?, ?, 1, ?)"
-        " ON CONFLICT (file_name) DO UPDATE SET reserved_bytes = excluded.reserved_bytes, abandoned = 1",
+        "INSERT INTO drafts (file_name, reserved_bytes, priority, abandoned, metadata)"
+        f" VALUES (?, ?, ?, {ABANDONED}, ?) ON CONFLICT (file_name) DO UPDATE"
+        f" SET reserved_bytes = excluded.reserved_bytes, abandoned = {ABANDONED}",
         (file_name, size_bytes, Priority.NORMAL.value, metadata),
     )

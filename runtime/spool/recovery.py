@@ -43,7 +43,7 @@ from runtime.spool.clips import (
     encode_metadata,
     try_lock,
 )
-from runtime.spool.folder import SpoolFolder, set_aside
+from runtime.spool.folder import SpoolFolder, set_aside, unlink_clip
 from runtime.spool.ledger import Ledger
 from runtime.spool.sealing import WrittenClip, bury, counter_taken_back, place, taken_back_on_failure
 
@@ -103,14 +103,10 @@ class Recovery:
     def _finish_unlinks(self) -> None:
         """Remove files of clips that are delivered or tombstoned."""
         with self.ledger.reading() as connection:
-            rows = connection.execute(
-                "SELECT n, file_name FROM clips WHERE has_file = 1 AND state != 'pending'"
-            ).fetchall()
-        for row in rows:
-            remove_durably(self.folder.clips / row["file_name"])
-            with self.ledger.transaction() as connection:
-                connection.execute("UPDATE clips SET has_file = 0 WHERE n = ?", (row["n"],))
-            self.report.unlinked.append(int(row["n"]))
+            rows = connection.execute("SELECT n FROM clips WHERE has_file = 1 AND state != 'pending'").fetchall()
+        for (n,) in rows:
+            unlink_clip(self.folder, self.ledger, n)
+            self.report.unlinked.append(int(n))
 
     # -- files without rows -------------------------------------------------------------------------------------
 

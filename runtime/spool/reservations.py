@@ -11,7 +11,6 @@ for the disk's sake for a while, longer each time.
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -60,11 +59,6 @@ def _without_draft_on_failure() -> Iterator[list[ClipDraft]]:
             draft.release()
             draft.path.unlink(missing_ok=True)
         raise
-
-
-def free_disk_bytes(directory: Path) -> int:
-    """Bytes that an ordinary user may still write to the disk of `directory`."""
-    return shutil.disk_usage(directory).free
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.clock import Clock, SystemClock
-from runtime.formats.durable_files import make_directory_durably, sha256_of, sync_directory
+from runtime.formats.durable_files import free_disk_bytes, make_directory_durably, sha256_of, sync_directory
 from runtime.formats.synced_stream import SyncedStream
 from runtime.messages import NANOSECONDS_PER_SECOND, Priority
 from runtime.spool.accounts import fold_settled, next_number, shorten_settled
@@ -28,7 +28,7 @@ from runtime.spool.ledger import Ledger
 from runtime.spool.ledger_opening import open_or_set_aside
 from runtime.spool.partials import Partials
 from runtime.spool.recovery import Describe, Recovery, RecoveryReport
-from runtime.spool.reservations import Reservations, free_disk_bytes
+from runtime.spool.reservations import Reservations
 from runtime.spool.sealing import WrittenClip, bury, condemn, counter_taken_back, place, sync_draft
 from runtime.spool.sealing import taken_back_on_failure as taken_back
 from runtime.spool.shape import ClipShape

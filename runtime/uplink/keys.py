@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import struct
 from collections import Counter
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ import zmq
 from zmq.utils import z85
 
 from runtime.formats.durable_files import make_directory_durably, rename_durably, write_durably
+from runtime.formats.private_files import mode_complaint
 
 VEHICLE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 Z85_KEY_LENGTH = 40
@@ -80,12 +80,12 @@ def load_keys(directory: Path, name: str) -> KeyPair:
     secret_path = directory / f"{name}.secret"
     public = load_public_key(directory / f"{name}.public")
     try:
-        mode = stat.S_IMODE(secret_path.stat().st_mode)
+        complaint = mode_complaint(secret_path)
         secret_text = secret_path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise KeyFileError(f"cannot read {secret_path}: {error.strerror}") from error
-    if mode & 0o077:
-        raise KeyFileError(f"{secret_path} has mode {mode:04o}: chmod 600 it; replace the key if others could read it")
+    if complaint:
+        raise KeyFileError(complaint)
     secret = checked_key(secret_text, str(secret_path))
     if zmq.curve_public(secret) != public:
         raise KeyFileError(f"{directory / name}.public does not belong to {secret_path}: restore the original pair")

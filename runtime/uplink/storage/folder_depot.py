@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from runtime.formats.durable_files import (
+    free_disk_bytes,
     make_directory_durably,
     rename_durably,
     sha256_of,
@@ -32,11 +32,6 @@ from runtime.uplink.storage.rows import PartialRow, Segment
 
 MAX_OPEN_FILES = 128
 LOCK_NAME = "receiver.lock"
-
-
-def free_disk_bytes(directory: Path) -> int:
-    """Bytes that may still be written to the disk of `directory`."""
-    return shutil.disk_usage(directory).free
 
 
 class FolderDepot:

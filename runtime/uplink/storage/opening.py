@@ -7,7 +7,6 @@ and libpq does (~/.pgpass, PGPASSFILE).
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from runtime.formats.private_files import mode_complaint
 from runtime.uplink.catalogue import Catalogue
 from runtime.uplink.storage.database import make_postgresql_url
 from runtime.uplink.storage.depot import Depot, DepotSetupError
@@ -80,9 +80,8 @@ def open_catalogue(places: StoragePlaces, upgrades: bool = False) -> Catalogue:
 def read_secret(path: Path) -> str:
     """A file that only its owner may read. Raises DepotSetupError."""
     try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077:
-            raise DepotSetupError(f"{path} has mode {mode:04o}: others may read it (fix: chmod 600 {path})")
+        if complaint := mode_complaint(path):
+            raise DepotSetupError(complaint)
         with path.open("rb") as stream:
             return stream.read(MAX_SECRET_BYTES).decode()
     except UnicodeDecodeError as error:

@@ -318,7 +318,7 @@ def test_secrets_that_others_may_read_are_refused(tmp_path):
     secret.write_text("access_key_id: a\nsecret_access_key: b\n")
     secret.chmod(0o644)
     places = StoragePlaces(tmp_path, "s3://clips", {"region": "us-east-1"}, secret)
-    with pytest.raises(DepotError, match="mode 0644: others may read it"):
+    with pytest.raises(DepotError, match="mode 0644: chmod 600 it"):
         open_depot(places)
     secret.chmod(0o600)
     depot = open_depot(places)
