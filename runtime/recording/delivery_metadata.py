@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from runtime.formats.offer_limits import MAX_LISTED
 from runtime.recording.clip_plan import ClipPlan
 from runtime.recording.manifest import ClipManifest
 from runtime.recording.provenance import Provenance
 from runtime.recording.sealing_policy import ClipWindow
 
-#: Names listed; a clip of a trigger storm must still fit an offer. The manifest has them all.
-MAX_LISTED = 64
 #: Stands beside them only where a clip was cut to chosen topics: it is no whole record of its window.
 TOPICS_KEY = "chosen_topics"
 

@@ -12,13 +12,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from runtime.formats.offer_limits import MAX_METADATA_BYTES
 from runtime.formats.synced_stream import SyncedStream
 from runtime.messages import Priority
 from runtime.spool.shape import ClipShape
-
-#: Metadata travels in the payload of one OFFER (256 KiB at most) and lives in the ledger; the manifest itself
-#: belongs into the clip.
-MAX_METADATA_BYTES = 64 * 1024
 
 #: Metadata may name the Unix time (ns) after which nobody wants the clip any more: it expires then.
 EXPIRES_KEY = "expires_wall_ns"

@@ -28,6 +28,7 @@ from typing import Any
 from runtime.formats import topics
 from runtime.formats.json_messages import decode_firing
 from runtime.formats.mcap_files import McapFileError, McapTopicReader, McapTopicWriter, RawMessage
+from runtime.formats.offer_limits import MAX_LISTED
 from runtime.messages import Firing
 from runtime.spool.clips import ClipDraft, PartialClip, UnknownClipError
 from runtime.spool.spool import Spool
@@ -36,8 +37,6 @@ log = logging.getLogger(__name__)
 
 #: The metadata record of a rescued clip that says what it is; `facts` there is the JSON of what travels ahead of it.
 PARTIAL_METADATA = "partial"
-#: Names and firings listed in the metadata, which must fit an offer.
-MAX_LISTED = 64
 COPY_BYTES = 1 << 20
 CUT_SHORT = "the machine stopped while the clip was written"
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 
+from runtime.formats.offer_limits import MAX_METADATA_BYTES
 from runtime.uplink.storage.limits import RefusedError
 
-MAX_METADATA_BYTES = 64 * 1024
 MAX_METADATA_LEVELS = 64
 
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-MAX_LABELS = 64
+from runtime.formats.offer_limits import MAX_LISTED
+
 MAX_LABEL_LENGTH = 256
 MAX_TIME_NS = 2**63 - 1
 
@@ -79,7 +80,7 @@ def _text(value: object) -> str | None:
 
 
 def _texts(value: object) -> Iterator[str]:
-    for entry in value[:MAX_LABELS] if isinstance(value, list) else ():
+    for entry in value[:MAX_LISTED] if isinstance(value, list) else ():
         text = _text(entry)
         if text:
             yield text

@@ -7,7 +7,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.uplink.storage.clip_facts import MAX_LABEL_LENGTH, MAX_LABELS, facts_of
+from runtime.formats.offer_limits import MAX_LISTED
+from runtime.uplink.storage.clip_facts import MAX_LABEL_LENGTH, facts_of
 
 NAMES = ("start_wall_ns", "end_wall_ns", "kind", "model", "software_version", "rules", "campaigns")
 any_text = st.text(st.characters(), max_size=300)  # lone surrogates too: JSON spells them
@@ -28,7 +29,7 @@ def test_whatever_a_vehicle_says_fits_into_the_columns(said):
     assert (facts.start_wall_ns is None) == (facts.end_wall_ns is None)
     if facts.start_wall_ns is not None:
         assert 0 < facts.start_wall_ns <= facts.end_wall_ns < 2**63
-    assert len(facts.rules) <= MAX_LABELS
+    assert len(facts.rules) <= MAX_LISTED
 
 
 def test_a_clip_has_at_most_64_rules_and_64_campaigns_to_be_asked_for():
