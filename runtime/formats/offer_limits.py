@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-#: Of the metadata's JSON. It travels in the payload of one OFFER and lives in both ledgers; the manifest is in the clip.
+#: Of the metadata's JSON. It travels in the payload of one OFFER and lies in both ledgers; the manifest is in the clip.
 MAX_METADATA_BYTES = 64 * 1024
 #: Names, and times of firings, in one list of it: a clip of a trigger storm must still fit. The manifest has them all.
 MAX_LISTED = 64
