@@ -121,8 +121,12 @@ class ClipStore:
             raise
         self._room.expect(row.id, row.size_bytes)
 
-    def write(self, key: ClipKey, offset: int, data: bytes | memoryview, wall_ns: int) -> None:
-        """Write a chunk; it counts only after `flush`. Raises RefusedError, and OSError after dropping the partial."""
+    def write(self, key: ClipKey, offset: int, data: bytes | memoryview, wall_ns: int) -> int:
+        """Write what is new of a chunk; it counts only after `flush`. How many bytes that was.
+
+        What is here already is not written again: in a bucket it would be kept twice, beyond what the clip is charged.
+        Raises RefusedError, and OSError after dropping the partial.
+        """
         partial = self._opened(key)
         end = offset + len(data)
         if end > partial.row.size_bytes:
@@ -130,20 +134,24 @@ class ClipStore:
         if partial.segment_count >= most_segments(partial.row.size_bytes):
             self.drop(key, wall_ns)
             raise RefusedError("too_fragmented", f"{partial.segment_count} pieces: begin again, with larger chunks")
-        if partial.durable.covers(offset, end) or partial.written.covers(offset, end):
+        new = partial.with_written().missing_of(offset, end)
+        if not new:
             self._open.must_answer(partial)
-            return
-        if not self._room.has_room_now(len(data)):  # others were let in as well
+            return 0
+        new_bytes = sum(stop - start for start, stop in new)
+        if not self._room.has_room_now(new_bytes):  # others were let in as well
             raise RefusedError("receiver_full", "the receiver's disk is full")
         self._open.must_answer(partial)
         partial.check_place(offset, end, makes_objects=not self.depot.is_exclusive)
         try:
-            self.depot.write(partial.row, offset, data)
+            for start, stop in new:
+                self.depot.write(partial.row, start, memoryview(data)[start - offset : stop - offset])
         except OSError:
             self.drop(key, wall_ns)
             raise
-        partial.written.add(offset, end)
-        self.dirty_bytes += len(data)
+        partial.written.update(new)
+        self.dirty_bytes += new_bytes
+        return new_bytes
 
     def flush(self, wall_ns: int) -> tuple[list[tuple[ClipKey, RangeSet]], list[tuple[ClipKey, OSError]]]:
         """Make everything written durable. What may be acknowledged now, and which partials were lost doing so."""
