@@ -53,8 +53,8 @@ __all__ = ["Catalogue", "ClipKey", "PartialRow", "StoredClip"]
 
 #: A clip under way counts as coming for so long after its last bytes.
 COMING_NS = 3600 * 1_000_000_000
-#: Of why a number will never come.
-MAX_REASON_LENGTH = 128
+#: Of why a number will never come; a vehicle may say more (`notices`).
+MAX_KEPT_REASON_LENGTH = 128
 
 
 class Catalogue:
@@ -247,7 +247,7 @@ class Catalogue:
         It is charged to the quota, which never refuses it: what a full quota makes the vehicle drop, it may say.
         """
         table = tables.tombstones
-        kept = reason.replace("\0", "")[:MAX_REASON_LENGTH]
+        kept = reason.replace("\0", "")[:MAX_KEPT_REASON_LENGTH]
         values = {"vehicle": vehicle, "n": n, "reason": kept, "wall_ns": wall_ns}
         with self.database.writing() as connection:
             account = self.database.lock_vehicle(connection, vehicle)

@@ -8,20 +8,19 @@ happens in workers: `commit` returns None then, and `finished` tells the outcome
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.uplink.catalogue import Catalogue, ClipKey, PartialRow
 from runtime.uplink.ranges import RangeSet
 from runtime.uplink.storage.belonging import agree
-from runtime.uplink.storage.depot import Depot, DepotError
+from runtime.uplink.storage.depot import Depot
 from runtime.uplink.storage.disk_room import DiskRoom
 from runtime.uplink.storage.figures import Figures
 from runtime.uplink.storage.finishing import Finisher, outcome_of
+from runtime.uplink.storage.flushing import Flushed, Flusher
 from runtime.uplink.storage.folder_depot import FolderDepot
 from runtime.uplink.storage.limits import RefusedError, StoreLimits, most_segments
 from runtime.uplink.storage.open_partials import OpenPartial, OpenPartials, PartialGoneError
-from runtime.uplink.storage.rows import Segment
 
 __all__ = ["ClipStore", "PartialGoneError", "RefusedError", "StoreLimits"]
 
@@ -44,6 +43,7 @@ class ClipStore:
         self._open = OpenPartials(self.depot)
         self.finisher = Finisher(self.depot, self.catalogue)
         self._room = DiskRoom(self.depot, self.catalogue, limits)
+        self._flusher = Flusher(self.depot, self.catalogue, self._open, self._room, self._drop_row)
         self._figures = Figures(self.catalogue.database)
 
     def close(self) -> None:
@@ -153,65 +153,10 @@ class ClipStore:
         self.dirty_bytes += new_bytes
         return new_bytes
 
-    def flush(self, wall_ns: int) -> tuple[list[tuple[ClipKey, RangeSet]], list[tuple[ClipKey, OSError]]]:
+    def flush(self, wall_ns: int) -> Flushed:
         """Make everything written durable. What may be acknowledged now, and which partials were lost doing so."""
-        waiting = {partial.row.id: partial for partial in self._open.unanswered}
         self.dirty_bytes = 0
-        if not waiting:
-            return [], []
-        outcome = self.depot.sync([partial.row for partial in waiting.values()])
-        failures: list[tuple[ClipKey, OSError]] = []
-        durable: list[tuple[int, RangeSet, Sequence[Segment]]] = []
-        for ident, synced in outcome.items():
-            if isinstance(synced, OSError):
-                failures.append((waiting[ident].row.key, self._drop_failed(waiting[ident], synced, wall_ns)))
-            else:
-                durable.append((ident, waiting[ident].with_written(), synced))
-        try:
-            held = self.catalogue.save_ranges(durable, wall_ns)
-        except OSError as error:  # durable, but nobody would know: forget it, it was not acknowledged
-            lost = [waiting[ident].row for ident, _, _ in durable]
-            for row in lost:
-                self._open.forget(row)
-            return [], [*failures, *((row.key, error) for row in lost)]
-        answers: list[tuple[ClipKey, RangeSet]] = []
-        for ident, _, segments in durable:
-            partial = waiting[ident]
-            if ident in held:
-                partial.segment_count += len(segments)
-                self._open.answered(partial, held[ident])
-                self._room.expect(ident, partial.row.size_bytes - held[ident].total)
-                answers.append((partial.row.key, held[ident]))
-                continue
-            self._room.forget(ident)
-            outcome_of_gone = self._outcome_of_gone(partial.row, segments)
-            if isinstance(outcome_of_gone, OSError):
-                failures.append((partial.row.key, outcome_of_gone))
-            else:
-                answers.append((partial.row.key, outcome_of_gone))
-        return answers, failures
-
-    def _drop_failed(self, partial: OpenPartial, error: OSError, wall_ns: int) -> OSError:
-        """After a failed fdatasync nothing in a file can be trusted; a failed PUT harms no earlier segment."""
-        self._open.forget(partial.row)
-        if self.depot.is_exclusive:
-            try:
-                self._drop_row(partial.row, wall_ns)
-            except OSError as further:
-                return DepotError(f"{error}; and what is left of it could not be dropped yet: {further}")
-        return error
-
-    def _outcome_of_gone(self, row: PartialRow, segments: Sequence[Segment]) -> RangeSet | OSError:
-        """What to say of bytes that are durable, but whose partial somebody has removed meanwhile."""
-        self._open.forget(row)
-        try:
-            if segments:
-                self.depot.delete([segment.name for segment in segments])
-            if self.catalogue.has(row.key):  # another receiver has stored it: all of it is held
-                return RangeSet([(0, row.size_bytes)])
-        except OSError as error:
-            return error
-        return PartialGoneError("it was removed meanwhile: offer it again")
+        return self._flusher.flush(wall_ns)
 
     # -- storing ------------------------------------------------------------------------------------------------
 

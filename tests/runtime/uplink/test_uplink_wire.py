@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 
 import msgpack
 import pytest
@@ -154,4 +155,4 @@ def test_what_is_missing_of_a_chunk_is_what_no_range_has(pieces, start, length):
         set(range(start, start + length)) - known
     ), "in order, none twice"
     assert all(low < high for low, high in missing)
-    assert all(high < low for (_, high), (low, _) in zip(missing, missing[1:], strict=False)), "never touching"
+    assert all(high < low for (_, high), (low, _) in itertools.pairwise(missing)), "never touching"
