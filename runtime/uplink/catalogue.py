@@ -53,8 +53,8 @@ __all__ = ["Catalogue", "ClipKey", "PartialRow", "StoredClip"]
 
 #: A clip under way counts as coming for so long after its last bytes.
 COMING_NS = 3600 * 1_000_000_000
-#: Of why a number will never come.
-MAX_REASON_LENGTH = 128
+#: Of why a number will never come; a vehicle may say more (`notices`).
+MAX_KEPT_REASON_LENGTH = 128
 
 
 class Catalogue:
@@ -155,9 +155,7 @@ class Catalogue:
         """Forget a clip under way; its bytes are left for deletion."""
         with self.database.writing() as connection:
             self.database.lock_vehicle(connection, row.key.vehicle)
-            known = connection.execute(select(tables.partials).where(tables.partials.c.id == row.id)).first()
-            if known is not None:
-                forget_partial(connection, self.database, partial_row(known), wall_ns)
+            forget_partial(connection, self.database, row, wall_ns)
 
     def partial(self, key: ClipKey) -> PartialRow | None:
         """One clip under way."""
@@ -203,8 +201,8 @@ class Catalogue:
             self.database.lock_vehicle(connection, row.key.vehicle)
             if has_clip(connection, row.key):
                 return True
-            known = connection.execute(select(tables.partials).where(tables.partials.c.id == row.id)).first()
-            if known is None:
+            known = select(tables.partials.c.id).where(tables.partials.c.id == row.id)
+            if connection.execute(known).first() is None:  # only who holds the vehicle's row deletes it
                 leave_final(connection, self.database, path, wall_ns)
                 return False
             connection.execute(
@@ -220,7 +218,7 @@ class Catalogue:
             charged = charge_of(row.size_bytes, row.metadata)
             sums = {"clips": 1, "clip_bytes": row.size_bytes, "charged_bytes": charged}
             book(connection, row.key.vehicle, highest_n=row.key.n, **sums)
-            forget_partial(connection, self.database, partial_row(known), wall_ns, kept=path)
+            forget_partial(connection, self.database, row, wall_ns, kept=path)
             return True
 
     def has(self, key: ClipKey) -> bool:
@@ -249,7 +247,7 @@ class Catalogue:
         It is charged to the quota, which never refuses it: what a full quota makes the vehicle drop, it may say.
         """
         table = tables.tombstones
-        kept = reason.replace("\0", "")[:MAX_REASON_LENGTH]
+        kept = reason.replace("\0", "")[:MAX_KEPT_REASON_LENGTH]
         values = {"vehicle": vehicle, "n": n, "reason": kept, "wall_ns": wall_ns}
         with self.database.writing() as connection:
             account = self.database.lock_vehicle(connection, vehicle)

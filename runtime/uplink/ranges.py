@@ -34,15 +34,21 @@ class RangeSet:
 
     def missing(self, size: int) -> list[tuple[int, int]]:
         """What is not held of `[0, size)`, in order."""
+        return self.missing_of(0, size)
+
+    def missing_of(self, start: int, end: int) -> list[tuple[int, int]]:
+        """What is not held of `[start, end)`, in order."""
         gaps: list[tuple[int, int]] = []
-        position = 0
-        for start, end in self._ranges:
-            if start > position:
-                gaps.append((position, min(start, size)))
-            position = max(position, end)
-        if position < size:
-            gaps.append((position, size))
-        return [(a, b) for a, b in gaps if a < b]
+        position = start
+        for low, high in self._ranges:
+            if low >= end:
+                break
+            if low > position:
+                gaps.append((position, low))
+            position = max(position, high)
+        if position < end:
+            gaps.append((position, end))
+        return gaps
 
     @property
     def total(self) -> int:

@@ -8,20 +8,19 @@ happens in workers: `commit` returns None then, and `finished` tells the outcome
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.uplink.catalogue import Catalogue, ClipKey, PartialRow
 from runtime.uplink.ranges import RangeSet
 from runtime.uplink.storage.belonging import agree
-from runtime.uplink.storage.depot import Depot, DepotError
+from runtime.uplink.storage.depot import Depot
 from runtime.uplink.storage.disk_room import DiskRoom
 from runtime.uplink.storage.figures import Figures
 from runtime.uplink.storage.finishing import Finisher, outcome_of
+from runtime.uplink.storage.flushing import Flushed, Flusher
 from runtime.uplink.storage.folder_depot import FolderDepot
 from runtime.uplink.storage.limits import RefusedError, StoreLimits, most_segments
 from runtime.uplink.storage.open_partials import OpenPartial, OpenPartials, PartialGoneError
-from runtime.uplink.storage.rows import Segment
 
 __all__ = ["ClipStore", "PartialGoneError", "RefusedError", "StoreLimits"]
 
@@ -44,6 +43,7 @@ class ClipStore:
         self._open = OpenPartials(self.depot)
         self.finisher = Finisher(self.depot, self.catalogue)
         self._room = DiskRoom(self.depot, self.catalogue, limits)
+        self._flusher = Flusher(self.depot, self.catalogue, self._open, self._room, self._drop_row)
         self._figures = Figures(self.catalogue.database)
 
     def close(self) -> None:
@@ -121,8 +121,12 @@ class ClipStore:
             raise
         self._room.expect(row.id, row.size_bytes)
 
-    def write(self, key: ClipKey, offset: int, data: bytes | memoryview, wall_ns: int) -> None:
-        """Write a chunk; it counts only after `flush`. Raises RefusedError, and OSError after dropping the partial."""
+    def write(self, key: ClipKey, offset: int, data: bytes | memoryview, wall_ns: int) -> int:
+        """Write what is new of a chunk; it counts only after `flush`. How many bytes that was.
+
+        What is here already is not written again: in a bucket it would be kept twice, beyond what the clip is charged.
+        Raises RefusedError, and OSError after dropping the partial.
+        """
         partial = self._opened(key)
         end = offset + len(data)
         if end > partial.row.size_bytes:
@@ -130,80 +134,29 @@ class ClipStore:
         if partial.segment_count >= most_segments(partial.row.size_bytes):
             self.drop(key, wall_ns)
             raise RefusedError("too_fragmented", f"{partial.segment_count} pieces: begin again, with larger chunks")
-        if partial.durable.covers(offset, end) or partial.written.covers(offset, end):
+        new = partial.with_written().missing_of(offset, end)
+        if not new:
             self._open.must_answer(partial)
-            return
-        if not self._room.has_room_now(len(data)):  # others were let in as well
+            return 0
+        new_bytes = sum(stop - start for start, stop in new)
+        if not self._room.has_room_now(new_bytes):  # others were let in as well
             raise RefusedError("receiver_full", "the receiver's disk is full")
         self._open.must_answer(partial)
         partial.check_place(offset, end, makes_objects=not self.depot.is_exclusive)
         try:
-            self.depot.write(partial.row, offset, data)
+            for start, stop in new:
+                self.depot.write(partial.row, start, memoryview(data)[start - offset : stop - offset])
         except OSError:
             self.drop(key, wall_ns)
             raise
-        partial.written.add(offset, end)
-        self.dirty_bytes += len(data)
+        partial.written.update(new)
+        self.dirty_bytes += new_bytes
+        return new_bytes
 
-    def flush(self, wall_ns: int) -> tuple[list[tuple[ClipKey, RangeSet]], list[tuple[ClipKey, OSError]]]:
+    def flush(self, wall_ns: int) -> Flushed:
         """Make everything written durable. What may be acknowledged now, and which partials were lost doing so."""
-        waiting = {partial.row.id: partial for partial in self._open.unanswered}
         self.dirty_bytes = 0
-        if not waiting:
-            return [], []
-        outcome = self.depot.sync([partial.row for partial in waiting.values()])
-        failures: list[tuple[ClipKey, OSError]] = []
-        durable: list[tuple[int, RangeSet, Sequence[Segment]]] = []
-        for ident, synced in outcome.items():
-            if isinstance(synced, OSError):
-                failures.append((waiting[ident].row.key, self._drop_failed(waiting[ident], synced, wall_ns)))
-            else:
-                durable.append((ident, waiting[ident].with_written(), synced))
-        try:
-            held = self.catalogue.save_ranges(durable, wall_ns)
-        except OSError as error:  # durable, but nobody would know: forget it, it was not acknowledged
-            lost = [waiting[ident].row for ident, _, _ in durable]
-            for row in lost:
-                self._open.forget(row)
-            return [], [*failures, *((row.key, error) for row in lost)]
-        answers: list[tuple[ClipKey, RangeSet]] = []
-        for ident, _, segments in durable:
-            partial = waiting[ident]
-            if ident in held:
-                partial.segment_count += len(segments)
-                self._open.answered(partial, held[ident])
-                self._room.expect(ident, partial.row.size_bytes - held[ident].total)
-                answers.append((partial.row.key, held[ident]))
-                continue
-            self._room.forget(ident)
-            outcome_of_gone = self._outcome_of_gone(partial.row, segments)
-            if isinstance(outcome_of_gone, OSError):
-                failures.append((partial.row.key, outcome_of_gone))
-            else:
-                answers.append((partial.row.key, outcome_of_gone))
-        return answers, failures
-
-    def _drop_failed(self, partial: OpenPartial, error: OSError, wall_ns: int) -> OSError:
-        """After a failed fdatasync nothing in a file can be trusted; a failed PUT harms no earlier segment."""
-        self._open.forget(partial.row)
-        if self.depot.is_exclusive:
-            try:
-                self._drop_row(partial.row, wall_ns)
-            except OSError as further:
-                return DepotError(f"{error}; and what is left of it could not be dropped yet: {further}")
-        return error
-
-    def _outcome_of_gone(self, row: PartialRow, segments: Sequence[Segment]) -> RangeSet | OSError:
-        """What to say of bytes that are durable, but whose partial somebody has removed meanwhile."""
-        self._open.forget(row)
-        try:
-            if segments:
-                self.depot.delete([segment.name for segment in segments])
-            if self.catalogue.has(row.key):  # another receiver has stored it: all of it is held
-                return RangeSet([(0, row.size_bytes)])
-        except OSError as error:
-            return error
-        return PartialGoneError("it was removed meanwhile: offer it again")
+        return self._flusher.flush(wall_ns)
 
     # -- storing ------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,8 @@ Life of a clip
 1. OFFER: one transaction under the vehicle's row lock decides whether there is room and makes a row in `partials`.
    Its `id` is never given twice. Everything that is written for the clip carries the id in its name, so nobody can
    delete, overwrite or count what belongs to a later attempt.
-2. CHUNK, then ACK: bytes are made durable first, then their ranges are committed, then ACK goes out.
+2. CHUNK, then ACK: bytes are made durable first, then their ranges are committed, then ACK goes out. Of a chunk that
+   overlaps what is here only the rest is written.
    A folder: one file, pwrite, fdatasync. Objects: whatever came since the last flush becomes one immutable *segment*
    per contiguous run, PUT with its SHA-256 checked by the store; its row in `segments` is committed after the PUT
    succeeded. Any other receiver sees these rows, and goes on at the byte where this one was killed.
@@ -22,7 +23,8 @@ Life of a clip
    up when the hash is wrong, and read back), then one transaction turns the row into a row of `clips`.
    DONE goes out after that transaction, never before.
 4. Removal (erasure, retention, a partial that gave way): rows go first, and in the same transaction the names of
-   their bytes go into `deletions`, from which they are deleted until that has succeeded.
+   their bytes go into `deletions`, from which they are deleted until that has succeeded. They are read under the
+   partial's lock, which whoever adds segments or plans a final path takes too.
 
 Two receivers finish the same clip at once: both PUT the same bytes at the same path, one transaction wins, the other
 finds the clip stored; both say DONE, there is one row. A receiver killed between the PUT and the row: ranges and

@@ -7,7 +7,8 @@ sets synchronous_commit=on, which no default of the server's can weaken.
 Transactions that write begin with SQLite's write lock (BEGIN IMMEDIATE): one that reads before it writes cannot
 fail half-way because another one committed in between. PostgreSQL runs at READ COMMITTED; whatever decides about a
 vehicle's clips locks that vehicle's row first (`lock_vehicle`). Every failure of the database is a
-`CatalogueError`, an OSError: it is answered to the vehicle as a storage problem, and nothing is acknowledged.
+`CatalogueError`, an OSError: it is answered to the vehicle as a storage problem, and nothing is acknowledged. A COMMIT
+that PostgreSQL does not answer in time is one, too (`commit_deadline`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event, select, text, update
@@ -27,10 +28,11 @@ from sqlalchemy.pool import QueuePool
 from runtime.formats.sqlite_ledger import open_ledger
 from runtime.uplink.storage import tables
 from runtime.uplink.storage.accounts import Account
+from runtime.uplink.storage.commit_deadline import shut_when_late
 from runtime.uplink.storage.limits import SetupError
 from runtime.uplink.storage.upgrading import STEPS, upgrade
 
-#: A question that the server does not answer in this time fails; vehicles wait 15 s for an answer.
+#: A question that the server takes longer for fails (COMMIT: see `commit_deadline`); vehicles wait 15 s for an answer.
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_MS = 10_000
 POOL_SIZE = 8
@@ -39,8 +41,8 @@ POOL_WAIT_S = 10.0
 SCHEMA_LOCK = 0x5AD0_1216
 #: And of the one that a receiver holds whose clips lie in a folder.
 ALONE_LOCK = 0x5AD0_1217
-#: The server's side of a connection ends this soon after its client's machine has gone, and its locks with it.
-SERVER_KEEPALIVES = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}
+#: Each side of a connection ends this soon after the other's machine has gone; the server's, and its locks with it.
+KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 #: With one of these off, a committed row may be lost by a power cut.
 DURABLE_SETTINGS = ("fsync", "full_page_writes")
 READING = "shadowrig_reading"
@@ -55,7 +57,7 @@ LASTING_REFUSALS = re.compile(
 
 
 class CatalogueError(OSError):
-    """The database could not do what was asked; nothing of the transaction has happened."""
+    """The database could not do what was asked. Nothing of the transaction has happened, or COMMIT was not answered."""
 
 
 class CatalogueSetupError(CatalogueError, SetupError):
@@ -128,8 +130,29 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that is committed, durably, when the block ends, and rolled back when it raises."""
-        with self._translated(), self._engine.begin() as connection:
+        with (
+            self._translated(),
+            self._engine.connect() as connection,
+            ExitStack() as until_committed,
+            connection.begin(),
+        ):
             yield connection
+            until_committed.enter_context(self._commit_in_time(connection))
+
+    @contextmanager
+    def _commit_in_time(self, connection: Connection) -> Iterator[None]:
+        """A block that commits. Raises CatalogueError when the server does not answer: it may have committed."""
+        if not self.is_shared:
+            yield
+            return
+        with shut_when_late(connection) as was_shut:
+            try:
+                yield
+            except SQLAlchemyError as error:
+                if not was_shut.is_set():
+                    raise
+                late = "COMMIT was not answered in time (fix: see whether a synchronous standby or the disk is away)"
+                raise CatalogueError(f"catalogue {self.label}: {late}") from error
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -212,15 +235,14 @@ def postgresql_engine(place: URL | str) -> Engine:
     """Connections that are checked before use, give up in bounded time and commit durably."""
     options = f"-c synchronous_commit=on -c statement_timeout={STATEMENT_TIMEOUT_MS}"
     options += f" -c idle_in_transaction_session_timeout={6 * STATEMENT_TIMEOUT_MS}"
-    options += "".join(f" -c {name}={value}" for name, value in SERVER_KEEPALIVES.items())
+    options += "".join(f" -c tcp_{name}={value}" for name, value in KEEPALIVES.items())
     try:
         return create_engine(
             make_postgresql_url(place), pool_size=POOL_SIZE, max_overflow=0, pool_timeout=POOL_WAIT_S,
             pool_pre_ping=True, isolation_level="READ COMMITTED",
             connect_args={
                 "connect_timeout": CONNECT_TIMEOUT_S, "options": options, "application_name": "shadowrig",
-                "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
-                "tcp_user_timeout": 1000 * CONNECT_TIMEOUT_S,
+                "tcp_user_timeout": 1000 * CONNECT_TIMEOUT_S, **KEEPALIVES,
             },
         )  # fmt: skip
     except (ImportError, NoSuchModuleError) as error:

@@ -1,6 +1,7 @@
 """The catalogue's rows as values, and the steps that several of its transactions share.
 
-A step takes the open connection of a transaction and commits nothing itself.
+A step takes the open connection of a transaction and commits nothing itself. Who locks more than one row locks a
+vehicle's before its partials', and partials by their id: so nobody waits in a circle.
 """
 
 from __future__ import annotations
@@ -30,11 +31,6 @@ class ClipKey:
     vehicle: str
     n: int
     sha256: str
-
-    @property
-    def row(self) -> tuple[str, int, str]:
-        """For SQL."""
-        return self.vehicle, self.n, self.sha256
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -171,16 +167,25 @@ def add_partial(connection: Connection, row: PartialRow, wall_ns: int) -> Partia
 
 
 def forget_partial(connection: Connection, database: Database, row: PartialRow, wall_ns: int, kept: str = "") -> None:
-    """Delete a partial's row and leave its bytes for deletion, all but those that are at `kept` now."""
-    own = select(tables.segments.c.name).where(tables.segments.c.partial == row.id)
-    names = list(connection.execute(own).scalars())
+    """Delete a partial's row and leave its bytes for deletion, all but those that are at `kept` now.
+
+    The caller holds the vehicle's row; the partial's is locked here before anything is read: a receiver may just be
+    adding segments, or planning its final path, under that lock alone, and nobody else would know of those bytes.
+    """
+    own = tables.partials.c.id == row.id
+    locked = connection.execute(select(tables.partials).where(own).with_for_update()).first()
+    if locked is None:
+        return
+    names = list(
+        connection.execute(select(tables.segments.c.name).where(tables.segments.c.partial == row.id)).scalars()
+    )
     if not names and not kept:  # a file of its own, which finishing would have renamed
         names = [row.file_name]
     leave_for_deletion(connection, database, names, wall_ns)
-    if row.final_path not in (None, kept):
-        leave_final(connection, database, str(row.final_path), wall_ns)
-    if connection.execute(delete(tables.partials).where(tables.partials.c.id == row.id)).rowcount:
-        book(connection, row.key.vehicle, charged_bytes=-charge_of(row.size_bytes, row.metadata))
+    if locked.final_path not in (None, kept):
+        leave_final(connection, database, str(locked.final_path), wall_ns)
+    connection.execute(delete(tables.partials).where(own))
+    book(connection, row.key.vehicle, charged_bytes=-charge_of(int(locked.size_bytes), locked.metadata))
 
 
 def forget_clip(connection: Connection, database: Database, clip: StoredClip, reason: str, wall_ns: int) -> bool:

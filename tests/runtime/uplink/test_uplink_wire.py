@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 
 import msgpack
 import pytest
@@ -143,3 +144,15 @@ def test_range_sets_agree_with_sets_of_bytes(pieces, size):
     assert all(b < c for (_, b), (c, _) in zip(list(held), list(held)[1:], strict=False)), "never touching"
     assert {byte for a, b in held.missing(size) for byte in range(a, b)} == set(range(size)) - model
     assert held.covers(0, size) == (set(range(size)) <= model)
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=12), st.integers(0, 80), st.integers(0, 80))
+def test_what_is_missing_of_a_chunk_is_what_no_range_has(pieces, start, length):
+    held = RangeSet([(low, low + size) for low, size in pieces])
+    missing = held.missing_of(start, start + length)
+    known = {byte for low, high in held for byte in range(low, high)}
+    assert [byte for low, high in missing for byte in range(low, high)] == sorted(
+        set(range(start, start + length)) - known
+    ), "in order, none twice"
+    assert all(low < high for low, high in missing)
+    assert all(high < low for (_, high), (low, _) in itertools.pairwise(missing)), "never touching"

@@ -27,6 +27,15 @@ def postgres() -> Iterator[PostgresServer]:
     server.end()
 
 
+@pytest.fixture
+def own_postgres(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
+    """A PostgreSQL server for one test, to stop and to set up as it likes; its parameter: settings."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'shadowrig[fleet]'")
+    server = PostgresServer(*getattr(request, "param", ()))
+    yield server
+    server.end()
+
+
 @pytest.fixture(scope="session")
 def object_server() -> Iterator[ObjectServer]:
     """A running S3-compatible server."""

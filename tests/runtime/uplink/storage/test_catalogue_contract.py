@@ -5,6 +5,8 @@ The same tests over a folder and object storage, SQLite and PostgreSQL. The serv
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import pytest
 from store_steps import CONTENT, HOUR_NS, NOW_NS, SOMEBODY, everything_but, row, stamped, stored, take_in, tidy
 
@@ -68,7 +70,7 @@ def test_an_answer_taken_in_pieces_skips_no_clip_of_a_number_that_came_twice(fle
     after = None
     while piece := ask(store.catalogue.database, ClipQuestion(after=after, limit=1), store.directory, SOMEBODY, NOW_NS):
         pieces += [clip.key for clip in piece]
-        after = pieces[-1].row
+        after = astuple(pieces[-1])
     assert pieces == every
     beyond = ask(store.catalogue.database, ClipQuestion(after=("car-1", 2, "")), store.directory, SOMEBODY, NOW_NS)
     assert [clip.key.n for clip in beyond] == [3], "without a hash a number is passed as a whole"

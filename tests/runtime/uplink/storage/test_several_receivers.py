@@ -56,10 +56,10 @@ def nothing_is_left_but_clips(store, wall_ns: int = NOW_NS + 2 * DELETION_GRACE_
 def test_another_receiver_goes_on_at_the_byte_where_one_was_killed(shared_fleet, settled):
     first, second = two(shared_fleet)
     hold(first, row(), CONTENT[:4000])
-    first.write(row().key, 4000, CONTENT[4000:5000])
+    first.write(row().key, 4000, CONTENT[4000:5000], NOW_NS)
     shared_fleet.kill(first)
     assert second.offer(row(), NOW_NS) == RangeSet([(0, 4000)])
-    second.write(row().key, 4000, CONTENT[4000:])
+    second.write(row().key, 4000, CONTENT[4000:], NOW_NS)
     second.flush(NOW_NS)
     assert settled(second, second.commit(row().key, NOW_NS)) is True
     assert stored(second) == [("car-1", 1, CONTENT)]
@@ -80,9 +80,9 @@ def test_chunks_at_two_receivers_add_up(shared_fleet, settled):
     """A vehicle that comes back over another receiver while the first still has its bytes in hand."""
     first, second = two(shared_fleet)
     first.offer(row(), NOW_NS)
-    first.write(row().key, 0, CONTENT[:6000])
+    first.write(row().key, 0, CONTENT[:6000], NOW_NS)
     assert second.offer(row(), NOW_NS) == RangeSet()
-    second.write(row().key, 3000, CONTENT[3000:])
+    second.write(row().key, 3000, CONTENT[3000:], NOW_NS)
     second.flush(NOW_NS)
     ((_, held),), _ = first.flush(NOW_NS)
     assert held == RangeSet([(0, len(CONTENT))])
@@ -183,7 +183,7 @@ def test_a_partial_that_was_taken_away_is_not_acknowledged(shared_fleet):
     limits = StoreLimits(vehicle_partials=1)
     first, second = shared_fleet.receiver(limits), shared_fleet.receiver(limits)
     first.offer(row(1), NOW_NS)
-    first.write(row(1).key, 0, CONTENT)
+    first.write(row(1).key, 0, CONTENT, NOW_NS)
     second.offer(row(2), NOW_NS + 1)
     answers, ((key, error),) = first.flush(NOW_NS + 2)
     assert (answers, key, error.code) == ([], row(1).key, "unknown_clip")
@@ -214,7 +214,7 @@ def test_two_receivers_cannot_be_played_off_against_a_quota(shared_fleet):
 def test_segments_of_a_receiver_that_died_before_its_row_are_found_and_deleted(shared_fleet, monkeypatch):
     first, second = two(shared_fleet)
     hold(first, row(), CONTENT[:100])
-    first.write(row().key, 100, CONTENT[100:200])
+    first.write(row().key, 100, CONTENT[100:200], NOW_NS)
 
     monkeypatch.setattr(first.catalogue, "save_ranges", killed)
     with pytest.raises(KeyboardInterrupt):

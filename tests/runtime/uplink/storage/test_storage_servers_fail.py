@@ -14,7 +14,7 @@ import pytest
 import yaml
 import zmq
 from live_receiver import PATIENCE_S, VEHICLE, RunningReceiver, ask, wait_for
-from storage_servers import ObjectServer, PostgresServer
+from storage_servers import ObjectServer
 from store_steps import CONTENT, NOW_NS, row, stored
 
 from runtime.cli import main
@@ -34,14 +34,6 @@ from runtime.uplink.storage.object_access import open_object_store
 from runtime.uplink.storage.object_depot import ObjectDepot
 from runtime.uplink.storage.opening import StoragePlaces, open_depot, open_store
 from runtime.uplink.wire import Offer, encode
-
-
-@pytest.fixture
-def own_postgres(request: pytest.FixtureRequest):
-    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'shadowrig[fleet]'")
-    server = PostgresServer(*getattr(request, "param", ()))
-    yield server
-    server.end()
 
 
 @pytest.mark.parametrize("own_postgres", [("fsync=off",)], indirect=True)

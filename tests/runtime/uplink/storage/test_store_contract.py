@@ -53,6 +53,30 @@ def test_chunks_in_any_order_and_twice_make_the_same_clip(fleet, settled):
     assert stored(store) == [("car-1", 1, CONTENT)]
 
 
+def test_chunks_that_overlap_what_is_here_are_kept_only_as_far_as_they_are_new(fleet, settled):
+    """Else a vehicle fills a bucket far beyond its quota with chunks that bring one new byte each."""
+    store = fleet.receiver()
+    store.offer(row(), NOW_NS)
+    assert store.write(row().key, 0, CONTENT[:4000], NOW_NS) == 4000
+    for offset in range(1, 40):
+        assert store.write(row().key, offset, CONTENT[offset : offset + 4000], NOW_NS) == 1
+        if offset % 10 == 0:
+            store.flush(NOW_NS)
+    assert store.write(row().key, 6000, CONTENT[6000:10_000], NOW_NS) == 4000
+    assert store.dirty_bytes == 9 + 4000
+    store.flush(NOW_NS)
+    assert store.write(row().key, 3000, CONTENT[3000:7000], NOW_NS) == 6000 - 4039, "a hole, not both its sides"
+    store.flush(NOW_NS)
+    assert store.write(row().key, 100, CONTENT[100:9000], NOW_NS) == 0
+    partial = store.catalogue.partial(row().key)
+    kept = sum(segment.end - segment.start for segment in store.catalogue.segments(partial.id))
+    assert (partial.ranges, kept) == (((0, 10_000),), 10_000 if fleet.is_shared else 0)
+    assert store.write(row().key, 9000, CONTENT[9000:], NOW_NS) == len(CONTENT) - 10_000, "a shifted grid of chunks"
+    store.flush(NOW_NS)
+    assert settled(store, store.commit(row().key, NOW_NS)) is True
+    assert stored(store) == [("car-1", 1, CONTENT)]
+
+
 def test_what_has_the_wrong_hash_is_never_stored_and_leaves_nothing(fleet, settled):
     store = fleet.receiver()
     assert take_in(store, settled, row(), bytes(len(CONTENT))) is False

@@ -11,7 +11,7 @@ import sqlite3
 import pytest
 from store_steps import CHARGED, CONTENT, NOW_NS, SOMEBODY, row, stamped, take_in
 
-from runtime.uplink.catalogue import MAX_REASON_LENGTH
+from runtime.uplink.catalogue import MAX_KEPT_REASON_LENGTH
 from runtime.uplink.ranges import RangeSet
 from runtime.uplink.storage import limits as storage_limits
 from runtime.uplink.storage import tables
@@ -119,7 +119,7 @@ def test_a_number_far_beyond_the_highest_known_is_refused_and_a_new_vehicle_may_
 def test_a_tombstones_reason_is_kept_short(fleet):
     store = fleet.receiver()
     store.entomb("car-1", 1, "x" * 512, NOW_NS)
-    assert store.catalogue.tombstones("car-1") == {1: "x" * MAX_REASON_LENGTH}
+    assert store.catalogue.tombstones("car-1") == {1: "x" * MAX_KEPT_REASON_LENGTH}
 
 
 def test_a_full_quota_refuses_clips_and_still_hears_what_was_given_up(fleet):
