@@ -24,6 +24,7 @@ from runtime.uplink.storage.open_partials import OpenPartial, OpenPartials, Part
 from runtime.uplink.storage.rows import Segment
 
 __all__ = ["ClipStore", "PartialGoneError", "RefusedError", "StoreLimits"]
+Flushed = tuple[list[tuple[ClipKey, RangeSet]], list[tuple[ClipKey, OSError]]]
 
 
 class ClipStore:
@@ -145,10 +146,10 @@ class ClipStore:
         partial.written.add(offset, end)
         self.dirty_bytes += len(data)
 
-    def flush(self, wall_ns: int) -> tuple[list[tuple[ClipKey, RangeSet]], list[tuple[ClipKey, OSError]]]:
-        """Make everything written durable. What may be acknowledged now, and which partials were lost doing so."""
-        waiting = {partial.row.id: partial for partial in self._open.unanswered}
-        self.dirty_bytes = 0
+    def flush(self, wall_ns: int, only: ClipKey | None = None) -> Flushed:
+        """Make what was written durable (of `only` one clip): what may be acknowledged now, which partials were lost."""
+        waiting = {partial.row.id: partial for partial in self._open.unanswered if only in (None, partial.row.key)}
+        self.dirty_bytes = sum(each.written.total for each in self._open.unanswered if each.row.id not in waiting)
         if not waiting:
             return [], []
         outcome = self.depot.sync([partial.row for partial in waiting.values()])
