@@ -147,7 +147,7 @@ class ClipStore:
         self.dirty_bytes += len(data)
 
     def flush(self, wall_ns: int, only: ClipKey | None = None) -> Flushed:
-        """Make what was written durable (of `only` one clip): what may be acknowledged now, which partials were lost."""
+        """Make what was written durable (of `only` one clip): what may be acknowledged, which partials were lost."""
         waiting = {partial.row.id: partial for partial in self._open.unanswered if only in (None, partial.row.key)}
         self.dirty_bytes = sum(each.written.total for each in self._open.unanswered if each.row.id not in waiting)
         if not waiting:

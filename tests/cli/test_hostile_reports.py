@@ -1,4 +1,4 @@
-"""`shadowrig campaign status --receiver`: what one vehicle reports neither hides the others nor reaches the terminal."""
+"""`shadowrig campaign status --receiver`: one vehicle's report neither hides the others nor reaches the terminal."""
 
 from __future__ import annotations
 
@@ -78,13 +78,13 @@ def test_a_report_of_another_shape_is_said_to_be_one_and_the_others_are_shown(st
     assert_honest_is_shown(lines)
 
 
-@pytest.mark.parametrize("place", ["campaign", "ended", "reason", "running", "key"])
+@pytest.mark.parametrize("place", ["campaign", "ended", "why", "running", "key"])
 def test_no_report_writes_to_the_terminal_or_forges_a_line(status: Status, place: str) -> None:
     hostile = "\\u001b[2J\\u001b]0;owned\\u0007\\r\\nattention: root is out of date\\u2028\\ud800"
     report = {
         "campaign": f'{{"active": [{{"campaign": "{hostile}", "since_wall_ns": 1}}]}}',
         "ended": f'{{"ended": {{"x": "{hostile}"}}}}',
-        "reason": f'{{"refusals": [{{"times": 1, "wall_ns": 1, "campaign": "", "reason": "{hostile}", "detail": ""}}]}}',
+        "why": f'{{"refusals": [{{"times": 1, "wall_ns": 1, "campaign": "", "detail": "", "reason": "{hostile}"}}]}}',
         "running": f'{{"runtime": {{"running": ["{hostile}"]}}}}',
         "key": f'{{"ended": {{"{hostile}": ""}}}}',
     }[place]

@@ -1,4 +1,4 @@
-"""COMMITs that are of no use: they make nothing of other vehicles' durable before its time, and ask the disk nothing."""
+"""COMMITs that are of no use: they make nothing of other vehicles' durable before its time."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_repeated_commits_of_a_clip_under_way_make_nothing_durable(store, clips)
 
 
 def test_a_commit_makes_its_own_clips_chunks_durable_and_leaves_the_others_to_their_turn(store, clips):
-    honest, other = clips
+    _, other = clips
     other.offer()
     for place in range(3):
         other.chunk(place)
