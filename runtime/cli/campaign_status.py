@@ -1,4 +1,8 @@
-"""`shadowrig campaign status`: a repository with what vehicles reported, or a vehicle's own campaigns."""
+"""`shadowrig campaign status`: a repository with what vehicles reported, or a vehicle's own campaigns.
+
+A report is what a vehicle says, in whatever shape it says it: one that cannot be read is told of that vehicle alone,
+and nothing of it reaches the terminal but characters to be seen.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.cli.common import CommandError, Subcommands, add_command, write_json
+from runtime.formats.printable import printable
 
 if TYPE_CHECKING:
     from runtime.campaigns.repository import Repository
+
+#: What is shown of one vehicle's report; an honest one has a few lines.
+MAX_REPORT_LINES = 200
+#: What a report of another shape makes of the code that reads it; the last is an instant beyond all years.
+MISSHAPEN = (TypeError, KeyError, AttributeError, ValueError, OverflowError, OSError)
 
 
 def add(group: Subcommands) -> None:
@@ -143,7 +153,7 @@ def _vehicle_facts(options: argparse.Namespace) -> dict[str, Any]:
 
 def _lines(facts: dict[str, Any]) -> list[str]:
     lines = _vehicle_lines(facts) if "refusals" in facts else _repository_lines(facts)
-    return [*lines, *(f"attention: {text}" for text in facts["attention"])]
+    return [printable(line) for line in (*lines, *(f"attention: {text}" for text in facts["attention"]))]
 
 
 def _repository_lines(facts: dict[str, Any]) -> list[str]:
@@ -166,7 +176,7 @@ def _draft_lines(drafts: list[dict[str, Any]]) -> list[str]:
         signed = ", ".join(keyid[:12] for keyid in draft["signed_by"]) or "nobody"
         others = ", ".join(keyid[:12] for keyid in draft["may_still_sign"])
         may = f", may be by {others}" if draft["missing"] else ""
-        lines.append(f"draft of {draft['role']} {draft['version']} {state}; signed by {signed}{may}")
+        lines.append(printable(f"draft of {draft['role']} {draft['version']} {state}; signed by {signed}{may}"))
     return lines
 
 
@@ -174,12 +184,17 @@ def _report_lines(vehicle: dict[str, Any]) -> list[str]:
     report = vehicle.get("report")
     if not isinstance(report, dict):
         return [f"{vehicle['vehicle']}: {vehicle.get('problem', 'no report')}"]
-    when = _time(vehicle["received_wall_ns"])
-    return [f"{vehicle['vehicle']}, reported {when}", *(f"  {line}" for line in _vehicle_lines(report))]
+    try:
+        lines = [f"{vehicle['vehicle']}, reported {_time(vehicle['received_wall_ns'])}"]
+        lines += [f"  {line}" for line in _vehicle_lines(report)]
+    except MISSHAPEN as error:
+        return [f"{vehicle['vehicle']}: its report cannot be read: {type(error).__name__}: {error}"]
+    left_out = len(lines) - MAX_REPORT_LINES
+    return lines if left_out <= 0 else [*lines[:MAX_REPORT_LINES], f"  and {left_out} lines more: see --json"]
 
 
 def _vehicle_lines(facts: dict[str, Any]) -> list[str]:
-    """Of a vehicle's own status and of its report: a report is what the vehicle says, in whatever shape it says it."""
+    """Of a vehicle's own status and of its report. Raises one of MISSHAPEN for a report of another shape."""
     lines = [f"active: {line['campaign']} since {_time(line['since_wall_ns'])}" for line in facts.get("active") or []]
     running = facts.get("runtime")
     if isinstance(running, dict):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import re
 import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runtime.cli.common import CommandError, Subcommands, add_command, add_group, add_json_option, write_json
+from runtime.cli.times import TIME_HELP, iso, wall_time_ns
 from runtime.formats.printable import printable
+from runtime.messages import Priority
 
 if TYPE_CHECKING:
     from runtime.config import ReceiverConfig
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 MAX_DELETION_ROUNDS = 10_000
 #: As in a clip's manifest.
 CLIP_KINDS = ("event", "crash", "pull")
+#: What a column of either catalogue holds.
+LARGEST_NUMBER = 2**63 - 1
+STILL_TO_COME = "what the vehicle still has of that time will be deleted unsent"
 
 
 def add(commands: Subcommands) -> None:
@@ -38,9 +43,9 @@ def add(commands: Subcommands) -> None:
     for name in ("vehicle", "rule", "campaign", "model"):
         query.add_argument(f"--{name}", default=None)
     query.add_argument("--kind", choices=CLIP_KINDS, default=None)
-    query.add_argument("--priority", choices=("safety", "high", "normal", "low", "background"), default=None)
-    query.add_argument("--from", dest="from_time", type=wall_time, default=None, metavar="TIME", help=TIME_HELP)
-    query.add_argument("--to", dest="to_time", type=wall_time, default=None, metavar="TIME", help="till then")
+    query.add_argument("--priority", choices=[each.value for each in Priority], default=None)
+    query.add_argument("--from", dest="from_time", type=wall_time_ns, default=None, metavar="TIME", help=TIME_HELP)
+    query.add_argument("--to", dest="to_time", type=wall_time_ns, default=None, metavar="TIME", help="till then")
     query.add_argument("--verified", action=argparse.BooleanOptionalAction, default=None)
     query.add_argument("--limit", type=int, default=1000, help="so many at most (default 1000)")
     query.add_argument(
@@ -53,19 +58,19 @@ def add(commands: Subcommands) -> None:
         "shadowrig catalogue fetch --config receiver.yaml --vehicle car-17 --number 12 --out 12.mcap", run_fetch,
     )  # fmt: skip
     fetch.add_argument("--vehicle", required=True)
-    fetch.add_argument("--number", required=True, type=int)
+    fetch.add_argument("--number", required=True, type=whole_number)
     fetch.add_argument(
         "--sha256", default="", type=str.lower, help="which, if several have the number; its beginning will do"
     )
     fetch.add_argument("--out", required=True, type=Path, metavar="FILE")
     erase = add_command(
         group, "erase", "Forget what a vehicle saw in some time: what is stored, and what of it is still to come.",
-        "shadowrig catalogue erase --config receiver.yaml --vehicle car-17 --from 2026-11-20T08:00 "
-        "--to 2026-11-20T09:00 --reason request-4711", run_erase,
+        "shadowrig catalogue erase --config receiver.yaml --vehicle car-17 --from 2026-11-20T08:00Z "
+        "--to 2026-11-20T09:00Z --reason request-4711", run_erase,
     )  # fmt: skip
     erase.add_argument("--vehicle", required=True)
-    erase.add_argument("--from", dest="from_time", type=wall_time, required=True, metavar="TIME", help=TIME_HELP)
-    erase.add_argument("--to", dest="to_time", type=wall_time, required=True, metavar="TIME", help="till then")
+    erase.add_argument("--from", dest="from_time", type=wall_time_ns, required=True, metavar="TIME", help=TIME_HELP)
+    erase.add_argument("--to", dest="to_time", type=wall_time_ns, required=True, metavar="TIME", help="till then")
     erase.add_argument("--reason", required=True, help="stands in the access log")
     erase.add_argument("--force", action="store_true", help="also for a vehicle that nothing here knows")
     retain = add_command(
@@ -77,8 +82,11 @@ def add(commands: Subcommands) -> None:
         "shadowrig catalogue log --config receiver.yaml --vehicle car-17", run_log,
     )  # fmt: skip
     log.add_argument("--vehicle", default=None)
-    log.add_argument("--after", type=int, default=0, metavar="ENTRY", help="from the entry that follows this one")
-    log.add_argument("--limit", type=int, default=1000)
+    log.add_argument(
+        "--after", type=whole_number, default=None, metavar="ENTRY",
+        help="from the entry that follows this one, 0: the oldest; without it, the newest",
+    )  # fmt: skip
+    log.add_argument("--limit", type=int, default=1000, help="so many at most (default 1000)")
     add_json_option(log, "the entries")
     for parser in (query, fetch, erase, retain, log):
         parser.add_argument(
@@ -86,19 +94,11 @@ def add(commands: Subcommands) -> None:
         )
 
 
-STILL_TO_COME = "what the vehicle still has of that time will be deleted unsent"
-TIME_HELP = "from then on: 2026-11-20, 2026-11-20T08:30 or with an offset; without one it is UTC"
-
-
-def wall_time(text: str) -> int:
-    """Nanoseconds since 1970 of an ISO 8601 date or time; without an offset it is UTC."""
-    try:
-        found = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text} is no time: write 2026-11-20T08:30 or 2026-11-20") from error
-    aware = found if found.tzinfo else found.replace(tzinfo=timezone.utc)
-    since = aware - datetime(1970, 1, 1, tzinfo=timezone.utc)
-    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
+def whole_number(text: str) -> int:
+    """A number from 0 on that a catalogue can hold. Raises argparse.ArgumentTypeError."""
+    if not re.fullmatch(r"[0-9]{1,19}", text) or int(text) > LARGEST_NUMBER:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {LARGEST_NUMBER}")
+    return int(text)
 
 
 def run_query(options: argparse.Namespace) -> int:
@@ -197,7 +197,12 @@ def run_log(options: argparse.Namespace) -> int:
     if options.json != "-":
         for entry in entries:
             about = entry.vehicle or "-"
-            print(f"{entry.id:>8}  {iso(entry.wall_ns)}  {entry.who}  {entry.action}  {about}  {entry.detail}")
+            line = f"{entry.id:>8}  {iso(entry.wall_ns)}  {entry.who}  {entry.action}  {about}  {entry.detail}"
+            print(printable(line))
+    if len(entries) == options.limit:
+        is_newest = options.after is None
+        more = "earlier ones: --after 0 begins with the oldest" if is_newest else f"more: --after {entries[-1].id}"
+        print(f"there may be {more}", file=sys.stderr)
     return 0
 
 
@@ -258,15 +263,6 @@ def last_clip(words: Sequence[str]) -> tuple[str, int, str] | None:
         raise CommandError(f"--after {' '.join(words)}: name a vehicle, a number and, to be exact, a hash")
     vehicle, number, sha256 = (*words, "")[:3]
     try:
-        return vehicle, int(number), sha256.lower()
-    except ValueError as error:
-        raise CommandError(f"--after {vehicle} {number}: a clip's number is whole") from error
-
-
-def iso(wall_ns: Any, is_exact: bool = False) -> str:
-    """A wall time for people, in UTC; `is_exact`: with the milliseconds that it has."""
-    if wall_ns is None:
-        return "time unknown        "
-    whole_s, rest_ns = divmod(wall_ns, 1_000_000_000)
-    fraction = f".{rest_ns // 1_000_000:03d}" if is_exact and rest_ns else ""
-    return f"{datetime.fromtimestamp(whole_s, tz=timezone.utc):%Y-%m-%dT%H:%M:%S}{fraction}Z"
+        return vehicle, whole_number(number), sha256.lower()
+    except argparse.ArgumentTypeError as error:
+        raise CommandError(f"--after {vehicle}: {error}") from error

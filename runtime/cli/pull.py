@@ -8,23 +8,20 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.cli.catalogue import iso
 from runtime.cli.common import CommandError, Subcommands, add_command, add_json_option, write_json
+from runtime.cli.times import LAST_NS, iso, wall_time_ns
 from runtime.formats.printable import printable
+from runtime.messages import NANOSECONDS_PER_SECOND, Priority
 
 if TYPE_CHECKING:
     from runtime.config.receiver_config import ReceiverConfig
     from runtime.formats.pull_files import PullRequest
     from runtime.uplink.pull_book import PullBook, PullRow
 
-NANOSECONDS_PER_SECOND = 1_000_000_000
 POLL_S = 0.5
-#: What 64 bits of nanoseconds hold.
-LAST_NS = 2**63 - 1
 #: A start further ahead is most often a mistaken offset from UTC.
 FAR_AHEAD_S = 600.0
 _NANOSECONDS = re.compile(r"\d{1,19}")
@@ -53,7 +50,7 @@ def add(commands: Subcommands) -> None:
         "--clock", choices=("wall", "capture"), default="wall",
         help="what the times are; capture: the vehicle's own nanoseconds, as in a clip's manifest",
     )  # fmt: skip
-    parser.add_argument("--priority", choices=("safety", "high", "normal", "low", "background"), default="high")
+    parser.add_argument("--priority", choices=[each.value for each in Priority], default="high")
     parser.add_argument("--expires", default="7d", metavar="DURATION", help="give up without an answer (7d)")
     parser.add_argument("--wait", default=None, metavar="DURATION", help="wait for the vehicle's answer")
     action = parser.add_mutually_exclusive_group()
@@ -88,7 +85,6 @@ def _ask(book: PullBook, config: ReceiverConfig, options: argparse.Namespace) ->
     from runtime.config.quantities import parse_duration_s
     from runtime.formats.documents import Mistake
     from runtime.formats.pull_files import PullFileError, PullRequest
-    from runtime.messages import Priority
     from runtime.uplink.pull_book import PullRefusedError
 
     vehicle = _enrolled(options.vehicle, config)
@@ -147,12 +143,9 @@ def instant_ns(text: str, clock: str) -> int:
     if clock == "capture":
         raise CommandError(f"{text!r} is no capture time: write nanoseconds, as in the clip's manifest")
     try:
-        moment = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text))
-    except ValueError as error:
-        raise CommandError(f"{text!r} is no time: write 2026-11-21T09:30:00Z, or nanoseconds") from error
-    if moment.tzinfo is None:
-        raise CommandError(f"{text!r} has no offset from UTC: add Z or +01:00")
-    return round(moment.timestamp() * 1_000_000) * 1000
+        return wall_time_ns(text)
+    except argparse.ArgumentTypeError as error:
+        raise CommandError(f"{error}; or write nanoseconds") from error
 
 
 def _wait(book: PullBook, pull_id: str, wait_s: float) -> PullRow:

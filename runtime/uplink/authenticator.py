@@ -40,7 +40,10 @@ class AuthenticatorError(RuntimeError):
 
 
 class ZapAuthenticator:
-    """Runs in its own thread, in the same context as the socket it guards; start it before that socket binds."""
+    """Runs in its own thread, in the same context as the socket it guards; start it before that socket binds.
+
+    Asked of an enrolled key only: `is_barred` by its vehicle, `refusal_of` by the key, "" when it may connect.
+    """
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class ZapAuthenticator:
         domain: str,
         enrolled: EnrolledVehicles,
         is_barred: Callable[[str], bool] = lambda vehicle: False,
+        refusal_of: Callable[[str], str] = lambda key: "",
     ) -> None:
         if not domain or domain == "*":
             raise AuthenticatorError(f"ZAP domain {domain!r} would let strangers in: give it a name")
@@ -56,6 +60,7 @@ class ZapAuthenticator:
         self._domain = domain.encode()
         self._enrolled = enrolled
         self._is_barred = is_barred
+        self._refusal_of = refusal_of
         self._context = context
         self._stop = threading.Event()
         self._bound = threading.Event()
@@ -136,4 +141,5 @@ class ZapAuthenticator:
             return b"", "key is not enrolled"
         if self._is_barred(vehicle):
             return b"", "barred for a while"
-        return text, ""
+        refusal = self._refusal_of(text.decode())
+        return (b"", refusal) if refusal else (text, "")

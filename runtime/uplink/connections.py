@@ -9,7 +9,8 @@ those. So unfinished frames are kept, and never shown. What libzmq does tell is 
 (ZMQ_SRCFD) and when one is accepted and closed (the monitor). `shutdown` on that descriptor ends the connection for
 libzmq as if the peer had, and frees what it had kept.
 `connection_guard` looks. An endless message can therefore hold UNFINISHED_LIMIT_BYTES, and what its link carries in
-the guard's period.
+the guard's period, and one of a connection that has never said anything SILENT_LIMIT_BYTES: before its first message
+nobody knows whose it is, and how many of those one key may have is counted at the door (`handshakes`).
 
 A descriptor is a number that is used again: a connection is known by descriptor *and* peer address, and both are
 compared before anything is cut. How much a connection has received since its last whole message is the kernel's count
@@ -31,6 +32,8 @@ from runtime.messages import NANOSECONDS_PER_SECOND
 
 #: More than an honest vehicle can have on its way: a full queue of messages and the kernel's buffer.
 UNFINISHED_LIMIT_BYTES = 32 << 20
+#: Its first message is HELLO, and it waits for the answer to that.
+SILENT_LIMIT_BYTES = 1 << 20
 #: A vehicle says HELLO at once.
 SILENCE_LIMIT_S = 30.0
 CONNECTIONS_A_VEHICLE = 8
@@ -57,11 +60,14 @@ class Connection:
 
 
 class ConnectionTable:
-    """What is connected. Used by the receiver's loop and the guard."""
+    """What is connected. Used by the receiver's loop and the guard. `on_first_word` is told the key that spoke."""
 
-    def __init__(self, per_vehicle: int = CONNECTIONS_A_VEHICLE) -> None:
+    def __init__(
+        self, per_vehicle: int = CONNECTIONS_A_VEHICLE, on_first_word: Callable[[str], None] = lambda key: None
+    ) -> None:
         self.cut: Counter[str] = Counter()
         self._per_vehicle = per_vehicle
+        self._on_first_word = on_first_word
         self._by_descriptor: dict[int, Connection] = {}
         self._lock = threading.RLock()
 
@@ -84,22 +90,28 @@ class ConnectionTable:
                 del self._by_descriptor[descriptor]
 
     def spoke(self, descriptor: int, vehicle: str, key: str, now_ns: int) -> None:
-        """A whole message of an enrolled vehicle came from there."""
+        """A whole message came from there; `vehicle` is "" when its key is enrolled no more, which cuts it."""
         with self._lock:
-            self._spoke(descriptor, vehicle, key, now_ns)
+            connection = self._known(descriptor, key, now_ns)
+            if connection is None:
+                return
+            connection.messages += 1
+            is_first = connection.key != key
+            connection.vehicle, connection.key = vehicle, key
+            if is_first:
+                self._on_first_word(key)
+            if not vehicle:  # nobody: no others are its own
+                self.cut_where("key no longer enrolled", lambda each: each is connection)
+            elif is_first:
+                self._cut_surplus(vehicle)
 
-    def _spoke(self, descriptor: int, vehicle: str, key: str, now_ns: int) -> None:
-        connection = self._by_descriptor.get(descriptor)
-        if connection is None or (connection.key and connection.key != key):  # the number is used again
+    def _known(self, descriptor: int, key: str, now_ns: int) -> Connection | None:
+        """The connection that speaks, under its own name: the number may be used again. None: gone since."""
+        known = self._by_descriptor.get(descriptor)
+        if known is None or (known.key and known.key != key) or peer_of(descriptor) not in (None, known.peer):
             self._by_descriptor.pop(descriptor, None)
             self.accepted(descriptor, now_ns)
-            connection = self._by_descriptor.get(descriptor)
-            if connection is None:
-                return  # gone since
-        connection.messages += 1
-        if connection.key != key:
-            connection.vehicle, connection.key = vehicle, key
-            self._cut_surplus(vehicle)
+        return self._by_descriptor.get(descriptor)
 
     def cut_where(self, reason: str, condition: Callable[[Connection], bool]) -> int:
         """End every connection that the condition holds for; how many."""
@@ -137,6 +149,8 @@ def _is_endless(connection: Connection) -> bool:
     received = received_bytes(connection.descriptor)
     if received is None:
         return False
+    if not connection.messages:
+        return received > SILENT_LIMIT_BYTES
     if connection.messages != connection.checked_messages or received < connection.received_at_check:
         connection.checked_messages, connection.received_at_check = connection.messages, received
     return received - connection.received_at_check > UNFINISHED_LIMIT_BYTES

@@ -1,6 +1,6 @@
 """What one vehicle may ask of the receiver, so that an enrolled but hostile one cannot exhaust it for the others.
 
-Three paces for each vehicle. *Requests* are messages, a chunk that is taken counting by how far it falls short of a
+Three paces for each vehicle. *Requests* are messages, a chunk counting by how far what it brings falls short of a
 proper one, so that bytes are bounded by the disk and the link and not by this. *Durable* ones (OFFER, COMMIT,
 TOMBSTONE, RESULT) cost several fsyncs each. *Faults* are messages that no honest vehicle sends. Who overdraws the first
 two is answered NACK `too_fast` and waits a second; who overdraws the third is barred: its connections are cut and its
@@ -22,7 +22,7 @@ from runtime.uplink.storage.limits import RefusedError
 from runtime.uplink.storage.rows import ClipKey
 from runtime.uplink.wire import Commit, Offer, PullResult, Result, TombstoneNotice
 
-#: A chunk of at least this length costs no request, if it is taken.
+#: A chunk that brings at least so many bytes which are not here yet costs no request.
 PROPER_CHUNK_BYTES = 16 * 1024
 UNKNOWN_FOR_NS = NANOSECONDS_PER_SECOND
 MAX_UNKNOWN = 4096
@@ -75,9 +75,9 @@ class VehicleMeters:
         meter.durable.spend(1.0)
         return True
 
-    def took_chunk(self, vehicle: str, payload_bytes: int) -> None:
+    def took_chunk(self, vehicle: str, new_bytes: int) -> None:
         """The chunk just admitted was of use: what it cost is given back, as far as it is a proper one."""
-        self._meter(vehicle).requests.spend(-min(1.0, payload_bytes / PROPER_CHUNK_BYTES))
+        self._meter(vehicle).requests.spend(-min(1.0, new_bytes / PROPER_CHUNK_BYTES))
 
     def fault(self, vehicle: str, wall_ns: int) -> None:
         """Count a message that should not have been sent, and bar the vehicle when there are too many."""

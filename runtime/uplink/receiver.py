@@ -25,6 +25,7 @@ from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.authenticator import ZapAuthenticator
 from runtime.uplink.connection_guard import MONITORED, ConnectionGuard
 from runtime.uplink.connections import ConnectionTable, allow_many_connections
+from runtime.uplink.handshakes import Handshakes
 from runtime.uplink.keys import EnrolledVehicles, KeyPair, ensure_keys
 from runtime.uplink.limits import VehicleLimits
 from runtime.uplink.reception import CampaignDesk, PullDesk, Reception, Reply
@@ -82,10 +83,10 @@ class Receiver:
     ) -> None:
         self.address = ""
         self.store = store or open_store(settings.places or StoragePlaces(settings.directory), settings.limits)
-        self.reception = Reception(
-            self.store, settings.credit_bytes, campaigns=campaigns, pulls=pulls, limits=settings.vehicle_limits
-        )
-        self.connections = ConnectionTable()
+        limits = settings.vehicle_limits
+        self.reception = Reception(self.store, settings.credit_bytes, campaigns=campaigns, pulls=pulls, limits=limits)
+        self.handshakes = Handshakes(clock.now_ns)
+        self.connections = ConnectionTable(on_first_word=self.handshakes.spoke)
         self.dropped: Counter[str] = Counter()
         self.completed_at_start = 0
         self._settings = settings
@@ -95,7 +96,7 @@ class Receiver:
         self._publish = publish
         self._verifier = VerifierThread(self.store, clock, verifier)
         self._housekeeping = HousekeepingThread(self.store, settings.retention, clock)
-        self._on_bound = on_bound
+        self._on_bound = on_bound or (lambda address: None)
         self._routes = Routes(b"", lambda: 0)
         self._due_ns: dict[str, int] = {}
         self._dirty_since_ns: int | None = None
@@ -114,7 +115,8 @@ class Receiver:
 
     def _serve(self, stop: threading.Event) -> None:
         with zmq.Context() as context:
-            authenticator = ZapAuthenticator(context, ZAP_DOMAIN, self._enrolled, self._is_barred)
+            doorkeeping = self._enrolled, self._is_barred, self.handshakes.refusal
+            authenticator = ZapAuthenticator(context, ZAP_DOMAIN, *doorkeeping)
             authenticator.start()  # before the socket binds, or nobody would be asked
             socket = receiver_socket(context, self._own)
             monitor = socket.get_monitor_socket(MONITORED)
@@ -122,10 +124,9 @@ class Receiver:
                 self._routes = Routes(first_routing_id(context, socket), lambda: authenticator.admitted)
                 socket.bind(self._settings.bind)
                 self.address = socket.getsockopt_string(zmq.LAST_ENDPOINT)
-                if self._on_bound is not None:
-                    self._on_bound(self.address)
-                reload_s = self._settings.reload_s
-                with ConnectionGuard(self.connections, self._enrolled, monitor, self._clock, reload_s) as guard:
+                self._on_bound(self.address)
+                watched = self.connections, self._enrolled, monitor, self._clock, self._settings.reload_s
+                with ConnectionGuard(*watched) as guard:
                     while not stop.is_set():
                         authenticator.raise_if_dead(self._clock.now_ns())
                         for beside in (guard, self._verifier, self._housekeeping):

@@ -166,14 +166,13 @@ class Reception:
             return [Done(message.n, message.sha256)]
         if hashlib.sha256(payload).digest() != message.hash:
             return [self._nack("bad_chunk_hash", "the payload does not have the hash of its header", message)]
-        self._store.write(key, message.offset, payload, wall_ns)
-        self.meters.took_chunk(key.vehicle, len(payload))
+        self.meters.took_chunk(key.vehicle, self._store.write(key, message.offset, payload, wall_ns))
         return []
 
     def _on_commit(self, key: ClipKey, message: Commit, wall_ns: int) -> list[Reply]:
         if self._store.is_stored(key):
             return [(key.vehicle, Done(message.n, message.sha256), b"")]
-        acknowledgements = self.flush(wall_ns)
+        acknowledgements = self.flush(wall_ns, only=key)  # what others have under way waits for its own turn
         held = self._store.missing(key)
         if held is not None:
             return [*acknowledgements, (key.vehicle, partial_state(key, wire_ranges(held)), b"")]
@@ -209,9 +208,9 @@ class Reception:
                 replies.append((key.vehicle, partial_state(key, ((0, self._store.finishing_bytes(key)),)), b""))
         return replies
 
-    def flush(self, wall_ns: int) -> list[Reply]:
-        """Make every chunk that came in durable, and acknowledge it to its vehicle."""
-        answers, failures = self._store.flush(wall_ns)
+    def flush(self, wall_ns: int, only: ClipKey | None = None) -> list[Reply]:
+        """Make every chunk that came in (`only`: of that clip) durable, and acknowledge it to its vehicle."""
+        answers, failures = self._store.flush(wall_ns, only)
         replies: list[Reply] = [
             (key.vehicle, Ack(key.n, bytes.fromhex(key.sha256), wire_ranges(held)), b"") for key, held in answers
         ]

@@ -9,7 +9,8 @@ among them, however many of the others never said anything. Where they begin is 
 process, before anybody else can come.
 
 libzmq 4.3.5 ends the process when the id that it would give out next is held already. So that nobody finds out which
-one that is, the first wrong guess bars its vehicle. What counts as given out, but may not have been, are the ids of
+one that is, the first wrong guess bars its vehicle; guesses that never say a word are as few as the silent connections
+of one key (`handshakes`), in a space of 2**32 numbers. What counts as given out, but may not have been, are the ids of
 handshakes that broke off after they had been admitted.
 """
 

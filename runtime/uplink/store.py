@@ -153,10 +153,11 @@ class ClipStore:
         self.dirty_bytes += new_bytes
         return new_bytes
 
-    def flush(self, wall_ns: int) -> Flushed:
-        """Make everything written durable. What may be acknowledged now, and which partials were lost doing so."""
-        self.dirty_bytes = 0
-        return self._flusher.flush(wall_ns)
+    def flush(self, wall_ns: int, only: ClipKey | None = None) -> Flushed:
+        """Make what was written durable (of `only` one clip): what may be acknowledged, which partials were lost."""
+        flushed = self._flusher.flush(wall_ns, only)
+        self.dirty_bytes = sum(partial.written.total for partial in self._open.unanswered)
+        return flushed
 
     # -- storing ------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from runtime.uplink.storage.asking import has_vehicle
 from runtime.uplink.storage.database import Database
 from runtime.uplink.store import ClipStore, StoreLimits
 
-SPAN = ("--from", "2026-11-20T08:00", "--to", "2026-11-20T09:00", "--reason", "request-4711")
+SPAN = ("--from", "2026-11-20T08:00Z", "--to", "2026-11-20T09:00Z", "--reason", "request-4711")
 
 
 @pytest.fixture
@@ -83,6 +84,54 @@ def test_an_empty_answer_says_so_and_whether_the_vehicle_is_known(
     assert catalogue(config, question, "--vehicle", "car-1") == 0
     told = capsys.readouterr()
     assert (told.out, "fits" in told.err, "never" in told.err) == ("", True, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (
+            ("erase", "--vehicle", "car-1", "--from", "2026-11-20", "--to", "9999-12-31", "--reason", "x"),
+            "1678 to 2261",
+        ),
+        (("query", "--to", "2300-01-01"), "1678 to 2261"),
+        (("query", "--from", "0001-01-01"), "1678 to 2261"),
+        (("query", "--from", "2026-11-20T08:00"), "has no offset from UTC"),
+        (("query", "--limit", "-1"), "a limit of -1 clips"),
+        (("query", "--after", "car-1", "99999999999999999999"), "no whole number"),
+        (("fetch", "--vehicle", "car-1", "--number", "99999999999999999999", "--out", "x"), "no whole number"),
+        (("fetch", "--vehicle", "car-1", "--number", "9223372036854775807", "--out", "x"), "no clip 922"),
+        (("log", "--after", "99999999999999999999"), "no whole number"),
+        (("log", "--limit", "-1"), "a limit of -1 entries"),
+        (("log", "--limit", "10001"), "a limit of 10001 entries"),
+    ],
+)
+def test_what_no_catalogue_can_hold_is_refused_by_name(
+    config: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], complaint: str
+) -> None:
+    with contextlib.suppress(SystemExit):  # argparse ends so
+        assert catalogue(config, *arguments) in (1, 2)
+    told = capsys.readouterr().err
+    assert complaint in told
+    assert "SQLite" not in told
+
+
+def test_the_log_shows_its_newest_entries_and_says_that_there_are_more(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(5):
+        assert catalogue(config, "query") == 0
+
+    def log(*arguments: str) -> tuple[list[int], str]:
+        capsys.readouterr()
+        assert catalogue(config, "log", *arguments, "--json", "-") == 0
+        told = capsys.readouterr()
+        return [entry["id"] for entry in json.loads(told.out)], told.err
+
+    assert log() == ([1, 2, 3, 4, 5], "")
+    assert log("--limit", "2") == ([4, 5], "there may be earlier ones: --after 0 begins with the oldest\n")
+    assert log("--limit", "2", "--after", "0") == ([1, 2], "there may be more: --after 2\n")
+    assert log("--limit", "2", "--after", "2") == ([3, 4], "there may be more: --after 4\n")
+    assert log("--limit", "2", "--after", "4") == ([5], "")
 
 
 def test_only_kinds_that_clips_have_can_be_asked_for(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,6 +89,10 @@ class MessageRelay:
             if near in ready:
                 route, *frames = near.recv_multipart()
                 if route not in far:
+                    for left in far.values():  # the vehicle has left it: kept, it would come back silently when cut
+                        poller.unregister(left)
+                        left.close(0)
+                    far = {}
                     far[route] = self._connected(context)
                     poller.register(far[route], zmq.POLLIN)
                 for each in self._changed(frames, is_upward=True):

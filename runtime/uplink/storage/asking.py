@@ -63,13 +63,17 @@ class AccessEntry:
 
 def ask(database: Database, question: ClipQuestion, directory: Path, who: str, wall_ns: int) -> list[StoredClip]:
     """The clips that fit, by vehicle and number. Raises ValueError for a limit out of bounds, CatalogueError."""
-    if not 0 < question.limit <= MAX_ANSWERS:
-        raise ValueError(f"a limit of {question.limit} clips: 1 to {MAX_ANSWERS} are answered at once")
+    _check_limit(question.limit, "clips")
     with database.writing() as connection:
         found = [stored_clip(row, directory) for row in connection.execute(_statement(question))]
         detail = {**question.asked(), "answered": len(found)}
         log_access(connection, wall_ns, who, "query", question.vehicle, detail)
     return found
+
+
+def _check_limit(limit: int, what: str) -> None:
+    if not 0 < limit <= MAX_ANSWERS:
+        raise ValueError(f"a limit of {limit} {what}: 1 to {MAX_ANSWERS} are answered at once")
 
 
 def _statement(question: ClipQuestion) -> Select[Any]:
@@ -139,13 +143,19 @@ def _only_clip(connection: Connection, vehicle: str, n: int, directory: Path, sh
     raise LookupError(f"no clip {n} of {vehicle} is stored (fix: `shadowrig catalogue query --vehicle {vehicle}`)")
 
 
-def access_log(database: Database, vehicle: str | None = None, limit: int = 1000, after: int = 0) -> list[AccessEntry]:
-    """Entries by their number, from the one that follows `after`; of one vehicle or of all.
+def access_log(
+    database: Database, vehicle: str | None = None, limit: int = 1000, after: int | None = None
+) -> list[AccessEntry]:
+    """Entries by their number, of one vehicle or of all: those that follow `after`, or the newest for None.
 
-    What came of an erased time is one entry for each erasure, answered with how many clips that were by now.
+    What came of an erased time is one entry for each erasure, answered with how many clips that were by now. Raises
+    ValueError for a limit out of bounds, CatalogueError.
     """
+    _check_limit(limit, "entries")
     table = tables.access_log
-    question = select(table).where(table.c.id > after).order_by(table.c.id).limit(min(limit, MAX_ANSWERS))
+    question = select(table).order_by(table.c.id.desc() if after is None else table.c.id).limit(limit)
+    if after is not None:
+        question = question.where(table.c.id > after)
     if vehicle is not None:
         question = question.where(table.c.vehicle == vehicle)
     with database.reading() as connection:
@@ -153,7 +163,7 @@ def access_log(database: Database, vehicle: str | None = None, limit: int = 1000
         orders = connection.execute(select(tables.erasures.c.id, tables.erasures.c.arrived)).all()
     arrived = {int(order.id): int(order.arrived) for order in orders}
     entries = []
-    for row in rows:
+    for row in reversed(rows) if after is None else rows:
         detail = json.loads(row.detail)
         if row.action == ERASED_ON_ARRIVAL:
             detail["clips_so_far"] = arrived.get(detail["erasure"], 0)

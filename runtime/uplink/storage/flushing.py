@@ -35,9 +35,9 @@ class Flusher:
         self._room = room
         self._drop_row = drop_row
 
-    def flush(self, wall_ns: int) -> Flushed:
-        """Make everything written durable."""
-        waiting = {partial.row.id: partial for partial in self._open.unanswered}
+    def flush(self, wall_ns: int, only: ClipKey | None) -> Flushed:
+        """Make what was written durable: of all clips, or of `only` one."""
+        waiting = {partial.row.id: partial for partial in self._open.unanswered if only in (None, partial.row.key)}
         if not waiting:
             return [], []
         durable, failures = self._synced(waiting, wall_ns)

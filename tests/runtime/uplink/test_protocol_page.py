@@ -10,7 +10,7 @@ import pytest
 
 import runtime.uplink
 from runtime.formats import offer_limits
-from runtime.uplink import connections, foreign_json, limits, reception, sockets, window, wire
+from runtime.uplink import connections, foreign_json, handshakes, limits, reception, sockets, window, wire
 from runtime.uplink.connection_guard import GUARD_PERIOD_S
 from runtime.uplink.delivery_limits import DeliveryLimits
 from runtime.uplink.limits import VehicleLimits
@@ -56,7 +56,9 @@ def test_the_figures_are_the_real_ones():
         f"barred for {vehicle.barred_s:g} s",
         f"{StoreLimits().vehicle_partials} unfinished clips",
         f"hold connections | {connections.CONNECTIONS_A_VEHICLE} |",
-        f"in silence | {connections.SILENCE_LIMIT_S:g} s",
+        f"{handshakes.HANDSHAKES_PER_S:g} handshake/s ({handshakes.HANDSHAKES_AT_ONCE} at once) of one key",
+        f"in silence | {connections.SILENCE_LIMIT_S:g} s, {handshakes.SILENT_A_KEY} such connections of one key |",
+        f"first message without end | {connections.SILENT_LIMIT_BYTES >> 20} MiB: it is HELLO |",
         f"{connections.UNFINISHED_LIMIT_BYTES >> 20} MiB beyond its last whole message",
         f"looked at every {GUARD_PERIOD_S:g} s",
         f"{sockets.HANDSHAKE_INTERVAL_MS // 1000} s (ZMQ_HANDSHAKE_IVL)",

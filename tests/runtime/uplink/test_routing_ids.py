@@ -7,6 +7,7 @@ import zmq
 from live_receiver import HELLO, REFUSAL_WAIT_MS, VEHICLE, ask, wait_for
 
 from runtime.clock import SystemClock
+from runtime.uplink.handshakes import SILENT_A_KEY
 from runtime.uplink.keys import KeyPair, enroll
 from runtime.uplink.routes import ID_COUNT, Routes, first_routing_id
 from runtime.uplink.sockets import receiver_socket, vehicle_socket
@@ -107,7 +108,8 @@ def test_connections_that_said_nothing_shut_nobody_out():
 def test_each_handshake_counts_before_its_connection_can_speak(context, receiver, vehicle, own):
     """Connections that come and go without a word move the bound, so that the next one's id is within it."""
     assert isinstance(ask(vehicle, HELLO), Welcome)
-    for _ in range(20):
+    silent_connections = SILENT_A_KEY - 1
+    for _ in range(silent_connections):
         with vehicle_socket(context, own, receiver.own.public) as silent:
             monitor = silent.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
             silent.connect(receiver.address)
@@ -117,7 +119,7 @@ def test_each_handshake_counts_before_its_connection_can_speak(context, receiver
     last.connect(receiver.address)
     assert isinstance(ask(last, HELLO), Welcome)
     begin = receiver.receiver._routes._first
-    assert number(begin, 22) == receiver.receiver._routes.get(VEHICLE)
+    assert number(begin, silent_connections + 2) == receiver.receiver._routes.get(VEHICLE)
 
 
 def test_libzmq_numbers_its_peers_one_after_the_other(context, own):

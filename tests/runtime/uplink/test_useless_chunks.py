@@ -49,6 +49,13 @@ def test_proper_chunks_of_a_clip_under_way_cost_no_requests_and_tiny_ones_do(rec
     assert chunk(reception) == ["too_fast"]
 
 
+@pytest.mark.parametrize("step_bytes", [0, 1])
+def test_chunks_that_bring_next_to_nothing_new_cost_requests_whatever_their_length(reception, step_bytes):
+    assert offer(reception, 1000 * len(DATA)).state == "new"
+    assert [chunk(reception, offset=at * step_bytes) for at in range(30)].count([]) <= 12
+    assert chunk(reception) == ["too_fast"]
+
+
 def test_chunks_of_a_clip_never_offered_cost_requests(reception):
     answers = [chunk(reception, n) for n in range(1, 21)]
     assert answers.count(["unknown_clip"]) == 10

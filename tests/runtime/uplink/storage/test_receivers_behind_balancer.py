@@ -217,7 +217,7 @@ def ask_fetch_and_erase(bench: FleetBench, contents: dict[int, bytes], capsys: p
     assert main(["catalogue", "fetch", *config, "--vehicle", VEHICLE, "--number", "1", "--out", str(out)]) == 0
     assert out.read_bytes() == contents[1]
     start_s = NOON_NS // 10**9 + 2 * 3600
-    span = [time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(start_s + offset)) for offset in (0, 5)]
+    span = [time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(start_s + offset)) for offset in (0, 5)]
     order = ["--vehicle", VEHICLE, "--from", span[0], "--to", span[1], "--reason", "request 4711"]
     assert main(["catalogue", "erase", *config, *order]) == 0
     assert "1 clips (40000 bytes" in capsys.readouterr().out
