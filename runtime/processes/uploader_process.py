@@ -80,6 +80,22 @@ def _open_campaigns(
     return open_campaign_pull(config, directories, exchange, clock, config.campaigns.root)
 
 
+def uploader_settings(config: RigConfig, keys: Path) -> UploaderSettings:
+    """What the configuration's `uplink` says. ValueError without a server."""
+    uplink = config.uplink
+    if uplink.server is None:
+        raise ValueError("an uploader needs a server: set uplink.server")
+    return UploaderSettings(
+        server=uplink.server,
+        keys_directory=keys,
+        software=f"shadowrig {package_version()}",
+        backoff_first_s=uplink.retry_min_s,
+        backoff_longest_s=uplink.retry_max_s,
+        limits=DeliveryLimits(max_bytes_per_s=uplink.bandwidth_bytes_per_s),
+        policy=delivery_policy(uplink.policy),
+    )
+
+
 def _make_uploader(
     config: RigConfig,
     keys: Path,
@@ -89,22 +105,10 @@ def _make_uploader(
     exchange: Exchange,
     pulls: PullFolder,
 ) -> Uploader:
-    uplink = config.uplink
-    if uplink.server is None:
-        raise ValueError("an uploader needs a server")
-    limits = DeliveryLimits(max_bytes_per_s=uplink.bandwidth_bytes_per_s)
-    settings = UploaderSettings(
-        server=uplink.server,
-        keys_directory=keys,
-        software=f"shadowrig {package_version()}",
-        backoff_first_s=uplink.retry_min_s,
-        backoff_longest_s=uplink.retry_max_s,
-        limits=limits,
-        policy=delivery_policy(uplink.policy),
-    )
+    settings = uploader_settings(config, keys)
     try:
         own = ensure_keys(keys, "vehicle")
-        receiver_key = load_public_key(uplink.server_public_key or keys / "receiver.public")
+        receiver_key = load_public_key(config.uplink.server_public_key or keys / "receiver.public")
     except (KeyFileError, OSError) as error:
         raise StartError(f"keys in {keys} cannot be used: {error}") from error
     return Uploader(spool, settings, own, receiver_key, clock, random.Random(), publish, exchange, pulls)

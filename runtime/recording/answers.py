@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from runtime.messages import Firing
@@ -95,5 +96,6 @@ def _answer(firing: Firing, outcome: str, size_bytes: int = 0, reason: str = "")
 def _shares(size_bytes: int, lengths: list[int]) -> list[int]:
     """Whole bytes in proportion to `lengths` (equal where all are 0), which add up to `size_bytes`."""
     weights = lengths if sum(lengths) else [1] * len(lengths)
-    ends = [size_bytes * sum(weights[: index + 1]) // sum(weights) for index in range(len(weights))]
+    total = sum(weights)
+    ends = [size_bytes * so_far // total for so_far in accumulate(weights)]
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]

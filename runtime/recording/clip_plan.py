@@ -11,7 +11,8 @@ Where a full clip holds all of their window and cameras anyway, they join it, an
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from runtime.messages import ClipVariant, Priority
 from runtime.recording.firing_files import CRASH_RULE, PULL_RULE, WaitingFiring
@@ -35,9 +36,12 @@ class Shrinkage:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ClipPlan:
-    """A window of history to keep and the firings that asked for it."""
+    """A window of history to keep and the firings that asked for it.
+
+    What follows from the firings is worked out once: a cut asks for it at every record, and a storm has a thousand.
+    """
 
     start_ns: int
     end_ns: int
@@ -66,23 +70,23 @@ class ClipPlan:
         """First and last instant to cut: what was asked for, unless it had to shrink."""
         return (self.shrunk.start_ns, self.shrunk.end_ns) if self.shrunk else (self.start_ns, self.end_ns)
 
-    @property
+    @cached_property
     def variant(self) -> ClipVariant:
         """Full as soon as one firing wants it."""
         variants = {waiting.firing.capture.variant for waiting in self.firings}
         return ClipVariant.FULL if ClipVariant.FULL in variants else ClipVariant.THUMBNAILS
 
-    @property
+    @cached_property
     def cameras(self) -> tuple[str, ...]:
         """Cameras to keep; empty means all, as soon as one firing wants all."""
         return _union(waiting.firing.capture.cameras for waiting in self._askers)
 
-    @property
+    @cached_property
     def topics(self) -> tuple[str, ...]:
         """Topics to keep besides the cameras' own; empty means all that the variant holds."""
         return _union(waiting.firing.capture.topics for waiting in self._askers)
 
-    @property
+    @cached_property
     def priority(self) -> Priority:
         """The highest of its firings."""
         return min((firing.firing.priority for firing in self.firings), key=lambda priority: priority.rank)
@@ -97,43 +101,78 @@ class ClipPlan:
         """The firings that decide what is in it: those that joined a full clip take it as it is."""
         return [waiting for waiting in self.firings if waiting.firing.capture.variant is self.variant]
 
-    def covers(self, firing: WaitingFiring) -> bool:
-        """True when this full clip holds all that a firing for thumbnails asked for."""
+
+@dataclass(slots=True)
+class _Group:
+    """A plan in the making. A storm fills it with a thousand firings: what it costs must not grow with their square."""
+
+    start_ns: int
+    end_ns: int
+    firings: list[WaitingFiring]
+
+    @property
+    def plan(self) -> ClipPlan:
+        return ClipPlan(self.start_ns, self.end_ns, tuple(self.firings))
+
+
+@dataclass(slots=True)
+class _Host:
+    """A full clip, and the firings for thumbnails that it holds all of."""
+
+    plan: ClipPlan
+    cameras: tuple[str, ...]
+    topics: tuple[str, ...]
+    guests: list[WaitingFiring] = field(default_factory=list)
+
+    def covers(self, firing: WaitingFiring, start_ns: int, end_ns: int) -> bool:
+        """True when the clip holds all that a firing with this window asked for."""
         wanted = firing.firing.capture
-        in_time = self.start_ns <= firing.start_ns and firing.end_ns <= self.end_ns
+        in_time = self.plan.start_ns <= start_ns and end_ns <= self.plan.end_ns
         return in_time and _holds(self.cameras, wanted.cameras) and _holds(self.topics, wanted.topics)
+
+    @property
+    def full(self) -> ClipPlan:
+        return replace(self.plan, firings=(*self.plan.firings, *self.guests)) if self.guests else self.plan
 
 
 def plan_clips(firings: Iterable[WaitingFiring], max_clip_ns: int) -> list[ClipPlan]:
     """Merge overlapping windows up to `max_clip_ns`; plans come in order of their start."""
     ordered = sorted(firings, key=lambda firing: (firing.start_ns, firing.firing.time_ns, firing.path.name))
-    plans = _chain((item for item in ordered if item.firing.capture.variant is ClipVariant.FULL), max_clip_ns)
-    left = []
-    for firing in (item for item in ordered if item.firing.capture.variant is ClipVariant.THUMBNAILS):
-        host = next((index for index, plan in enumerate(plans) if plan.covers(firing)), None)
-        if host is None:
-            left.append(firing)
-        else:
-            plans[host] = replace(plans[host], firings=(*plans[host].firings, firing))
-    plans += _chain(left, max_clip_ns)
+    full = _chain((item for item in ordered if item.firing.capture.variant is ClipVariant.FULL), max_clip_ns)
+    hosts = [_Host(plan, plan.cameras, plan.topics) for plan in full]
+    left = [
+        firing
+        for firing in ordered
+        if firing.firing.capture.variant is ClipVariant.THUMBNAILS and not _joins(firing, hosts)
+    ]
+    plans = [host.full for host in hosts] + _chain(left, max_clip_ns)
     return sorted(plans, key=lambda plan: plan.start_ns)
 
 
+def _joins(firing: WaitingFiring, hosts: Iterable[_Host]) -> bool:
+    """Whether a full clip took it in."""
+    start_ns, end_ns = firing.start_ns, firing.end_ns
+    host = next((host for host in hosts if host.covers(firing, start_ns, end_ns)), None)
+    if host is not None:
+        host.guests.append(firing)
+    return host is not None
+
+
 def _chain(ordered: Iterable[WaitingFiring], max_clip_ns: int) -> list[ClipPlan]:
-    plans: list[ClipPlan] = []
+    groups: list[_Group] = []
     for firing in ordered:
-        if plans and (merged := _merged(plans[-1], firing, max_clip_ns)) is not None:
-            plans[-1] = merged
-        else:
-            plans.append(ClipPlan(firing.start_ns, firing.end_ns, (firing,)))
-    return plans
+        if not (groups and _merges(groups[-1], firing, max_clip_ns)):
+            groups.append(_Group(firing.start_ns, firing.end_ns, [firing]))
+    return [group.plan for group in groups]
 
 
-def _merged(plan: ClipPlan, firing: WaitingFiring, max_clip_ns: int) -> ClipPlan | None:
-    end_ns = max(plan.end_ns, firing.end_ns)
-    if firing.start_ns > plan.end_ns or end_ns - plan.start_ns > max_clip_ns:
-        return None
-    return ClipPlan(plan.start_ns, end_ns, (*plan.firings, firing))
+def _merges(group: _Group, firing: WaitingFiring, max_clip_ns: int) -> bool:
+    end_ns = max(group.end_ns, firing.end_ns)
+    if firing.start_ns > group.end_ns or end_ns - group.start_ns > max_clip_ns:
+        return False
+    group.end_ns = end_ns
+    group.firings.append(firing)
+    return True
 
 
 def _union(selections: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

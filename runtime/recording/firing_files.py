@@ -13,6 +13,10 @@ from runtime.recording.layout import HistoryLayout, write_atomically
 CRASH_RULE = "runtime_crash"
 #: What stands in a clip in place of a rule when the fleet asked for its range.
 PULL_RULE = "range_pull"
+#: Firings that may wait for the recorder; a rule gone wild must not fill the directory. Of 1,000 a minute 975 wait as a
+#: matter of course: those of a clip of 55 s, and of the 3.5 s until its end is settled. The others are two minutes of
+#: sealing, or of a recorder that starts again. Each takes a page of tmpfs, all of them 12 MB.
+MAX_WAITING_FIRINGS = 3000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,29 @@ def write_firing(layout: HistoryLayout, session: str, firing: Firing) -> Path:
     record = {"session": session, "firing": json_messages.firing_to_dict(firing)}
     write_atomically(path, json_messages.encode_json(record))
     return path
+
+
+class WaitingRoom:
+    """Where firings wait for the recorder, at most `MAX_WAITING_FIRINGS`; belongs to the one who writes them.
+
+    The recorder takes files away meanwhile. They are counted before one is refused, and not for each: to list thousands
+    takes milliseconds of the thread that writes history.
+    """
+
+    def __init__(self, layout: HistoryLayout) -> None:
+        self._layout = layout
+        self._waiting_at_most = layout.count_firings()
+
+    def has_room(self) -> bool:
+        """Whether one more may wait."""
+        if self._waiting_at_most >= MAX_WAITING_FIRINGS:
+            self._waiting_at_most = self._layout.count_firings()
+        return self._waiting_at_most < MAX_WAITING_FIRINGS
+
+    def admit(self, session: str, firing: Firing) -> None:
+        """As `write_firing`. OSError."""
+        write_firing(self._layout, session, firing)
+        self._waiting_at_most += 1
 
 
 def set_aside(path: Path) -> None:

@@ -21,8 +21,8 @@ from runtime.messages import NANOSECONDS_PER_SECOND, Priority
 from runtime.recording.firing_files import FiringFileError, read_firing
 from runtime.recording.layout import LATE_NS, SEGMENT_NS, HistoryLayout, write_atomically
 
-#: Files looked at; more firings than the writer lets wait, and all pulls.
-MAX_NEEDS = 2048
+#: Files looked at; more than the firings that may wait (`MAX_WAITING_FIRINGS`), and all pulls.
+MAX_NEEDS = 4096
 
 
 @dataclass(frozen=True, slots=True)

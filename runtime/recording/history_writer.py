@@ -28,7 +28,7 @@ from runtime.formats import foxglove_messages, topics
 from runtime.formats.mcap_files import McapTopicWriter
 from runtime.messages import NANOSECONDS_PER_SECOND, Firing, Packet, SignalSample, TickReport
 from runtime.recording.answers import HISTORY, Answer, leave_answers
-from runtime.recording.firing_files import write_firing
+from runtime.recording.firing_files import WaitingRoom
 from runtime.recording.history_needs import HoldSettings
 from runtime.recording.history_ring import ClosedSegment, HistoryCounters, HistoryRing
 from runtime.recording.layout import SEGMENT_NS, HistoryLayout
@@ -39,8 +39,6 @@ SEGMENT_METADATA = "shadowrig.segment"
 KEY_FRAMES_METADATA = "shadowrig.key_frames"
 #: In `SEGMENT_METADATA`.
 PREVIOUS = "previous"
-#: Firings that may wait for the recorder; a rule gone wild must not fill the directory.
-MAX_WAITING_FIRINGS = 1000
 #: Records that wait for the others of their block; beyond, they are written before it ends.
 MAX_HELD_BYTES = 4 * 1024 * 1024
 #: A camera that was away has no key frames for longer: that is no reason to keep more.
@@ -97,6 +95,7 @@ class HistoryWriter:
         self._holds = False
         self._newest_key_ns: dict[str, int] = {}
         self._longest_gop_ns = 0  # how far before a window its clip's first frame may lie
+        self._waiting_room = WaitingRoom(self.layout)
 
     # Records
 
@@ -280,9 +279,9 @@ class HistoryWriter:
 
     def _write_firing(self, firing: Firing) -> bool:
         try:
-            if len(self.layout.list_firings()) >= MAX_WAITING_FIRINGS:
+            if not self._waiting_room.has_room():
                 return False
-            self._with_room(lambda: write_firing(self.layout, self._lock.record.session, firing))
+            self._with_room(lambda: self._waiting_room.admit(self._lock.record.session, firing))
         except OSError:
             return False
         return True

@@ -103,6 +103,10 @@ class HistoryLayout:
         """Firing files, oldest first."""
         return [self.firings / name for name in _names(self.firings) if name.endswith(".json")]
 
+    def count_firings(self) -> int:
+        """How many firings wait."""
+        return sum(name.endswith(".json") for name in _names(self.firings))
+
     def list_needs(self) -> list[Path]:
         """Windows that pulls wait for."""
         return [self.needs / name for name in _names(self.needs) if name.endswith(".json") and name[0] != "."]

@@ -156,7 +156,8 @@ class Recorder:
 
     def _waiting(self) -> list[WaitingFiring]:
         paths = self._layout.list_firings()
-        self._known = {path: firing for path, firing in self._known.items() if path in set(paths)}
+        listed = set(paths)
+        self._known = {path: firing for path, firing in self._known.items() if path in listed}
         for path in paths:
             if path not in self._known:
                 self._read(path)

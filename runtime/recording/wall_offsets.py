@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from runtime.recording.layout import HistoryLayout, Segment
+from runtime.recording.layout import SEGMENT_NS, HistoryLayout, Segment
 from runtime.recording.opened_segment import opened
 
 
@@ -23,11 +23,14 @@ class WallOffsets:
         self._first_times: dict[int, _Times | None] = {}  # of closed seconds, by their start
 
     def at(self, wall_ns: int | None) -> int | None:
-        """Wall minus capture time in the last second that started by `wall_ns` (None: the newest); None without any.
+        """Wall minus capture time in the second that said `wall_ns` (None: the newest); None without any.
 
-        A clock that was set while history was recorded has several: each second says what it was then.
+        A clock that was set while history was recorded has several: each second says what it was then. Set back, it may
+        say a time twice: the newest counts. Of a time that no second said, the last one that started by then decides,
+        or else the oldest.
         """
         earliest: int | None = None
+        started_by: int | None = None
         segments = self._layout.list_segments()
         held = {segment.start_ns for segment in segments}
         self._first_times = {start_ns: first for start_ns, first in self._first_times.items() if start_ns in held}
@@ -35,9 +38,11 @@ class WallOffsets:
             first = self._first_of(segment)
             if first is not None:
                 earliest = first.wall_ns - first.time_ns
-                if wall_ns is None or first.wall_ns <= wall_ns:
+                if wall_ns is None or 0 <= wall_ns - first.wall_ns < SEGMENT_NS:
                     return earliest
-        return earliest
+                if started_by is None and first.wall_ns <= wall_ns:
+                    started_by = earliest
+        return earliest if started_by is None else started_by
 
     def _first_of(self, segment: Segment) -> _Times | None:
         if segment.start_ns in self._first_times:

@@ -10,6 +10,7 @@ import pytest
 from fault_bench import Bench
 from lazyfs_disk import lazy_disks  # noqa: F401  a fixture
 from power_cut_recording import memory_folder, recorder  # noqa: F401  fixtures
+from recorded_vehicle import vehicle  # noqa: F401  a fixture
 from step_faults import compile_shim
 
 HERE = Path(__file__).resolve().parent

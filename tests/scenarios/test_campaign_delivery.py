@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from live_processes import Command, Daemon, wait_for
+from live_processes import Daemon, wait_for
 from tiny_bundle import write_tiny_bundle
 
 from runtime.cli import main
 from runtime.recording.inspection import inspect_clip
 from runtime.recording.verify import verify_clip
-from runtime.uplink.keys import ensure_local_pair
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
 MakeDaemon = Callable[..., Daemon]
@@ -91,20 +89,9 @@ def fleet(tmp_path: Path) -> Fleet:
 
 
 @pytest.fixture
-def receiver(tmp_path: Path, fleet: Fleet) -> Iterator[tuple[Path, str]]:
-    keys = tmp_path / "keys"
-    keys.mkdir(mode=0o700)
-    ensure_local_pair(keys, "tiny-car")
-    config = {
-        "bind": "tcp://127.0.0.1:*", "directory": str(tmp_path / "received"), "keys": str(keys / "receiver"),
-        "campaigns": str(fleet.served),
-    }  # fmt: skip
-    path = tmp_path / "receiver.yaml"
-    path.write_text(yaml.safe_dump(config))
-    command = Command(tmp_path / "receiver.log", "receive", "--config", str(path))
-    found = wait_for(lambda: re.search(r"listening at (tcp://\S+)", command.output), "the receiver's start")
-    yield path, found.group(1)
-    command.end()
+def receiver(start_receiver: Callable[..., Any], fleet: Fleet) -> tuple[Path, str]:
+    started = start_receiver(campaigns=str(fleet.served))
+    return started.config, started.address
 
 
 @pytest.fixture

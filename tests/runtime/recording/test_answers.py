@@ -20,7 +20,7 @@ from runtime.recording.clip_file import read_manifest
 from runtime.recording.clip_plan import ClipPlan
 from runtime.recording.clip_sink import FolderClipSink, OpenClip, SealedClip
 from runtime.recording.firing_files import WaitingFiring, crash_firing, write_firing
-from runtime.recording.history_writer import MAX_WAITING_FIRINGS, HistoryWriter
+from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.recorder import Recorder
 from runtime.recording.shrinking import ClipExtent
@@ -93,8 +93,7 @@ def test_a_firing_whose_seconds_are_gone_is_answered_as_lost_to_history(
 def test_a_firing_that_finds_the_waiting_room_full_is_answered_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime.recording.history_writer.MAX_WAITING_FIRINGS", 2)
-    assert MAX_WAITING_FIRINGS > 2
+    monkeypatch.setattr("runtime.recording.firing_files.MAX_WAITING_FIRINGS", 2)
     writer = HistoryWriter(tmp_path / "history", 60, 10**9, session())
     assert [writer.firing(firing(second, sequence=second)) for second in range(3)] == [True, True, False]
     assert [(answer.sequence, answer.outcome) for answer in answers_in(tmp_path / "history")] == [(2, "history")]

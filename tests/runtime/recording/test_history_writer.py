@@ -13,7 +13,7 @@ from recorded_rig import CAMERAS, GOP, PERIOD_NS, SECOND_NS, START_NS, encode_ca
 from runtime.formats import topics
 from runtime.formats.mcap_files import McapTopicReader
 from runtime.messages import Packet, SignalSample
-from runtime.recording import history_writer
+from runtime.recording import firing_files
 from runtime.recording.firing_files import read_firing
 from runtime.recording.history_reader import HistoryReader
 from runtime.recording.history_writer import HistoryWriter
@@ -116,7 +116,7 @@ def test_a_firing_waits_in_a_file_that_reads_back_as_it_was(tmp_path: Path) -> N
 
 
 def test_firings_beyond_the_limit_are_refused_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history_writer, "MAX_WAITING_FIRINGS", 3)
+    monkeypatch.setattr(firing_files, "MAX_WAITING_FIRINGS", 3)
     writer = HistoryWriter(tmp_path, 60, 10**9, session())
     assert [writer.firing(firing(index / 10, sequence=index)) for index in range(5)] == [True] * 3 + [False] * 2
     writer.close()

@@ -17,6 +17,7 @@ from runtime.config import load_config
 from runtime.formats.documents import DocumentError
 from runtime.messages import Priority
 from runtime.processes.uplink_policy import delivery_policy
+from runtime.processes.uploader_process import uploader_settings
 from runtime.spool import Spool
 from runtime.uplink import uploader as uploader_module
 from runtime.uplink.exchange import Exchange, ExchangeError
@@ -180,6 +181,18 @@ def test_the_configured_policy_is_the_policy(tmp_path):
     assert policy.ways[Priority.SAFETY] == Way()
     assert policy.metered_interfaces == ("wwan*",)
     assert str(policy.zone) == "Europe/Berlin"
+
+
+@pytest.mark.parametrize(("lines", "cap"), [("", None), ("  bandwidth_bytes_per_s: 250 kB\n", 250_000)])
+def test_the_configured_bandwidth_is_the_cap_of_the_uploader(tmp_path, lines, cap):
+    path = tmp_path / "rig.yaml"
+    server = "  server: tcp://127.0.0.1:5588\n  retry_min_s: 3\n  retry_max_s: 40\n"
+    path.write_text(CONFIG.format(zone="UTC", hours="22:00-06:30") + server + lines)
+    settings = uploader_settings(load_config(path), tmp_path / "keys")
+    assert settings.limits.max_bytes_per_s == cap
+    assert (settings.server, settings.keys_directory) == ("tcp://127.0.0.1:5588", tmp_path / "keys")
+    assert (settings.backoff_first_s, settings.backoff_longest_s) == (3, 40)
+    assert settings.policy.metered_interfaces == ("wwan*",)
 
 
 @pytest.mark.parametrize(
