@@ -194,7 +194,7 @@ def test_a_range_whose_end_is_to_come_is_waited_for(
     [
         (-30.0, -20.0, "nothing is held of it: history has"),
         (200.0, 210.0, "after the last second that was recorded"),
-        (2.0, 80.0, "78 s are more than a clip may hold (60 s): ask in parts"),
+        (2.0, 80.0, "78 s are more than a clip may hold (55 s): ask in parts"),
     ],
 )
 def test_what_cannot_be_had_is_refused_with_the_figures_to_ask_again(
