@@ -185,7 +185,7 @@ class PullDesk:
         if clip is not None:
             with open_clip(clip.path) as reader:
                 manifest = read_manifest(reader)
-                source = ClipSource(reader, SealedBefore(manifest.start_ns, manifest.privacy))
+                source = ClipSource(reader, SealedBefore(manifest.start_ns, manifest.privacy, clip.number))
                 yield _order_from_clip(request, manifest, source)
             return
         if in_history is None:

@@ -81,7 +81,9 @@ class Sealer:
                 **treatment.metadata(),
                 "verdict": dict(treatment.verdict()),
             }
-            extent = replace(extent_of(order.plan, cut.cameras), known_by=known_by)
+            sealed = order.source.sealed_before
+            cut_from = None if sealed is None else sealed.number or None
+            extent = replace(extent_of(order.plan, cut.cameras), known_by=known_by, cut_from=cut_from)
             try:
                 draft = self._sink.begin(self._expected_bytes(order, cut), order.plan.priority, extent)
                 return self._write(order.plan, cut, treatment, draft, note, known_by)
