@@ -103,7 +103,7 @@ def test_a_clip_that_the_first_version_sealed_hands_on_an_age_too(tmp_path: Path
 def leave_half(spool: Spool, written_wall_ns: int, cut_from: int | None = None) -> None:
     """A recorder dies with the power after it wrote some of a clip."""
     age = None if cut_from is None else spool.age_of(cut_from)
-    draft = spool.begin(1 << 20, Priority.HIGH, metadata={"clip_id": "half"}, as_old_as=age)
+    draft = spool.begin(1 << 14, Priority.HIGH, metadata={"clip_id": "half"}, as_old_as=age)
     stream = spool.write_into(draft)
     writer = McapTopicWriter(stream)
     writer.log("info", "test", "a line", 1)
