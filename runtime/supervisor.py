@@ -1,10 +1,10 @@
 """Runs the vehicle's processes as children on a dev box; in the car systemd does this work.
 
-A child that dies is started again after a bounded, doubling pause; more than `MAX_RESTARTS` deaths of one child end
-the whole run with an error. Stopping follows the data: the runtime first, so that the recorder can seal what is in
-flight, and the uploader last. A child whose `progress_path` still changes is not killed for taking long. Children live
-in sessions of their own, so that a Ctrl-C or a signal to the whole group does not reach them past this order; the
-kernel tells them to leave when the supervisor itself is killed.
+A child that dies is started again after a bounded, doubling pause; more than `MAX_RESTARTS` deaths of one child, none
+of which came after `HEALTHY_S` of life, end the whole run with an error. Stopping follows the data: the runtime first,
+so that the recorder can seal what is in flight, and the uploader last. A child whose `progress_path` still changes is
+not killed for taking long. Children live in sessions of their own, so that a Ctrl-C or a signal to the whole group does
+not reach them past this order; the kernel tells them to leave when the supervisor itself is killed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from pathlib import Path
 from runtime.backoff import Backoff
 
 MAX_RESTARTS = 20
+#: Who has lived so long was well: its next death is a first one.
+HEALTHY_S = 300.0
 STOP_TIMEOUT_S = 30.0
 POLL_S = 0.1
 
@@ -45,9 +47,10 @@ class Child:
     command: Sequence[str]
     log_path: Path
     process: subprocess.Popen[bytes] | None = None
-    restarts: int = 0
-    exit_codes: list[int] = field(default_factory=list)
+    restarts: int = 0  # since it was last well
+    exit_codes: list[int] = field(default_factory=list)  # of its last deaths
     start_again_at_s: float = 0.0
+    seen_alive_at_s: float | None = None  # first, since it was started
     was_stopped: bool = False  # on purpose: it stays down
     progress_path: Path | None = None  # a file that it writes as long as it makes progress
     backoff: Backoff = field(default_factory=Backoff)
@@ -55,6 +58,7 @@ class Child:
     def start(self) -> None:
         """Start it, with its output appended to its log file; again, if it was stopped on purpose."""
         self.was_stopped = False
+        self.seen_alive_at_s = None
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
@@ -124,6 +128,8 @@ class Supervisor:
     def watch_once(self, now_s: float) -> None:
         """Start again what died and whose pause is over."""
         for child in self.children.values():
+            if child.is_running and child.seen_alive_at_s is None:
+                child.seen_alive_at_s = now_s
             if child.is_running or child.was_stopped or self._is_done(child):
                 continue
             if child.start_again_at_s == 0.0:
@@ -141,7 +147,10 @@ class Supervisor:
 
     def _bury(self, child: Child, now_s: float) -> None:
         code = child.process.returncode if child.process is not None else -1
-        child.exit_codes.append(code)
+        child.exit_codes = [*child.exit_codes, code][-MAX_RESTARTS:]
+        if child.seen_alive_at_s is not None and now_s - child.seen_alive_at_s >= HEALTHY_S:
+            child.restarts = 0
+            child.backoff.reset()
         child.restarts += 1
         if code == 2:
             raise SupervisorError(f"{child.name} refused its configuration: see {child.log_path}", exit_code=2)

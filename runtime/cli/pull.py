@@ -85,7 +85,7 @@ def _ask(book: PullBook, config: ReceiverConfig, options: argparse.Namespace) ->
     from runtime.config.quantities import parse_duration_s
     from runtime.formats.documents import Mistake
     from runtime.formats.pull_files import PullFileError, PullRequest
-    from runtime.uplink.pull_book import PullRefusedError
+    from runtime.uplink.pull_book import TooManyPullsError
 
     vehicle = _enrolled(options.vehicle, config)
     if options.start is None or options.end is None:
@@ -105,7 +105,7 @@ def _ask(book: PullBook, config: ReceiverConfig, options: argparse.Namespace) ->
         wait_s = 0.0 if options.wait is None else parse_duration_s(options.wait)
         expires_ns = now_ns + _duration_ns(options.expires)
         book.ask(vehicle, request, now_ns, expires_ns)  # the vehicle is asked when nothing is wrong any more
-    except (PullFileError, PullRefusedError, Mistake) as error:
+    except (PullFileError, TooManyPullsError, Mistake) as error:
         raise CommandError(str(error)) from error
     _hint(request, now_ns)
     row = _wait(book, request.id, wait_s)

@@ -13,7 +13,16 @@ from runtime.messages import Priority
 from runtime.processes.shell import log
 from runtime.recording.clip_sink import ClipOutput, OpenClip, SealedClip
 from runtime.recording.shrinking import ClipExtent, ShrinkToError
-from runtime.spool import ClipDraft, ClipShape, ShrinkRequiredError, Spool, SpooledClip
+from runtime.spool import (
+    Age,
+    ClipDraft,
+    ClipShape,
+    ShrinkRequiredError,
+    Spool,
+    SpooledClip,
+    SpoolError,
+    UnknownClipError,
+)
 
 
 class SpoolClipSink:
@@ -26,9 +35,18 @@ class SpoolClipSink:
     def begin(self, expected_bytes: int, priority: Priority, extent: ClipExtent | None = None) -> OpenClip:
         """Reserve quota; QuotaExceededError (an OSError) when there is none, ShrinkToError when there is some."""
         shape = None if extent is None else ClipShape(extent.cameras, extent.seconds)
+        metadata = None if extent is None else extent.known_by
         with _told_to_shrink():
-            metadata = None if extent is None else extent.known_by
-            return _SpoolClip(self._spool, self._spool.begin(expected_bytes, priority, shape, metadata), self._progress)
+            draft = self._spool.begin(expected_bytes, priority, shape, metadata, self._age_of_source(extent))
+        return _SpoolClip(self._spool, draft, self._progress)
+
+    def _age_of_source(self, extent: ClipExtent | None) -> Age | None:
+        if extent is None or extent.cut_from is None:
+            return None
+        try:
+            return self._spool.age_of(extent.cut_from)
+        except UnknownClipError as error:
+            raise SpoolError(f"the clip that is to be cut went meanwhile: {error}") from error
 
     def holds(self, clip_id: str) -> bool:
         """True when the ledger has ever known this clip."""

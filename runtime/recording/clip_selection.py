@@ -26,7 +26,7 @@ from runtime.recording.provenance import CameraProvenance
 from runtime.recording.record_source import RecordSource
 from runtime.recording.thumbnails import ThumbnailSettings, thumbnail_times
 
-Rig: TypeAlias = Mapping[str, CameraProvenance]
+DeclaredCameras: TypeAlias = Mapping[str, CameraProvenance]
 
 _UNDECLARED = CameraProvenance()
 #: What a clip of thumbnails holds besides signals and firings where no topics are named.
@@ -83,7 +83,7 @@ class ClipSelection:
 
 
 def _without_silent(
-    source: RecordSource, starts_ns: Mapping[str, int], window_ns: tuple[int, int], rig: Rig
+    source: RecordSource, starts_ns: Mapping[str, int], window_ns: tuple[int, int], rig: DeclaredCameras
 ) -> dict[str, int]:
     """First frames; of a camera that had fallen silent before the window the first key frame in it, or none."""
     kept: dict[str, int] = {}
@@ -97,7 +97,7 @@ def _without_silent(
     return kept
 
 
-def select(source: RecordSource, plan: ClipPlan, rig: Rig, settings: ThumbnailSettings) -> ClipSelection:
+def select(source: RecordSource, plan: ClipPlan, rig: DeclaredCameras, settings: ThumbnailSettings) -> ClipSelection:
     """`rig` declares the cameras that there ought to be, in order; those that were only seen come after them."""
     start_ns, end_ns = plan.window_ns
     wanted = plan.cameras or tuple(dict.fromkeys((*rig, *source.cameras(start_ns, end_ns))))

@@ -40,7 +40,7 @@ from runtime.recording.readiness import RETRY_NS, Sessions, readiness
 from runtime.recording.record_source import ClipSource
 from runtime.recording.sealing import CutOrder, Sealer
 from runtime.recording.sealing_policy import SealedBefore, SealingRefusedError
-from runtime.recording.sessions import Session, SessionState
+from runtime.recording.sessions import Session, SessionState, with_runs_of
 
 #: How long a request is tried again when the disk refuses; then the fleet is told.
 MAX_RETRIES = 12
@@ -126,7 +126,7 @@ class PullDesk:
     def _attempt(self, request: PullRequest, sessions: Sessions, now_ns: int) -> SealedClip | None:
         """The sealed clip; None when it has to wait, or was refused."""
         try:
-            with self._order(request, sessions, now_ns) as order:
+            with self._order(request, self._runs_by_now(sessions), now_ns) as order:
                 if order is None:
                     return None
                 sealed = self._sealer.seal(order, lambda plan, size_bytes: None)
@@ -160,6 +160,12 @@ class PullDesk:
 
     # What holds it
 
+    def _runs_by_now(self, sessions: Sessions) -> Sessions:
+        """With the runs that began to record since they were listed: clips that take long may have been cut since."""
+        newest_ns = self._reader.newest_start_ns()
+        newest = None if newest_ns is None else self._reader.session_at(newest_ns)
+        return sessions if newest is None else with_runs_of(self._reader.layout, sessions, [newest])
+
     @contextmanager
     def _order(self, request: PullRequest, sessions: Sessions, now_ns: int) -> Iterator[CutOrder | None]:
         """What to cut from what; None while its end is to come. PullRefusedError."""
@@ -179,7 +185,7 @@ class PullDesk:
         if clip is not None:
             with open_clip(clip.path) as reader:
                 manifest = read_manifest(reader)
-                source = ClipSource(reader, SealedBefore(manifest.start_ns, manifest.privacy))
+                source = ClipSource(reader, SealedBefore(manifest.start_ns, manifest.privacy, clip.number))
                 yield _order_from_clip(request, manifest, source)
             return
         if in_history is None:

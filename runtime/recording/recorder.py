@@ -44,7 +44,7 @@ from runtime.recording.readiness import RETRY_NS, STALL_NS, Sessions, readiness
 from runtime.recording.recorder_status import RecorderSettings, RecorderStatus
 from runtime.recording.sealing import CutOrder, Sealer
 from runtime.recording.sealing_policy import OpenPolicy, SealingPolicy, SealingRefusal, SealingRefusedError
-from runtime.recording.sessions import SessionState, list_sessions
+from runtime.recording.sessions import SessionState, list_sessions, with_runs_of
 
 
 class Recorder:
@@ -74,9 +74,9 @@ class Recorder:
 
     def step(self, now_ns: int) -> list[SealedClip]:
         """Seal every clip that is due, or some when firings come meanwhile; `now_ns` is on the clock of capture."""
-        sessions = self.watch()
+        sessions, waiting = self._look()
         sealed: list[SealedClip] = []
-        for plan in self._plans(sessions):
+        for plan in self._plans(waiting, sessions):
             if now_ns < self._retry_at_ns.get(plan.clip_id, now_ns):
                 continue
             due, ended_early = self._readiness(plan, sessions, now_ns)
@@ -93,9 +93,9 @@ class Recorder:
 
     def finish(self, now_ns: int) -> list[SealedClip]:
         """Seal what will get no more, also what was refused a moment ago. The others get their post-roll meanwhile."""
-        sessions = self.watch()
+        sessions, waiting = self._look()
         clips: list[SealedClip] = []
-        for plan in self._plans(sessions):
+        for plan in self._plans(waiting, sessions):
             due, ended_early = self._readiness(plan, sessions, now_ns)
             if due:
                 clips += self._seal(plan, sessions, ended_early, now_ns)
@@ -111,8 +111,9 @@ class Recorder:
 
     def awaits_runtime(self) -> bool:
         """Whether a firing waits for more from a run that still lives; which may be about to leave, too."""
+        waiting = self._waiting()  # before the runs are listed: one may have started and fired in between
         alive = {run.record.session for run in list_sessions(self._layout) if run.state is SessionState.ALIVE}
-        return any(waiting.session in alive for waiting in self._waiting())
+        return any(firing.session in alive for firing in waiting)
 
     def watch(self) -> Sessions:
         """Take note of crashes and of what pulls need; the runs that are known. Cheap: a clip may take long."""
@@ -136,9 +137,19 @@ class Recorder:
 
     # What is due
 
-    def _plans(self, sessions: Sessions) -> list[ClipPlan]:
+    def _look(self) -> tuple[Sessions, list[WaitingFiring]]:
+        """The runs, and the firings of them that wait. One whose run is not known, even now, is given up by itself."""
+        sessions = self.watch()
+        waiting = self._waiting()
+        sessions = with_runs_of(self._layout, sessions, [firing.session for firing in waiting])
+        for orphan in (firing for firing in waiting if firing.session not in sessions):
+            alone = ClipPlan(orphan.start_ns, orphan.end_ns, (orphan,))
+            self._give_up(alone, HISTORY, "the session file of the runtime that fired is gone")
+        return sessions, [firing for firing in waiting if firing.session in sessions]
+
+    def _plans(self, waiting: Sequence[WaitingFiring], sessions: Sessions) -> list[ClipPlan]:
         """Clips of the waiting firings, urgent ones first. History limits the merging: no clip is longer than it."""
-        plans = plan_clips(self._waiting(), self._max_clip_ns(sessions))
+        plans = plan_clips(waiting, self._max_clip_ns(sessions))
         return sorted(plans, key=lambda plan: plan.priority.rank)
 
     def _readiness(self, plan: ClipPlan, sessions: Sessions, now_ns: int) -> tuple[bool, str | None]:
@@ -178,9 +189,6 @@ class Recorder:
 
     def _seal(self, plan: ClipPlan, sessions: Sessions, ended_early: str | None, now_ns: int) -> list[SealedClip]:
         """What was sealed: the clip, or several where the policy refuses some of its firings; nothing: none could."""
-        if plan.firings[0].session not in sessions:
-            self._give_up(plan, HISTORY, "the session file of the runtime that fired is gone")
-            return []
         answers: list[Answer] = []
 
         def note(cut: ClipPlan, size_bytes: int) -> None:
@@ -215,8 +223,6 @@ class Recorder:
         """No clip of the whole plan; of merged firings, clips of those that are not refused by themselves."""
 
         def judge(alone: ClipPlan) -> SealingRefusal | None:
-            if alone.firings[0].session not in sessions:
-                return refusal
             return self._sealer.judge(self._order(alone, sessions, ended_early))
 
         parts, refused = admitted_parts(plan, refusal, judge, self._max_clip_ns(sessions))
@@ -284,9 +290,5 @@ class Recorder:
 
 
 def _rules_in_force(plan: ClipPlan, sessions: Sessions) -> list[str]:
-    """The fingerprint of the rules that ran at each firing; empty where its run is forgotten."""
-    runs = [sessions.get(waiting.session) for waiting in plan.firings]
-    return [
-        "" if run is None else run.provenance_at(waiting.firing.time_ns).rules_sha256
-        for run, waiting in zip(runs, plan.firings, strict=True)
-    ]
+    """The fingerprint of the rules that ran at each firing."""
+    return [sessions[waiting.session].provenance_at(waiting.firing.time_ns).rules_sha256 for waiting in plan.firings]

@@ -27,8 +27,9 @@ from runtime.recording.sealing_policy import SealingPolicy, SealingRefusal, Trea
 from runtime.recording.shrinking import ShrinkToError, extent_of, shrink
 from runtime.recording.thumbnails import ThumbnailSettings
 
-#: A sink that keeps asking for less is taken at its word this often.
-MAX_SHRINKS = 8
+#: A sink that keeps asking for less is taken at its word this often: who grows beyond what was reserved is halved each
+#: time, down to one camera and then to a few seconds. Sixteen cameras and the longest clip take eleven attempts.
+MAX_SHRINKS = 16
 #: What a clip takes beside its records: manifest and index, and where it is locked the lock's header and its tags.
 _OVERHEAD_BYTES, _OVERHEAD_SHARE = 32 * 1024, 1024
 #: Of that the manifest names each firing, twice.
@@ -81,7 +82,9 @@ class Sealer:
                 **treatment.metadata(),
                 "verdict": dict(treatment.verdict()),
             }
-            extent = replace(extent_of(order.plan, cut.cameras), known_by=known_by)
+            sealed = order.source.sealed_before
+            cut_from = None if sealed is None else sealed.number or None
+            extent = replace(extent_of(order.plan, cut.cameras), known_by=known_by, cut_from=cut_from)
             try:
                 draft = self._sink.begin(self._expected_bytes(order, cut), order.plan.priority, extent)
                 return self._write(order.plan, cut, treatment, draft, note, known_by)

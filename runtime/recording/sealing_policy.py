@@ -62,6 +62,7 @@ class SealedBefore:
 
     start_ns: int  # its first record; nobody can look behind it
     privacy: Mapping[str, Any]  # what was done to it: `ClipManifest.privacy`
+    number: int = 0  # its place in the sink's count, from 1 on; 0: it came from elsewhere
 
 
 class SignalHistory(Protocol):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -117,6 +118,17 @@ def list_sessions(layout: HistoryLayout) -> list[Session]:
         noted = path.with_suffix(".crashed").exists()
         sessions.append(Session(record, _state(path), noted, _changes(path.with_suffix(".changes"))))
     return sorted(sessions, key=lambda session: session.record.started_wall_ns)
+
+
+def with_runs_of(layout: HistoryLayout, known: Mapping[str, Session], names: Iterable[str]) -> dict[str, Session]:
+    """`known`, and those that started since it was listed where one of these names is not in it.
+
+    A run's session file is there before anything bears its name: who read a name first and still finds no run by it
+    knows that its file is gone.
+    """
+    if all(name in known for name in names):
+        return dict(known)
+    return {**{run.record.session: run for run in list_sessions(layout)}, **known}
 
 
 def _changes(path: Path) -> tuple[SessionChange, ...]:

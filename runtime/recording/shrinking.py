@@ -22,6 +22,8 @@ class ClipExtent:
     seconds: float
     #: What a half-written clip is known by after a crash: `delivery_metadata.known_beforehand`, and what was judged.
     known_by: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    #: The number of the sealed clip that it is cut out of, and as old as; None: it is cut out of history.
+    cut_from: int | None = field(default=None, compare=False)
 
 
 class ShrinkToError(OSError):

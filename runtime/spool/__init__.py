@@ -31,7 +31,8 @@ made in this order: delivered, set aside, partial, expired, lowest priority olde
 higher. When only the highest is left, newcomers are told to shrink (`ShrinkRequiredError`: fewer cameras, then
 shorter); only one that cannot shrink any more replaces the oldest of that class. Each of these leaves an alarm.
 
-Age (`retention_s`) is monotonic time within one run of the machine, and wall time across runs (`wall_time`). Partial
+Age (`retention_s`) is monotonic time within one run of the machine, and wall time across runs (`wall_time`). What is
+made of something older is as old as that: a clip out of a sealed one, what is rescued of half a one (`age`). Partial
 clips are dropped when their whole was sealed; when it never will be they are sealed themselves, or entombed under a
 number where they may not be (`rescue`).
 
@@ -41,6 +42,7 @@ and drafts in use hold a file lock, so that neither ever recovers what the other
 tests/faults/test_power_cut.py cuts the power at every write, sync and rename of all this.
 """
 
+from runtime.spool.age import Age
 from runtime.spool.clips import (
     ClipDraft,
     ClipState,
@@ -61,6 +63,7 @@ from runtime.spool.shape import ClipShape
 from runtime.spool.spool import Spool
 
 __all__ = [
+    "Age",
     "ClipDraft",
     "ClipShape",
     "ClipState",

@@ -15,6 +15,7 @@ from typing import Any
 from runtime.formats.offer_limits import MAX_METADATA_BYTES
 from runtime.formats.synced_stream import SyncedStream
 from runtime.messages import Priority
+from runtime.spool.age import Age
 from runtime.spool.shape import ClipShape
 
 #: Metadata may name the Unix time (ns) after which nobody wants the clip any more: it expires then.
@@ -130,6 +131,7 @@ class PartialClip:
     metadata: Mapping[str, Any] = field(default_factory=dict)  # what `begin` was told
     boot_id: str | None = None  # of the run of the machine that wrote it; None for a file nobody knows
     begun_ns: int | None = None  # on the monotonic clock of that run
+    as_old_as: Age | None = None  # where it is made of something older
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from runtime.formats.sqlite_ledger import open_ledger
 from runtime.spool.clips import LedgerError, SpoolError
 from runtime.spool.gate import Gate
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 #: The write-ahead log is brought home and cut back at this size: it counts against the ledger's share of the quota.
 WAL_PAGES = 256
 WAL_BYTES = 1 << 20
@@ -64,7 +64,10 @@ CREATE TABLE drafts (
     sha256 TEXT,
     metadata TEXT,
     boot_id TEXT,
-    begun_ns INTEGER
+    begun_ns INTEGER,
+    as_old_as_boot_id TEXT,
+    as_old_as_ns INTEGER,
+    as_old_as_wall_ns INTEGER
 );
 CREATE TABLE alarms (id INTEGER PRIMARY KEY AUTOINCREMENT, wall_ns INTEGER NOT NULL, text TEXT NOT NULL);
 """
@@ -79,6 +82,11 @@ MIGRATIONS = (
         "ALTER TABLE clips ADD COLUMN clip_id TEXT",
         "UPDATE clips SET clip_id = CAST(json_extract(metadata, '$.clip_id') AS TEXT)",
         "CREATE INDEX clips_by_id ON clips (clip_id) WHERE clip_id IS NOT NULL",
+    ),
+    (
+        "ALTER TABLE drafts ADD COLUMN as_old_as_boot_id TEXT",
+        "ALTER TABLE drafts ADD COLUMN as_old_as_ns INTEGER",
+        "ALTER TABLE drafts ADD COLUMN as_old_as_wall_ns INTEGER",
     ),
 )
 

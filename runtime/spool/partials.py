@@ -8,6 +8,7 @@ import os
 from runtime.formats.durable_files import remove_durably
 from runtime.messages import Priority
 from runtime.spool.accounts import add_alarm, entomb
+from runtime.spool.age import Age, age_noted, age_of_clip
 from runtime.spool.clips import DAMAGED_PREFIX, ClipDraft, PartialClip, UnknownClipError, try_lock
 from runtime.spool.deliveries import Deliveries
 from runtime.spool.folder import SpoolFolder, bound_evidence, moved_back_on_failure, set_aside
@@ -35,9 +36,24 @@ class Partials(Deliveries):
                 json.loads(row["metadata"] or "{}"),
                 row["boot_id"],
                 row["begun_ns"],
+                age_noted(row),
             )
             for row in rows
         ]
+
+    def age_of(self, n: int) -> Age:
+        """Of a sealed clip, for what is made of it (`begin`). UnknownClipError, also for rows folded long ago."""
+        with self._ledger.reading() as connection:
+            age = age_of_clip(connection, n)
+        if age is None:
+            raise UnknownClipError(f"no clip has number {n} in {self.folder.ledger}")
+        return age
+
+    def age_of_partial(self, partial: PartialClip) -> Age:
+        """Since it was begun, or of what it is made of. Across runs of the machine its file's time tells. OSError."""
+        if partial.as_old_as is not None:
+            return partial.as_old_as
+        return Age(partial.boot_id, partial.begun_ns, partial.path.stat().st_mtime_ns)
 
     def resume(self, partial: PartialClip) -> ClipDraft:
         """Take over a partial clip: copy what is readable of it into a new draft, then discard it.
@@ -84,8 +100,7 @@ class Partials(Deliveries):
         deleted = 0
         for partial in self.partial():
             try:
-                begun_wall_ns = partial.path.stat().st_mtime_ns
-                if not self._wall.is_too_old(partial.boot_id, partial.begun_ns, begun_wall_ns):
+                if not self._wall.is_too_old(self.age_of_partial(partial)):
                     continue
                 draft = self.resume(partial)
             except (UnknownClipError, FileNotFoundError):

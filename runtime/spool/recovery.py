@@ -35,6 +35,7 @@ from runtime.formats.durable_files import (
 )
 from runtime.messages import Priority
 from runtime.spool.accounts import add_abandoned, add_alarm, add_to_fact, entomb, fact, insert_clip, next_number
+from runtime.spool.age import age_noted, set_age
 from runtime.spool.clips import (
     CONDEMNED,
     DAMAGED_PREFIX,
@@ -136,17 +137,20 @@ class Recovery:
     def _adopt_file(self, connection: sqlite3.Connection, n: int, path: Path) -> None:
         sync_file(path)
         sha256 = sha256_of(path)
-        noted = self._noted_draft(connection, sha256, path)
+        noted, age = self._noted_draft(connection, sha256, path), None
         if not path.name.startswith(f"{n:012d}-{sha256[:16]}."):
             self._set_damaged_aside(connection, n, path, sha256)
             return
         if noted:  # where a rename is not atomic, a power cut leaves the file under both names
             remove_durably(self.folder.partial / noted["file_name"])
+            age = age_noted(noted)
             connection.execute("DELETE FROM drafts WHERE id = ?", (noted["id"],))
             priority, metadata = Priority(noted["priority"]), str(noted["metadata"])
         else:
             priority, metadata = self._what_it_says(path)
         insert_clip(connection, n, path, sha256, path.stat().st_size, priority, metadata, self.wall_ns)
+        if age is not None:
+            set_age(connection, n, age)
         self.report.adopted.append(n)
 
     def _what_it_says(self, path: Path) -> tuple[Priority, str]:

@@ -164,7 +164,8 @@ def _rescue(spool: Spool, partial: PartialClip, report: RescueReport, rules: Res
 def _copy(spool: Spool, partial: PartialClip, locked_bytes: int | None) -> int | None:
     """The number of the new clip; None when nothing of the old one can be read."""
     expected_bytes = written_bytes(partial.path) if locked_bytes is None else locked_bytes
-    draft = spool.begin(max(1, expected_bytes), partial.priority, metadata=partial.metadata)
+    age = spool.age_of_partial(partial)
+    draft = spool.begin(max(1, expected_bytes), partial.priority, metadata=partial.metadata, as_old_as=age)
     try:
         if locked_bytes is not None:
             said = _copy_locked(spool, draft, partial, locked_bytes)

@@ -22,6 +22,7 @@ from runtime.backoff import Backoff
 from runtime.messages import NANOSECONDS_PER_SECOND, Priority
 from runtime.spool.accounts import add_alarm, add_to_fact, entomb, residents, used_bytes
 from runtime.spool.admission import HIGHEST_RANK, Kind, Newcomer, Resident, choose_victims, evictable
+from runtime.spool.age import Age, note_age
 from runtime.spool.clips import (
     ClipDraft,
     QuotaExceededError,
@@ -110,7 +111,12 @@ class Reservations:
         return self._ledger.disk_bytes() + LEDGER_GROWTH_BYTES
 
     def begin(
-        self, estimated_bytes: int, priority: Priority, shape: ClipShape | None, metadata: Mapping[str, Any]
+        self,
+        estimated_bytes: int,
+        priority: Priority,
+        shape: ClipShape | None,
+        metadata: Mapping[str, Any],
+        as_old_as: Age | None = None,
     ) -> ClipDraft:
         """Reserve room and hand out an empty, locked draft file. Raises QuotaExceededError."""
         request, noted = Request(estimated_bytes, priority, shape), encode_metadata(metadata)
@@ -118,6 +124,8 @@ class Reservations:
 
             def admit(connection: sqlite3.Connection) -> ClipDraft:
                 created.append(self._create_draft(connection, request, noted))
+                if as_old_as is not None:
+                    note_age(connection, created[0].draft_id, as_old_as)
                 return created[0]
 
             draft = self._with_room(request, occupied_bytes(estimated_bytes), admit)

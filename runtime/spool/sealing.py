@@ -21,6 +21,7 @@ from pathlib import Path
 from runtime.formats.durable_files import remove_durably, rename_durably, write_durably
 from runtime.messages import Priority
 from runtime.spool.accounts import entomb, insert_clip, next_number
+from runtime.spool.age import hand_on_age
 from runtime.spool.clips import (
     CONDEMNED,
     ClipDraft,
@@ -67,8 +68,10 @@ def place(connection: sqlite3.Connection, folder: SpoolFolder, clip: WrittenClip
     path = folder.clips / clip_file_name(n, clip.sha256)
     rename_durably(clip.path, path)
     insert_clip(connection, n, path, clip.sha256, clip.size_bytes, clip.priority, clip.metadata, wall_ns)
+    age = hand_on_age(connection, clip.draft_id, n)
     connection.execute("DELETE FROM drafts WHERE id = ?", (clip.draft_id,))
-    return SpooledClip(n, path, clip.sha256, clip.size_bytes, clip.priority, json.loads(clip.metadata), wall_ns)
+    since_ns = wall_ns if age is None else age.since_wall_ns
+    return SpooledClip(n, path, clip.sha256, clip.size_bytes, clip.priority, json.loads(clip.metadata), since_ns)
 
 
 def _take_number(connection: sqlite3.Connection, folder: SpoolFolder) -> int:

@@ -13,6 +13,7 @@ from runtime.formats.durable_files import free_disk_bytes, make_directory_durabl
 from runtime.formats.synced_stream import SyncedStream
 from runtime.messages import NANOSECONDS_PER_SECOND, Priority
 from runtime.spool.accounts import fold_settled, next_number, shorten_settled
+from runtime.spool.age import Age
 from runtime.spool.clips import (
     ClipDraft,
     PartialClip,
@@ -127,9 +128,10 @@ class Spool(Partials):
     def _recover(self, damaged: bool) -> RecoveryReport:
         self.last_recovery = Recovery(self.folder, self._ledger, self._clock.wall_ns(), self._describe).run(damaged)
         self._ledger.is_new = False
-        with self._ledger.transaction() as connection:  # these were sealed just now
+        files = self.folder.clip_files()
+        with self._ledger.transaction() as connection:
             for n in (*self.last_recovery.adopted, *self.last_recovery.completed):
-                self._wall.note_seal(connection, n)
+                self._wall.note_seal_by_file(connection, n, files[n].stat().st_mtime_ns)
         self._is_torn = False
         self._try_to_tidy()
         bound_evidence(self.folder, self._ledger, self.quota_bytes, self._wall.now_ns())
@@ -174,21 +176,23 @@ class Spool(Partials):
         priority: Priority = Priority.NORMAL,
         shape: ClipShape | None = None,
         metadata: Mapping[str, Any] | None = None,
+        as_old_as: Age | None = None,
     ) -> ClipDraft:
         """Reserve room and hand out an empty, locked draft file.
 
         With a `shape`, a clip of the highest priority for which there is no room is told what would fit. `metadata`
-        is what a partial clip is known by, should the recorder die. Raises QuotaExceededError, of which
-        ShrinkRequiredError is one.
+        is what a partial clip is known by, should the recorder die. A clip that is made of something older is
+        `as_old_as` that. Raises QuotaExceededError, of which ShrinkRequiredError is one.
         """
         self._drop_left_rows()
+        wanted = (estimated_bytes, priority, shape, metadata or {}, as_old_as)
         try:
-            draft = self._reservations.begin(estimated_bytes, priority, shape, metadata or {})
+            draft = self._reservations.begin(*wanted)
         except QuotaExceededError:
             if not self._reservations.ledger_takes_room:
                 raise
             self._try_to_tidy()
-            draft = self._reservations.begin(estimated_bytes, priority, shape, metadata or {})
+            draft = self._reservations.begin(*wanted)
         try:
             sync_directory(self.folder.partial)  # else a power cut takes the name away, whatever was synced inside
         except OSError:

@@ -9,6 +9,9 @@ A machine without a clock of its own begins every run in the past, and is set on
 set forward is therefore believed when it has stayed set for `HELD_NS`; one that only jumped never is. And whatever any
 wall clock says, a clip of an earlier run is at least as old as this run of the machine. How much older one is that was
 sealed while the clock had never been set, nobody knows: it counts as that old.
+
+What is made of something older is as old as that (`age`). Of a clip that start-up seals or adopts nobody knows when it
+was written but its file, by the wall clock of then: that is believed as far as that clock had been set.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import sqlite3
 
 from runtime.clock import Clock
 from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.spool.age import SOME_BOOT, Age, set_age
 
 #: A wall clock that is disciplined drifts by less than this against the monotonic one; more is a clock that was set.
 STEP_NS = 10 * NANOSECONDS_PER_SECOND
@@ -76,26 +80,47 @@ class TrustedWall:
             "never_set_ns": NEVER_SET_NS,
         }
 
-    def is_too_old(self, boot_id: str | None, since_ns: int | None, since_wall_ns: int) -> bool:
-        """Whether what began then, in that run of the machine, may not stay any longer."""
+    def is_too_old(self, age: Age) -> bool:
+        """Whether what is that old may not stay any longer."""
         if self.keep_ns is None:
             return False
-        if boot_id == self.boot_id and since_ns is not None:
-            return self._clock.now_ns() - since_ns >= self.keep_ns
-        by_wall_ns = 0 if since_wall_ns < NEVER_SET_NS else self.now_ns() - since_wall_ns
+        if age.boot_id == self.boot_id and age.since_ns is not None:
+            return self._clock.now_ns() - age.since_ns >= self.keep_ns
+        by_wall_ns = 0 if age.since_wall_ns < NEVER_SET_NS else self.now_ns() - age.since_wall_ns
         return max(by_wall_ns, self._clock.now_ns()) >= self.keep_ns
 
     def note_seal(self, connection: sqlite3.Connection, n: int) -> None:
-        """Write beside clip `n` when it was sealed by the clock that nobody sets."""
+        """Write beside clip `n` when it was sealed by the clock that nobody sets, unless it is as old as another."""
         connection.execute(
-            "UPDATE clips SET sealed_boot_id = ?, sealed_ns = ? WHERE n = ?", (self.boot_id, self._clock.now_ns(), n)
+            "UPDATE clips SET sealed_boot_id = ?, sealed_ns = ? WHERE n = ? AND sealed_boot_id IS NULL",
+            (self.boot_id, self._clock.now_ns(), n),
         )
 
+    def note_seal_by_file(self, connection: sqlite3.Connection, n: int, written_wall_ns: int) -> None:
+        """As `note_seal`, of a file that was sealed nobody knows when: when it was last written, if that is sane.
+
+        A time before the machine's start is that of an earlier run; one that lies ahead is taken as now.
+        """
+        if connection.execute("SELECT 1 FROM clips WHERE n = ? AND sealed_boot_id IS NOT NULL", (n,)).fetchone():
+            return  # as old as another
+        now_ns, wall_ns = self._clock.now_ns(), self._clock.wall_ns()
+        aged_ns = max(0, wall_ns - written_wall_ns) if written_wall_ns >= NEVER_SET_NS else 0
+        if aged_ns > now_ns:
+            set_age(connection, n, Age(SOME_BOOT, None, written_wall_ns))
+        else:
+            set_age(connection, n, Age(self.boot_id, now_ns - aged_ns, wall_ns - aged_ns))
+
     def correct(self, connection: sqlite3.Connection) -> None:
-        """After the wall clock was set: clips of this run were sealed when it says now that they were."""
+        """After the wall clock was set: what is of this run was sealed when it says now that it was."""
+        said = {"offset_ns": self._clock.wall_ns() - self._clock.now_ns(), "boot_id": self.boot_id, "step_ns": STEP_NS}
         connection.execute(
             "UPDATE clips SET sealed_wall_ns = sealed_ns + :offset_ns"
             " WHERE state = 'pending' AND sealed_boot_id = :boot_id"
             " AND abs(sealed_ns + :offset_ns - sealed_wall_ns) > :step_ns",
-            {"offset_ns": self._clock.wall_ns() - self._clock.now_ns(), "boot_id": self.boot_id, "step_ns": STEP_NS},
+            said,
+        )
+        connection.execute(
+            "UPDATE drafts SET as_old_as_wall_ns = as_old_as_ns + :offset_ns WHERE as_old_as_boot_id = :boot_id"
+            " AND abs(as_old_as_ns + :offset_ns - as_old_as_wall_ns) > :step_ns",
+            said,
         )

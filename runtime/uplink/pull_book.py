@@ -31,7 +31,7 @@ MAX_PENDING_A_VEHICLE = 64
 MAX_LISTED = 1000
 
 
-class PullRefusedError(ValueError):
+class TooManyPullsError(ValueError):
     """A request that the book does not take; the text says why."""
 
 
@@ -62,7 +62,7 @@ class PullRow:
 
 
 class PullBook:
-    """The book of one catalogue; a `PullDesk` of the receiver."""
+    """The book of one catalogue; a `PullRequests` of the receiver."""
 
     def __init__(self, database: Transactions) -> None:
         self._database = database
@@ -71,12 +71,12 @@ class PullBook:
     # People
 
     def ask(self, vehicle: str, request: PullRequest, asked_wall_ns: int, expires_wall_ns: int) -> None:
-        """Ask a vehicle for something. Raises PullRefusedError when too much is asked of it already."""
+        """Ask a vehicle for something. Raises TooManyPullsError when too much is asked of it already."""
         mine = (pulls.c.vehicle == vehicle) & (pulls.c.state == "pending")
         with self._database.writing() as connection:
             waiting = connection.execute(select(func.count()).select_from(pulls).where(mine)).scalar_one()
             if waiting >= MAX_PENDING_A_VEHICLE:
-                raise PullRefusedError(f"{waiting} pulls of {vehicle} wait already: cancel one (pull --cancel)")
+                raise TooManyPullsError(f"{waiting} pulls of {vehicle} wait already: cancel one (pull --cancel)")
             values = {**request.to_json(), "cameras": json.dumps(request.cameras)}
             times = {"asked_wall_ns": asked_wall_ns, "expires_wall_ns": expires_wall_ns}
             connection.execute(insert(pulls).values(vehicle=vehicle, **values, **times))

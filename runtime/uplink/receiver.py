@@ -28,7 +28,7 @@ from runtime.uplink.connections import ConnectionTable, allow_many_connections
 from runtime.uplink.handshakes import Handshakes
 from runtime.uplink.keys import EnrolledVehicles, KeyPair, ensure_keys
 from runtime.uplink.limits import VehicleLimits
-from runtime.uplink.reception import CampaignDesk, PullDesk, Reception, Reply
+from runtime.uplink.reception import CampaignDesk, PullRequests, Reception, Reply
 from runtime.uplink.routes import Routes, first_routing_id
 from runtime.uplink.sockets import ZAP_DOMAIN, receiver_socket
 from runtime.uplink.status_file import Publish, publish_to
@@ -78,7 +78,7 @@ class Receiver:
         verifier: Verifier | None = None,
         on_bound: Callable[[str], None] | None = None,
         campaigns: CampaignDesk | None = None,
-        pulls: PullDesk | None = None,
+        pulls: PullRequests | None = None,
         store: ClipStore | None = None,
     ) -> None:
         self.address = ""

@@ -62,7 +62,7 @@ class CampaignDesk(Protocol):
     def record(self, vehicle: str, report: bytes, wall_ns: int) -> None: ...
 
 
-class PullDesk(Protocol):
+class PullRequests(Protocol):
     """What people want of vehicles; `runtime.uplink.pull_book.PullBook` is one."""
 
     def waiting(
@@ -80,7 +80,7 @@ class Reception:
         credit_bytes: int,
         chunk_bytes: int = MAX_PAYLOAD_BYTES,
         campaigns: CampaignDesk | None = None,
-        pulls: PullDesk | None = None,
+        pulls: PullRequests | None = None,
         limits: VehicleLimits | None = None,
     ) -> None:
         if not 0 < chunk_bytes <= min(MAX_PAYLOAD_BYTES, credit_bytes):

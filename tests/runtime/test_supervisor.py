@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.supervisor import Child, Supervisor, SupervisorError
+from runtime.supervisor import HEALTHY_S, MAX_RESTARTS, Child, Supervisor, SupervisorError
 
 
 def child(name: str, code: str, tmp_path: Path) -> Child:
@@ -101,3 +101,38 @@ def test_child_that_takes_long_to_leave_is_killed_only_when_it_makes_no_progress
     supervisor.start()
     wait_until(lambda: "up" in log.read_text())
     assert supervisor.stop(timeout_s=1.0) == {"worker": code}
+
+
+def die(supervisor: Supervisor, worker: Child, born_s: float, life_s: float) -> float:
+    """One life of a child that is killed, and its next start; how long the pause before that was."""
+    supervisor.watch_once(born_s)
+    os.kill(worker.process.pid, signal.SIGKILL)
+    worker.process.wait()
+    supervisor.watch_once(born_s + life_s)
+    pause_s = worker.start_again_at_s - (born_s + life_s)
+    supervisor.watch_once(worker.start_again_at_s)
+    assert worker.is_running
+    return pause_s
+
+
+def test_deaths_with_healthy_lives_between_them_do_not_add_up(tmp_path: Path) -> None:
+    worker = child("worker", SLEEP, tmp_path)
+    worker.command = ["sleep", "60"]
+    supervisor = Supervisor([worker], lambda _: None)
+    supervisor.start()
+    pauses_s = [die(supervisor, worker, 10_000.0 * life, HEALTHY_S) for life in range(1, MAX_RESTARTS + 3)]
+    supervisor.stop()
+    assert pauses_s == pytest.approx([0.25] * len(pauses_s))
+    assert worker.restarts == 1
+    assert len(worker.exit_codes) == MAX_RESTARTS, "bounded"
+
+
+def test_deaths_before_a_child_was_well_end_the_run(tmp_path: Path) -> None:
+    worker = child("worker", SLEEP, tmp_path)
+    worker.command = ["sleep", "60"]
+    supervisor = Supervisor([worker], lambda _: None)
+    supervisor.start()
+    for life in range(1, MAX_RESTARTS + 1):
+        die(supervisor, worker, 10_000.0 * life, HEALTHY_S - 1.0)
+    with pytest.raises(SupervisorError, match=f"worker died {MAX_RESTARTS + 1} times"):
+        die(supervisor, worker, 1e6, HEALTHY_S - 1.0)

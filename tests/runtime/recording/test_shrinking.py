@@ -11,6 +11,7 @@ import pytest
 from recorded_rig import CAMERAS, PERIOD_NS, SECOND_NS, START_NS, firing, session
 from rich.console import Console
 
+from runtime.config.rig_config import RecorderConfig
 from runtime.formats.mcap_files import McapTopicReader
 from runtime.messages import Packet, Priority
 from runtime.processes.spool_clip_sink import SpoolClipSink
@@ -21,9 +22,10 @@ from runtime.recording.firing_files import WaitingFiring
 from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.inspection import inspect_clip, print_summary
 from runtime.recording.recorder import Recorder
+from runtime.recording.sealing import MAX_SHRINKS
 from runtime.recording.shrinking import ClipExtent, ShrinkToError, extent_of, shrink
 from runtime.recording.verify import verify_clip
-from runtime.spool import Spool
+from runtime.spool import ClipShape, Spool
 
 END_NS = START_NS + 14 * SECOND_NS
 
@@ -158,3 +160,45 @@ def test_room_is_asked_for_from_the_first_frame_on_however_long_before_the_windo
     (clip,) = Recorder(tmp_path / "history", sink).step(END_NS)
     assert clip.size_bytes > 12 * 20 * 5_000
     assert clip.size_bytes <= sink.asked[0][0] <= 1.3 * clip.size_bytes
+
+
+LONGEST_CLIP_S = next(limit.le for limit in RecorderConfig.model_fields["max_clip_s"].metadata if hasattr(limit, "le"))
+
+
+@pytest.mark.parametrize(("cameras", "seconds"), [(8, 90.0), (16, 10.0), (16, 55.0), (16, LONGEST_CLIP_S)])
+def test_a_clip_that_outgrows_its_room_each_time_reaches_the_smallest_shape(cameras: int, seconds: float) -> None:
+    """What the spool asks of a clip that grew is half of it; only the smallest may replace one of its own class."""
+    shape, attempts = ClipShape(tuple(f"camera_{number}" for number in range(cameras)), seconds), 1
+    while not shape.is_smallest:
+        shape = shape.shrunk(0.5)
+        attempts += 1
+    assert attempts <= MAX_SHRINKS
+
+
+class HalvingSink(FolderClipSink):
+    """As the spool asks of clips that grow while they are written."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.asked: list[ClipShape] = []
+
+    def begin(self, expected_bytes: int, priority: Priority, extent: ClipExtent | None = None) -> OpenClip:
+        assert extent is not None
+        lower_s = extent.seconds / 2
+        self.asked.append(ClipShape(extent.cameras, extent.seconds))
+        if len(extent.cameras) > 1:
+            raise ShrinkToError("grew", ClipExtent(self.asked[-1].shrunk(0.5).cameras, extent.seconds))
+        if lower_s >= 0.05:
+            raise ShrinkToError("grew", ClipExtent(extent.cameras, lower_s))
+        return super().begin(expected_bytes, priority, extent)
+
+
+def test_the_sealer_goes_with_every_step_until_there_is_room(
+    record_history: Callable[..., Path], rig_packets: dict[str, list[Packet]], tmp_path: Path
+) -> None:
+    four = {camera: rig_packets[camera] for camera in CAMERAS[:4]}
+    history = record_history(firing(6.0, priority=Priority.SAFETY), packets=four, until_s=9.0)
+    sink = HalvingSink(tmp_path / "clips")
+    (clip,) = Recorder(history, sink).step(END_NS)
+    assert len(sink.asked) == 9
+    assert verify_clip(clip.path).problems == []

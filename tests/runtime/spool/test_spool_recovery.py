@@ -349,7 +349,7 @@ def test_a_partial_clip_is_known_by_what_begin_was_told_and_cannot_be_sealed_in_
 
 NEWER_COLUMNS = {
     "clips": ["expires_wall_ns", "sealed_boot_id", "sealed_ns", "clip_id"],
-    "drafts": ["boot_id", "begun_ns"],
+    "drafts": ["boot_id", "begun_ns", "as_old_as_boot_id", "as_old_as_ns", "as_old_as_wall_ns"],
 }
 
 

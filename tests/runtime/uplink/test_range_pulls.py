@@ -22,7 +22,7 @@ from runtime.spool import Spool
 from runtime.uplink import receiver as receiver_module
 from runtime.uplink import reception
 from runtime.uplink.keys import load_keys
-from runtime.uplink.pull_book import MAX_PENDING_A_VEHICLE, PullBook, PullRefusedError
+from runtime.uplink.pull_book import MAX_PENDING_A_VEHICLE, PullBook, TooManyPullsError
 from runtime.uplink.reception import Reception
 from runtime.uplink.sockets import vehicle_socket
 from runtime.uplink.storage.database import Database
@@ -203,7 +203,7 @@ def test_old_requests_expire_and_cancelled_ones_are_not_asked(book, config, keys
 def test_what_waits_of_one_vehicle_is_bounded(book):
     for index in range(MAX_PENDING_A_VEHICLE):
         book.ask(VEHICLE, PullRequest(f"p{index}", (), 1, 2), index, HOUR_NS)
-    with pytest.raises(PullRefusedError, match=f"{MAX_PENDING_A_VEHICLE} pulls"):
+    with pytest.raises(TooManyPullsError, match=f"{MAX_PENDING_A_VEHICLE} pulls"):
         book.ask(VEHICLE, REQUEST, 0, HOUR_NS)
     book.ask("car-2", REQUEST, 0, HOUR_NS)
 
@@ -304,7 +304,7 @@ def test_who_waits_in_vain_is_told_how_long_the_question_stays_open(book, config
         (
             -3600,
             "+2h",
-            "2 h may be more than a clip may hold (recorder.max_clip_s of the vehicle, 60 s unless set): ask",
+            "2 h may be more than a clip may hold (recorder.max_clip_s of the vehicle, 55 s unless set): ask",
         ),
         (86_400 * 10, "+5s", "--from lies 10 d ahead"),
         (-20, "+5s", ""),
