@@ -86,7 +86,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         drive = arguments.drive or make_drive(Path(folder), arguments.seconds)
         ticks, session = play(drive, arguments.seconds, arguments.model)
-        offered_ms, written_ms = measure(ticks, session, Path(folder))
+        offered_ms, written_ms = measure(ticks, session, Path(folder) / "history")
     print(f"tick's thread {offered_ms:.3f} ms, history thread {written_ms:.3f} ms a frameset; aim {AIM_MS} ms together")
     return 0 if offered_ms + written_ms <= AIM_MS else 1
 
