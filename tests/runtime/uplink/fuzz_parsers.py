@@ -1,7 +1,7 @@
-"""Coverage-guided fuzzing of everything that parses bytes of strangers: `fuzz_parsers.py TARGET [libFuzzer options]`.
+"""Everything that parses bytes of strangers, as targets for fuzzing.
 
-Each target raises its own error and nothing else, and what it accepts it writes again to the same value. Needs atheris
-(`pip install 'shadowrig[fuzz]'`); the same targets run under hypothesis in `test_parsers_fuzzed.py` without it.
+Each target raises its own error and nothing else, and what it accepts it writes again to the same value, or keeps its
+promises. `test_parsers_fuzzed.py` gives them random and damaged input, `fuzz_by_coverage.py` what coverage suggests.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import contextlib
 import io
 import json
 import os
-import sys
 from collections.abc import Callable
 
 from runtime.formats.mcap_files import McapFileError, McapTopicReader
@@ -95,12 +94,3 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     for target in (wire, metadata, pull_file, key_text, manifest, envelope, clip_file)
     if target is not clip_file or hasattr(os, "memfd_create")  # Linux alone has files without a folder
 }
-
-
-if __name__ == "__main__":
-    import atheris
-
-    target = TARGETS[sys.argv.pop(1)]
-    atheris.instrument_all()
-    atheris.Setup(sys.argv, target)
-    atheris.Fuzz()

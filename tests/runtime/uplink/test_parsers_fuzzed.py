@@ -150,7 +150,7 @@ def test_coverage_guided_input_finds_nothing(name, tmp_path, sweep_size):
     corpus.mkdir()
     for index, example in enumerate(EXAMPLES[name]):
         (corpus / str(index)).write_bytes(example)
-    script = Path(__file__).with_name("fuzz_parsers.py")
+    script = Path(__file__).with_name("fuzz_by_coverage.py")
     runs = f"-runs={sweep_size(200_000)}"
     command = [
         sys.executable,
