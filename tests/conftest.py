@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_drive import write_rules, write_tiny_drive
 
 REAL_MATERIAL = Path(__file__).resolve().parents[2] / "shared" / "real"
+TALLY = "tally"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,10 +23,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def sweep_size(pytestconfig: pytest.Config) -> Callable[[int], int]:
+def sweep_share(pytestconfig: pytest.Config) -> float:
+    """How much of every sweep was asked for; 1 is a whole one."""
+    share: float = pytestconfig.getoption("--sweep-share")
+    return share
+
+
+@pytest.fixture(scope="session")
+def sweep_size(sweep_share: float) -> Callable[[int], int]:
     """Turns the number of rounds that a sweep has by itself into what was asked for; one at least."""
-    share = pytestconfig.getoption("--sweep-share")
-    return lambda rounds: max(1, round(rounds * share))
+    return lambda rounds: max(1, round(rounds * sweep_share))
+
+
+@pytest.fixture
+def tally(record_property: Callable[[str, Any], None]) -> Callable[[str, str, int], None]:
+    """`tally("real kill -9", "receiver", 229)`: what a sweep really did, for the last lines of the run to add up."""
+    return lambda what, whose, count: record_property(TALLY, [what, whose, count])
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """One line for each thing that sweeps counted, over all workers."""
+    tallies: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    reports = [one for several in terminalreporter.stats.values() for one in several]
+    for report in reports:
+        for name, value in report.user_properties if getattr(report, "when", "") == "call" else ():
+            if name == TALLY:
+                what, whose, count = value
+                tallies[what][whose] += count
+    for what, counts in sorted(tallies.items()):
+        each = ", ".join(f"{whose} {count:,}" for whose, count in sorted(counts.items()))
+        terminalreporter.write_line(f"{what}: {counts.total():,} ({each})")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """What decoding heads and following tracks cost a tick, without the network, in the tick thread's processor time.
 
-    PYTHONPATH=.:tests/runtime/inference python tests/benchmarks/decode_and_track.py [--rounds 5] [--warm]
+    python -m tests.benchmarks.decode_and_track [--rounds 5] [--warm]
 
 Plays the golden film (eight cameras, 36 per second, some 50 tracks; see `golden_film`) again and again. Between two
 ticks a large array is written over, because a network's run leaves nothing of ours in the caches and calls that are
@@ -19,7 +19,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from golden_film import SOURCE_SIZE, TICKS, FilmBackend, load_film
 
 from replay.synthetic.rigs import CAMERAS, synthetic_rig
 from runtime.config.rig_config import BUNDLED_MODELS
@@ -30,6 +29,7 @@ from runtime.inference.padding import padding_frameset
 from runtime.inference.rows import layout_for
 from runtime.inference.tracking import Tracker
 from runtime.messages import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND
+from tests.runtime.inference.golden_film import SOURCE_SIZE, TICKS, FilmBackend, load_film
 
 PERIOD_NS = NANOSECONDS_PER_SECOND // 36
 WARM_UP_TICKS = 30

@@ -1,6 +1,6 @@
 """What one receiver process takes in on one core, with CURVE, and what a thousand idle vehicles cost it.
 
-    python tests/benchmarks/receiver_capacity.py [--vehicles 2] [--megabytes 400] [--idle 1000] [--json FILE]
+    python -m tests.benchmarks.receiver_capacity [--vehicles 2] [--megabytes 400] [--idle 1000] [--json FILE]
 
 Throughput: that many uploader processes deliver that much each over loopback; the receiver is held to one processor
 with every thread, the vehicles to the others. Beside the bytes a second stand both sides' shares of their processors:

@@ -1,6 +1,6 @@
 """Shadowrig's past-time operators beside rtamt and reelay: the same formulas, the same trace, in one run.
 
-    python tests/benchmarks/temporal_logic_comparison.py [--pairs 10000] [--samples 3000] [--json FILE]
+    python -m tests.benchmarks.temporal_logic_comparison [--pairs 10000] [--samples 3000] [--json FILE]
 
 First, agreement: hypothesis draws `--pairs` formulas and traces, and every verdict that the rule language knows must be
 the one that the others give. Then cost: microseconds per sample and formula for one formula alone and for a set of

@@ -1,6 +1,6 @@
 """What delivery costs where links are bad: waste per disconnect, goodput, dead links, processor time.
 
-    python tests/benchmarks/uplink_on_bad_links.py [--megabytes 24] [--outage-s 90] [--json FILE]
+    python -m tests.benchmarks.uplink_on_bad_links [--megabytes 24] [--outage-s 90] [--json FILE]
 
 Vehicle and receiver are processes on loopback with `tests/faults/impaired_link.py` between them; the plain copy goes
 through the same relay under the same conditions, right after. Both sides pay for the relay, which is one Python thread.

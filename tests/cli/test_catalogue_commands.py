@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-pytest.importorskip("sqlalchemy")
-
 from runtime.cli import main
 from runtime.cli.catalogue import CLIP_KINDS
 from runtime.config import load_receiver_config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import run
 
@@ -11,7 +11,8 @@ from fault_bench import Bench
 from lazyfs_disk import lazy_disks  # noqa: F401  a fixture
 from power_cut_recording import memory_folder, recorder  # noqa: F401  fixtures
 from recorded_vehicle import vehicle  # noqa: F401  a fixture
-from step_faults import compile_shim
+from step_faults import StepFault, compile_shim
+from step_sweeps import ENOUGH, Sweep, killed_at_every_step
 
 HERE = Path(__file__).resolve().parent
 
@@ -36,6 +37,30 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def step_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Kills and fails processes at their system calls; skips where it cannot be compiled."""
     return compile_shim(tmp_path_factory.mktemp("shim"))
+
+
+@pytest.fixture
+def fault(step_library: Path, tmp_path: Path) -> StepFault:
+    """One that kills; a test may make another of it."""
+    return StepFault(step_library, tmp_path / "counter", kind="kill")
+
+
+@pytest.fixture
+def every_step(fault: StepFault, sweep_share: float, tally: Callable[[str, str, int], None]) -> Callable[[str], Sweep]:
+    """A sweep through every step of one kind of victim, held to its deaths, which the end of the run tells."""
+
+    def of(victim: str) -> Sweep:
+        def sweep(steps: int, dies_at: Callable[[int], bool]) -> int:
+            deaths = killed_at_every_step(steps, sweep_share, dies_at)
+            whose = f"{victim} within a write" if fault.kind == "torn" else victim
+            tally("steps of an undisturbed round", whose, steps)
+            tally("real kill -9", whose, deaths)
+            assert deaths >= ENOUGH * max(1, round(steps * sweep_share)), f"{deaths} deaths in {steps} steps"
+            return deaths
+
+        return sweep
+
+    return of
 
 
 class TinyDisk:

@@ -20,8 +20,6 @@ PROMISED = """
     quota storm, evict during upload, ledger corrupt, ledger deleted, trigger storm 1,000 a minute,
     event during event, recorder down while rules fire, runtime kill -9, clock jump of a day, exclusion zone, GPS lost
 """
-HAS_POWER_CUT = (HERE / "test_power_cut.py").exists()
-ELSEWHERE = pytest.mark.xfail(not HAS_POWER_CUT, strict=True, reason="the tests of power cuts are not here yet")
 
 
 def promised() -> list[str]:
@@ -34,9 +32,7 @@ def test_every_promised_fault_has_a_row(fault: str) -> None:
     assert any(row["fault"].startswith(fault) for row in ROWS), f"no row of README.md begins with {fault!r}"
 
 
-@pytest.mark.parametrize(
-    "row", [pytest.param(row, id=row["fault"], marks=ELSEWHERE if "power_cut" in row["file"] else ()) for row in ROWS]
-)
+@pytest.mark.parametrize("row", [pytest.param(row, id=row["fault"]) for row in ROWS])
 def test_every_row_names_a_test_that_exists(row: dict[str, str]) -> None:
     path = HERE / row["file"]
     assert path.exists(), f"{row['file']} does not exist"

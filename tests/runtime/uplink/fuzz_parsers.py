@@ -1,17 +1,21 @@
-"""Coverage-guided fuzzing of everything that parses bytes of strangers: `fuzz_parsers.py TARGET [libFuzzer options]`.
+"""Everything that parses bytes of strangers, as targets for fuzzing.
 
-Each target raises its own error and nothing else, and what it accepts it writes again to the same value. Needs atheris
-(`pip install 'shadowrig[fuzz]'`); the same targets run under hypothesis in `test_parsers_fuzzed.py` without it.
+Each target raises its own error and nothing else, and what it accepts it writes again to the same value, or keeps its
+promises. `test_parsers_fuzzed.py` gives them random and damaged input, `fuzz_by_coverage.py` what coverage suggests.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
-import sys
+import os
 from collections.abc import Callable
 
+from runtime.formats.mcap_files import McapFileError, McapTopicReader
 from runtime.formats.pull_files import PullFileError, answer_from_json, request_from_json
+from runtime.privacy.envelope import MAX_RECIPIENTS, EnvelopeError, read_header
+from runtime.recording.manifest import ManifestError, parse_manifest
 from runtime.uplink.foreign_json import checked_metadata
 from runtime.uplink.keys import KeyFileError, checked_key, checked_name
 from runtime.uplink.store import RefusedError
@@ -54,15 +58,39 @@ def key_text(data: bytes) -> None:
         assert "/" not in checked_name(text)
 
 
+def manifest(data: bytes) -> None:
+    """What a clip says about itself."""
+    with contextlib.suppress(ManifestError):
+        found = parse_manifest(data)
+        assert found.reference_camera is None or found.reference_camera in found.cameras
+        assert all(abs(instant_ns) <= 1 << 62 for instant_ns in found.window_ns)
+
+
+def envelope(data: bytes) -> None:
+    """The head of a locked clip."""
+    stream = io.BytesIO(data)
+    with contextlib.suppress(EnvelopeError):
+        header = read_header(stream)
+        assert data.startswith(header.raw)
+        assert stream.tell() == len(header.raw)
+        assert len(header.wrapped) <= MAX_RECIPIENTS
+
+
+def clip_file(data: bytes) -> None:
+    """An MCAP file: its index, chunks, messages, metadata and attachments."""
+    descriptor = os.memfd_create("clip")
+    try:
+        os.write(descriptor, data)
+        with contextlib.suppress(McapFileError), McapTopicReader(f"/proc/self/fd/{descriptor}") as reader:
+            for read in (reader.messages, reader.metadata, reader.attachments, reader.check_data_section):
+                with contextlib.suppress(McapFileError):
+                    list(read() or ())
+    finally:
+        os.close(descriptor)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (wire, metadata, pull_file, key_text)
+    target.__name__: target
+    for target in (wire, metadata, pull_file, key_text, manifest, envelope, clip_file)
+    if target is not clip_file or hasattr(os, "memfd_create")  # Linux alone has files without a folder
 }
-
-
-if __name__ == "__main__":
-    import atheris
-
-    target = TARGETS[sys.argv.pop(1)]
-    atheris.instrument_all()
-    atheris.Setup(sys.argv, target)
-    atheris.Fuzz()

@@ -12,8 +12,6 @@ import pytest
 import yaml
 from live_receiver import HELLO, PATIENCE_S, VEHICLE, RunningReceiver, ask, heard, wait_for
 
-pytest.importorskip("sqlalchemy")
-
 from runtime.cli import main
 from runtime.clock import SystemClock
 from runtime.formats.pull_files import PullAnswer, PullFolder, PullRequest

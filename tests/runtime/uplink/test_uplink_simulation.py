@@ -79,10 +79,11 @@ def test_every_clip_arrives_once_whatever_happens(quick_directory, block):
 
 @pytest.mark.sweep
 @pytest.mark.parametrize("block", range(BLOCKS))
-def test_every_clip_arrives_once_over_ten_thousand_seeds(quick_directory, block, sweep_size):
+def test_every_clip_arrives_once_over_ten_thousand_seeds(quick_directory, block, sweep_size, tally):
     a_block = sweep_size(SEEDS_IN_SWEEP // BLOCKS)
     first = SEEDS_IN_CI + block * a_block
     live(range(first, first + a_block), quick_directory, Counter())
+    tally("seeds simulated", "delivery", a_block)
 
 
 def test_a_calm_network_carries_every_byte_exactly_once(world):
