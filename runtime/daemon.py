@@ -127,6 +127,7 @@ def examine_machine(config_path: Path | None = None) -> list[Check]:
     from runtime.inference.backends import describe_tensorrt
     from runtime.inference.bundle import load_bundle
     from runtime.privacy.doctor import probe_lock, probe_privacy
+    from runtime.processes.alarm_log import newest_alarm
 
     def probe_model() -> str:
         bundle = load_bundle(BUNDLED_MODELS / DEFAULT_MODEL)
@@ -148,6 +149,7 @@ def examine_machine(config_path: Path | None = None) -> list[Check]:
             Probe(
                 "clip lock", probe_lock, "install the cryptography wheel: pip install --force-reinstall cryptography"
             ),
+            Probe("spool alarms", lambda: newest_alarm(directories.status), "see deploy/CLIPS.md"),
             Probe("privacy", lambda: probe_privacy(config), "see deploy/PRIVACY.md; until then no clip is sealed"),
         ],
     )

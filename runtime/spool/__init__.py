@@ -42,6 +42,7 @@ tests/faults/test_power_cut.py cuts the power at every write, sync and rename of
 """
 
 from runtime.spool.clips import (
+    Alarm,
     ClipDraft,
     ClipState,
     LedgerError,
@@ -61,6 +62,7 @@ from runtime.spool.shape import ClipShape
 from runtime.spool.spool import Spool
 
 __all__ = [
+    "Alarm",
     "ClipDraft",
     "ClipShape",
     "ClipState",

@@ -135,7 +135,7 @@ def test_a_writer_that_overran_its_reservation_and_died_leaves_no_excess(tmp_pat
     spool = open_spool(tmp_path, 2)
     assert spool.counts().bytes_used == CLIP_BYTES
     assert states(spool, kept) == "p"
-    assert any("over the quota" in alarm for alarm in spool.alarms())
+    assert any("over the quota" in alarm.text for alarm in spool.alarms())
 
 
 def test_a_lowered_quota_is_met_at_start_but_never_at_the_cost_of_safety_clips(tmp_path):
@@ -219,7 +219,7 @@ def test_a_disk_that_others_fill_costs_one_clip_and_not_all(tmp_path):
             with pytest.raises(QuotaExceededError, match="others fill the disk"):
                 seal(spool, Priority.NORMAL)
         assert spool.counts().pending == 29
-        assert any("others fill the disk" in alarm for alarm in spool.alarms())
+        assert any("others fill the disk" in alarm.text for alarm in spool.alarms())
         first_ns = round(DISK_TAKEN_FIRST_S * 10**9)
         for pending, wait_ns in ((28, first_ns), (27, 2 * first_ns)):
             clock.advance_to(clock.now_ns() + wait_ns - 1)
@@ -297,7 +297,7 @@ def test_when_only_the_highest_class_is_left_a_new_clip_shrinks_before_one_of_th
     assert refused.value.shape == ClipShape(("front",), 20.0)
     assert states(spool, 3) == "ppp"
     assert spool.counts().shrunk == 3
-    assert any("has to shrink to 1 cameras, 20 s" in alarm for alarm in spool.alarms())
+    assert any("has to shrink to 1 cameras, 20 s" in alarm.text for alarm in spool.alarms())
 
 
 def test_only_a_clip_that_cannot_shrink_any_more_replaces_the_oldest_of_the_highest_class(tmp_path):
@@ -314,7 +314,7 @@ def test_only_a_clip_that_cannot_shrink_any_more_replaces_the_oldest_of_the_high
             shape = refused.shape
     assert shape == SHAPE.smallest
     assert states(spool, 2) == "tp"
-    assert any("clip 1: evicted" in alarm for alarm in spool.alarms())
+    assert any("clip 1: evicted" in alarm.text for alarm in spool.alarms())
 
 
 def test_a_clip_that_outgrows_its_room_while_it_is_written_is_stopped_and_told_to_shrink(tmp_path):
