@@ -137,6 +137,7 @@ def examine_machine(config_path: Path | None = None) -> list[Check]:
         RigConfig.model_validate({"vehicle": {"id": "doctor"}}) if config_path is None else load_config(config_path)
     )
     directories = resolve_directories(config, os.environ, os.getuid())
+    probe_alarms = Probe("spool alarms", lambda: newest_alarm(directories.status), "see deploy/CLIPS.md")
     plan = DoctorPlan(
         history_directory=directories.history,
         history_bytes=config.history.max_bytes,
@@ -149,8 +150,8 @@ def examine_machine(config_path: Path | None = None) -> list[Check]:
             Probe(
                 "clip lock", probe_lock, "install the cryptography wheel: pip install --force-reinstall cryptography"
             ),
-            Probe("spool alarms", lambda: newest_alarm(directories.status), "see deploy/CLIPS.md"),
             Probe("privacy", lambda: probe_privacy(config), "see deploy/PRIVACY.md; until then no clip is sealed"),
+            *([] if config_path is None else [probe_alarms]),
         ],
     )
     return diagnose(plan)

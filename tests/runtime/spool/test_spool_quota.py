@@ -399,3 +399,29 @@ def test_eviction_frees_enough_takes_no_more_than_needed_and_spares_the_urgent(r
             assert victim.rank > 0
             spared = [r for r in residents if r.kind is Kind.PENDING and r not in victims]
             assert all(r.rank <= victim.rank for r in spared)
+
+
+def test_a_draft_within_what_it_reserved_is_sealed_although_the_ledger_has_grown_since(tmp_path):
+    spool = open_spool(tmp_path, 100)
+    draft = spool.begin(50 * CLIP_BYTES, Priority.SAFETY, SHAPE)
+    with spool.write_into(draft) as stream:
+        stream.write(bytes(50 * CLIP_BYTES))
+    with pytest.raises(QuotaExceededError):
+        for _ in range(99):
+            other = spool.begin(10, Priority.SAFETY)
+            other.path.write_bytes(b"x")
+            spool.seal(other, {"notes": "x" * 60_000})
+    assert spool.seal(draft, {}).size_bytes == 50 * CLIP_BYTES
+    counts = spool.counts()
+    assert counts.ledger_bytes + counts.bytes_used <= counts.quota_bytes
+
+
+def test_what_a_newcomer_is_told_would_fit_is_whole_blocks_and_fits(tmp_path):
+    quota_bytes = RESERVE_BYTES + 2 * CLIP_BYTES + 100
+    spool = Spool.open(tmp_path, quota_bytes, ledger_reserve_bytes=RESERVE_BYTES)
+    seal(spool, Priority.SAFETY)
+    with pytest.raises(ShrinkRequiredError) as refused:
+        spool.begin(2 * CLIP_BYTES, Priority.SAFETY, ClipShape(("front",), 40.0))
+    assert refused.value.available_bytes == CLIP_BYTES
+    assert refused.value.shape == ClipShape(("front",), 20.0)
+    spool.begin(refused.value.available_bytes, Priority.SAFETY, refused.value.shape)
