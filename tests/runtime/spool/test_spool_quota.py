@@ -340,20 +340,21 @@ def test_shrinking_only_ever_takes_away_and_ends_at_the_smallest(cameras, second
     assert shape.is_smallest
 
 
+def grow_the_ledger(spool: Spool) -> None:
+    """Many rows, few bytes of clips."""
+    for _ in range(99):
+        draft = spool.begin(10, Priority.SAFETY)  # which evicts nobody of its own class
+        draft.path.write_bytes(b"x")
+        spool.seal(draft, {"clip_id": "kept", "notes": "x" * 60_000})
+
+
 def test_what_the_ledger_occupies_beyond_its_reserve_is_taken_from_the_clips_and_given_back(tmp_path):
     spool = open_spool(tmp_path, 100)
     quota_bytes = spool.counts().quota_bytes
-
-    def seal_many() -> None:
-        for _ in range(99):
-            draft = spool.begin(10, Priority.SAFETY)  # which evicts nobody of its own class
-            draft.path.write_bytes(b"x")
-            spool.seal(draft, {"clip_id": "kept", "notes": "x" * 60_000})
-
     with pytest.raises(QuotaExceededError):
-        seal_many()
+        grow_the_ledger(spool)
     counts = spool.counts()
-    assert counts.ledger_bytes + counts.bytes_used <= quota_bytes, "many rows, few bytes of clips: refused all the same"
+    assert counts.ledger_bytes + counts.bytes_used <= quota_bytes, "few bytes of clips, and refused all the same"
     for clip in spool.pending():
         spool.mark_delivered(clip.n)
     spool.recover()
@@ -407,10 +408,7 @@ def test_a_draft_within_what_it_reserved_is_sealed_although_the_ledger_has_grown
     with spool.write_into(draft) as stream:
         stream.write(bytes(50 * CLIP_BYTES))
     with pytest.raises(QuotaExceededError):
-        for _ in range(99):
-            other = spool.begin(10, Priority.SAFETY)
-            other.path.write_bytes(b"x")
-            spool.seal(other, {"notes": "x" * 60_000})
+        grow_the_ledger(spool)
     assert spool.seal(draft, {}).size_bytes == 50 * CLIP_BYTES
     counts = spool.counts()
     assert counts.ledger_bytes + counts.bytes_used <= counts.quota_bytes
