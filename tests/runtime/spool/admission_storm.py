@@ -82,7 +82,13 @@ class AdmissionStorm:
             clip = self.spool.seal(draft, {"clip_id": f"clip-{self.random.random()}", "notes": "x" * 2000})
             self._look()
             if self.random.random() < 0.3:
-                self.spool.mark_delivered(clip.n)
+                self._deliver(clip.n)
+
+    def _deliver(self, n: int) -> None:
+        """As the uploader does: the receiver has the clip, and is told which will never come."""
+        self.spool.mark_delivered(n)
+        for tombstone in self.spool.unreported_tombstones():
+            self.spool.mark_tombstone_reported(tombstone.n)
 
     def _write(self, draft: ClipDraft, factor: float) -> bool:
         try:

@@ -12,11 +12,11 @@ import pytest
 from admission_storm import AdmissionStorm, occupied
 
 from runtime.spool import ClipState, Spool
+from runtime.spool.spool import LEDGER_RESERVE_BYTES
 
 ADMISSIONS = 10_000
 SAMPLE = 250
-RESERVE_BYTES = 4 << 20
-QUOTA_BYTES = RESERVE_BYTES + (1 << 20)
+QUOTA_BYTES = LEDGER_RESERVE_BYTES + (1 << 20)
 LARGEST_BYTES = 60_000
 
 
@@ -46,12 +46,13 @@ def draw_bytes(rng: random.Random) -> int:
 
 
 def run_storm(folder: Path, admissions: int) -> AdmissionStorm:
-    storm = AdmissionStorm(folder, QUOTA_BYTES, RESERVE_BYTES, draw_bytes)
+    storm = AdmissionStorm(folder, QUOTA_BYTES, LEDGER_RESERVE_BYTES, draw_bytes)
     storm.rage(admissions)
     assert storm.admitted == admissions
     assert storm.looks >= 2 * admissions, "after each begin, and after what became of it"
     assert storm.times_over == 0, f"{storm.highest_bytes} bytes of {QUOTA_BYTES} were taken"
-    assert storm.highest_bytes > RESERVE_BYTES // 4, "the storm filled nothing"
+    assert storm.highest_bytes > QUOTA_BYTES - LEDGER_RESERVE_BYTES, "the storm filled nothing"
+    assert storm.spool.counts().ledger_bytes <= LEDGER_RESERVE_BYTES
     counts = storm.spool.counts()
     assert counts.is_gapless
     assert counts.sealed == admissions - storm.died - storm.outgrown
@@ -66,7 +67,7 @@ def run_storm(folder: Path, admissions: int) -> AdmissionStorm:
 
 
 def test_a_folder_over_the_quota_does_not_go_unseen(folder):
-    storm = AdmissionStorm(folder, QUOTA_BYTES, RESERVE_BYTES, draw_bytes)
+    storm = AdmissionStorm(folder, QUOTA_BYTES, LEDGER_RESERVE_BYTES, draw_bytes)
     storm.rage(3)
     assert storm.times_over == 0
     (folder / "clips" / "foreign").write_bytes(bytes(QUOTA_BYTES))
