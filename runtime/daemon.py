@@ -127,6 +127,7 @@ def examine_machine(config_path: Path | None = None) -> list[Check]:
     from runtime.inference.backends import describe_tensorrt
     from runtime.inference.bundle import load_bundle
     from runtime.privacy.doctor import probe_lock, probe_privacy
+    from runtime.processes.alarm_log import newest_alarm
 
     def probe_model() -> str:
         bundle = load_bundle(BUNDLED_MODELS / DEFAULT_MODEL)
@@ -136,6 +137,7 @@ def examine_machine(config_path: Path | None = None) -> list[Check]:
         RigConfig.model_validate({"vehicle": {"id": "doctor"}}) if config_path is None else load_config(config_path)
     )
     directories = resolve_directories(config, os.environ, os.getuid())
+    probe_alarms = Probe("spool alarms", lambda: newest_alarm(directories.status), "see deploy/CLIPS.md")
     plan = DoctorPlan(
         history_directory=directories.history,
         history_bytes=config.history.max_bytes,
@@ -149,6 +151,7 @@ def examine_machine(config_path: Path | None = None) -> list[Check]:
                 "clip lock", probe_lock, "install the cryptography wheel: pip install --force-reinstall cryptography"
             ),
             Probe("privacy", lambda: probe_privacy(config), "see deploy/PRIVACY.md; until then no clip is sealed"),
+            *([] if config_path is None else [probe_alarms]),
         ],
     )
     return diagnose(plan)

@@ -29,7 +29,7 @@ def add(commands: Subcommands) -> None:
     group = add_group(commands, "clip", summary, "shadowrig clip verify CLIP.mcap")
     verify = add_command(
         group, "verify", "Check counts, gaps, hashes, key frames, provenance, and decode every frame.",
-        "shadowrig clip verify received/**/*.mcap", run_verify,
+        "shadowrig clip verify received/clips/*/*/*.mcap", run_verify,
     )  # fmt: skip
     inspect = add_command(
         group, "inspect", "Show what a clip holds and why it was kept.", "shadowrig clip inspect CLIP.mcap", run_inspect

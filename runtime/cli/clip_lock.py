@@ -19,7 +19,7 @@ def add(group: Subcommands) -> None:
     new_key.add_argument("--name", default="fleet", help="begins the names of both files (fleet)")
     decrypt = add_command(
         group, "decrypt", "Open clips that a vehicle locked for the fleet.",
-        "shadowrig clip decrypt --key keys/fleet.clips.secret --out opened received/*.mcap", run_decrypt,
+        "shadowrig clip decrypt --key keys/fleet.clips.secret --out opened received/clips/*/*/*.mcap", run_decrypt,
     )  # fmt: skip
     decrypt.add_argument("clips", nargs="+", type=Path, metavar="CLIP")
     decrypt.add_argument("--key", required=True, type=Path, metavar="SECRET", help="the fleet's secret key")

@@ -1,4 +1,4 @@
-"""Places where nothing may be recorded: files of circles and polygons, and whether a point is in or near one.
+"""Places of which nothing may be sealed: files of circles and polygons, and whether a point is in or near one.
 
     zones:                            # WGS 84, as in rule files
       home: {circle: {latitude_deg: 56.0, longitude_deg: 18.5, radius_m: 300}}

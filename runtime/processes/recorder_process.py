@@ -17,6 +17,7 @@ from runtime.privacy.envelope import openable_bytes
 from runtime.privacy.opening import open_policy
 from runtime.privacy.policy import PrivacyPolicy
 from runtime.privacy.retention import Retention
+from runtime.processes.alarm_log import AlarmLog
 from runtime.processes.clip_facts import facts_of_clip
 from runtime.processes.selection_copy import SelectionCopy, disk_copy_path
 from runtime.processes.shell import ProcessShell, log, make_directories
@@ -47,11 +48,12 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
         policy = open_policy(config, directories.campaigns, beat)
         rescue = PartialRescue(spool, RescueRules(policy.half_clip_refusal, openable_bytes))
         _rescue(rescue, all_awaited)
-        retention = Retention(spool)
+        retention, alarms = Retention(spool), AlarmLog(spool)
+        alarms.step()
         pulls = PullFolder(directories.spool)
         recorder = Recorder(directories.history, SpoolClipSink(spool, beat), settings, policy, pulls)
         copy = SelectionCopy(HistoryLayout(directories.history).selection, disk_copy_path(directories.spool))
-        figures = partial(_figures, recorder, spool, copy, policy, retention, config.privacy.keep_s)
+        figures = partial(_figures, recorder, spool, alarms, copy, policy, retention, config.privacy.keep_s)
         beat.status = figures()
         beat.watch = recorder.watch
         shell.ready(f"recording into {directories.spool}")
@@ -62,6 +64,7 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
             _rescue(rescue, recorder.awaits)
             copy.step(clock.now_ns())
             retention.step(clock.now_ns())
+            alarms.step()
             shell.progress()
             beat.status = figures()
             shell.publish(beat.status)
@@ -69,6 +72,7 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
         _let_runtime_leave(recorder, shell, clock)
         recorder.finish(clock.now_ns())
         copy.copy()
+        alarms.step()
         shell.close(figures)
         policy.close()
     return 0
@@ -120,6 +124,7 @@ def _rescue(rescue: PartialRescue, is_awaited: IsAwaited) -> None:
 def _figures(
     recorder: Recorder,
     spool: Spool,
+    alarms: AlarmLog,
     copy: SelectionCopy,
     policy: PrivacyPolicy,
     retention: Retention,
@@ -147,6 +152,7 @@ def _figures(
             "bytes_used": counts.bytes_used,
             "quota_bytes": counts.quota_bytes,
             "alarms": counts.alarms,
+            "newest_alarms": alarms.newest,
         },
         "privacy": {
             **policy.facts(),

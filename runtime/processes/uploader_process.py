@@ -13,6 +13,7 @@ from runtime.clock import SystemClock
 from runtime.config.directories import Directories
 from runtime.config.rig_config import RigConfig
 from runtime.formats.pull_files import PullFolder
+from runtime.processes.alarm_log import AlarmLog
 from runtime.processes.clip_facts import facts_of_clip
 from runtime.processes.shell import ProcessShell, StartError, make_directories
 from runtime.processes.uplink_policy import delivery_policy
@@ -55,8 +56,13 @@ def run_uploader_process(config: RigConfig, stop: threading.Event) -> int:
     else:
         describe = partial(facts_of_clip, vehicle=config.vehicle.id)
         with Spool.open(directories.spool, config.spool.quota, describe=describe) as spool:
-            pulls = PullFolder(directories.spool)
-            uploader = _make_uploader(config, directories.keys, spool, clock, publish, exchange, pulls)
+            pulls, alarms = PullFolder(directories.spool), AlarmLog(spool)
+
+            def publish_with_alarms(figures: Mapping[str, Any]) -> None:
+                alarms.step()
+                publish({**figures, "newest_alarms": alarms.newest})
+
+            uploader = _make_uploader(config, directories.keys, spool, clock, publish_with_alarms, exchange, pulls)
             shell.ready(f"delivering to {config.uplink.server}")
             if campaigns is not None:
                 campaigns.start()

@@ -3,9 +3,10 @@
     answers/<time_ns:020d>-<sequence:06d>.json   named like the firing's own file, written atomically
 
 Each says `sealed` with the firing's share of the clip's bytes, or why there is no clip: `disk` (no room until history
-had moved on) or `history` (its seconds were gone, or could not be kept). A note is written before the firing's file is
-removed, and removed by the runtime once what it says is saved; written twice it is the same file. At most
-`MAX_ANSWERS` wait: when no runtime takes them, the oldest go, and their firings stay charged with an estimate.
+had moved on), `history` (its seconds were gone, or could not be kept) or `privacy` (the sealing policy refused it; the
+note has its reason). A note is written before the firing's file is removed, and removed by the runtime once what it
+says is saved; written twice it is the same file. At most `MAX_ANSWERS` wait: when no runtime takes them, the oldest go,
+and their firings stay charged with an estimate.
 
 The bytes of a merged clip are shared in proportion to the length of the window that each firing asked for; the shares
 add up to the clip.

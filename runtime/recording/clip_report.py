@@ -64,8 +64,8 @@ class ClipReport:
         """For people: what is wrong, and how much more of it there is."""
         told = [str(problem) for problem in self.problems]
         if self.problems_beyond:
-            counted = ", ".join(f"{count} [{code}]" for code, count in sorted(self.problems_beyond.items()))
-            told.append(f"and {self.problems_beyond.total()} more: {counted}")
+            by_code = ", ".join(f"{count} [{code}]" for code, count in sorted(self.problems_beyond.items()))
+            told.append(f"and {self.problems_beyond.total()} more: {by_code}")
         return told
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Firings that wait for their clip: `firings/*.json`, written by the runtime, removed when their clip is sealed."""
+"""Firings that wait for their clip: `firings/*.json`, removed when their clip is sealed or is given up.
+
+The runtime writes them, and for a runtime that died the recorder writes one (`crash_firing`).
+"""
 
 from __future__ import annotations
 

@@ -188,7 +188,8 @@ class _Verification:
             return
         camera.decoded += 1
         camera.sizes.add((width, height))
-        if source_size(message.channel, (0, 0)) < (width, height):
+        source_width, source_height = source_size(message.channel, (0, 0))
+        if source_width < width or source_height < height:
             self._problem("thumbnail", "its channel does not say how large the picture was", packet.camera)
 
     def _check_order(self, camera: _Camera, packet: Packet) -> None:

@@ -44,6 +44,7 @@ tests/faults/test_power_cut.py cuts the power at every write, sync and rename of
 
 from runtime.spool.age import Age
 from runtime.spool.clips import (
+    Alarm,
     ClipDraft,
     ClipState,
     LedgerError,
@@ -64,6 +65,7 @@ from runtime.spool.spool import Spool
 
 __all__ = [
     "Age",
+    "Alarm",
     "ClipDraft",
     "ClipShape",
     "ClipState",

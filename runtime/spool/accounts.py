@@ -11,10 +11,21 @@ from pathlib import Path
 
 from runtime.messages import Priority
 from runtime.spool.admission import Kind, Resident
-from runtime.spool.clips import ABANDONED, BLOCK_BYTES, EXPIRES_KEY, ClipState, SpoolCounts, is_evidence, occupied_bytes
+from runtime.spool.clips import (
+    ABANDONED,
+    BLOCK_BYTES,
+    EXPIRES_KEY,
+    Alarm,
+    ClipState,
+    SpoolCounts,
+    is_evidence,
+    occupied_bytes,
+)
 from runtime.spool.wall_time import IS_EXPIRED, TrustedWall
 
 MAX_ALARMS = 1000
+#: What is told at once; the rest follows.
+ALARMS_AT_ONCE = 100
 #: Metadata of settled clips that stays readable; of older ones only the clip_id stays.
 KEEP_METADATA_BYTES = 256 << 10
 COUNTS = """
@@ -55,6 +66,28 @@ def add_alarm(connection: sqlite3.Connection, wall_ns: int, text: str) -> None:
     connection.execute("INSERT INTO alarms (wall_ns, text) VALUES (?, ?)", (wall_ns, text))
     connection.execute("DELETE FROM alarms WHERE id <= (SELECT max(id) FROM alarms) - ?", (MAX_ALARMS,))
     add_to_fact(connection, "alarms", 1)
+
+
+def newest_alarms(connection: sqlite3.Connection, limit: int) -> list[Alarm]:
+    """The newest alarms, newest first."""
+    rows = connection.execute("SELECT wall_ns, text FROM alarms ORDER BY id DESC LIMIT ?", (limit,))
+    return [Alarm(int(row["wall_ns"]), str(row["text"])) for row in rows]
+
+
+def has_untold_alarms(connection: sqlite3.Connection) -> bool:
+    """True when some alarm was told to nobody yet, by any process."""
+    return int(connection.execute("SELECT coalesce(max(id), 0) FROM alarms").fetchone()[0]) > fact(connection, "told")
+
+
+def take_untold_alarms(connection: sqlite3.Connection) -> list[Alarm]:
+    """The alarms that nobody was told of yet, oldest first, ALARMS_AT_ONCE at most; they count as told from now on."""
+    rows = connection.execute(
+        "SELECT id, wall_ns, text FROM alarms WHERE id > ? ORDER BY id LIMIT ?",
+        (fact(connection, "told"), ALARMS_AT_ONCE),
+    ).fetchall()
+    if rows:
+        add_to_fact(connection, "told", int(rows[-1]["id"]) - fact(connection, "told"))
+    return [Alarm(int(row["wall_ns"]), str(row["text"])) for row in rows]
 
 
 def entomb(connection: sqlite3.Connection, n: int, reason: str, wall_ns: int) -> bool:

@@ -135,6 +135,14 @@ class PartialClip:
 
 
 @dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something that a person has to know, and when it was raised by the wall clock."""
+
+    wall_ns: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class SpoolCounts:
     """The ledger in numbers: `sealed == pending + delivered + tombstoned` always."""
 

@@ -9,8 +9,8 @@ import json
 import sqlite3
 
 from runtime.messages import Priority
-from runtime.spool.accounts import count, entomb, expired
-from runtime.spool.clips import ClipState, SpoolCounts, SpooledClip, Tombstone, UnknownClipError
+from runtime.spool.accounts import count, entomb, expired, has_untold_alarms, newest_alarms, take_untold_alarms
+from runtime.spool.clips import Alarm, ClipState, SpoolCounts, SpooledClip, Tombstone, UnknownClipError
 from runtime.spool.folder import SpoolFolder, unlink_clip
 from runtime.spool.ledger import Ledger
 from runtime.spool.wall_time import TrustedWall
@@ -109,11 +109,21 @@ class Deliveries:
         with self._ledger.transaction() as connection:
             return count(connection, self.quota_bytes, self._ledger.disk_bytes())
 
-    def alarms(self, limit: int = 100) -> list[str]:
+    def alarms(self, limit: int = 100) -> list[Alarm]:
         """The newest alarms, newest first."""
         with self._ledger.reading() as connection:
-            rows = connection.execute("SELECT text FROM alarms ORDER BY id DESC LIMIT ?", (limit,)).fetchall()
-        return [str(row[0]) for row in rows]
+            return newest_alarms(connection, limit)
+
+    def take_untold_alarms(self) -> list[Alarm]:
+        """Alarms, oldest first, to be told by the caller: each is handed out once, whoever raised it and whoever asks.
+
+        A hundred at most; what is left is handed out at the next call. Raises LedgerError.
+        """
+        with self._ledger.reading() as connection:
+            if not has_untold_alarms(connection):
+                return []
+        with self._ledger.transaction() as connection:
+            return take_untold_alarms(connection)
 
     def _clip(self, row: sqlite3.Row) -> SpooledClip:
         return SpooledClip(

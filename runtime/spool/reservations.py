@@ -24,6 +24,7 @@ from runtime.spool.accounts import add_alarm, add_to_fact, entomb, residents, us
 from runtime.spool.admission import HIGHEST_RANK, Kind, Newcomer, Resident, choose_victims, evictable
 from runtime.spool.age import Age, note_age
 from runtime.spool.clips import (
+    BLOCK_BYTES,
     ClipDraft,
     QuotaExceededError,
     ShrinkRequiredError,
@@ -268,6 +269,7 @@ class Reservations:
                 found = [resident for resident in found if resident.kind is not Kind.PENDING]
             freed_bytes = sum(resident.size_bytes for resident in found)
             available_bytes = max(0, freed_bytes - max(over_quota_bytes, over_disk_bytes))
+            available_bytes -= available_bytes % BLOCK_BYTES  # files take whole blocks: more would not fit again
             add_to_fact(connection, "refused", 1)
             add_alarm(connection, self._wall.now_ns(), f"no room for {wanted_bytes} bytes of {priority.value}")
             if priority.rank == HIGHEST_RANK and shape is not None and not shape.is_smallest:

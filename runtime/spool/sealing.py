@@ -35,6 +35,8 @@ from runtime.spool.clips import (
 )
 from runtime.spool.folder import SpoolFolder
 
+RESTART = "start the process again: that recovers it"
+
 
 @dataclass(frozen=True, slots=True)
 class WrittenClip:
@@ -77,9 +79,9 @@ def place(connection: sqlite3.Connection, folder: SpoolFolder, clip: WrittenClip
 def _take_number(connection: sqlite3.Connection, folder: SpoolFolder) -> int:
     n = next_number(connection)
     if folder.has_file(n):
-        raise SealError(f"number {n} already has a file but no row: an earlier seal failed; call recover()")
+        raise SealError(f"number {n} already has a file but no row: an earlier seal failed; {RESTART}")
     if (counted := folder.highest_counted()) >= n:
-        raise SealError(f"`counter` is at {counted}, the ledger says that {n} is next: rows were lost; call recover()")
+        raise SealError(f"`counter` is at {counted}, the ledger says that {n} is next: rows were lost; {RESTART}")
     write_durably(folder.counter, f"{n}\n".encode())
     return n
 

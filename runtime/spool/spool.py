@@ -236,7 +236,8 @@ class Spool(Partials):
         if size_bytes == 0:
             raise ValueError(f"draft {draft.path} is empty: write the clip before sealing it, or discard it")
         try:
-            self.extend(draft, size_bytes)
+            if size_bytes > draft.reserved_bytes:  # what was reserved is there, however the ledger has grown since
+                self.extend(draft, size_bytes)
         except QuotaExceededError:
             self.discard(draft)
             raise

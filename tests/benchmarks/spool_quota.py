@@ -1,84 +1,71 @@
 """Ten thousand admissions to a small spool: does the disk ever hold more than the quota, and what does one cost.
 
-    python tests/benchmarks/spool_quota.py [--admissions 10000] [--quota-mb 24] [--json FILE]
+    python tests/benchmarks/spool_quota.py [--admissions 10000] [--quota-mb 24] [--directory DIR] [--json FILE]
 
-Clips of random size and priority are begun, written and sealed one after the other, far more than there is room for;
-some are delivered in between. After every single one the bytes on disk are added up, ledger included. Exits with 1 if
-they ever exceed the quota, or if a number is unaccounted for.
+The storm of `tests/runtime/spool/admission_storm.py`, with fewer large clips than small ones, until so many were
+admitted (what was refused does not count). Whole blocks of all files, ledger included, are added up after each draft
+that is begun, when its room is taken, and after each seal. Exits with 1 if they ever exceed the quota, or if a number
+is unaccounted for.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from runtime.messages import Priority
-from runtime.spool import QuotaExceededError, Spool
+from runtime.spool.spool import LEDGER_RESERVE_BYTES
+from tests.budgets import Facts, beyond, hold_to_budgets
+from tests.runtime.spool.admission_storm import AdmissionStorm
 
 LARGEST_BYTES = 1_500_000
-DELIVERED_SHARE = 0.2
 
 
-def bytes_on_disk(directory: Path) -> int:
-    """Of every file below it."""
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+def draw_bytes(rng: random.Random) -> int:
+    """A clip's size: many small ones, few large."""
+    return min(LARGEST_BYTES, round(rng.paretovariate(1.1) * 20_000))
 
 
-def storm(directory: Path, admissions: int, quota_bytes: int, rng: random.Random) -> dict[str, float]:
-    """Admit, seal, deliver; the worst of what was on disk."""
-    largest, over, refused = 0, 0, 0
-    times_ms = []
-    with Spool.open(directory, quota_bytes) as spool:
-        for _ in range(admissions):
-            size = min(LARGEST_BYTES, round(rng.paretovariate(1.1) * 20_000))
-            began_s = time.perf_counter()
-            try:
-                draft = spool.begin(size, rng.choice(list(Priority)))
-            except QuotaExceededError:
-                refused += 1
-                continue
-            times_ms.append(1e3 * (time.perf_counter() - began_s))
-            draft.path.write_bytes(rng.randbytes(size))
-            clip = spool.seal(draft, {"size": size})
-            if rng.random() < DELIVERED_SHARE:
-                spool.mark_delivered(clip.n)
-            held = bytes_on_disk(directory)
-            largest, over = max(largest, held), over + (held > quota_bytes)
-        counts = spool.counts()
-    times_ms.sort()
+def measure(directory: Path, admissions: int, quota_bytes: int) -> Facts:
+    """Admit, write, seal, deliver; the worst of what was on disk."""
+    storm = AdmissionStorm(directory, quota_bytes, LEDGER_RESERVE_BYTES, draw_bytes, seed=1)
+    with storm.spool:
+        storm.rage(admissions)
+        counts = storm.spool.counts()
+    times_ms = sorted(1e3 * taken_s for taken_s in storm.admission_s)
     return {
-        "admitted": len(times_ms),
-        "refused": refused,
+        "admitted": storm.admitted,
+        "sealed": counts.sealed,
+        "refused": storm.refused,
+        "shrunk": storm.shrunk,
         "evicted": counts.evicted,
-        "times_over_quota": over,
-        "largest_mb": largest / 1e6,
-        "quota_mb": quota_bytes / 1e6,
+        "looks": storm.looks,
+        "times_over_quota": storm.times_over,
+        "highest_fill_percent": 100 * storm.highest_bytes / quota_bytes,
         "unaccounted": counts.sealed - counts.pending - counts.delivered - counts.tombstoned,
         "admission_p50_ms": times_ms[len(times_ms) // 2],
         "admission_p99_ms": times_ms[len(times_ms) * 99 // 100],
     }
 
 
+def violations(facts: Facts) -> Iterator[str]:
+    """What must never be."""
+    yield from beyond(facts, {"times_over_quota": 0, "unaccounted": 0})
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="A small spool under a storm of clips.")
     parser.add_argument("--admissions", type=int, default=10_000)
     parser.add_argument("--quota-mb", type=float, default=24.0)
+    parser.add_argument("--directory", type=Path, help="where the spool's folder is made; the system's own by default")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        facts = storm(Path(folder), options.admissions, round(options.quota_mb * 1e6), random.Random(1))
-    for name, value in facts.items():
-        print(f"{name:18} {value:12.2f}")
-    if options.json is not None:
-        options.json.write_text(json.dumps(facts, indent=1))
-    kept = not facts["times_over_quota"] and not facts["unaccounted"]
-    print("every budget is kept" if kept else "the disk was over its quota, or a number is unaccounted for")
-    return 0 if kept else 1
+    with tempfile.TemporaryDirectory(dir=options.directory) as folder:
+        run = (lambda: measure(Path(folder), options.admissions, round(options.quota_mb * 1e6)),)
+        return hold_to_budgets(run, violations, options.json)
 
 
 if __name__ == "__main__":

@@ -220,12 +220,20 @@ class Bench:
 
     def durable_bytes(self) -> int:
         """What the receiver has acknowledged of clips under way."""
+        return self._bytes_in_ranges("SELECT ranges FROM partials")
+
+    def arrived_bytes(self) -> int:
+        """What the receiver has of all clips, whole ones and those under way, as of one instant."""
+        whole = "SELECT json_array(json_array(0, size_bytes)) FROM clips"
+        return self._bytes_in_ranges(f"{whole} UNION ALL SELECT ranges FROM partials")
+
+    def _bytes_in_ranges(self, question: str) -> int:
         path = self.receiver_directory / "catalogue.sqlite"
         if not path.exists():
             return 0
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:  # asked often: no schema checks
             try:
-                rows = connection.execute("SELECT ranges FROM partials").fetchall()
+                rows = connection.execute(question).fetchall()
             except sqlite3.OperationalError:  # its tables are being made
                 return 0
         return sum(end - start for (ranges,) in rows for start, end in json.loads(ranges))

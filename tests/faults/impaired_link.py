@@ -22,7 +22,6 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 SEGMENT_BYTES = 1448
@@ -271,27 +270,3 @@ class ImpairedLink:
             one.close()
         self._ways = [way for way in self._ways if way not in ways]
         return len(sockets) // 2
-
-
-class EveryFewSeconds:
-    """Does one thing to a link again and again until the end of the context: `EveryFewSeconds(10, link.reset)`."""
-
-    def __init__(self, period_s: float, action: Callable[[], object]) -> None:
-        self.times = 0
-        self._period_s = period_s
-        self._action = action
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="every few seconds", daemon=True)
-
-    def _run(self) -> None:
-        while not self._ended.wait(self._period_s):
-            self._action()
-            self.times += 1
-
-    def __enter__(self) -> EveryFewSeconds:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._ended.set()
-        self._thread.join()

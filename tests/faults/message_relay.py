@@ -37,7 +37,7 @@ Meddler = Callable[[Passing], Sequence[Frames]]
 
 
 class MessageRelay:
-    """A context manager. `address` is where the vehicle connects; `seen` counts what passed, by type."""
+    """A context manager. `address` is where the vehicle connects; `record` has what arrived, `count()` how much."""
 
     def __init__(self, server: str, vehicle_keys: Path, receiver_keys: Path, meddler: Meddler) -> None:
         self.address = ""

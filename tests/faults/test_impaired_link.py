@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from impaired_link import SEGMENT_BYTES, Conditions, EveryFewSeconds, ImpairedLink, Way, stall_s
+from impaired_link import SEGMENT_BYTES, Conditions, ImpairedLink, Way, stall_s
 
 PATIENCE_S = 10.0
 Ends = tuple[socket.socket, socket.socket]
@@ -143,11 +143,3 @@ def test_one_bit_is_turned_where_it_was_said(server):
         assert received(far, 8) == bytes([0, 0, 0, 0x10, 0, 0, 0, 0])
         near.close()
         far.close()
-
-
-def test_what_happens_every_few_seconds_happens_until_the_end():
-    happened = threading.Semaphore(0)
-    with EveryFewSeconds(0.01, happened.release) as often:
-        for _ in range(3):
-            assert happened.acquire(timeout=PATIENCE_S)
-    assert often.times >= 3

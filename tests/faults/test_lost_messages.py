@@ -140,7 +140,7 @@ def test_a_bit_flipped_on_the_vehicles_disk_is_told_and_never_stored(bench):
         uploader = bench.start_uploader()
         bench.wait_for_delivery(spool)
         assert "no longer has the hash" in spool.clip(bad).reason
-        assert any("no longer has the hash" in alarm for alarm in spool.alarms())
+        assert any("no longer has the hash" in alarm.text for alarm in spool.alarms())
         assert [aside.path.read_bytes() for aside in spool.partial()] == [bytes(content)], "kept to be looked at"
     assert uploader.stop() == receiver.stop() == 0
     bench.check_both_ends(tombstoned=[bad])

@@ -167,6 +167,23 @@ def test_verify_finds_a_picture_that_is_no_jpeg_and_video_among_thumbnails(
     assert {("decode", "rear"), ("variant", None), ("payload_hash", "rear")} <= codes
 
 
+def test_verify_finds_thumbnails_that_are_higher_than_the_wider_picture_they_were_made_of(
+    record_history: Callable[..., Path], tmp_path: Path
+) -> None:
+    (clip,) = seal(record_history(firing(6.0, variant=SMALL)), tmp_path)
+    said = {"source_width": "200", "source_height": "10"}
+    claimed = clip.path.with_name("claimed.mcap")
+    with McapTopicReader(clip.path) as reader, McapTopicWriter(claimed) as writer:
+        for message in reader.messages():
+            is_small = message.channel.schema_name == topics.THUMBNAIL_SCHEMA
+            channel = replace(message.channel, metadata=said) if is_small else message.channel
+            writer.write(channel, message.data, message.time_ns, message.wall_ns, message.sequence)
+        for name in (PROVENANCE_METADATA, MANIFEST_METADATA):
+            writer.metadata(name, reader.metadata()[name])
+        writer.attachment(MANIFEST_ATTACHMENT, "application/json", reader.attachments()[MANIFEST_ATTACHMENT])
+    assert {problem.code for problem in verify_clip(claimed).problems} == {"thumbnail"}
+
+
 def test_key_frames_closer_than_the_interval_are_thinned_and_jitter_loses_none() -> None:
     every_half_s = [START_NS + index * SECOND_NS // 2 for index in range(9)]
     assert thumbnail_times(every_half_s, ThumbnailSettings()) == set(every_half_s[::2])

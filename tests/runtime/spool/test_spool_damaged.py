@@ -89,7 +89,7 @@ def test_what_is_set_aside_is_bounded_in_files_and_in_bytes(tmp_path, monkeypatc
         n = seal(spool, bytes(100))
         spool.set_damaged_aside(n, REASON)
         assert in_partial(spool) == {f"damaged-{spool.clip(n).path.name}"}
-        assert any("to be looked at" in alarm for alarm in spool.alarms())
+        assert any("to be looked at" in alarm.text for alarm in spool.alarms())
         assert spool.counts().bytes_used == BLOCK_BYTES
 
 

@@ -135,7 +135,7 @@ def test_a_writer_that_overran_its_reservation_and_died_leaves_no_excess(tmp_pat
     spool = open_spool(tmp_path, 2)
     assert spool.counts().bytes_used == CLIP_BYTES
     assert states(spool, kept) == "p"
-    assert any("over the quota" in alarm for alarm in spool.alarms())
+    assert any("over the quota" in alarm.text for alarm in spool.alarms())
 
 
 def test_a_lowered_quota_is_met_at_start_but_never_at_the_cost_of_safety_clips(tmp_path):
@@ -219,7 +219,7 @@ def test_a_disk_that_others_fill_costs_one_clip_and_not_all(tmp_path):
             with pytest.raises(QuotaExceededError, match="others fill the disk"):
                 seal(spool, Priority.NORMAL)
         assert spool.counts().pending == 29
-        assert any("others fill the disk" in alarm for alarm in spool.alarms())
+        assert any("others fill the disk" in alarm.text for alarm in spool.alarms())
         first_ns = round(DISK_TAKEN_FIRST_S * 10**9)
         for pending, wait_ns in ((28, first_ns), (27, 2 * first_ns)):
             clock.advance_to(clock.now_ns() + wait_ns - 1)
@@ -297,7 +297,7 @@ def test_when_only_the_highest_class_is_left_a_new_clip_shrinks_before_one_of_th
     assert refused.value.shape == ClipShape(("front",), 20.0)
     assert states(spool, 3) == "ppp"
     assert spool.counts().shrunk == 3
-    assert any("has to shrink to 1 cameras, 20 s" in alarm for alarm in spool.alarms())
+    assert any("has to shrink to 1 cameras, 20 s" in alarm.text for alarm in spool.alarms())
 
 
 def test_only_a_clip_that_cannot_shrink_any_more_replaces_the_oldest_of_the_highest_class(tmp_path):
@@ -314,7 +314,7 @@ def test_only_a_clip_that_cannot_shrink_any_more_replaces_the_oldest_of_the_high
             shape = refused.shape
     assert shape == SHAPE.smallest
     assert states(spool, 2) == "tp"
-    assert any("clip 1: evicted" in alarm for alarm in spool.alarms())
+    assert any("clip 1: evicted" in alarm.text for alarm in spool.alarms())
 
 
 def test_a_clip_that_outgrows_its_room_while_it_is_written_is_stopped_and_told_to_shrink(tmp_path):
@@ -340,20 +340,21 @@ def test_shrinking_only_ever_takes_away_and_ends_at_the_smallest(cameras, second
     assert shape.is_smallest
 
 
+def grow_the_ledger(spool: Spool) -> None:
+    """Many rows, few bytes of clips."""
+    for _ in range(99):
+        draft = spool.begin(10, Priority.SAFETY)  # which evicts nobody of its own class
+        draft.path.write_bytes(b"x")
+        spool.seal(draft, {"clip_id": "kept", "notes": "x" * 60_000})
+
+
 def test_what_the_ledger_occupies_beyond_its_reserve_is_taken_from_the_clips_and_given_back(tmp_path):
     spool = open_spool(tmp_path, 100)
     quota_bytes = spool.counts().quota_bytes
-
-    def seal_many() -> None:
-        for _ in range(99):
-            draft = spool.begin(10, Priority.SAFETY)  # which evicts nobody of its own class
-            draft.path.write_bytes(b"x")
-            spool.seal(draft, {"clip_id": "kept", "notes": "x" * 60_000})
-
     with pytest.raises(QuotaExceededError):
-        seal_many()
+        grow_the_ledger(spool)
     counts = spool.counts()
-    assert counts.ledger_bytes + counts.bytes_used <= quota_bytes, "many rows, few bytes of clips: refused all the same"
+    assert counts.ledger_bytes + counts.bytes_used <= quota_bytes, "few bytes of clips, and refused all the same"
     for clip in spool.pending():
         spool.mark_delivered(clip.n)
     spool.recover()
@@ -399,3 +400,26 @@ def test_eviction_frees_enough_takes_no_more_than_needed_and_spares_the_urgent(r
             assert victim.rank > 0
             spared = [r for r in residents if r.kind is Kind.PENDING and r not in victims]
             assert all(r.rank <= victim.rank for r in spared)
+
+
+def test_a_draft_within_what_it_reserved_is_sealed_although_the_ledger_has_grown_since(tmp_path):
+    spool = open_spool(tmp_path, 100)
+    draft = spool.begin(50 * CLIP_BYTES, Priority.SAFETY, SHAPE)
+    with spool.write_into(draft) as stream:
+        stream.write(bytes(50 * CLIP_BYTES))
+    with pytest.raises(QuotaExceededError):
+        grow_the_ledger(spool)
+    assert spool.seal(draft, {}).size_bytes == 50 * CLIP_BYTES
+    counts = spool.counts()
+    assert counts.ledger_bytes + counts.bytes_used <= counts.quota_bytes
+
+
+def test_what_a_newcomer_is_told_would_fit_is_whole_blocks_and_fits(tmp_path):
+    quota_bytes = RESERVE_BYTES + 2 * CLIP_BYTES + 100
+    spool = Spool.open(tmp_path, quota_bytes, ledger_reserve_bytes=RESERVE_BYTES)
+    seal(spool, Priority.SAFETY)
+    with pytest.raises(ShrinkRequiredError) as refused:
+        spool.begin(2 * CLIP_BYTES, Priority.SAFETY, ClipShape(("front",), 40.0))
+    assert refused.value.available_bytes == CLIP_BYTES
+    assert refused.value.shape == ClipShape(("front",), 20.0)
+    spool.begin(refused.value.available_bytes, Priority.SAFETY, refused.value.shape)

@@ -108,7 +108,7 @@ def test_a_row_without_a_file_becomes_a_tombstone_and_an_alarm(tmp_path):
     with open_spool(tmp_path) as spool:
         assert spool.last_recovery.tombstoned == [1]
         assert spool.clip(1).state is ClipState.TOMBSTONED
-        assert any("disappeared" in alarm for alarm in spool.alarms())
+        assert any("disappeared" in alarm.text for alarm in spool.alarms())
 
 
 def test_a_draft_whose_writer_died_is_listed_as_partial_with_its_real_size(tmp_path):

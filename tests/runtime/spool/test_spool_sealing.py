@@ -71,7 +71,7 @@ def test_a_tombstone_keeps_its_reason_until_the_receiver_knows(spool):
     assert [(t.n, t.reason) for t in spool.unreported_tombstones()] == [(1, "exclusion zone")]
     spool.mark_tombstone_reported(1)
     assert spool.unreported_tombstones() == []
-    assert "clip 1: exclusion zone" in spool.alarms()
+    assert "clip 1: exclusion zone" in [alarm.text for alarm in spool.alarms()]
 
 
 def test_a_clip_is_found_by_its_id_whatever_became_of_it_and_the_newest_of_two(spool):
