@@ -17,7 +17,7 @@ from runtime.spool.wall_time import IS_EXPIRED, TrustedWall
 MAX_ALARMS = 1000
 #: Metadata of settled clips that stays readable; of older ones only the clip_id stays.
 KEEP_METADATA_BYTES = 256 << 10
-#: Each from an index of its own: a status must not read every row, with its metadata, again and again.
+#: What was settled from an index of its own: a status must not read thousands of old rows again and again.
 COUNTS = """
 SELECT (SELECT count(*) FROM clips WHERE state = 'pending') AS pending,
        (SELECT count(*) FROM clips WHERE state = 'delivered') AS delivered,

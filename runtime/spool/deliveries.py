@@ -108,6 +108,10 @@ class Deliveries:
         with self._ledger.snapshot() as connection:
             return count(connection, self.quota_bytes, self._ledger.disk_bytes())
 
+    def monotonic_ns(self) -> int:
+        """Nanoseconds since the machine's start, by the clock that the spool was given."""
+        return self._wall.monotonic_ns()
+
     def alarms(self, limit: int = 100) -> list[str]:
         """The newest alarms, newest first."""
         with self._ledger.reading() as connection:

@@ -33,8 +33,8 @@ CREATE INDEX clips_waiting ON clips (rank, n) WHERE state = 'pending';
 CREATE INDEX clips_with_files ON clips (n) WHERE has_file = 1;
 CREATE INDEX clips_by_id ON clips (clip_id) WHERE clip_id IS NOT NULL;
 CREATE INDEX clips_to_report ON clips (n) WHERE state = 'tombstoned' AND reported = 0;
-CREATE INDEX clips_delivered ON clips (n) WHERE state = 'delivered';
-CREATE INDEX clips_tombstoned ON clips (n) WHERE state = 'tombstoned';
+CREATE INDEX clips_delivered ON clips (state) WHERE state = 'delivered';
+CREATE INDEX clips_tombstoned ON clips (reported, state) WHERE state = 'tombstoned';
 CREATE TABLE drafts (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     file_name TEXT NOT NULL UNIQUE,
@@ -61,8 +61,8 @@ MIGRATIONS = (
         "CREATE INDEX clips_by_id ON clips (clip_id) WHERE clip_id IS NOT NULL",
     ),
     (
-        "CREATE INDEX IF NOT EXISTS clips_delivered ON clips (n) WHERE state = 'delivered'",
-        "CREATE INDEX IF NOT EXISTS clips_tombstoned ON clips (n) WHERE state = 'tombstoned'",
+        "CREATE INDEX IF NOT EXISTS clips_delivered ON clips (state) WHERE state = 'delivered'",
+        "CREATE INDEX IF NOT EXISTS clips_tombstoned ON clips (reported, state) WHERE state = 'tombstoned'",
     ),
 )
 

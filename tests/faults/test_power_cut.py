@@ -23,8 +23,7 @@ from power_cut_states import CrashState, CrashStates, Operation
 
 from runtime.clock import ManualClock
 from runtime.formats.durable_files import sha256_of
-from runtime.spool import Spool
-from runtime.spool import RecoveryReport
+from runtime.spool import RecoveryReport, Spool
 
 SAMPLE = 80
 STOPS = 2
