@@ -12,7 +12,7 @@ from typing import Any
 
 from runtime.backoff import Backoff
 from runtime.messages import NANOSECONDS_PER_SECOND
-from runtime.processes.shell import PASSING_ERRORS, ProcessShell
+from runtime.processes.shell import PASSING_ERRORS, ProcessShell, log
 from runtime.spool import LedgerError, Spool
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
@@ -57,6 +57,8 @@ class SpoolFigures:
             try:
                 self._last = self._read()
             except LedgerError as error:
+                if not self._last.get("error"):  # once: a status must not fill the log
+                    log.error("the spool's figures cannot be read: %s", error)
                 self._last = {**self._last, "error": str(error)}
         return self._last
 

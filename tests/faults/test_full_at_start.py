@@ -139,6 +139,10 @@ def test_a_delivery_that_a_full_disk_lets_nobody_note_is_noted_later_and_the_upl
 def fill_the_ledger(spool: Spool) -> None:
     """Write until its log would have to grow."""
     with pytest.raises(LedgerError, match="the disk is full"):
-        for _ in range(2000):
-            with spool._ledger.transaction() as connection:
-                add_alarm(connection, 0, "something to write")
+        note_many(spool)
+
+
+def note_many(spool: Spool) -> None:
+    for _ in range(2000):
+        with spool._ledger.transaction() as connection:
+            add_alarm(connection, 0, "something to write")
