@@ -104,7 +104,7 @@ class Spool(Partials):
             make_directory_durably(path)
         retention_ns = None if retention_s is None else round(retention_s * NANOSECONDS_PER_SECOND)
         gate = Gate(folder.lock)
-        with gate.exclusive():
+        with gate.opening():
             ledger, damaged = open_or_set_aside(folder.ledger, gate, Ballast(folder.ballast), clock.wall_ns())
             sync_directory(directory)  # the ledger's own name
             spool = cls(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,11 @@ def test_a_file_of_another_spool_is_refused_before_anything_is_changed(without_l
         with pytest.raises(SpoolError, match="does not belong"):
             open_spool(without_ledger)
         assert (without_ledger / "counter").read_text() == f"{FILES}\n"
+
+
+def test_a_start_that_fails_again_and_again_leaves_no_file_open(without_ledger):
+    killed_at(without_ledger, 1)
+    lock = (without_ledger / "spool.lock").stat()
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the one that listed them
+            assert not os.path.samestat(os.fstat(int(descriptor)), lock)
