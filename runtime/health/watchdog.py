@@ -61,7 +61,7 @@ class SystemdNotifier:
         self._send("WATCHDOG=1", "")
 
     def extend(self, seconds: float) -> None:
-        """Leaving takes longer than the unit allows, and goes on: wait so much longer for the next such message."""
+        """Starting or leaving takes long, and goes on: wait so much longer for the next such message."""
         self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}", "")
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ from runtime.config.rig_config import RULE_LIBRARY, RigConfig
 from runtime.declared_signals import declared_types
 from runtime.formats.documents import DocumentError
 from runtime.health.status import StatusError, read_status
-from runtime.processes.shell import StartError, log
+from runtime.processes.shell import StartError, exit_code_of, log
 from runtime.uplink.exchange import Exchange, ExchangeError
 from runtime.uplink.wire import CampaignPart, CampaignQuestion, Result
 from triggers.rules.loading import library_path, load_rules
@@ -179,4 +179,4 @@ def open_campaign_pull(
     except DocumentError as error:
         raise StartError(f"the vehicle's own rules do not load: {error}") from error
     except OSError as error:
-        raise StartError(f"campaigns: {error.filename}: {error.strerror}") from error
+        raise StartError(f"campaigns: {error.filename}: {error.strerror}", exit_code_of(error)) from error

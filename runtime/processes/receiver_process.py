@@ -13,7 +13,6 @@ import zmq
 from runtime.backoff import Backoff
 from runtime.clock import Clock, SystemClock
 from runtime.config.receiver_config import ReceiverConfig
-from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.processes.receiver_pulls import open_pull_book
 from runtime.processes.shell import ProcessShell, StartError
 from runtime.processes.verifier_link import VerifierLink
@@ -104,14 +103,8 @@ class ReceiverWork:
         self._attempts += 1
         wait_s = self._backoff.next_s()
         text = f"the receiver's storage cannot be used now, next attempt in {wait_s:.0f} s: {error}"
-        log.warning("%s", text)
-        self._shell.ready(text)  # up, and waiting: systemd would end a start that takes long
-        until_ns = self._clock.now_ns() + round(wait_s * NANOSECONDS_PER_SECOND)
-        is_going_on = True
-        while is_going_on and self._clock.now_ns() < until_ns:
-            self._publish({"waiting_for_storage": str(error), "attempts": self._attempts})
-            next_ns = min(until_ns, self._clock.now_ns() + NANOSECONDS_PER_SECOND)
-            is_going_on = self._clock.wait_until(next_ns, stop)
+        self.last.update({"waiting_for_storage": str(error), "attempts": self._attempts})
+        self._shell.wait_out(text, self.last, wait_s, stop)
 
     def _on_bound(self, address: str) -> None:
         self._backoff.reset()

@@ -22,6 +22,7 @@ from runtime.processes.clip_facts import facts_of_clip
 from runtime.processes.selection_copy import SelectionCopy, disk_copy_path
 from runtime.processes.shell import ProcessShell, log, make_directories
 from runtime.processes.spool_clip_sink import SpoolClipSink
+from runtime.processes.spool_opening import SpoolFigures, open_spool
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.recorder import Recorder
 from runtime.recording.recorder_status import RecorderSettings
@@ -39,9 +40,13 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
     directories = make_directories(config)
     shell = ProcessShell("recorder", directories.status, clock, config.health.progress_timeout_s)
     describe = partial(facts_of_clip, vehicle=config.vehicle.id)
-    with Spool.open(
-        directories.spool, config.spool.quota, retention_s=config.privacy.keep_s, describe=describe
-    ) as spool:
+    opened = partial(
+        Spool.open, directories.spool, config.spool.quota, retention_s=config.privacy.keep_s, describe=describe
+    )
+    spool = open_spool(lambda progress: opened(progress=progress), shell, stop)
+    if spool is None:
+        return _left_without_spool(shell)
+    with spool:
         thumbnails = ThumbnailSettings(**config.recorder.thumbnails.model_dump())
         settings = RecorderSettings(config.max_clip_s, config.recorder.crash_pre_s, thumbnails)
         beat = _Beat(shell, clock)
@@ -53,7 +58,8 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
         pulls = PullFolder(directories.spool)
         recorder = Recorder(directories.history, SpoolClipSink(spool, beat), settings, policy, pulls)
         copy = SelectionCopy(HistoryLayout(directories.history).selection, disk_copy_path(directories.spool))
-        figures = partial(_figures, recorder, spool, alarms, copy, policy, retention, config.privacy.keep_s)
+        spool_figures = SpoolFigures(spool)
+        figures = partial(_figures, recorder, spool_figures, alarms, copy, policy, retention, config.privacy.keep_s)
         beat.status = figures()
         beat.watch = recorder.watch
         shell.ready(f"recording into {directories.spool}")
@@ -73,8 +79,16 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
         recorder.finish(clock.now_ns())
         copy.copy()
         alarms.step()
+        spool_figures(at_once=True)
         shell.close(figures)
         policy.close()
+    return 0
+
+
+def _left_without_spool(shell: ProcessShell) -> int:
+    """Told to leave while the spool's disk was full: history keeps what waits."""
+    shell.stopping("leaving: the spool was never there")
+    shell.close(dict)
     return 0
 
 
@@ -111,7 +125,7 @@ class _Beat:
 
 
 def _rescue(rescue: PartialRescue, is_awaited: IsAwaited) -> None:
-    """Partial clips must not keep the recorder from recording: what fails now is tried again at the next start."""
+    """Partial clips must not keep the recorder from recording: what fails now is tried again in a while."""
     try:
         rescued = rescue.step(is_awaited)
     except OSError as error:
@@ -123,14 +137,14 @@ def _rescue(rescue: PartialRescue, is_awaited: IsAwaited) -> None:
 
 def _figures(
     recorder: Recorder,
-    spool: Spool,
+    spool_figures: SpoolFigures,
     alarms: AlarmLog,
     copy: SelectionCopy,
     policy: PrivacyPolicy,
     retention: Retention,
     keep_s: float | None,
 ) -> dict[str, Any]:
-    status, counts = recorder.status, spool.counts()
+    status = recorder.status
     return {
         "sealed": status.sealed,
         "sealed_bytes": status.sealed_bytes,
@@ -144,16 +158,7 @@ def _figures(
         "last_error": status.last_error,
         "pulls": asdict(recorder.pulls),
         "selection_copy": {"failures": copy.failures, "last_error": copy.last_error},
-        "spool": {
-            "sealed": counts.sealed,
-            "pending": counts.pending,
-            "delivered": counts.delivered,
-            "tombstoned": counts.tombstoned,
-            "bytes_used": counts.bytes_used,
-            "quota_bytes": counts.quota_bytes,
-            "alarms": counts.alarms,
-            "newest_alarms": alarms.newest,
-        },
+        "spool": {**spool_figures(), "newest_alarms": alarms.newest},
         "privacy": {
             **policy.facts(),
             "keep_s": keep_s,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,19 @@ from runtime.config.directories import Directories, resolve_directories
 from runtime.config.rig_config import RigConfig
 from runtime.health.status import StatusError, write_status
 from runtime.health.watchdog import ProgressWatchdog, SystemdNotifier
+from runtime.messages import NANOSECONDS_PER_SECOND
 
-#: Leaving may take as long as there is progress; systemd is asked for so much at a time.
-LEAVING_EXTENSION_S = 30.0
+#: Starting and leaving may take as long as there is progress; systemd is asked for so much at a time.
+EXTENSION_S = 30.0
+#: A disk in this state may be another one tomorrow: nothing is gained by ending, or by calling the configuration wrong.
+PASSING_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 
 log = logging.getLogger("shadowrig")
+
+
+def exit_code_of(error: OSError) -> int:
+    """1 where the disk is to blame, which may change by itself; 2 where a person has to change something."""
+    return 1 if error.errno in PASSING_ERRORS else 2
 
 
 class StartError(RuntimeError):
@@ -41,7 +51,8 @@ def make_directories(config: RigConfig) -> Directories:
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o770)
         except OSError as error:
-            raise StartError(f"{directory} cannot be made: {error.strerror} (fix: name another)") from error
+            text = f"{directory} cannot be made: {error.strerror} (fix: name another)"
+            raise StartError(text, exit_code_of(error)) from error
     return directories
 
 
@@ -56,11 +67,33 @@ class ProcessShell:
         self._watchdog = ProgressWatchdog(self._notifier, [name], progress_timeout_s, clock.now_ns())
         self._status_failed = False
         self._is_leaving = False
+        self._tell_starting_ns = clock.now_ns()
 
     def ready(self, text: str) -> None:
         """Start-up is over."""
         self._notifier.ready(text)
         log.info("%s: %s", self.name, text)
+
+    def starting(self) -> None:
+        """Still starting, and getting on: systemd shall wait. To be called often; it is told once a second."""
+        now_ns = self._clock.now_ns()
+        if now_ns >= self._tell_starting_ns:
+            self._tell_starting_ns = now_ns + NANOSECONDS_PER_SECOND
+            self.progress()
+            self._watchdog.check(now_ns)  # it counts already where `wait_out` said READY
+            self._notifier.extend(EXTENSION_S)
+
+    def wait_out(self, text: str, figures: Mapping[str, Any], wait_s: float, stop: threading.Event) -> None:
+        """Something is away that may come back: say so, and wait `wait_s` or for `stop`, without looking hung."""
+        log.warning("%s: %s", self.name, text)
+        self._notifier.ready(text)  # up, and waiting: systemd would end a start that takes long
+        until_ns = self._clock.now_ns() + round(wait_s * NANOSECONDS_PER_SECOND)
+        is_going_on = True
+        while is_going_on and self._clock.now_ns() < until_ns:
+            self.progress()
+            self.publish(figures)
+            next_ns = min(until_ns, self._clock.now_ns() + NANOSECONDS_PER_SECOND)
+            is_going_on = self._clock.wait_until(next_ns, stop)
 
     def progress(self) -> None:
         """The process has done a piece of its work."""
@@ -69,7 +102,7 @@ class ProcessShell:
     def publish(self, status: Mapping[str, Any]) -> None:
         """Pet the watchdog if there was progress, and write the status file."""
         if not self._watchdog.check(self._clock.now_ns()) and self._is_leaving:
-            self._notifier.extend(LEAVING_EXTENSION_S)
+            self._notifier.extend(EXTENSION_S)
         try:
             write_status(self._path, status, self._clock.wall_ns())
             self._status_failed = False

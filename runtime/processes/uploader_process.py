@@ -15,7 +15,8 @@ from runtime.config.rig_config import RigConfig
 from runtime.formats.pull_files import PullFolder
 from runtime.processes.alarm_log import AlarmLog
 from runtime.processes.clip_facts import facts_of_clip
-from runtime.processes.shell import ProcessShell, StartError, make_directories
+from runtime.processes.shell import ProcessShell, StartError, exit_code_of, make_directories
+from runtime.processes.spool_opening import open_spool
 from runtime.processes.uplink_policy import delivery_policy
 from runtime.spool import Spool
 from runtime.uplink.delivery_limits import DeliveryLimits
@@ -54,26 +55,37 @@ def run_uploader_process(config: RigConfig, stop: threading.Event) -> int:
         while not stop.wait(IDLE_S):
             publish({})
     else:
-        describe = partial(facts_of_clip, vehicle=config.vehicle.id)
-        with Spool.open(directories.spool, config.spool.quota, describe=describe) as spool:
-            pulls, alarms = PullFolder(directories.spool), AlarmLog(spool)
+        opened = partial(
+            Spool.open,
+            directories.spool,
+            config.spool.quota,
+            describe=partial(facts_of_clip, vehicle=config.vehicle.id),
+        )
+        spool = open_spool(lambda progress: opened(progress=progress), shell, stop)
+        if spool is not None:
+            with spool:
+                pulls, alarms = PullFolder(directories.spool), AlarmLog(spool)
 
-            def publish_with_alarms(figures: Mapping[str, Any]) -> None:
-                alarms.step()
-                publish({**figures, "newest_alarms": alarms.newest})
+                def publish_with_alarms(figures: Mapping[str, Any]) -> None:
+                    alarms.step()
+                    publish({**figures, "newest_alarms": alarms.newest})
 
-            uploader = _make_uploader(config, directories.keys, spool, clock, publish_with_alarms, exchange, pulls)
-            shell.ready(f"delivering to {config.uplink.server}")
-            if campaigns is not None:
-                campaigns.start()
-            try:
-                uploader.run(stop)
-            finally:
-                if campaigns is not None:
-                    campaigns.stop()
+                uploader = _make_uploader(config, directories.keys, spool, clock, publish_with_alarms, exchange, pulls)
+                shell.ready(f"delivering to {config.uplink.server}")
+                _deliver(uploader, campaigns, stop)
     shell.stopping("leaving: what is not delivered stays in the spool")
     shell.close(lambda: last)
     return 0
+
+
+def _deliver(uploader: Uploader, campaigns: CampaignPull | None, stop: threading.Event) -> None:
+    if campaigns is not None:
+        campaigns.start()
+    try:
+        uploader.run(stop)
+    finally:
+        if campaigns is not None:
+            campaigns.stop()
 
 
 def _open_campaigns(
@@ -116,7 +128,8 @@ def _make_uploader(
         own = ensure_keys(keys, "vehicle")
         receiver_key = load_public_key(config.uplink.server_public_key or keys / "receiver.public")
     except (KeyFileError, OSError) as error:
-        raise StartError(f"keys in {keys} cannot be used: {error}") from error
+        code = exit_code_of(error) if isinstance(error, OSError) else 2
+        raise StartError(f"keys in {keys} cannot be used: {error}", code) from error
     return Uploader(spool, settings, own, receiver_key, clock, random.Random(), publish, exchange, pulls)
 
 

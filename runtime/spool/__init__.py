@@ -6,6 +6,7 @@
       clips/<n:012d>-<sha256[:16]>.mcap  sealed; immutable
       ledger.sqlite                      every n that was ever given out, and what became of it (WAL, synchronous=FULL)
       ledger.corrupt-*                   the last ledger found damaged, kept for a look (.fresh .replacing: it moves)
+      ballast                            two megabytes kept on the disk for the ledger's next writes (`ballast`)
       counter                            the highest n ever given out; outlives a lost ledger
       spool.lock                         shared by every use of the ledger, alone for who recovers or replaces it
 
@@ -31,6 +32,10 @@ made in this order: delivered, set aside, partial, expired, lowest priority olde
 higher. When only the highest is left, newcomers are told to shrink (`ShrinkRequiredError`: fewer cameras, then
 shorter); only one that cannot shrink any more replaces the oldest of that class. Each of these leaves an alarm.
 
+A disk that others fill to the last byte must not keep the spool from freeing its own: the ballast gives way to the
+ledger, slice by slice, and is made whole when there is room. What the disk refuses after that is a LedgerError with
+errno ENOSPC, at `open` too: nothing is lost by trying again later.
+
 Age (`retention_s`) is monotonic time within one run of the machine, and wall time across runs (`wall_time`). What is
 made of something older is as old as that: a clip out of a sealed one, what is rescued of half a one (`age`). Partial
 clips are dropped when their whole was sealed; when it never will be they are sealed themselves, or entombed under a
@@ -42,6 +47,7 @@ and drafts in use hold a file lock, so that neither ever recovers what the other
 tests/faults/test_power_cut.py cuts the power at every write, sync and rename of all this.
 """
 
+from runtime.spool.adoption import RecoveryReport
 from runtime.spool.age import Age
 from runtime.spool.clips import (
     Alarm,
@@ -58,7 +64,6 @@ from runtime.spool.clips import (
     Tombstone,
     UnknownClipError,
 )
-from runtime.spool.recovery import RecoveryReport
 from runtime.spool.rescue import IsAwaited, PartialRescue, RescueReport, RescueRules, all_awaited, rescue_partials
 from runtime.spool.shape import ClipShape
 from runtime.spool.spool import Spool

@@ -16,6 +16,8 @@ from runtime.spool.ledger import Ledger
 from runtime.spool.wall_time import TrustedWall
 
 EXPIRED_AT_ONCE = 1000
+DELIVER = "UPDATE clips SET state = 'delivered', reason = '' WHERE n = ? AND state != 'delivered'"
+REPORTED = "UPDATE clips SET reported = 1 WHERE n = ? AND state = 'tombstoned'"
 FIND = "SELECT * FROM clips WHERE clip_id = ? ORDER BY n DESC LIMIT 1"
 
 
@@ -58,21 +60,19 @@ class Deliveries:
     def mark_delivered(self, n: int) -> bool:
         """The receiver holds clip `n` durably: record that, then unlink it. False when that was known already.
 
-        A clip that was entombed while its last bytes were on their way counts as delivered after all.
+        A clip that was entombed while its last bytes were on their way counts as delivered after all. Raises
+        LedgerError, with errno ENOSPC where the disk is full: come again.
         """
-        with self._ledger.transaction() as connection:
-            changed = connection.execute(
-                "UPDATE clips SET state = 'delivered', reason = '' WHERE n = ? AND state != 'delivered'", (n,)
-            ).rowcount
+        changed = self._ledger.write(lambda connection: connection.execute(DELIVER, (n,)).rowcount)
         if not changed:
             self.clip(n)
         unlink_clip(self.folder, self._ledger, n)
+        self._ledger.ballast.restore()
         return bool(changed)
 
     def tombstone(self, n: int, reason: str) -> bool:
         """Give up on a pending clip, with an alarm. False when it was settled already."""
-        with self._ledger.transaction() as connection:
-            changed = entomb(connection, n, reason, self._wall.now_ns())
+        changed = self._ledger.write(lambda connection: entomb(connection, n, reason, self._wall.now_ns()))
         if not changed:
             self.clip(n)
         unlink_clip(self.folder, self._ledger, n)
@@ -99,15 +99,18 @@ class Deliveries:
 
     def mark_tombstone_reported(self, n: int) -> None:
         """The receiver knows that `n` will never come."""
-        with self._ledger.transaction() as connection:
-            connection.execute("UPDATE clips SET reported = 1 WHERE n = ? AND state = 'tombstoned'", (n,))
+        self._ledger.write(lambda connection: connection.execute(REPORTED, (n,)))
 
     # -- figures ------------------------------------------------------------------------------------------------
 
     def counts(self) -> SpoolCounts:
-        """The ledger in numbers, all as of one instant."""
-        with self._ledger.transaction() as connection:
+        """The ledger in numbers, all as of one instant; no writer waits for it. Raises LedgerError."""
+        with self._ledger.snapshot() as connection:
             return count(connection, self.quota_bytes, self._ledger.disk_bytes())
+
+    def monotonic_ns(self) -> int:
+        """Nanoseconds since the machine's start, by the clock that the spool was given."""
+        return self._wall.monotonic_ns()
 
     def alarms(self, limit: int = 100) -> list[Alarm]:
         """The newest alarms, newest first."""

@@ -42,6 +42,10 @@ class SpoolFolder:
         return self.directory / "counter"
 
     @property
+    def ballast(self) -> Path:
+        return self.directory / "ballast"
+
+    @property
     def lock(self) -> Path:
         return self.directory / "spool.lock"
 
@@ -80,8 +84,7 @@ def unlink_clip(folder: SpoolFolder, ledger: Ledger, n: int) -> None:
     if row is None:
         return
     remove_durably(folder.clips / row["file_name"])
-    with ledger.transaction() as connection:
-        connection.execute("UPDATE clips SET has_file = 0 WHERE n = ?", (n,))
+    ledger.write(lambda connection: connection.execute("UPDATE clips SET has_file = 0 WHERE n = ?", (n,)))
 
 
 def set_aside(connection: sqlite3.Connection, folder: SpoolFolder, path: Path, prefix: str, why: str) -> None:

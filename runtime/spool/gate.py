@@ -50,3 +50,13 @@ class Gate:
         finally:
             self._is_exclusive = False
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """`exclusive`, and let go for good when that fails: whoever tries again and again must not run out of files."""
+        try:
+            with self.exclusive():
+                yield
+        except BaseException:
+            self.close()
+            raise

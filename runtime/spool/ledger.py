@@ -11,84 +11,31 @@ running process: that is a LedgerError, until a new start has rebuilt it with it
 A commit that fails because a sync failed is rolled back, and the ledger moves to a fresh file: nothing may trust a
 later sync of the old one. Whatever SQLite cannot do (full, locked, I/O error) is a LedgerError, an OSError; damage is
 a sqlite3.DatabaseError, which ends the process: the next start sets the ledger aside and rebuilds it.
+
+Where the disk is full the ballast gives way to the ledger, and `write` tries once more: without the ledger the spool
+could not free what it holds itself. What still fails is a LedgerError with errno ENOSPC: come back later.
 """
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from runtime.formats.durable_files import remove_durably, rename_durably, sync_file
 from runtime.formats.sqlite_ledger import open_ledger
-from runtime.spool.clips import LedgerError, SpoolError
+from runtime.spool.ballast import Ballast
+from runtime.spool.clips import LedgerError
 from runtime.spool.gate import Gate
+from runtime.spool.ledger_schema import prepare_schema
 
-SCHEMA_VERSION = 4
 #: The write-ahead log is brought home and cut back at this size: it counts against the ledger's share of the quota.
 WAL_PAGES = 256
 WAL_BYTES = 1 << 20
-
-SCHEMA = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE clips (
-    n INTEGER PRIMARY KEY CHECK (n > 0),
-    state TEXT NOT NULL CHECK (state IN ('pending', 'delivered', 'tombstoned')),
-    reason TEXT NOT NULL DEFAULT '',
-    priority TEXT NOT NULL,
-    rank INTEGER NOT NULL,
-    sha256 TEXT NOT NULL,
-    size_bytes INTEGER NOT NULL,
-    file_name TEXT NOT NULL,
-    has_file INTEGER NOT NULL,
-    reported INTEGER NOT NULL DEFAULT 0,
-    sealed_wall_ns INTEGER NOT NULL,
-    metadata TEXT NOT NULL,
-    expires_wall_ns INTEGER,
-    sealed_boot_id TEXT,
-    sealed_ns INTEGER,
-    clip_id TEXT
-);
-CREATE INDEX clips_waiting ON clips (rank, n) WHERE state = 'pending';
-CREATE INDEX clips_with_files ON clips (n) WHERE has_file = 1;
-CREATE INDEX clips_by_id ON clips (clip_id) WHERE clip_id IS NOT NULL;
-CREATE INDEX clips_to_report ON clips (n) WHERE state = 'tombstoned' AND reported = 0;
-CREATE TABLE drafts (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    file_name TEXT NOT NULL UNIQUE,
-    reserved_bytes INTEGER NOT NULL,
-    priority TEXT NOT NULL,
-    abandoned INTEGER NOT NULL DEFAULT 0,
-    sha256 TEXT,
-    metadata TEXT,
-    boot_id TEXT,
-    begun_ns INTEGER,
-    as_old_as_boot_id TEXT,
-    as_old_as_ns INTEGER,
-    as_old_as_wall_ns INTEGER
-);
-CREATE TABLE alarms (id INTEGER PRIMARY KEY AUTOINCREMENT, wall_ns INTEGER NOT NULL, text TEXT NOT NULL);
-"""
-
-#: What brings a ledger of schema version i + 1 to version i + 2.
-MIGRATIONS = (
-    ("ALTER TABLE clips ADD COLUMN expires_wall_ns INTEGER", "ALTER TABLE drafts ADD COLUMN boot_id TEXT"),
-    (
-        "ALTER TABLE clips ADD COLUMN sealed_boot_id TEXT",
-        "ALTER TABLE clips ADD COLUMN sealed_ns INTEGER",
-        "ALTER TABLE drafts ADD COLUMN begun_ns INTEGER",
-        "ALTER TABLE clips ADD COLUMN clip_id TEXT",
-        "UPDATE clips SET clip_id = CAST(json_extract(metadata, '$.clip_id') AS TEXT)",
-        "CREATE INDEX clips_by_id ON clips (clip_id) WHERE clip_id IS NOT NULL",
-    ),
-    (
-        "ALTER TABLE drafts ADD COLUMN as_old_as_boot_id TEXT",
-        "ALTER TABLE drafts ADD COLUMN as_old_as_ns INTEGER",
-        "ALTER TABLE drafts ADD COLUMN as_old_as_wall_ns INTEGER",
-    ),
-)
 
 #: About what the rows weigh: their texts, and something for the rest and the indexes.
 ROWS_BYTES = """
@@ -97,13 +44,20 @@ SELECT (SELECT coalesce(sum(200 + length(reason) + length(metadata)), 0) FROM cl
      + (SELECT coalesce(sum(100 + coalesce(length(metadata), 0)), 0) FROM drafts)
 """
 
+#: SQLITE_IOERR_SHM*: its index of the log could not grow or be read. No sync has failed, nothing has to be distrusted.
+SHARED_MEMORY_ERRORS = {10 | reason << 8 for reason in (18, 19, 20, 21)}
+
+Written = TypeVar("Written")
+
 
 class Ledger:
     """An open ledger, shared by the threads of one process."""
 
-    def __init__(self, path: Path, gate: Gate) -> None:
+    def __init__(self, path: Path, gate: Gate, ballast: Ballast) -> None:
         self.path = path
         self.gate = gate
+        self.ballast = ballast
+        self._owes_fresh_file = False  # a sync failed, and there was no room for another file yet
         self._lock = threading.RLock()
         self.is_lost = False  # its file vanished while we ran: only the recovery of a new start helps
         self._connection, self.is_new = self._connect(may_create=True)
@@ -158,24 +112,71 @@ class Ledger:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """One thread at a time; no transaction."""
+        """One thread at a time; no transaction. Raises LedgerError."""
         with self._lock, self.gate.shared():
             try:
                 yield self.connection
             except sqlite3.OperationalError as error:
-                raise LedgerError(f"cannot read {self.path}: {error}") from error
+                raise self._as_ledger_error("read", error) from error
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Read several things as of one instant, without the lock of writers. Raises LedgerError."""
+        with self.reading() as connection:
+            connection.execute("BEGIN DEFERRED")
+            try:
+                yield connection
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    def write(self, change: Callable[[sqlite3.Connection], Written]) -> Written:
+        """What `change` gives, inside `transaction`; once more where the ballast has made room. Raises LedgerError.
+
+        `change` touches nothing but the ledger.
+        """
+        try:
+            with self.transaction() as connection:
+                return change(connection)
+        except LedgerError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+        with self.transaction() as connection:
+            return change(connection)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing, durable on exit; other writers, here and in other processes, wait. Raises LedgerError."""
         with self._lock:
+            self.ballast.make_room()
+            if self._owes_fresh_file:
+                self._leave_failed_file()
             try:
                 with self.gate.shared():
                     yield from self._transact()
             except sqlite3.OperationalError as error:
-                if is_input_output_error(error):
-                    self.move_to_fresh_file()
-                raise LedgerError(f"cannot write {self.path}: {error}; nothing was changed") from error
+                failure = self._as_ledger_error("write", error)
+                if is_sync_suspect(error):
+                    self._leave_failed_file()
+                raise failure from error
+
+    def _as_ledger_error(self, what: str, error: sqlite3.OperationalError) -> LedgerError:
+        """The error in our words; where the disk is full, the ballast gives way to the next attempt."""
+        failure = LedgerError(f"cannot {what} {self.path}: {error}; nothing was changed")
+        if "full" in str(error) or self.ballast.is_disk_low:
+            failure = LedgerError(f"cannot {what} {self.path}, the disk is full: {error}; nothing was changed")
+            failure.errno = errno.ENOSPC
+            self.ballast.give_up()
+        return failure
+
+    def _leave_failed_file(self) -> None:
+        """Move, or owe it: no transaction begins on a file whose sync has failed. Raises LedgerError."""
+        self._owes_fresh_file = True
+        try:
+            self.move_to_fresh_file()
+        except sqlite3.OperationalError as error:
+            raise self._as_ledger_error("copy", error) from error
+        self._owes_fresh_file = False
 
     def _transact(self) -> Iterator[sqlite3.Connection]:
         connection = self.connection
@@ -227,36 +228,9 @@ def finish_replacing(path: Path) -> None:
     rename_durably(replacement_of(path), path)
 
 
-def is_input_output_error(error: sqlite3.OperationalError) -> bool:
+def is_sync_suspect(error: sqlite3.OperationalError) -> bool:
     """True when the disk itself failed. (Python 3.10 has no error codes: SQLite's text is what there is.)"""
-    return "disk I/O error" in str(error)
-
-
-def prepare_schema(connection: sqlite3.Connection, path: Path, may_create: bool = True) -> bool:
-    """Create the tables of a new ledger; True when it was new.
-
-    Raises sqlite3.DatabaseError when it is damaged, LedgerError when it is new and must not be.
-    """
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if version > SCHEMA_VERSION:
-            raise SpoolError(f"{path} has schema {version}, this software knows up to {SCHEMA_VERSION}: update it")
-        if version == 0 and not may_create:
-            raise LedgerError(f"{path} holds no ledger")
-        if version == 0:
-            for statement in SCHEMA.split(";\n"):
-                connection.execute(statement)
-        for statements in MIGRATIONS[version - 1 :] if version else ():
-            for statement in statements:
-                connection.execute(statement)
-        if version < SCHEMA_VERSION:
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-    return version == 0
+    return "disk I/O error" in str(error) and getattr(error, "sqlite_errorcode", None) not in SHARED_MEMORY_ERRORS
 
 
 def is_sound(connection: sqlite3.Connection) -> bool:

@@ -25,11 +25,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runtime.backoff import Backoff
 from runtime.formats import topics
 from runtime.formats.json_messages import decode_firing
 from runtime.formats.mcap_files import McapFileError, McapTopicReader, McapTopicWriter, RawMessage
 from runtime.formats.offer_limits import MAX_LISTED
-from runtime.messages import Firing
+from runtime.messages import NANOSECONDS_PER_SECOND, Firing
 from runtime.spool.clips import ClipDraft, PartialClip, UnknownClipError
 from runtime.spool.spool import Spool
 
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 #: The metadata record of a rescued clip that says what it is; `facts` there is the JSON of what travels ahead of it.
 PARTIAL_METADATA = "partial"
 COPY_BYTES = 1 << 20
+#: Between attempts at what failed: twice as long each time, and no longer than this.
+FAILED_FIRST_S, FAILED_LONGEST_S = 5.0, 600.0
 CUT_SHORT = "the machine stopped while the clip was written"
 
 
@@ -50,7 +53,9 @@ class RescueReport:
     dropped: int = 0  # the whole clip was sealed
     #: May be cut again, by what they are known by: left until their firings wait no more.
     awaited: list[Mapping[str, Any]] = field(default_factory=list)
-    held_back: int = 0  # what decides cannot be read now: left
+    held_back: int = 0  # what decides cannot be read now: left, to be tried again
+    failed: int = 0  # no room, or the disk fails: left, to be tried again
+    last_error: str = ""  # of those
     unreadable: int = 0  # left
 
 
@@ -84,34 +89,52 @@ class RescueRules:
 
 
 class PartialRescue:
-    """The recorder's: looks at its start, and again when the clip that one waits for will not be cut again."""
+    """The recorder's: looks at its start, and again when the clip that one waits for will not be cut again.
+
+    What fails is tried again, after a while that grows: a full spool or disk may have room later.
+    """
 
     def __init__(self, spool: Spool, rules: RescueRules | None = None) -> None:
         """Without `rules` every partial clip may be sealed, and none is locked."""
         self._spool = spool
         self._rules = rules or RescueRules()
         self._waiting: list[Mapping[str, Any]] | None = None  # what the awaited ones are known by; None: not looked yet
+        self._again_ns: int | None = None  # on the monotonic clock; something failed
+        self._pauses = Backoff(FAILED_FIRST_S, FAILED_LONGEST_S)
 
     def step(self, is_awaited: IsAwaited) -> RescueReport | None:
-        """What was done; None where nothing changed. Raises SpoolError, and tries no more before a start."""
-        if self._waiting is not None and all(is_awaited(known_by) for known_by in self._waiting):
+        """What was done; None where nothing changed. Raises LedgerError, and tries again later."""
+        now_ns = self._spool.monotonic_ns()
+        is_due = self._again_ns is not None and now_ns >= self._again_ns
+        if self._waiting is not None and not is_due and all(is_awaited(known_by) for known_by in self._waiting):
             return None
         self._waiting = []
+        self._again_ns = now_ns + round(self._pauses.next_s() * NANOSECONDS_PER_SECOND)
         report = rescue_partials(self._spool, self._rules, is_awaited)
         self._waiting = report.awaited
+        if not report.failed and not report.held_back:
+            self._again_ns = None
+            self._pauses.reset()
         return report
 
 
 def rescue_partials(
     spool: Spool, rules: RescueRules | None = None, is_awaited: IsAwaited = all_awaited
 ) -> RescueReport:  # fmt: skip
-    """Deal with every partial clip. Raises SpoolError when there is no room or the disk fails; call it again then."""
+    """Deal with every partial clip, the most urgent first; one that fails is counted and keeps no other waiting.
+
+    Raises LedgerError when there is no telling which there are.
+    """
     report = RescueReport()
-    for partial in spool.partial():
+    for partial in sorted(spool.partial(), key=lambda partial: (partial.priority.rank, partial.draft_id)):
         try:
             _settle(spool, partial, report, rules or RescueRules(), is_awaited)
         except UnknownClipError:
             continue  # it has just gone, to make room for one that was rescued before it
+        except OSError as error:
+            log.warning("%s stays partial: %s", partial.path, error)
+            report.failed += 1
+            report.last_error = str(error)
     return report
 
 

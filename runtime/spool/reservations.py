@@ -23,6 +23,7 @@ from runtime.messages import NANOSECONDS_PER_SECOND, Priority
 from runtime.spool.accounts import add_alarm, add_to_fact, entomb, residents, used_bytes
 from runtime.spool.admission import HIGHEST_RANK, Kind, Newcomer, Resident, choose_victims, evictable
 from runtime.spool.age import Age, note_age
+from runtime.spool.ballast import BALLAST_BYTES
 from runtime.spool.clips import (
     BLOCK_BYTES,
     ClipDraft,
@@ -39,8 +40,9 @@ from runtime.spool.wall_time import TrustedWall
 
 #: What is left free on the disk itself, whatever the quota says.
 DISK_RESERVE_BYTES = 16 << 20
-#: What the ledger may grow by until somebody is admitted again: its write-ahead log, and the rows of some clips.
-LEDGER_GROWTH_BYTES = 2 << 20
+#: What the ledger may grow by until somebody is admitted again: its write-ahead log, and the rows of some clips. The
+#: ballast keeps these bytes on the disk itself.
+LEDGER_GROWTH_BYTES = BALLAST_BYTES
 MAX_ADMISSION_ROUNDS = 8
 #: The disk must have gained this share of what was removed; else somebody else has taken it.
 GAINED_SHARE = 0.5

@@ -13,7 +13,9 @@ from runtime.formats.durable_files import free_disk_bytes, make_directory_durabl
 from runtime.formats.synced_stream import SyncedStream
 from runtime.messages import NANOSECONDS_PER_SECOND, Priority
 from runtime.spool.accounts import fold_settled, next_number, shorten_settled
+from runtime.spool.adoption import Describe, RecoveryReport, StartUp, no_progress
 from runtime.spool.age import Age
+from runtime.spool.ballast import Ballast
 from runtime.spool.clips import (
     ClipDraft,
     PartialClip,
@@ -28,7 +30,7 @@ from runtime.spool.gate import Gate
 from runtime.spool.ledger import Ledger
 from runtime.spool.ledger_opening import open_or_set_aside
 from runtime.spool.partials import Partials
-from runtime.spool.recovery import Describe, Recovery, RecoveryReport
+from runtime.spool.recovery import Recovery
 from runtime.spool.reservations import Reservations
 from runtime.spool.sealing import WrittenClip, bury, condemn, counter_taken_back, place, sync_draft
 from runtime.spool.sealing import taken_back_on_failure as taken_back
@@ -59,6 +61,7 @@ class Spool(Partials):
         retention_ns: int | None,
         boot_id: str,
         describe: Describe | None,
+        progress: Callable[[], None],
     ) -> None:
         super().__init__(folder, ledger, quota_bytes, TrustedWall(clock, boot_id, retention_ns))
         self.last_recovery = RecoveryReport()
@@ -68,6 +71,7 @@ class Spool(Partials):
         self.tidying_failures = 0
         self.boot_id = boot_id
         self._describe = describe
+        self._progress = progress
         self._reservations = Reservations(folder, ledger, quota_bytes, ledger_reserve_bytes, self._wall, disk_free)
 
     @classmethod
@@ -82,12 +86,15 @@ class Spool(Partials):
         retention_s: float | None = None,
         boot_id: str | None = None,
         describe: Describe | None = None,
+        progress: Callable[[], None] = no_progress,
     ) -> Spool:
         """Open or create a spool and recover it. `last_recovery` tells what was found.
 
         Clips expire `retention_s` after sealing, those sealed before it was given too, or when their metadata says so
-        (`expires_wall_ns`), whichever is earlier. `describe` tells what a file is that the ledger has lost.
-        Raises ValueError for a quota that leaves no room for clips, SpoolError for a folder that contradicts itself.
+        (`expires_wall_ns`), whichever is earlier. `describe` tells what a file is that the ledger has lost, `progress`
+        is called while a long start gets on. Raises ValueError for a quota that leaves no room for clips, SpoolError
+        for a folder that contradicts itself, LedgerError and OSError (errno ENOSPC, EIO) where the disk is to blame:
+        open it again later.
         """
         if quota_bytes <= ledger_reserve_bytes:
             raise ValueError(
@@ -98,20 +105,13 @@ class Spool(Partials):
             make_directory_durably(path)
         retention_ns = None if retention_s is None else round(retention_s * NANOSECONDS_PER_SECOND)
         gate = Gate(folder.lock)
-        with gate.exclusive():
-            ledger, damaged = open_or_set_aside(folder.ledger, gate, clock.wall_ns())
+        with gate.opening():
+            ledger, damaged = open_or_set_aside(folder.ledger, gate, Ballast(folder.ballast), clock.wall_ns())
             sync_directory(directory)  # the ledger's own name
             spool = cls(
-                folder,
-                ledger,
-                quota_bytes,
-                clock,
-                ledger_reserve_bytes,
-                disk_free,
-                retention_ns,
-                boot_id or current_boot_id(),
-                describe,
-            )
+                folder, ledger, quota_bytes, clock, ledger_reserve_bytes, disk_free, retention_ns,
+                boot_id or current_boot_id(), describe, progress,
+            )  # fmt: skip
             spool._recover(damaged)
         return spool
 
@@ -126,16 +126,15 @@ class Spool(Partials):
             return self._recover(damaged=False)
 
     def _recover(self, damaged: bool) -> RecoveryReport:
-        self.last_recovery = Recovery(self.folder, self._ledger, self._clock.wall_ns(), self._describe).run(damaged)
+        wall_ns = self._clock.wall_ns()
+        start = StartUp(self.folder, self._ledger, self._wall, wall_ns, self._describe, self._progress)
+        self.last_recovery = Recovery(start).run(damaged)
         self._ledger.is_new = False
-        files = self.folder.clip_files()
-        with self._ledger.transaction() as connection:
-            for n in (*self.last_recovery.adopted, *self.last_recovery.completed):
-                self._wall.note_seal_by_file(connection, n, files[n].stat().st_mtime_ns)
         self._is_torn = False
         self._try_to_tidy()
         bound_evidence(self.folder, self._ledger, self.quota_bytes, self._wall.now_ns())
         self._reservations.enforce()
+        self._ledger.ballast.restore()
         return self.last_recovery
 
     def _try_to_tidy(self) -> None:
@@ -184,6 +183,7 @@ class Spool(Partials):
         is what a partial clip is known by, should the recorder die. A clip that is made of something older is
         `as_old_as` that. Raises QuotaExceededError, of which ShrinkRequiredError is one.
         """
+        self._ledger.ballast.restore()
         self._drop_left_rows()
         wanted = (estimated_bytes, priority, shape, metadata or {}, as_old_as)
         try:

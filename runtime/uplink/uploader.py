@@ -3,7 +3,8 @@
 A session is one socket. It ends when the link is reset, when an answer is overdue, or when the receiver says that it
 cannot go on; then the socket is closed and after a jittered, bounded back-off a fresh one is opened. Nothing is lost
 by that: OFFER asks what is durable, and sending goes on at that byte. A spool that cannot be read or written is an
-error of this process and ends it; the supervisor starts it again.
+error of this process and ends it; the supervisor starts it again. Only where its disk is full is it no use to start
+again: that ends the session, and what could not be noted (DONE) is told once more in a later one.
 
 Where a policy says which clips may go over which network, the session's own interface decides. It lasts as long as the
 session: when the route to the receiver changes to another interface, the session ends and the next one uses it.
@@ -11,6 +12,7 @@ session: when the route to the receiver changes to another interface, the sessio
 
 from __future__ import annotations
 
+import errno
 import random
 import threading
 from collections.abc import Mapping
@@ -37,6 +39,8 @@ from runtime.uplink.status_file import Publish, publish_to
 from runtime.uplink.transfer import Outgoing
 from runtime.uplink.wire import encode
 
+#: Errors of an outbox that cannot note anything now.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 POLL_MS = 50
 MESSAGES_AT_ONCE = 64
 STATUS_PERIOD_S = 1.0
@@ -143,6 +147,11 @@ class Uploader:
             self._converse(socket, monitor, stop)
         except SessionError as error:
             self.last_error = str(error)
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            self.delivery.made_progress = False  # then the wait grows: whoever fills the disk may do so for long
+            self.last_error = f"the spool's disk is full: {error}"
         finally:
             self.link = "not connected"
             socket.disable_monitor()

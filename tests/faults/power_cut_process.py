@@ -151,7 +151,7 @@ class ReceiverSteps:
     def chunk(self, n: int, start: int, end: int) -> None:
         row, content = offered(n)
         self.store.offer(row, WALL_NS)
-        self.store.write(row.key, start, content[start:end])
+        self.store.write(row.key, start, content[start:end], WALL_NS)
 
     def flush(self) -> None:
         for key, ranges in self.store.flush(WALL_NS)[0]:

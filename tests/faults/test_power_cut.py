@@ -23,8 +23,7 @@ from power_cut_states import CrashState, CrashStates, Operation
 
 from runtime.clock import ManualClock
 from runtime.formats.durable_files import sha256_of
-from runtime.spool import Spool
-from runtime.spool.recovery import RecoveryReport
+from runtime.spool import RecoveryReport, Spool
 
 SAMPLE = 80
 STOPS = 2
@@ -164,7 +163,7 @@ def send_whole(store: Any, n: int) -> None:
     row, content = offered(n)
     if store.offer(row, WALL_NS) is None:
         return
-    store.write(row.key, 0, content)
+    store.write(row.key, 0, content, WALL_NS)
     store.flush(WALL_NS)
     assert store.commit(row.key, WALL_NS)
 

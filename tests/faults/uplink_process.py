@@ -1,9 +1,10 @@
 """The processes that the fault tests kill, starve and lie to: `python uplink_process.py ROLE JSON`.
 
 `seal` seals clips of random content and prints each number and hash once the spool has promised it; `record` is the
-recorder; `upload` delivers from a spool; `receive` takes clips in. They are Shadowrig's own spool, recorder, uploader
-and receiver, with times short enough for a test. SIGTERM ends each of them properly. `receive` takes the doorkeeper's
-set-up apart on request: a receiver that is configured wrongly must keep strangers out all the same.
+recorder; `upload` delivers from a spool, `deliver` is the whole process that does; `receive` takes clips in. They are
+Shadowrig's own spool, recorder, uploader and receiver, with times short enough for a test. SIGTERM ends each of them
+properly. `receive` takes the doorkeeper's set-up apart on request: a receiver that is configured wrongly must keep
+strangers out all the same.
 
 Each role imports what it alone needs: the sweeps start thousands of these, and a recorder's imports cost three times
 those of the others.
@@ -125,6 +126,16 @@ def record(stop: threading.Event, options: dict[str, Any]) -> None:
     run_recorder(config, stop)
 
 
+def deliver(stop: threading.Event, options: dict[str, Any]) -> None:
+    """The uploader of a vehicle with this configuration, as `shadowrig run --process uploader` runs it."""
+    from runtime.config.rig_config import load_config
+    from runtime.processes.uploader_process import run_uploader_process
+
+    config = load_config(options["config"])
+    say("ready")
+    run_uploader_process(config, stop)
+
+
 def say(line: str) -> None:
     print(line, flush=True)
 
@@ -132,5 +143,5 @@ def say(line: str) -> None:
 if __name__ == "__main__":
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    roles = {"seal": seal, "record": record, "upload": upload, "receive": receive}
+    roles = {"seal": seal, "record": record, "deliver": deliver, "upload": upload, "receive": receive}
     roles[sys.argv[1]](ended, json.loads(sys.argv[2]))

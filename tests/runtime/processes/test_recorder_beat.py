@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import socket
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from runtime.clock import SystemClock
+from runtime.clock import ManualClock, SystemClock
+from runtime.health.status import read_status
 from runtime.processes.recorder_process import _Beat
 from runtime.processes.shell import ProcessShell
 from runtime.processes.spool_clip_sink import SpoolClipSink
+from runtime.processes.spool_opening import open_spool
 from runtime.recording.recorder import Recorder
-from runtime.spool import Spool
+from runtime.spool import LedgerError, Spool, SpoolError
 from tests.runtime.privacy.private_history import END_NS, north_of, write_history
 from tests.runtime.recording.recorded_rig import firing
 
@@ -64,6 +69,48 @@ def test_leaving_asks_systemd_for_more_time_as_long_as_there_is_progress(
         shell.publish({})
         assert heard(manager) == ["STATUS=no progress: recorder"]
         shell.close(dict)
+
+
+def test_a_start_that_takes_long_asks_systemd_for_more_time_once_a_second_as_long_as_it_gets_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SteppedClock()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        shell = ProcessShell("recorder", tmp_path, clock, 10.0)
+        for clock.time_ns in range(0, 3 * 10**9, 10**8):
+            shell.starting()
+        assert heard(manager) == ["WATCHDOG=1", "EXTEND_TIMEOUT_USEC=30000000"] * 3
+        shell.close(dict)
+
+
+def test_a_spool_whose_disk_is_full_is_waited_for_longer_each_time_until_it_opens_or_a_stop(tmp_path: Path) -> None:
+    clock, stop, waits_ns = ManualClock(), threading.Event(), []
+    shell = ProcessShell("recorder", tmp_path, clock, 10.0)
+
+    def opened(progress: Callable[[], None]) -> Spool:
+        waits_ns.append(clock.now_ns())
+        if len(waits_ns) == 4:
+            return Spool.open(tmp_path / "spool", 64 << 20, progress=progress)
+        raise LedgerError("the disk is full") if len(waits_ns) % 2 else OSError(errno.EIO, "Input/output error")
+
+    spool = open_spool(opened, shell, stop)
+    assert spool is not None
+    spool.close()
+    assert waits_ns == [0, 1 * 10**9, 3 * 10**9, 7 * 10**9]
+    status = read_status(tmp_path / "recorder.json")
+    assert status is not None
+    assert (status["waiting_for_spool"], status["attempts"]) == ("the disk is full", 3)
+    stop.set()
+    assert open_spool(opened, shell, stop) is None
+    with pytest.raises(SpoolError, match="belongs"):
+        open_spool(contradicting, shell, threading.Event())
+
+
+def contradicting(progress: Callable[[], None]) -> Spool:
+    raise SpoolError("it belongs to another vehicle")
 
 
 def heard(manager: socket.socket) -> list[str]:

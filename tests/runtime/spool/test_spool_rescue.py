@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.clock import ManualClock
 from runtime.formats.mcap_files import McapTopicReader, McapTopicWriter, RawMessage
 from runtime.formats.topics import FIRING, own_channel
 from runtime.messages import Priority
@@ -20,7 +21,7 @@ from runtime.spool import (
     Spool,
     rescue_partials,
 )
-from runtime.spool.rescue import all_awaited
+from runtime.spool.rescue import FAILED_FIRST_S, FAILED_LONGEST_S, all_awaited, written_bytes
 from tests.runtime.recording.recorded_rig import encode_camera, firing
 
 QUOTA_BYTES = 64 << 20
@@ -236,20 +237,51 @@ def test_a_rescue_that_is_cut_short_itself_leaves_one_clip_in_the_end(tmp_path, 
         assert (spool.partial(), spool.counts().sealed) == ([], 1)
 
 
-def test_a_disk_that_fails_during_the_rescue_leaves_the_partial_clip_to_the_next_start(tmp_path, monkeypatch):
+def test_a_disk_that_fails_during_the_rescue_leaves_the_partial_clip_to_a_later_attempt(tmp_path, monkeypatch):
     write_half(tmp_path)
-    with open_spool(tmp_path, "second") as spool:
+    clock = ManualClock()
+    with Spool.open(tmp_path, QUOTA_BYTES, boot_id="second", clock=clock) as spool:
         rescue = PartialRescue(spool)
 
         def failing(*arguments, **known_by):
             raise QuotaExceededError("full", 0)
 
         monkeypatch.setattr(spool, "begin", failing)
-        with pytest.raises(QuotaExceededError):
-            rescue.step(all_awaited)
+        assert rescue.step(all_awaited) == RescueReport(failed=1, last_error="full")
         monkeypatch.undo()
         assert len(spool.partial()) == 1
-        assert rescue_partials(spool).rescued == [1]
+        assert rescue.step(all_awaited) is None, "not at once"
+        clock.advance_to(round(FAILED_FIRST_S * 1e9))
+        assert rescue.step(all_awaited) == RescueReport(rescued=[1])
+        clock.advance_to(round(FAILED_LONGEST_S * 1e9))
+        assert rescue.step(all_awaited) is None
+
+
+def test_one_partial_clip_that_cannot_be_rescued_keeps_no_other_waiting_and_the_most_urgent_goes_first(
+    tmp_path, monkeypatch
+):
+    write_half(tmp_path, clip_id="unreadable", lines=2)
+    write_half(tmp_path, clip_id="urgent")
+    with open_spool(tmp_path, "first") as spool, spool._ledger.transaction() as connection:
+        connection.execute("UPDATE drafts SET priority = 'safety' WHERE metadata LIKE '%urgent%'")
+    tried: list[str] = []
+
+    def failing_disk(path: Path) -> int:
+        tried.append(path.name)
+        if path.name.endswith("1.mcap"):
+            raise OSError(5, "Input/output error", str(path))
+        return written_bytes(path)
+
+    monkeypatch.setattr("runtime.spool.rescue.written_bytes", failing_disk)
+    with open_spool(tmp_path, "second") as spool:
+        report = PartialRescue(spool).step(all_awaited)
+        assert report is not None
+        assert (report.rescued, report.failed) == ([1], 1)
+        assert "Input/output error" in report.last_error
+        assert len(tried) == 2
+        assert tried[1] == "draft-000000000001.mcap"
+        assert spool.clip(1).metadata["clip_id"] == "urgent"
+        assert [partial.metadata["clip_id"] for partial in spool.partial()] == ["unreadable"]
 
 
 def test_a_partial_clip_whose_whole_was_sealed_later_is_dropped(tmp_path):
