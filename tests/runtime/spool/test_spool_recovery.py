@@ -79,7 +79,7 @@ def test_a_number_whose_file_lacks_a_row_is_not_given_out_again(tmp_path, monkey
         with pytest.raises(SealError):
             seal(spool, b"first")
         monkeypatch.undo()
-        with pytest.raises(SealError, match="call recover"):
+        with pytest.raises(SealError, match="start the process again"):
             seal(spool, b"second")
         assert spool.must_be_reopened, "the recorder leaves, and its next start recovers"
         assert spool.recover().adopted == [1]

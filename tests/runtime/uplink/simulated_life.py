@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from runtime.formats.durable_files import sha256_of
 from runtime.messages import Priority
 from runtime.uplink import reception
 from runtime.uplink.catalogue import Catalogue
-from runtime.uplink.storage import finishing
+from runtime.uplink.storage import database, finishing
 
 
 def forbid_waste(world: World, disk: FaultyDisk, monkeypatch) -> None:
@@ -32,10 +33,16 @@ def forbid_waste(world: World, disk: FaultyDisk, monkeypatch) -> None:
     monkeypatch.setattr(Catalogue, "drop_partial", checked)
 
 
+#: An engine for each place, used again by the receivers of all lives there: each would compile all statements anew.
+#: They close its connections when they end.
+engine_for = functools.cache(database.sqlite_engine)
+
+
 def run_seed(directory: Path, seed: int, monkeypatch, most_steps: int = 250) -> World:
     """One seeded life of one or two vehicles and a receiver; the world at its end, every promise checked on the way."""
     monkeypatch.setattr(reception, "PULL_REPEAT_S", 1.0)
     monkeypatch.setattr(reception, "REASSURE_AFTER_NS", 5 * STEP_NS)
+    monkeypatch.setattr(database, "sqlite_engine", engine_for)
     rng = random.Random(seed)
     disk = FaultyDisk(rng, monkeypatch)
     names = (VEHICLE, "car-2") if rng.random() < 0.4 else (VEHICLE,)

@@ -158,7 +158,7 @@ def test_coverage_guided_input_finds_nothing(name, tmp_path, sweep_size):
         name,
         str(corpus),
         runs,
-        "-max_total_time=120",
+        "-max_total_time=60",
         "-max_len=5000",
         "-seed=1",
         f"-artifact_prefix={tmp_path}/",
