@@ -1,6 +1,6 @@
 """Ten thousand admissions to a small spool: does the disk ever hold more than the quota, and what does one cost.
 
-    python tests/benchmarks/spool_quota.py [--admissions 10000] [--quota-mb 24] [--directory DIR] [--json FILE]
+    python -m tests.benchmarks.spool_quota [--admissions 10000] [--quota-mb 24] [--directory DIR] [--json FILE]
 
 The storm of `tests/runtime/spool/admission_storm.py`, with fewer large clips than small ones, until so many were
 admitted (what was refused does not count). Whole blocks of all files, ledger included, are added up after each draft
