@@ -3,8 +3,8 @@
 A reserve that is only arithmetic is gone when others fill the disk: then SQLite can neither open its write-ahead log
 nor note that a clip was delivered or evicted, so that the spool could not give back the bytes that it holds itself.
 When the disk is nearly full the ballast is cut by a slice, for others may take what is given up before the ledger does;
-when there is room again it is made whole. It is what the ledger may grow by (`reservations.LEDGER_GROWTH_BYTES`), and
-charged to the quota as that, whether it lies there or was given up.
+when there is room again it is made whole. It is charged to the ledger's share of the quota, beside what the ledger may
+grow by, whether it lies there or was given up.
 """
 
 from __future__ import annotations

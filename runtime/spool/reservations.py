@@ -40,9 +40,8 @@ from runtime.spool.wall_time import TrustedWall
 
 #: What is left free on the disk itself, whatever the quota says.
 DISK_RESERVE_BYTES = 16 << 20
-#: What the ledger may grow by until somebody is admitted again: its write-ahead log, and the rows of some clips. The
-#: ballast keeps these bytes on the disk itself.
-LEDGER_GROWTH_BYTES = BALLAST_BYTES
+#: What the ledger may grow by until somebody is admitted again: its write-ahead log, and the rows of some clips.
+LEDGER_GROWTH_BYTES = 1 << 20
 MAX_ADMISSION_ROUNDS = 8
 #: The disk must have gained this share of what was removed; else somebody else has taken it.
 GAINED_SHARE = 0.5
@@ -111,7 +110,7 @@ class Reservations:
         return self._ledger_bytes_soon() > self._ledger_reserve_bytes
 
     def _ledger_bytes_soon(self) -> int:
-        return self._ledger.disk_bytes() + LEDGER_GROWTH_BYTES
+        return self._ledger.disk_bytes() + BALLAST_BYTES + LEDGER_GROWTH_BYTES
 
     def begin(
         self,

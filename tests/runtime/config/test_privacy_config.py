@@ -70,7 +70,7 @@ def test_a_whole_section_becomes_the_rules(folder: Path) -> None:
         0.3,
     )
     assert (rules.recipients, rules.liftable) == ((folder / "fleet.clips.public",), ("video",))
-    assert rules.keep_s == 30 * 86_400
+    assert config.privacy.keep_s == 30 * 86_400
     found = probe_privacy(config)
     for part in (
         "1 excluded zones, keep without a fix",

@@ -11,7 +11,6 @@ from runtime.clock import ManualClock
 from runtime.processes.spool_opening import SpoolFigures
 from runtime.spool import LedgerError, Spool
 from runtime.spool.ballast import BALLAST_BYTES, LOW_BYTES, SLICE_BYTES, Ballast
-from runtime.spool.reservations import LEDGER_GROWTH_BYTES
 
 QUOTA_BYTES = 64 << 20
 
@@ -25,10 +24,11 @@ class Disk:
         return self.free_bytes
 
 
-def test_a_spool_keeps_real_blocks_for_its_ledger_charged_as_what_the_ledger_may_grow_by(tmp_path):
+def test_a_spool_keeps_real_blocks_for_its_ledger_charged_to_the_ledgers_share(tmp_path):
     with Spool.open(tmp_path, QUOTA_BYTES) as spool:
         assert (tmp_path / "ballast").stat().st_blocks * 512 >= BALLAST_BYTES
-        assert LEDGER_GROWTH_BYTES == BALLAST_BYTES
+        left_bytes = QUOTA_BYTES - spool._reservations.clip_quota_bytes
+        assert left_bytes >= BALLAST_BYTES + sum(path.stat().st_blocks * 512 for path in tmp_path.glob("ledger.*"))
         assert spool.counts().bytes_used == 0, "no clip"
     with Spool.open(tmp_path, QUOTA_BYTES) as spool:
         assert (spool.partial(), list((tmp_path / "clips").iterdir())) == ([], [])

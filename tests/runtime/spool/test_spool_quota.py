@@ -18,7 +18,7 @@ from runtime.spool.clips import BLOCK_BYTES, LedgerError
 from runtime.spool.reservations import DISK_RESERVE_BYTES, DISK_TAKEN_FIRST_S
 from runtime.spool.wall_time import HELD_NS
 
-RESERVE_BYTES = 4 << 20
+RESERVE_BYTES = 6 << 20
 HOUR_NS = 3600 * 10**9
 CLIP_BYTES = 2 * BLOCK_BYTES
 
