@@ -140,7 +140,8 @@ class Transfer:
         arrived = [chunk for chunk in self._under_way.values() if self._held.covers(chunk.start, chunk.end)]
         for chunk in arrived:
             del self._under_way[chunk.start]
-        self.waiting_since_ns = now_ns if self._under_way or self.phase is Phase.COMMITTED else None
+        is_asking = self.phase in (Phase.OFFERED, Phase.COMMITTED)  # a late ACK of what went before answers neither
+        self.waiting_since_ns = now_ns if self._under_way or is_asking else None
         return arrived
 
     def on_bad_chunk(self, offset: int) -> None:

@@ -87,6 +87,11 @@ def test_every_clip_arrives_once_over_ten_thousand_seeds(quick_directory, block,
     tally("seeds simulated", "delivery", a_block)
 
 
+def test_a_late_ack_does_not_answer_an_offer_whose_state_is_lost(quick_directory, monkeypatch):
+    """The session would have waited for ever, with a clip in it."""
+    run_seed(quick_directory / "life", 9877, monkeypatch)
+
+
 def test_a_calm_network_carries_every_byte_exactly_once(world):
     simulated = world(1)
     for size in (1, 100, 101, 999):
