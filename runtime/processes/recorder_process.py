@@ -43,7 +43,7 @@ def run_recorder(config: RigConfig, stop: threading.Event) -> int:
     opened = partial(
         Spool.open, directories.spool, config.spool.quota, retention_s=config.privacy.keep_s, describe=describe
     )
-    spool = open_spool(lambda progress: opened(progress=progress), shell, stop)
+    spool = open_spool(opened, shell, stop)
     if spool is None:
         return _left_without_spool(shell)
     with spool:

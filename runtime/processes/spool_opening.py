@@ -18,8 +18,8 @@ from runtime.spool import LedgerError, Spool
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 
 
-#: Opens a spool, and calls what it is given while it gets on.
-Open = Callable[[Callable[[], None]], Spool]
+#: Opens a spool, and calls `progress`, the one argument that it is given, while it gets on.
+Open = Callable[..., Spool]
 
 
 def open_spool(opened: Open, shell: ProcessShell, stop: threading.Event) -> Spool | None:
@@ -30,7 +30,7 @@ def open_spool(opened: Open, shell: ProcessShell, stop: threading.Event) -> Spoo
     backoff, attempts = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S), 0
     while not stop.is_set():
         try:
-            return opened(shell.starting)
+            return opened(progress=shell.starting)
         except OSError as error:
             if not isinstance(error, LedgerError) and error.errno not in PASSING_ERRORS:
                 raise

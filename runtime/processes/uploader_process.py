@@ -61,7 +61,7 @@ def run_uploader_process(config: RigConfig, stop: threading.Event) -> int:
             config.spool.quota,
             describe=partial(facts_of_clip, vehicle=config.vehicle.id),
         )
-        spool = open_spool(lambda progress: opened(progress=progress), shell, stop)
+        spool = open_spool(opened, shell, stop)
         if spool is not None:
             with spool:
                 pulls, alarms = PullFolder(directories.spool), AlarmLog(spool)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from systemd_ear import all_heard
 
 from runtime.health.watchdog import ProgressWatchdog, SystemdNotifier
 
@@ -23,16 +24,6 @@ def service_manager(tmp_path: Path) -> Iterator[socket.socket]:
 
 def heard(manager: socket.socket) -> str:
     return manager.recv(4096).decode()
-
-
-def all_heard(manager: socket.socket) -> list[str]:
-    manager.setblocking(False)
-    messages = []
-    try:
-        while True:
-            messages.append(manager.recv(4096).decode())
-    except BlockingIOError:
-        return messages
 
 
 def test_messages_arrive_in_systemds_form(service_manager):

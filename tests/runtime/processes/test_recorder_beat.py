@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from systemd_ear import all_heard
 
 from runtime.clock import ManualClock, SystemClock
 from runtime.health.status import read_status
@@ -27,6 +28,15 @@ class SteppedClock(SystemClock):
 
     def now_ns(self) -> int:
         return self.time_ns
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """The service manager that a shell made from now on tells."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        yield listening
 
 
 def test_while_one_clip_takes_long_crashes_and_pulls_are_still_noted_about_once_a_second(tmp_path: Path) -> None:
@@ -52,38 +62,30 @@ def test_every_write_of_every_clip_is_progress_so_that_many_clips_in_a_row_are_n
 
 
 def test_leaving_asks_systemd_for_more_time_as_long_as_there_is_progress(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, manager: socket.socket
 ) -> None:
     clock = SteppedClock()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
-        manager.setblocking(False)
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        shell = ProcessShell("recorder", tmp_path, clock, 10.0)
-        shell.publish({})
-        assert heard(manager) == ["WATCHDOG=1"]
-        shell.stopping("sealing")
-        shell.publish({})
-        assert heard(manager) == ["STOPPING=1\nSTATUS=sealing", "WATCHDOG=1", "EXTEND_TIMEOUT_USEC=30000000"]
-        clock.time_ns = 11 * 10**9
-        shell.publish({})
-        assert heard(manager) == ["STATUS=no progress: recorder"]
-        shell.close(dict)
+    shell = ProcessShell("recorder", tmp_path, clock, 10.0)
+    shell.publish({})
+    assert all_heard(manager) == ["WATCHDOG=1"]
+    shell.stopping("sealing")
+    shell.publish({})
+    assert all_heard(manager) == ["STOPPING=1\nSTATUS=sealing", "WATCHDOG=1", "EXTEND_TIMEOUT_USEC=30000000"]
+    clock.time_ns = 11 * 10**9
+    shell.publish({})
+    assert all_heard(manager) == ["STATUS=no progress: recorder"]
+    shell.close(dict)
 
 
 def test_a_start_that_takes_long_asks_systemd_for_more_time_once_a_second_as_long_as_it_gets_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, manager: socket.socket
 ) -> None:
     clock = SteppedClock()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
-        manager.setblocking(False)
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        shell = ProcessShell("recorder", tmp_path, clock, 10.0)
-        for clock.time_ns in range(0, 3 * 10**9, 10**8):
-            shell.starting()
-        assert heard(manager) == ["WATCHDOG=1", "EXTEND_TIMEOUT_USEC=30000000"] * 3
-        shell.close(dict)
+    shell = ProcessShell("recorder", tmp_path, clock, 10.0)
+    for clock.time_ns in range(0, 3 * 10**9, 10**8):
+        shell.starting()
+    assert all_heard(manager) == ["WATCHDOG=1", "EXTEND_TIMEOUT_USEC=30000000"] * 3
+    shell.close(dict)
 
 
 def test_a_spool_whose_disk_is_full_is_waited_for_longer_each_time_until_it_opens_or_a_stop(tmp_path: Path) -> None:
@@ -111,12 +113,3 @@ def test_a_spool_whose_disk_is_full_is_waited_for_longer_each_time_until_it_open
 
 def contradicting(progress: Callable[[], None]) -> Spool:
     raise SpoolError("it belongs to another vehicle")
-
-
-def heard(manager: socket.socket) -> list[str]:
-    messages = []
-    try:
-        while True:
-            messages.append(manager.recv(4096).decode())
-    except BlockingIOError:
-        return messages
