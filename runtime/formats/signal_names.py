@@ -90,8 +90,6 @@ CANONICAL_SIGNALS: Mapping[str, CanonicalSignal] = {
 #: Signals that are events: nobody sends that they are not pressed before they first are.
 BUTTONS = frozenset({"vehicle.bookmark"})
 
-CANONICAL_TIMEOUTS_S: Mapping[str, float] = {name: signal.timeout_s for name, signal in CANONICAL_SIGNALS.items()}
-
 
 def kind_of(name: str, value: SignalValue) -> SignalKind:
     """The kind of a signal of which this value was seen; a canonical name says it itself."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +84,11 @@ class PrivacyRules:
     blur: BlurPlan | None = None
     recipients: tuple[Path, ...] = ()
     liftable: tuple[str, ...] = (VIDEO, LOCATION)
+
+    @property
+    def leave_clips_alone(self) -> bool:
+        """True when no clip is refused or changed by them."""
+        return not (self.zone_files or self.blur or self.recipients) and self.location.mode == "keep"
 
 
 class PrivacyPolicy:
@@ -195,7 +200,7 @@ class PrivacyPolicy:
         return f"cut short, and may not be sealed: {what}"
 
     def _may_refuse_or_change(self) -> bool:
-        return self._campaigns is not None or self._rules != replace(PrivacyRules(), liftable=self._rules.liftable)
+        return self._campaigns is not None or not self._rules.leave_clips_alone
 
     def _rules_in_force(self) -> str:
         """A hash of all that decides over clips now: settings, zones, what campaigns bring and lift."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from runtime.backoff import Backoff
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.processes.shell import PASSING_ERRORS, ProcessShell, log
-from runtime.spool import LedgerError, Spool
+from runtime.spool import LedgerError, RecoveryReport, Spool
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 
@@ -30,7 +31,10 @@ def open_spool(opened: Open, shell: ProcessShell, stop: threading.Event) -> Spoo
     backoff, attempts = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S), 0
     while not stop.is_set():
         try:
-            return opened(progress=shell.starting)
+            spool = opened(progress=shell.starting)
+            if spool.last_recovery != RecoveryReport():
+                log.warning("the spool was not left in order: %s", spool.last_recovery)
+            return spool
         except OSError as error:
             if not isinstance(error, LedgerError) and error.errno not in PASSING_ERRORS:
                 raise
@@ -63,14 +67,4 @@ class SpoolFigures:
         return self._last
 
     def _read(self) -> dict[str, Any]:
-        counts = self._spool.counts()
-        return {
-            "sealed": counts.sealed,
-            "pending": counts.pending,
-            "delivered": counts.delivered,
-            "tombstoned": counts.tombstoned,
-            "bytes_used": counts.bytes_used,
-            "quota_bytes": counts.quota_bytes,
-            "alarms": counts.alarms,
-            "error": "",
-        }
+        return {**asdict(self._spool.counts()), "tidying_failures": self._spool.tidying_failures, "error": ""}

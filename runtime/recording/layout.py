@@ -109,11 +109,11 @@ class HistoryLayout:
 
     def list_needs(self) -> list[Path]:
         """Windows that pulls wait for."""
-        return [self.needs / name for name in _names(self.needs) if name.endswith(".json") and name[0] != "."]
+        return [self.needs / name for name in _names(self.needs) if name.endswith(".json")]
 
     def list_answers(self) -> list[Path]:
         """Notes about firings, oldest firing first."""
-        return [self.answers / name for name in _names(self.answers) if name.endswith(".json") and name[0] != "."]
+        return [self.answers / name for name in _names(self.answers) if name.endswith(".json")]
 
 
 def _names(directory: Path) -> list[str]:

@@ -49,8 +49,8 @@ LIT_NS = NANOSECONDS_PER_SECOND // 2
 _TIME_BASE = Fraction(1, 90_000)
 
 
-def write_mosaic_video(reader: McapTopicReader, manifest: ClipManifest, path: Path) -> tuple[int, int]:
-    """Write the film as MP4 (H.264); how many pictures, and how many boxes in them. ClipError without any camera."""
+def write_mosaic_video(reader: McapTopicReader, manifest: ClipManifest, path: Path) -> None:
+    """Write the film as MP4 (H.264). ClipError without any camera."""
     instants_ns = _instants(reader, manifest)
     if not instants_ns:
         raise ClipError(f"{reader.path}: the clip has no pictures, so there is no mosaic of it")
@@ -68,7 +68,6 @@ def write_mosaic_video(reader: McapTopicReader, manifest: ClipManifest, path: Pa
             output.mux(stream.encode(frame))
         if stream is not None:
             output.mux(stream.encode(None))
-    return len(instants_ns), composer.boxes
 
 
 def _open_stream(output: av.container.OutputContainer, image: Image) -> av.VideoStream:
@@ -128,7 +127,6 @@ class _Composer:
     """Puts the cameras' pictures together. Tiles are drawn anew only when their frame changes."""
 
     def __init__(self, manifest: ClipManifest, views: list[_CameraView]) -> None:
-        self.boxes = 0
         self._manifest = manifest
         self._views = views
         self._height = tile_height_px(TILE_WIDTH_PX, (aspect for view in views if (aspect := view.aspect) is not None))
@@ -155,9 +153,7 @@ class _Composer:
             return empty_tile(TILE_WIDTH_PX, self._height, f"{view.camera}: not yet")
         drawn_ns, image = self._tiles.get(view.camera, (None, None))
         if image is None or drawn_ns != frame.time_ns:
-            boxes = view.boxes(frame.time_ns)
-            self.boxes += len(boxes)
-            image = tile(frame.rgb(), boxes, TILE_WIDTH_PX, self._height, frame.source_size[0])
+            image = tile(frame.rgb(), view.boxes(frame.time_ns), TILE_WIDTH_PX, self._height, frame.source_size[0])
             self._tiles[view.camera] = (frame.time_ns, image)
         age_ns = instant_ns - frame.time_ns
         shown: Image = image.copy()

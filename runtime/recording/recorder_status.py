@@ -25,7 +25,7 @@ class RecorderStatus:
     sealed_bytes: int = 0
     shrunk: int = 0  # of those: cut down, because there was no room for all
     waiting: int = 0
-    refused: int = 0  # attempts that the sink or the disk refused
+    refused: int = 0  # attempts that came to nothing: disk, sink, policy, a record that cannot be read
     lost_firings: Counter[str] = field(default_factory=Counter)  # by rule: given up for good
     policy_refused: Counter[str] = field(default_factory=Counter)  # firings without a clip, by the policy's reason
     bad_firings: int = 0

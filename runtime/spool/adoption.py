@@ -15,11 +15,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runtime.formats.durable_files import remove_durably, sha256_of, sync_directory, sync_file, write_durably
+from runtime.formats.durable_files import remove_durably, sha256_of, sync_directory, sync_file
 from runtime.messages import Priority
 from runtime.spool.accounts import add_alarm, add_to_fact, entomb, fact, insert_clip, next_number
 from runtime.spool.age import age_noted, set_age
-from runtime.spool.clips import CONDEMNED, DAMAGED_PREFIX, STRAY_PREFIX, SpoolError, encode_metadata
+from runtime.spool.clips import (
+    CONDEMNED,
+    DAMAGED_PREFIX,
+    STRAY_PREFIX,
+    SpoolError,
+    clip_file_name,
+    encode_metadata,
+)
 from runtime.spool.folder import SpoolFolder, set_aside
 from runtime.spool.ledger import Ledger
 from runtime.spool.wall_time import TrustedWall
@@ -92,7 +99,7 @@ class Adoption:
             sync_directory(self.folder.partial)
             self._check_gaps(strangers)
             if self.folder.highest_counted() < strangers[-1]:
-                write_durably(self.folder.counter, f"{strangers[-1]}\n".encode())
+                self.folder.count_to(strangers[-1])
         for n in strangers:
             with self.ledger.transaction() as connection:
                 self._bury_gap_before(connection, n)
@@ -134,7 +141,7 @@ class Adoption:
         sync_file(path)
         sha256 = sha256_of(path)
         noted, age = self._noted_draft(connection, sha256, path), None
-        if not path.name.startswith(f"{n:012d}-{sha256[:16]}."):
+        if path.name != clip_file_name(n, sha256):
             self._set_damaged_aside(connection, n, path, sha256)
             return
         if noted:  # where a rename is not atomic, a power cut leaves the file under both names
@@ -187,7 +194,7 @@ class Adoption:
             "SELECT count(*) FROM drafts WHERE sha256 IS NOT NULL OR abandoned = ?", (CONDEMNED,)
         ).fetchone()[0]
         if highest < upcoming - 1 or (highest == upcoming and noted):
-            write_durably(self.folder.counter, f"{upcoming - 1}\n".encode())
+            self.folder.count_to(upcoming - 1)
         else:
             self._bury_gap_before(connection, highest + 1)
 

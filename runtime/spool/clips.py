@@ -26,8 +26,8 @@ BLOCK_BYTES = 4096
 
 #: What recovery or a delivery moved out of `clips/` for people to look at: of no use to anybody else.
 DAMAGED_PREFIX, STRAY_PREFIX = "damaged-", "stray-"
-#: States of a draft beside "being written" (0): partial, and on its way to a tombstone.
-ABANDONED, CONDEMNED = 1, 2
+#: States of a draft, in the ledger's column `abandoned`: has a writer; partial; on its way to a tombstone.
+BEING_WRITTEN, ABANDONED, CONDEMNED = 0, 1, 2
 
 CLIP_NAME = re.compile(r"(\d{12})-([0-9a-f]{16})\.mcap")
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.formats.durable_files import remove_durably, rename_durably
+from runtime.formats.durable_files import remove_durably, rename_durably, write_durably
 from runtime.spool.accounts import add_abandoned, add_alarm
-from runtime.spool.clips import CLIP_NAME, SpoolError, is_evidence, occupied_bytes
+from runtime.spool.clips import ABANDONED, CLIP_NAME, SpoolError, is_evidence, occupied_bytes
 from runtime.spool.ledger import Ledger
 
 #: Files kept to be looked at: so many, and so much of the quota.
@@ -74,6 +74,10 @@ class SpoolFolder:
             return 0
         return int(text) if text.strip().isdigit() else 0
 
+    def count_to(self, n: int) -> None:
+        """Write `counter` durably. Raises OSError."""
+        write_durably(self.counter, f"{n}\n".encode())
+
 
 def unlink_clip(folder: SpoolFolder, ledger: Ledger, n: int) -> None:
     """Remove the file of a settled clip, and note that it is gone. Harmless when it was removed already."""
@@ -115,7 +119,7 @@ def bound_evidence(folder: SpoolFolder, ledger: Ledger, quota_bytes: int, wall_n
     """Drop what was set aside beyond MAX_EVIDENCE files or a share of the quota, the oldest first."""
     with ledger.reading() as connection:
         rows = connection.execute(
-            "SELECT id, file_name, reserved_bytes FROM drafts WHERE abandoned = 1 ORDER BY id DESC"
+            f"SELECT id, file_name, reserved_bytes FROM drafts WHERE abandoned = {ABANDONED} ORDER BY id DESC"
         ).fetchall()
     count, kept_bytes = 0, 0
     for row in rows:
@@ -132,7 +136,9 @@ def bound_evidence(folder: SpoolFolder, ledger: Ledger, quota_bytes: int, wall_n
 def drop_partial(folder: SpoolFolder, ledger: Ledger, draft_id: int, wall_ns: int, reason: str) -> None:
     """Remove a partial clip that nobody has taken over, with an alarm."""
     with ledger.transaction() as connection:
-        row = connection.execute("SELECT * FROM drafts WHERE id = ? AND abandoned = 1", (draft_id,)).fetchone()
+        row = connection.execute(
+            "SELECT * FROM drafts WHERE id = ? AND abandoned = ?", (draft_id, ABANDONED)
+        ).fetchone()
         if row is None:
             return
         remove_durably(folder.partial / row["file_name"])

@@ -162,10 +162,8 @@ class Ledger:
 
     def _as_ledger_error(self, what: str, error: sqlite3.OperationalError) -> LedgerError:
         """The error in our words; where the disk is full, the ballast gives way to the next attempt."""
-        failure = LedgerError(f"cannot {what} {self.path}: {error}; nothing was changed")
-        if "full" in str(error) or self.ballast.is_disk_low:
-            failure = LedgerError(f"cannot {what} {self.path}, the disk is full: {error}; nothing was changed")
-            failure.errno = errno.ENOSPC
+        failure = ledger_error(what, self.path, error, self.ballast)
+        if failure.errno == errno.ENOSPC:
             self.ballast.give_up()
         return failure
 
@@ -226,6 +224,16 @@ def finish_replacing(path: Path) -> None:
     for suffix in ("-wal", "-shm"):
         remove_durably(path.with_name(path.name + suffix))
     rename_durably(replacement_of(path), path)
+
+
+def ledger_error(what: str, path: Path, error: sqlite3.OperationalError, ballast: Ballast) -> LedgerError:
+    """SQLite's error in our words; errno is ENOSPC where the disk is full."""
+    is_full = "full" in str(error) or ballast.is_disk_low
+    where = f"{path}, the disk is full: make room on it" if is_full else str(path)
+    failure = LedgerError(f"cannot {what} {where}: {error}; nothing was changed")
+    if is_full:
+        failure.errno = errno.ENOSPC
+    return failure
 
 
 def is_sync_suspect(error: sqlite3.OperationalError) -> bool:

@@ -12,7 +12,7 @@ from runtime.formats.durable_files import remove_durably, rename_durably
 from runtime.spool.ballast import BALLAST_BYTES, SLICE_BYTES, Ballast
 from runtime.spool.clips import LedgerError
 from runtime.spool.gate import Gate
-from runtime.spool.ledger import Ledger, finish_replacing, is_sound
+from runtime.spool.ledger import Ledger, finish_replacing, is_sound, ledger_error
 
 
 def open_or_set_aside(path: Path, gate: Gate, ballast: Ballast, wall_ns: int) -> tuple[Ledger, bool]:
@@ -59,8 +59,4 @@ def _told_as_ledger_error(path: Path, ballast: Ballast) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        is_full = ballast.is_disk_low or "full" in str(error)
-        failure = LedgerError(f"cannot open {path}: {error}" + (" (the disk is full: make room on it)" * is_full))
-        if is_full:
-            failure.errno = errno.ENOSPC
-        raise failure from error
+        raise ledger_error("open", path, error, ballast) from error

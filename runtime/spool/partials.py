@@ -1,4 +1,4 @@
-"""Partial clips: drafts whose writer died, and damaged files set aside. They go before any clip for room."""
+"""Partial clips: drafts whose writer died, and damaged files set aside. `admission` says when they go for room."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from runtime.formats.durable_files import remove_durably
 from runtime.messages import Priority
 from runtime.spool.accounts import add_alarm, entomb
 from runtime.spool.age import Age, age_noted, age_of_clip
-from runtime.spool.clips import DAMAGED_PREFIX, ClipDraft, PartialClip, UnknownClipError, try_lock
+from runtime.spool.clips import (
+    ABANDONED,
+    BEING_WRITTEN,
+    DAMAGED_PREFIX,
+    ClipDraft,
+    PartialClip,
+    UnknownClipError,
+    try_lock,
+)
 from runtime.spool.deliveries import Deliveries
 from runtime.spool.folder import SpoolFolder, bound_evidence, moved_back_on_failure, set_aside
 from runtime.spool.ledger import Ledger
@@ -26,7 +34,7 @@ class Partials(Deliveries):
     def partial(self) -> list[PartialClip]:
         """Drafts whose writer died, and damaged files, oldest first."""
         with self._ledger.reading() as connection:
-            rows = connection.execute("SELECT * FROM drafts WHERE abandoned = 1 ORDER BY id").fetchall()
+            rows = connection.execute("SELECT * FROM drafts WHERE abandoned = ? ORDER BY id", (ABANDONED,)).fetchall()
         return [
             PartialClip(
                 int(row["id"]),
@@ -66,7 +74,7 @@ class Partials(Deliveries):
             if descriptor is None:
                 raise UnknownClipError(f"partial clip {partial.path} is gone, or another process has taken it")
             try:
-                connection.execute("UPDATE drafts SET abandoned = 0 WHERE id = ?", (partial.draft_id,))
+                connection.execute("UPDATE drafts SET abandoned = ? WHERE id = ?", (BEING_WRITTEN, partial.draft_id))
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -138,6 +146,6 @@ class Partials(Deliveries):
         """Let a draft be partial again."""
         try:
             with self._ledger.transaction() as connection:
-                connection.execute("UPDATE drafts SET abandoned = 1 WHERE id = ?", (draft.draft_id,))
+                connection.execute("UPDATE drafts SET abandoned = ? WHERE id = ?", (ABANDONED, draft.draft_id))
         finally:
             draft.release()

@@ -28,7 +28,7 @@ from runtime.formats.durable_files import sha256_of
 from runtime.messages import Priority
 from runtime.spool.accounts import add_abandoned, add_alarm, next_number
 from runtime.spool.adoption import Adoption, RecoveryReport, StartUp
-from runtime.spool.clips import CONDEMNED, DAMAGED_PREFIX, try_lock
+from runtime.spool.clips import ABANDONED, CONDEMNED, DAMAGED_PREFIX, try_lock
 from runtime.spool.folder import unlink_clip
 from runtime.spool.sealing import WrittenClip, bury, counter_taken_back, place, taken_back_on_failure
 
@@ -132,7 +132,7 @@ class Recovery:
             add_abandoned(connection, name, path.stat().st_size)
         for name in set(drafts) - set(present):
             connection.execute("DELETE FROM drafts WHERE file_name = ?", (name,))
-        rows = connection.execute("SELECT id FROM drafts WHERE abandoned = 1 ORDER BY id")
+        rows = connection.execute("SELECT id FROM drafts WHERE abandoned = ? ORDER BY id", (ABANDONED,))
         self.report.partial = [int(row[0]) for row in rows]
 
     # -- rows without files -------------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ by the facts noted at its beginning: message by message as far as checksums hold
 as far as it can be opened. It lacks at most the last two seconds that were written. If not, it gets a number all the
 same, as a tombstone with the reason, and its bytes go.
 
-A file of which nothing can be read stays partial: it is listed, and goes before any clip when room is needed, with an
-alarm.
+A file of which nothing can be read stays partial: it is listed, and goes when room is needed (see
+`admission`), with an alarm.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.formats.durable_files import remove_durably, rename_durably, write_durably
+from runtime.formats.durable_files import remove_durably, rename_durably
 from runtime.messages import Priority
 from runtime.spool.accounts import entomb, insert_clip, next_number
 from runtime.spool.age import hand_on_age
@@ -82,7 +82,7 @@ def _take_number(connection: sqlite3.Connection, folder: SpoolFolder) -> int:
         raise SealError(f"number {n} already has a file but no row: an earlier seal failed; {RESTART}")
     if (counted := folder.highest_counted()) >= n:
         raise SealError(f"`counter` is at {counted}, the ledger says that {n} is next: rows were lost; {RESTART}")
-    write_durably(folder.counter, f"{n}\n".encode())
+    folder.count_to(n)
     return n
 
 
@@ -118,7 +118,7 @@ def counter_taken_back(folder: SpoolFolder, n: int) -> Iterator[None]:
         yield
     except (OSError, sqlite3.Error) as error:
         if not isinstance(error, SealError) and folder.highest_counted() == n:
-            write_durably(folder.counter, f"{n - 1}\n".encode())
+            folder.count_to(n - 1)
         raise
 
 

@@ -18,7 +18,7 @@
 | `receiver`, `routes` | one ROUTER socket for any number of vehicles; where each of them is |
 | `reception`, `foreign_json` | answers messages; no sockets, time as an argument; JSON of vehicles held to bounds |
 | `authenticator`, `keys` | who is let in |
-| `limits`, `connections`, `connection_guard` | what one vehicle may ask and hold: it cannot exhaust the receiver |
+| `limits`, `handshakes`, `connections`, `connection_guard` | how much one vehicle may ask and hold at once |
 | `verification`, `beside` | looking into stored clips; threads beside the loop, whose death it hears of |
 | `troubles` | what keeps it from its work, told to its operator |
 

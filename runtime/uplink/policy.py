@@ -58,7 +58,6 @@ class Permissions:
     """What may be sent now; `reasons` says what waits and why, for people."""
 
     priorities: frozenset[Priority] = frozenset(Priority)
-    campaigns: bool = True
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -89,4 +88,4 @@ class DeliveryPolicy:
         campaigns = self.campaigns.objection(interface, is_metered, minute)
         if campaigns:
             reasons["campaigns"] = campaigns
-        return Permissions(frozenset(allowed), not campaigns, reasons)
+        return Permissions(frozenset(allowed), reasons)

@@ -279,6 +279,7 @@ class Receiver:
             "completed_at_start": self.completed_at_start,
             "housekeeping": self._housekeeping.figures,
             "verifier_troubles": self._verifier.troubles,
+            "verifier_last_trouble": self._verifier.last_trouble,
             "verifier_deaths": self._verifier.deaths,
         }
 

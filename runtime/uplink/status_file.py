@@ -1,4 +1,4 @@
-"""Figures for people and for `shadowrig status`: one JSON file, replaced as a whole, never synced."""
+"""Figures for people: one JSON file, replaced as a whole, never synced."""
 
 from __future__ import annotations
 

@@ -56,14 +56,17 @@ WATCHED_EVENTS = zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSH
 
 @dataclass(frozen=True, slots=True)
 class UploaderSettings:
-    """What an uploader needs to know. `server` is a ZeroMQ address like `tcp://fleet.example:7443`."""
+    """What an uploader needs to know. `server` is a ZeroMQ address like `tcp://fleet.example:7443`.
+
+    What the configuration's `uplink` section sets has the defaults of that section.
+    """
 
     server: str
     keys_directory: Path
     status_path: Path | None = None
     software: str = "shadowrig"
-    backoff_first_s: float = 0.5
-    backoff_longest_s: float = 10.0
+    backoff_first_s: float = 1.0
+    backoff_longest_s: float = 20.0
     limits: DeliveryLimits = field(default_factory=DeliveryLimits)
     policy: DeliveryPolicy = field(default_factory=DeliveryPolicy)
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 
 from sqlalchemy import Connection
 
-#: Far more than a commit takes; with a flush's PUTs (12 s) still well below the receiver's watchdog (30 s).
+#: Far more than a commit takes; with a flush's PUTs (12 s) still well below the receiver's progress timeout (30 s).
 COMMIT_TIMEOUT_S = 5.0
 
 

@@ -12,18 +12,19 @@ SMALLEST_SEGMENT_BYTES = 8192
 class StoreLimits:
     """What one vehicle, and all of them, may occupy.
 
-    `vehicle_quota_bytes` holds everything that is kept of a vehicle, rows too (`storage.accounts`).
+    `vehicle_quota_bytes` holds everything that is kept of a vehicle, rows too (`storage.accounts`). What the
+    configuration's `receiver` section sets has the defaults of that section.
     """
 
-    max_clip_bytes: int = 4 << 30
-    vehicle_quota_bytes: int = 256 << 30
+    max_clip_bytes: int = 2_000_000_000
+    vehicle_quota_bytes: int = 100_000_000_000
     #: Clips that are stored or were removed (their numbers are kept), and numbers that will never come.
     vehicle_clips: int = 1_000_000
     vehicle_tombstones: int = 1_000_000
     #: How far a number may be beyond the highest one that is known of its vehicle.
     numbers_ahead: int = 1_000_000
     vehicle_partials: int = 16
-    disk_reserve_bytes: int = 64 << 20
+    disk_reserve_bytes: int = 64_000_000
 
 
 def most_segments(size_bytes: int) -> int:

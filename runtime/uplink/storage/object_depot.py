@@ -35,7 +35,7 @@ UPLOADERS = 16
 PART_BYTES = 8 << 20  # of a download, and of a multipart upload: 10,000 of them, S3's limit, are 80 GB
 PARTS_AT_ONCE = 4
 NAMES_AT_ONCE = 1000  # of a listing: what is asked of the catalogue in one question
-#: Somewhat more than a request takes to fail; the receiver's watchdog waits 30 s for its loop.
+#: Somewhat more than a request takes to fail; the receiver's progress timeout is 30 s.
 SYNC_TIMEOUT_S = 12.0
 CHECK_NAME = "receiver-check"
 

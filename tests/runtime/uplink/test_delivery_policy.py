@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from dataclasses import replace
 from datetime import datetime, timezone
 from zoneinfo import ZoneInfo
 
@@ -14,8 +15,10 @@ from live_receiver import PATIENCE_S, wait_for
 
 from runtime.clock import SystemClock
 from runtime.config import load_config
+from runtime.config.receiver_config import ReceiverConfig
 from runtime.formats.documents import DocumentError
 from runtime.messages import Priority
+from runtime.processes.receiver_process import settings_of
 from runtime.processes.uplink_policy import delivery_policy
 from runtime.processes.uploader_process import uploader_settings
 from runtime.spool import Spool
@@ -24,6 +27,7 @@ from runtime.uplink.exchange import Exchange, ExchangeError
 from runtime.uplink.keys import load_keys
 from runtime.uplink.network import ends_of, interface_of, route_to
 from runtime.uplink.policy import DeliveryPolicy, HoursOfDay, Permissions, Way
+from runtime.uplink.storage.limits import StoreLimits
 from runtime.uplink.uploader import Uploader, UploaderSettings
 from runtime.uplink.wire import CampaignQuestion
 
@@ -193,6 +197,16 @@ def test_the_configured_bandwidth_is_the_cap_of_the_uploader(tmp_path, lines, ca
     assert (settings.server, settings.keys_directory) == ("tcp://127.0.0.1:5588", tmp_path / "keys")
     assert (settings.backoff_first_s, settings.backoff_longest_s) == (3, 40)
     assert settings.policy.metered_interfaces == ("wwan*",)
+
+
+def test_what_the_configuration_sets_has_one_default(tmp_path):
+    path = tmp_path / "rig.yaml"
+    path.write_text("vehicle: {id: car}\ndrive: .\nuplink: {server: tcp://127.0.0.1:5588}\n")
+    configured = uploader_settings(load_config(path), tmp_path / "keys")
+    plain = UploaderSettings(configured.server, configured.keys_directory, software=configured.software)
+    assert replace(configured, policy=plain.policy) == plain  # the policy says the same, way by way
+    receiver = ReceiverConfig(bind="tcp://127.0.0.1:5588", directory=tmp_path)
+    assert settings_of(receiver).limits == StoreLimits()
 
 
 @pytest.mark.parametrize(
