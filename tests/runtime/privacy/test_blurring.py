@@ -44,7 +44,7 @@ from tests.runtime.privacy.private_history import (
     video_messages,
     write_history,
 )
-from tests.runtime.recording.recorded_rig import PERIOD_NS, SIZE, START_NS, encode_camera, firing
+from tests.runtime.recording.recorded_rig import PERIOD_NS, SIZE, START_NS, encode_camera, firing, rewrite
 
 #: Where the tiny detector always sees a face, in pixels of 160 x 96.
 FACE = (40, 24, 88, 72)
@@ -247,6 +247,8 @@ def test_a_sealed_clip_is_blurred_in_every_frame_of_every_camera_and_verifies(tm
     assert manifest.cameras["rear"].transcoded
     assert manifest.privacy["blurring"]["detector"] == "faces"
     assert manifest.privacy["blurring"]["classes"] == ["person"]
+    one_less = rewrite(clip.path, manifest=lambda said: said["privacy"]["blurring"]["frames"].update(rear=99))
+    assert [problem.code for problem in verify_clip(one_less).problems] == ["privacy"]
 
 
 class BlursEvery(SealingPolicy):
