@@ -189,7 +189,7 @@ def unlocked(stream: IO[bytes], secret: X25519PrivateKey, is_partial: bool = Fal
 def _sealed_chunks(stream: IO[bytes], header: EnvelopeHeader) -> Iterator[bytes]:
     """What is encrypted, chunk by chunk. One that is cut short comes as it is, and one without a length empty."""
     length = header.chunk_bytes + TAG_BYTES
-    for _ in range(MAX_CHUNKS):
+    for _ in range(MAX_CHUNKS + 1):
         if header.version != UNMEASURED_VERSION:
             said = stream.read(LENGTH_BYTES)
             if not said:

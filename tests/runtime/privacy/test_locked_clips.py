@@ -101,6 +101,25 @@ def test_what_was_flushed_of_a_slow_clip_can_be_opened_however_little_it_is(tmp_
                 opened(data)
 
 
+def test_more_chunks_than_are_read_are_not_written_and_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    import runtime.privacy.envelope as envelope
+
+    file = io.BytesIO()
+    stream = LockingStream(file, [SECRET.public_key()])
+    for _ in range(4):
+        stream.write(b"x")
+        stream.flush()
+    monkeypatch.setattr(envelope, "MAX_CHUNKS", 5)
+    stream.finish()
+    assert opened(file.getvalue()) == b"xxxx"
+    monkeypatch.setattr(envelope, "MAX_CHUNKS", 3)
+    with pytest.raises(EnvelopeError, match="more than 3 chunks"):
+        opened(file.getvalue())
+    stream = LockingStream(io.BytesIO(), [SECRET.public_key()])
+    with pytest.raises(OSError, match="at most 3 chunks"):
+        stream.write(bytes(5 * CHUNK_BYTES))
+
+
 def test_a_clip_that_was_locked_without_lengths_of_chunks_is_opened_still(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
