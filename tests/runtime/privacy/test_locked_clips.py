@@ -136,10 +136,11 @@ def test_a_clip_that_was_locked_without_lengths_of_chunks_is_opened_still(
     path = tmp_path / "old.mcap"
     path.write_bytes(header + b"".join(chunks))
     assert opened(path.read_bytes()) == data
-    assert (envelope_problems(path), openable_bytes(path)) == ([], path.stat().st_size)
+    assert envelope_problems(path) == []
+    assert (openable_bytes(path) or 0) > path.stat().st_size - 4, "zeros at its end cannot be told from room"
     path.write_bytes(header + b"".join(chunks[:2]))
     assert opened(path.read_bytes(), is_partial=True) == data[: 2 * CHUNK_BYTES]
-    path.write_bytes(path.read_bytes() + bytes(3))
+    path.write_bytes(path.read_bytes() + b"end")
     assert envelope_problems(path) != []
     assert openable_bytes(path) == len(header) + 2 * (CHUNK_BYTES + TAG_BYTES)
 
