@@ -10,6 +10,7 @@ import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,15 @@ def encode_signals(values: Mapping[str, SignalValue | None]) -> bytes:
 
 
 def decode_signals(data: bytes, namespace: str, time_ns: int) -> list[SignalSample]:
-    """The known values of a signals message as samples with canonical names; null (unknown) yields none."""
+    """The known values of a signals message as samples with canonical names; null (unknown) yields none.
+
+    ValueError for anything else, half a surrogate pair in a name or value included: JSON can escape one, but no source
+    of ours takes it (it has no UTF-8), and no table or terminal could show it.
+    """
     columns: dict[str, Any] = json.loads(data)
+    for text in chain.from_iterable(columns.items()):
+        if isinstance(text, str) and not text.isascii():
+            text.encode()  # UnicodeEncodeError is a ValueError, and names the character
     return [
         SignalSample(f"{namespace}.{column}", time_ns, value) for column, value in columns.items() if value is not None
     ]

@@ -4,7 +4,11 @@
     length    4 bytes, big endian: of the header
     header    JSON {"version", "chunk_bytes", "nonce_prefix", "recipients": [{"key_id", "wrapped"}], "facts"}, binary as
               base64; the facts are few, and in clear (`treatment.SHOWN_ON_LOCKED`)
-    chunks    AES-256-GCM of `chunk_bytes` of the clip each, 16 bytes longer; the last one may be shorter, even empty
+    chunks    4 bytes, big endian: the length of what follows; AES-256-GCM of up to `chunk_bytes` of the clip, 16 bytes
+              longer than those; the last one may be empty
+
+A chunk is shorter where the clip was synced before it was full: what a power cut leaves of a slow clip can be opened up
+to its last sync. Files of version 1 have no lengths: each chunk but the last is as long as `chunk_bytes` says.
 
 Chunks follow the STREAM construction (Hoang, Reyhanitabar, Rogaway, Vizár: Online Authenticated-Encryption and its
 Nonce-Reuse Misuse-Resistance, 2015): nonce = 7 random bytes, the chunk's number (4 bytes), 1 for the last and 0 for the
@@ -20,6 +24,7 @@ its end only, so callers throw away what they have when an error comes.
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,13 +40,16 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from runtime.privacy.clip_keys import key_id
 
 MAGIC = b"SHRGLCK1"
-VERSION = 1
+VERSION = 2
+UNMEASURED_VERSION = 1  # its chunks have no length of their own
 CHUNK_BYTES = 64 * 1024
+LENGTH_BYTES = 4
+#: Looked at in one file, and written into one: 64 GiB in full chunks, or weeks of syncs.
+MAX_CHUNKS = 1 << 20
 MAX_CHUNK_BYTES = 16 * 1024 * 1024
 MAX_HEADER_BYTES = 64 * 1024
 MAX_RECIPIENTS = 16
 TAG_BYTES = 16
-SECTOR_BYTES = 512
 CIPHER = "AES-256-GCM"
 _KEY_BYTES, _PREFIX_BYTES = 32, 7
 _INFO = b"shadowrig clip key 1"
@@ -62,6 +70,7 @@ class EnvelopeHeader:
     nonce_prefix: bytes
     wrapped: Mapping[str, bytes]  # by key id
     raw: bytes
+    version: int = VERSION
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -105,7 +114,10 @@ class LockingStream:
         return self._taken
 
     def flush(self) -> None:
-        """Hand on whole chunks."""
+        """Hand on everything, as a chunk that is shorter: who syncs next has it all on the disk."""
+        if self._waiting:
+            self._put(bytes(self._waiting), is_last=False)
+            self._waiting.clear()
         self._stream.flush()
 
     def finish(self) -> None:
@@ -118,7 +130,10 @@ class LockingStream:
     def _put(self, chunk: bytes, is_last: bool) -> None:
         if self._cipher is None:
             raise ValueError("the clip is finished: nothing can be written after it")
-        self._stream.write(self._cipher.encrypt(_nonce(self._prefix, self._chunks, is_last), chunk, self._header))
+        if self._chunks >= MAX_CHUNKS:
+            raise OSError(errno.EFBIG, f"a locked clip has at most {MAX_CHUNKS} chunks: flush it less often")
+        sealed = self._cipher.encrypt(_nonce(self._prefix, self._chunks, is_last), chunk, self._header)
+        self._stream.write(len(sealed).to_bytes(LENGTH_BYTES, "big") + sealed)
         self._chunks += 1
 
 
@@ -153,11 +168,11 @@ def unlocked(stream: IO[bytes], secret: X25519PrivateKey, is_partial: bool = Fal
     """
     header = read_header(stream)
     cipher = AESGCM(_unwrap(header, secret))
-    sealed_bytes = header.chunk_bytes + TAG_BYTES
-    chunk, number = stream.read(sealed_bytes), 0
+    chunks = _sealed_chunks(stream, header)
+    chunk, number = next(chunks, b""), 0
     while True:
-        following = stream.read(sealed_bytes)
-        is_last = not following
+        following = next(chunks, None)
+        is_last = following is None
         try:
             yield cipher.decrypt(_nonce(header.nonce_prefix, number, is_last), chunk, header.raw)
         except InvalidTag as error:
@@ -166,52 +181,32 @@ def unlocked(stream: IO[bytes], secret: X25519PrivateKey, is_partial: bool = Fal
                 return
             what = "is changed or cut short" if is_last else "is changed"
             raise EnvelopeError(f"chunk {number} {what}: do not trust what came before it either") from error
-        if is_last:
+        if following is None:
             return
         chunk, number = following, number + 1
 
 
-def envelope_problems(path: Path) -> list[str]:
-    """What is wrong with a locked clip as far as one can see without its key. OSError when it cannot be read."""
-    with path.open("rb") as stream:
-        try:
-            header = read_header(stream)
-        except EnvelopeError as error:
-            return [f"locked clip {error}"]
-        rest = path.stat().st_size - stream.tell()
-    last = rest % (header.chunk_bytes + TAG_BYTES)
-    if rest < TAG_BYTES or 0 < last < TAG_BYTES:
-        return ["locked clip is cut short: its last chunk has no room for a tag"]
-    return []
+def _sealed_chunks(stream: IO[bytes], header: EnvelopeHeader) -> Iterator[bytes]:
+    """What is encrypted, chunk by chunk. One that is cut short comes as it is, and one without a length empty."""
+    length = header.chunk_bytes + TAG_BYTES
+    for _ in range(MAX_CHUNKS + 1):
+        if header.version != UNMEASURED_VERSION:
+            said = stream.read(LENGTH_BYTES)
+            if not said:
+                return
+            length = length_of(said, header)
+        chunk = stream.read(length)
+        if chunk or header.version != UNMEASURED_VERSION:
+            yield chunk
+        if not chunk:
+            return
+    raise EnvelopeError(f"has more than {MAX_CHUNKS} chunks")
 
 
-def openable_bytes(path: Path) -> int | None:
-    """How much of a file holds a locked clip whose writer died; None: nothing of it. OSError when it cannot be read.
-
-    Behind its end lie room that was reserved and pages that a power cut took: zeros, which ciphertext never holds in
-    such numbers.
-    """
-    with path.open("rb") as stream:
-        try:
-            header = read_header(stream)
-        except EnvelopeError:
-            return None
-        rest = _end_of_data(stream) - len(header.raw)
-    last = rest % (header.chunk_bytes + TAG_BYTES)
-    rest -= last if last < TAG_BYTES else 0
-    return len(header.raw) + rest if rest >= TAG_BYTES else None
-
-
-def _end_of_data(stream: IO[bytes]) -> int:
-    """Where zeros begin that go on for a sector, or to the end of the file."""
-    at = stream.seek(0)
-    held = b""
-    while block := stream.read(1 << 20):
-        held += block
-        if (found := held.find(bytes(SECTOR_BYTES))) >= 0:
-            return at + found
-        at, held = at + max(0, len(held) - SECTOR_BYTES), held[-SECTOR_BYTES:]
-    return at + len(held.rstrip(b"\0"))
+def length_of(said: bytes, header: EnvelopeHeader) -> int:
+    """Of the chunk behind these bytes; 0 where they are no length."""
+    length = int.from_bytes(said, "big") if len(said) == LENGTH_BYTES else 0
+    return length if TAG_BYTES <= length <= header.chunk_bytes + TAG_BYTES else 0
 
 
 def _without_end(cipher: AESGCM, header: EnvelopeHeader, number: int, chunk: bytes) -> Iterator[bytes]:
@@ -238,15 +233,16 @@ def _encode_header(
 
 
 def _decode_header(fields: Mapping[str, Any], raw: bytes) -> EnvelopeHeader:
-    if fields["version"] != VERSION:
-        raise ValueError(f"version {fields['version']!r:.20}, this software reads {VERSION}")
+    version = fields["version"]
+    if type(version) is not int or not UNMEASURED_VERSION <= version <= VERSION:
+        raise ValueError(f"version {version!r:.20}, this software reads {UNMEASURED_VERSION} to {VERSION}")
     chunk_bytes, prefix = fields["chunk_bytes"], base64.b64decode(fields["nonce_prefix"], validate=True)
     if type(chunk_bytes) is not int or not 1 <= chunk_bytes <= MAX_CHUNK_BYTES or len(prefix) != _PREFIX_BYTES:
         raise ValueError("chunk_bytes or nonce_prefix is out of bounds")
     if not 0 < len(fields["recipients"]) <= MAX_RECIPIENTS:
         raise ValueError("recipients are out of bounds")
     wrapped = {str(one["key_id"]): base64.b64decode(one["wrapped"], validate=True) for one in fields["recipients"]}
-    return EnvelopeHeader(chunk_bytes, prefix, wrapped, raw, dict(fields.get("facts", {})))
+    return EnvelopeHeader(chunk_bytes, prefix, wrapped, raw, version, dict(fields.get("facts", {})))
 
 
 def _unwrap(header: EnvelopeHeader, secret: X25519PrivateKey) -> bytes:

@@ -27,14 +27,9 @@ from runtime.formats.foxglove_messages import encode_video
 from runtime.formats.json_messages import encode_json
 from runtime.formats.mcap_files import RawMessage
 from runtime.messages import Firing, Packet, SignalValue
+from runtime.recording.places import LOCATION_FIX_SCHEMA, PLACE_WORDS, PLACELESS_SCHEMAS, names_place, rounded
 
 Mode = Literal["keep", "round", "remove"]
-LOCATION_FIX_SCHEMA = "foxglove.LocationFix"
-_WORDS = ("latitude", "longitude", "altitude")
-_ROUNDED_WORDS = ("latitude", "longitude")
-_HARMLESS_SCHEMAS = (topics.ANNOTATIONS_SCHEMA, topics.CALIBRATION_SCHEMA)
-#: Pictures of other formats carry positions in their own metadata; blurring and thumbnails write none.
-_IMAGE_SCHEMA = "foxglove.CompressedImage"
 #: Supplemental enhancement information by codec (ITU-T H.264 table 7-1, H.265 table 7-1) and its kinds of user data
 #: (H.264 D.1.6 and D.1.7: registered by T.35, unregistered).
 _SEI_TYPES = {"h264": (6,), "h265": (39, 40)}
@@ -51,15 +46,11 @@ class LocationRule:
 
     def is_place(self, name: str) -> bool:
         """Whether a signal of this canonical name tells where the vehicle is."""
-        return name in self.signals or any(word in name.lower() for word in _WORDS)
+        return name in self.signals or names_place(name)
 
     def shown(self, name: str, value: Any) -> SignalValue | None:
         """A place as the clip may show it; None: not at all."""
-        if self.mode == "remove" or not any(word in name.lower() for word in _ROUNDED_WORDS):
-            return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            return None
-        return round(float(value), self.decimals)
+        return None if self.mode == "remove" else rounded(name, value, self.decimals)
 
 
 class Truncation:
@@ -92,7 +83,7 @@ class Truncation:
             return self._location_fix(message)
         if message.channel.message_encoding == "json":
             return self._json(message)
-        return message if schema in _HARMLESS_SCHEMAS or schema == _IMAGE_SCHEMA else None
+        return message if schema in PLACELESS_SCHEMAS else None
 
     def _location_fix(self, message: RawMessage) -> RawMessage | None:
         if self._rule.mode == "remove":
@@ -121,7 +112,7 @@ class Truncation:
         """Cheap: most messages are large and hold none."""
         text = message.data.lower()
         columns = (name.rpartition(".")[2].lower().encode() for name in self._rule.signals)
-        return message.topic == topics.FIRING or any(word in text for word in (*_WORDS_BYTES, *columns))
+        return message.topic == topics.FIRING or any(word in text for word in (*PLACE_WORDS, *columns))
 
     def _plain(self, fields: Any, namespace: str) -> dict[str, Any]:
         """A copy of a mapping without places, at any depth; a name counts alone and with its namespace."""
@@ -139,9 +130,6 @@ class Truncation:
         if isinstance(value, dict):
             return self._plain(value, namespace)
         return [self._nested(item, namespace) for item in value] if isinstance(value, list) else value
-
-
-_WORDS_BYTES = tuple(word.encode() for word in _WORDS)
 
 
 def without_user_data(message: RawMessage) -> RawMessage:

@@ -11,7 +11,7 @@ from runtime.formats.mcap_files import McapFileError, McapTopicReader
 from runtime.privacy.envelope import EnvelopeError, is_locked, read_header
 from runtime.recording.delivery_metadata import delivery_metadata
 from runtime.recording.manifest import MANIFEST_METADATA, ManifestError, parse_manifest
-from runtime.spool.rescue import PARTIAL_METADATA
+from runtime.spool.half_copies import PARTIAL_METADATA
 
 
 def facts_of_clip(path: Path, vehicle: str | None = None) -> Mapping[str, Any] | None:

@@ -13,7 +13,7 @@ from runtime.clock import SystemClock
 from runtime.config.rig_config import RigConfig
 from runtime.formats.pull_files import PullFolder
 from runtime.messages import NANOSECONDS_PER_SECOND
-from runtime.privacy.envelope import openable_bytes
+from runtime.privacy.locked_files import openable_bytes
 from runtime.privacy.opening import open_policy
 from runtime.privacy.policy import PrivacyPolicy
 from runtime.privacy.retention import Retention

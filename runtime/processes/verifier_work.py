@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.privacy.envelope import envelope_problems, is_locked
+from runtime.privacy.envelope import is_locked
+from runtime.privacy.locked_files import envelope_problems
 from runtime.recording.verify import verify_clip
 
 

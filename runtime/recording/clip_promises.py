@@ -15,19 +15,24 @@ from foxglove_schemas_protobuf.Log_pb2 import Log
 from google.protobuf.message import DecodeError
 
 from runtime.formats import topics
+from runtime.formats.bitstream import nal_unit_type, nal_units
 from runtime.formats.json_messages import decode_firing, decode_signals
 from runtime.formats.json_schemas import SIGNALS_SCHEMA
 from runtime.formats.mcap_files import RawMessage
 from runtime.formats.tick_records import decode_tick
 from runtime.formats.topics import ANNOTATIONS_SCHEMA, CALIBRATION_SCHEMA, LOG_SCHEMA, THUMBNAIL_SCHEMA, VIDEO_SCHEMA
-from runtime.messages import NANOSECONDS_PER_SECOND, ClipVariant
-from runtime.recording.manifest import ClipManifest
+from runtime.messages import NANOSECONDS_PER_SECOND, ClipVariant, Packet
+from runtime.recording.manifest import ClipManifest, ThumbnailsManifest
 from runtime.recording.provenance import CameraProvenance
+from runtime.recording.thumbnails import least_distance_ns
 
 #: Seconds are written as floats: windows made of them are right to this.
 _ROUNDING_NS = 1_000
 #: A clip whose last record comes so long before its end is short; slow signals alone leave smaller holes.
 SHORT_POST_ROLL_NS = 2 * NANOSECONDS_PER_SECOND
+
+#: NAL unit types that must stand in every access unit with a key frame (ITU-T H.264 table 7-1, H.265 table 7-1).
+_PARAMETER_SETS = {"h264": {7: "SPS", 8: "PPS"}, "h265": {32: "VPS", 33: "SPS", 34: "PPS"}}
 
 _Broken = tuple[str, str]
 #: What must read a message, by schema.
@@ -56,10 +61,22 @@ def broken_window(manifest: ClipManifest) -> Iterator[_Broken]:
         short_s = (end_ns - reached_ns) / NANOSECONDS_PER_SECOND
         yield "post_roll", f"it ends {short_s:.1f} s before what was asked for, and the manifest does not say why"
     shrunk = manifest.shrunk
-    if shrunk is not None and not manifest.requested_start_ns <= shrunk.start_ns <= shrunk.end_ns:
+    asked_ns = manifest.requested_start_ns, manifest.requested_end_ns
+    if shrunk is not None and not asked_ns[0] <= shrunk.start_ns <= shrunk.end_ns <= asked_ns[1]:
         yield "shrunk", "what it was cut down to lies outside of what was asked for"
     if shrunk is not None and set(shrunk.left_out_cameras) & set(manifest.cameras):
         yield "shrunk", "a camera is listed as left out, but the clip has it"
+
+
+def broken_edges(
+    manifest: ClipManifest, edges_ns: Sequence[int], edges_wall_ns: Sequence[int]
+) -> Iterator[_Broken]:  # fmt: skip
+    """First and last record on both clocks; both are empty where the clip holds none."""
+    said_ns, said_wall_ns = [manifest.start_ns, manifest.end_ns], [manifest.start_wall_ns, manifest.end_wall_ns]
+    if edges_ns and list(edges_ns) != said_ns:
+        yield "time_range", f"manifest says {said_ns}, found {list(edges_ns)}"
+    if edges_wall_ns and list(edges_wall_ns) != said_wall_ns:
+        yield "time_range", f"manifest says wall times {said_wall_ns}, found {list(edges_wall_ns)}"
 
 
 def shows_nothing_at_start(camera: str, times_ns: Sequence[int], manifest: ClipManifest) -> str | None:
@@ -90,6 +107,21 @@ def broken_request(manifest: ClipManifest) -> Iterator[_Broken]:
         yield "request", f"a clip of kind {manifest.kind} with request {manifest.pull_id!r}"
 
 
+def broken_topics(manifest: ClipManifest, counts: Mapping[str, int]) -> Iterator[_Broken]:
+    """As many messages as it says; of chosen topics, beside cameras and firings, those alone, or they are missing."""
+    for topic in sorted({*manifest.topics, *counts}):
+        if manifest.topics.get(topic, 0) != counts.get(topic, 0):
+            said, found = manifest.topics.get(topic, 0), counts.get(topic, 0)
+            yield "topic_count", f"{topic}: manifest says {said} messages, the clip holds {found}"
+    lacking = {topic for topic in manifest.chosen_topics if not counts.get(topic)}
+    for topic in sorted(lacking ^ set(manifest.missing_topics)):
+        wrong = "is chosen, but neither there nor listed as missing" if topic in lacking else "is not missing"
+        yield "topics", f"{topic:.200} {wrong}"
+    others = {topic for topic in counts if topics.camera_of(topic) is None and topic != topics.FIRING}
+    for topic in sorted(others - set(manifest.chosen_topics)) if manifest.chosen_topics else ():
+        yield "topics", f"{topic:.200} is none of the chosen topics"
+
+
 def broken_calibrations(manifest: ClipManifest, times_ns: Mapping[str, Sequence[int]]) -> Iterator[_Broken]:
     """Each calibrated camera's once, at the clip's first instant; `times_ns` is where they were found, by camera."""
     for camera in manifest.cameras:
@@ -100,6 +132,23 @@ def broken_calibrations(manifest: ClipManifest, times_ns: Mapping[str, Sequence[
         if list(found_ns) != [manifest.start_ns]:
             where = f"at {list(found_ns[:3])}" if len(found_ns) == 1 else f"{len(found_ns)} times"
             yield "calibration", f"camera {camera}: it stands {where}, not once at the start ({manifest.start_ns})"
+
+
+def broken_thumbnail(
+    said: ThumbnailsManifest, width_px: int, source_width_px: int, times_ns: Sequence[int]
+) -> Iterator[str]:  # fmt: skip
+    """What the newest of one camera's thumbnails breaks; `times_ns` are those of all so far."""
+    if width_px != min(said.width_px, source_width_px):
+        yield f"is {width_px} px wide, the manifest says {said.width_px} of {source_width_px}"
+    distance_ns = times_ns[-1] - times_ns[-2] if len(times_ns) > 1 else None
+    if distance_ns is not None and distance_ns < least_distance_ns(said.interval_s):
+        yield f"comes {distance_ns / NANOSECONDS_PER_SECOND:.3f} s after another, the manifest says {said.interval_s} s"
+
+
+def lacking_parameter_sets(packet: Packet) -> list[str]:
+    """Which parameter sets a key frame comes without."""
+    present = {nal_unit_type(packet.codec, packet.data[start]) for start, _ in nal_units(packet.data)}
+    return [name for number, name in _PARAMETER_SETS[packet.codec].items() if number not in present]
 
 
 def broken_variant(manifest: ClipManifest, counts: Mapping[str, int]) -> Iterator[_Broken]:

@@ -2,7 +2,9 @@
 
 Every chosen camera starts with its last key frame at or before the requested start, so the first displayed frame is
 never more than one GOP early; its annotations start there too, and so does everything else at the earliest of these
-instants. Seconds may go while they are read: a camera whose first key frame is gone by then starts with its next one.
+instants. Seconds may go while they are read: a camera whose first key frame is gone by then starts with its next one,
+as one does whose first pictures a treatment could not make safe; what came before the first picture that is left, and
+before the window, then stays out with them.
 Packets are copied as they lie in history; only a clip of thumbnails holds pictures made anew. Data reaches
 the disk every few megabytes, and every two seconds where it comes slowly, so that sealing does not have to wait for a
 whole clip of dirty pages and a power cut costs little of an unsealed one.
@@ -13,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import IO, Any, cast
 
 from runtime.formats.mcap_files import McapTopicWriter, RawMessage
@@ -98,7 +101,8 @@ class ClipCut:
         treatment = treatment or Untreated()
         stream = treatment.wrap(cast(IO[bytes], output), known_by or {})  # they write, tell and flush, nothing else
         writer = McapTopicWriter(cast(IO[bytes], stream))
-        for message in self._calibrated(self._finished(treatment.transform(self._chosen(), self._selection.is_beside))):
+        finished = self._finished(treatment.transform(self._chosen(), self._selection.is_beside))
+        for message in self._calibrated(_from_first_picture(finished, self._plan.window_ns[0])):
             self._copy(writer, message)
             if output.sync_is_due:
                 writer.flush()  # the chunk in progress is with us still
@@ -225,6 +229,19 @@ def _from_key_frames(messages: Iterable[RawMessage], starts_ns: Mapping[str, int
                 continue
             shown.add(message.topic)
         yield message
+
+
+def _from_first_picture(messages: Iterable[RawMessage], window_start_ns: int) -> Iterator[RawMessage]:
+    """Without what comes before the first picture and before the window; records of one instant stay together."""
+    has_begun = False
+    for time_ns, instant in groupby(messages, key=lambda message: message.time_ns):
+        if has_begun:
+            yield from instant
+            continue
+        records = list(instant)
+        if time_ns >= window_start_ns or any(one.channel.schema_name in PICTURE_SCHEMAS for one in records):
+            has_begun = True
+            yield from records
 
 
 def _why_short(last_ns: int, end_ns: int) -> str | None:

@@ -3,17 +3,60 @@
 A clip serves when it is a full one, of all topics, open to the vehicle itself, has all cameras that are asked for, and
 tells times on the clock of the request. One that is locked for the fleet's key serves nobody here: the vehicle has only
 the public half of that key. The fleet is told at once that it waits for such a clip, and where to open it.
+
+A clip knows wall time by its first and its last record. Where the clock was set between the two it has two readings of
+it, and is cut by the one that finds more of the range (`wall_offset_ns`). Either way it is as long as its capture times
+say: from 1970 to today it holds a minute, not all those years, and serves nothing that other clips really have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from runtime.formats.pull_files import PullRequest
 from runtime.messages import NANOSECONDS_PER_SECOND, ClipVariant
 from runtime.recording.clip_sink import SealedClip
 from runtime.recording.delivery_metadata import TOPICS_KEY
 from runtime.recording.readiness import Sessions
+
+#: First and last record of one clock tell offsets that differ by less: jitter of a start, and a clock that is slewed.
+_STEADY_NS = NANOSECONDS_PER_SECOND
+
+
+class ClipTimes(NamedTuple):
+    """First and last record of a clip on both clocks, ns."""
+
+    start_ns: int
+    end_ns: int
+    start_wall_ns: int
+    end_wall_ns: int
+
+    @property
+    def offsets_ns(self) -> tuple[int, int]:
+        """Wall minus capture time at the first and at the last record."""
+        return self.start_wall_ns - self.start_ns, self.end_wall_ns - self.end_ns
+
+    @property
+    def is_steady(self) -> bool:
+        """False where the wall clock was set in between."""
+        first_ns, last_ns = self.offsets_ns
+        return abs(last_ns - first_ns) < _STEADY_NS
+
+
+def times_of(clip: SealedClip) -> ClipTimes:
+    """What travels ahead of it; what is not said counts as 0."""
+    return ClipTimes(*(int(clip.metadata.get(key, 0)) for key in ClipTimes._fields))
+
+
+def wall_offset_ns(request: PullRequest, times: ClipTimes) -> int:
+    """Wall minus capture time by which a clip is cut for a request: that of its first record, unless its last finds
+    more of the range.
+    """
+    first_ns, last_ns = times.offsets_ns
+    if request.clock != "wall" or times.is_steady:
+        return first_ns
+    return max((first_ns, last_ns), key=lambda offset_ns: _overlap_ns(request, times, offset_ns))
 
 
 def overlap_ns(request: PullRequest, clip: SealedClip, sessions: Sessions) -> int:
@@ -51,9 +94,11 @@ def _hindrance(request: PullRequest, clip: SealedClip) -> str:
 
 def _shared_ns(request: PullRequest, clip: SealedClip, sessions: Sessions) -> int:
     """How much of the range its window and the request's have in common."""
-    said = clip.metadata
-    if request.clock == "capture" and said.get("session") not in sessions:
+    if request.clock == "capture" and clip.metadata.get("session") not in sessions:
         return 0  # of another start of the machine, perhaps: its capture times mean something else
-    keys = ("start_wall_ns", "end_wall_ns") if request.clock == "wall" else ("start_ns", "end_ns")
-    start_ns, end_ns = (int(said.get(key, 0)) for key in keys)
-    return max(0, min(end_ns, request.end_ns) - max(start_ns, request.start_ns))
+    times = times_of(clip)
+    return _overlap_ns(request, times, wall_offset_ns(request, times) if request.clock == "wall" else 0)
+
+
+def _overlap_ns(request: PullRequest, times: ClipTimes, offset_ns: int) -> int:
+    return max(0, min(times.end_ns + offset_ns, request.end_ns) - max(times.start_ns + offset_ns, request.start_ns))

@@ -15,7 +15,7 @@ A request that waits, for its end or behind a clip that takes long, says what it
 
 Capture times begin anew with every start of the machine: a request on that clock is answered from clips of runs that
 are still known on this one. Wall time is turned into capture time by what was recorded beside it, so a clock that was
-set in between leads to the seconds which said that time when they were recorded.
+set in between leads to the seconds which said that time when they were recorded; of a clip its ends (`kept_clips`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from runtime.recording.clip_writer import EmptyClipError
 from runtime.recording.firing_files import PULL_RULE, WaitingFiring
 from runtime.recording.history_needs import drop_all_needs, drop_need, leave_need, need_of
 from runtime.recording.history_reader import HistoryReader
-from runtime.recording.kept_clips import overlap_ns, why_none_serves
+from runtime.recording.kept_clips import ClipTimes, overlap_ns, times_of, wall_offset_ns, why_none_serves
 from runtime.recording.manifest import ClipManifest
 from runtime.recording.readiness import RETRY_NS, Sessions, readiness
 from runtime.recording.record_source import ClipSource
@@ -239,14 +239,14 @@ class PullDesk:
             raise PullRefusedError(f"this vehicle has no camera {', '.join(request.cameras)} ({rig})")
 
     def _better_clip(self, request: PullRequest, sessions: Sessions, held_ns: int) -> SealedClip | None:
-        """The kept clip with most of the range, if it has more than history does."""
+        """The kept clip with most of the range, if it has more than history does; of equals one whose clock stood."""
         if held_ns >= request.end_ns - request.start_ns:
             return None
         seen = {camera for clip in self._clips() for camera in clip.metadata.get("cameras", ())}
         wanted = set(request.cameras or _rig(sessions.values()) or seen)
         best: SealedClip | None = None
         most_ns = held_ns * (len(wanted) + 1)  # and the signals
-        for clip in self._clips():
+        for clip in sorted(self._clips(), key=lambda clip: not times_of(clip).is_steady):
             cameras = wanted & set(clip.metadata.get("cameras", ()))
             clip_ns = overlap_ns(request, clip, sessions) * (len(cameras) + 1)
             if clip_ns > most_ns:
@@ -289,7 +289,8 @@ def _rig(runs: Iterable[Session]) -> tuple[str, ...]:
 
 
 def _order_from_clip(request: PullRequest, manifest: ClipManifest, source: ClipSource) -> CutOrder:
-    offset_ns = manifest.start_wall_ns - manifest.start_ns
+    times = ClipTimes(manifest.start_ns, manifest.end_ns, manifest.start_wall_ns, manifest.end_wall_ns)
+    offset_ns = wall_offset_ns(request, times)
     shift_ns = offset_ns if request.clock == "wall" else 0
     start_ns, end_ns = request.start_ns - shift_ns, request.end_ns - shift_ns
     session = manifest.firings[0].session if manifest.firings else ""

@@ -46,11 +46,16 @@ def thumbnail_times(key_times_ns: Iterable[int], settings: ThumbnailSettings) ->
     The tenth keeps every key frame of a camera whose group is as long as the interval, jitter or not.
     """
     chosen: list[int] = []
-    distance_ns = 0.9 * settings.interval_s * NANOSECONDS_PER_SECOND
+    distance_ns = least_distance_ns(settings.interval_s)
     for time_ns in sorted(key_times_ns):
         if not chosen or time_ns - chosen[-1] >= distance_ns:
             chosen.append(time_ns)
     return frozenset(chosen)
+
+
+def least_distance_ns(interval_s: float) -> float:
+    """Between two thumbnails of one camera."""
+    return 0.9 * interval_s * NANOSECONDS_PER_SECOND
 
 
 class Thumbnailer:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import av
 
-from runtime.formats.bitstream import nal_unit_type, nal_units
 from runtime.formats.mcap_files import McapFileError, McapTopicReader, RawMessage
 from runtime.formats.topics import CALIBRATION_SCHEMA, THUMBNAIL_SCHEMA, VIDEO_SCHEMA, camera_of
 from runtime.messages import Packet
@@ -28,9 +27,13 @@ from runtime.recording.clip_file import (
 )
 from runtime.recording.clip_promises import (
     broken_calibrations,
+    broken_edges,
     broken_request,
+    broken_thumbnail,
+    broken_topics,
     broken_variant,
     broken_window,
+    lacking_parameter_sets,
     shows_nothing_at_start,
     unreadable,
 )
@@ -45,9 +48,8 @@ from runtime.recording.manifest import (
     flat_provenance,
     parse_manifest,
 )
+from runtime.recording.privacy_promises import LocationPromise, broken_privacy, location_promised
 
-#: NAL unit types that must stand in every access unit with a key frame (ITU-T H.264 table 7-1, H.265 table 7-1).
-_PARAMETER_SETS = {"h264": {7: "SPS", 8: "PPS"}, "h265": {32: "VPS", 33: "SPS", 34: "PPS"}}
 _FIELDS_TO_COMPARE = (
     ("frames", "frame_count"),
     ("bytes", "byte_count"),
@@ -56,6 +58,7 @@ _FIELDS_TO_COMPARE = (
     ("sha256", "payload_hash"),
     ("codec", "codec"),
     ("transcoded", "transcoded_flag"),
+    ("period_ms", "period"),
     ("gap_count", "gaps"),
     ("gaps", "gaps"),
     ("lag_median_ms", "lag"),
@@ -103,10 +106,13 @@ class _Verification:
         self._calibrations_ns: dict[str, list[int]] = {}
         self._edges_ns: list[int] = []
         self._edges_wall_ns: list[int] = []
+        self._location: LocationPromise | None = None
 
     def run(self) -> None:
         manifest = self._manifest()
         self._report.manifest = manifest
+        if manifest is not None:
+            self._location = location_promised(manifest.privacy)
         self._read_messages(manifest)
         self._finish_decoding()
         if self._reader.is_finished:
@@ -176,6 +182,8 @@ class _Verification:
         wrong = unreadable(message)
         if wrong is not None:
             self._problem("message", f"{message.topic}: the message at {message.time_ns} ns cannot be read: {wrong}")
+        if self._location is not None and (told := self._location.broken_by(message)) is not None:
+            self._problem("privacy", f"{message.topic}: the message at {message.time_ns} ns tells a place: {told}")
 
     def _check_thumbnail(self, camera: _Camera, packet: Packet, message: RawMessage) -> None:
         self._check_order(camera, packet)
@@ -191,6 +199,10 @@ class _Verification:
         source_width, source_height = source_size(message.channel, (0, 0))
         if source_width < width or source_height < height:
             self._problem("thumbnail", "its channel does not say how large the picture was", packet.camera)
+        manifest = self._report.manifest
+        if manifest is not None and manifest.thumbnails is not None:
+            for wrong in broken_thumbnail(manifest.thumbnails, width, source_width, camera.tally.times_ns):
+                self._problem("thumbnail", f"the one at {packet.time_ns} ns {wrong}", packet.camera)
 
     def _check_order(self, camera: _Camera, packet: Packet) -> None:
         if camera.tally.times_ns and packet.time_ns == camera.tally.times_ns[-1]:
@@ -202,19 +214,14 @@ class _Verification:
         camera.tally.add(packet)
         if packet.is_key:
             camera.key_times_ns.append(packet.time_ns)
-            self._check_parameter_sets(packet)
+            if lacking := lacking_parameter_sets(packet):
+                message = f"the key frame at {packet.time_ns} ns comes without {', '.join(lacking)}"
+                self._problem("parameter_sets", message, packet.camera)
         elif first:
             self._problem("key_frame_first", "the first frame is not a key frame", packet.camera)
         if not packet.data.startswith((b"\x00\x00\x01", b"\x00\x00\x00\x01")):
             self._problem("annex_b", f"the packet at {packet.time_ns} ns is not in Annex B format", packet.camera)
         self._decode(camera, packet)
-
-    def _check_parameter_sets(self, packet: Packet) -> None:
-        present = {nal_unit_type(packet.codec, packet.data[start]) for start, _ in nal_units(packet.data)}
-        lacking = [name for number, name in _PARAMETER_SETS[packet.codec].items() if number not in present]
-        if lacking:
-            message = f"the key frame at {packet.time_ns} ns comes without {', '.join(lacking)}"
-            self._problem("parameter_sets", message, packet.camera)
 
     def _decode(self, camera: _Camera, packet: Packet) -> None:
         try:
@@ -254,18 +261,11 @@ class _Verification:
 
     def _compare(self, manifest: ClipManifest) -> None:
         self._compare_cameras(manifest)
-        for topic in sorted({*manifest.topics, *self._counts}):
-            if manifest.topics.get(topic, 0) != self._counts.get(topic, 0):
-                said, found = manifest.topics.get(topic, 0), self._counts.get(topic, 0)
-                self._problem("topic_count", f"{topic}: manifest says {said} messages, the clip holds {found}")
-        if self._edges_ns and self._edges_ns != [manifest.start_ns, manifest.end_ns]:
-            self._problem("time_range", f"manifest says {[manifest.start_ns, manifest.end_ns]}, found {self._edges_ns}")
-        said_wall_ns = [manifest.start_wall_ns, manifest.end_wall_ns]
-        if self._edges_wall_ns and self._edges_wall_ns != said_wall_ns:
-            self._problem("time_range", f"manifest says wall times {said_wall_ns}, found {self._edges_wall_ns}")
         for code, message in (
+            *broken_edges(manifest, self._edges_ns, self._edges_wall_ns),
             *broken_window(manifest), *broken_request(manifest), *broken_variant(manifest, self._counts),
-            *broken_calibrations(manifest, self._calibrations_ns),
+            *broken_topics(manifest, self._counts), *broken_calibrations(manifest, self._calibrations_ns),
+            *broken_privacy(manifest),
         ):  # fmt: skip
             self._problem(code, message)
 

@@ -39,7 +39,7 @@ errno ENOSPC, at `open` too: nothing is lost by trying again later.
 Age (`retention_s`) is monotonic time within one run of the machine, and wall time across runs (`wall_time`). What is
 made of something older is as old as that: a clip out of a sealed one, what is rescued of half a one (`age`). Partial
 clips are dropped when their whole was sealed; when it never will be they are sealed themselves, or entombed under a
-number where they may not be (`rescue`).
+number where they may not or cannot be (`rescue`).
 
 Two processes work on one spool, the recorder (seals) and the uploader (delivers). SQLite's write lock orders them,
 and drafts in use hold a file lock, so that neither ever recovers what the other is still writing.

@@ -11,37 +11,33 @@ by the facts noted at its beginning: message by message as far as checksums hold
 as far as it can be opened. It lacks at most the last two seconds that were written. If not, it gets a number all the
 same, as a tombstone with the reason, and its bytes go.
 
-A file of which nothing can be read stays partial: it is listed, and goes when room is needed (see
-`admission`), with an alarm.
+Half a clip of an earlier run of which nothing can be read, for the power went before anything of it was on the disk,
+gets a number as a tombstone, too, once no other half of the same clip has turned out better: nobody else can tell the
+fleet what became of it. Any other file of which nothing can be read stays partial: it is listed, and goes when room is
+needed (see `admission`), with an alarm.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from runtime.backoff import Backoff
-from runtime.formats import topics
-from runtime.formats.json_messages import decode_firing
-from runtime.formats.mcap_files import McapFileError, McapTopicReader, McapTopicWriter, RawMessage
-from runtime.formats.offer_limits import MAX_LISTED
-from runtime.messages import NANOSECONDS_PER_SECOND, Firing
-from runtime.spool.clips import ClipDraft, PartialClip, UnknownClipError
+from runtime.formats.mcap_files import McapFileError, McapTopicReader
+from runtime.messages import NANOSECONDS_PER_SECOND
+from runtime.spool.clips import PartialClip, UnknownClipError
+from runtime.spool.half_copies import CUT_SHORT, copy_locked, copy_messages, written_bytes
 from runtime.spool.spool import Spool
 
 log = logging.getLogger(__name__)
 
-#: The metadata record of a rescued clip that says what it is; `facts` there is the JSON of what travels ahead of it.
-PARTIAL_METADATA = "partial"
-COPY_BYTES = 1 << 20
 #: Between attempts at what failed: twice as long each time, and no longer than this.
 FAILED_FIRST_S, FAILED_LONGEST_S = 5.0, 600.0
-CUT_SHORT = "the machine stopped while the clip was written"
+NOTHING_LEFT = f"{CUT_SHORT}, and nothing of it can be read"
 
 
 @dataclass(slots=True)
@@ -49,7 +45,7 @@ class RescueReport:
     """Numbers of the clips that were sealed as partial, and how many partial clips were left or dropped."""
 
     rescued: list[int] = field(default_factory=list)
-    entombed: list[int] = field(default_factory=list)  # might not be sealed
+    entombed: list[int] = field(default_factory=list)  # might not be sealed, or nothing of them can be read
     dropped: int = 0  # the whole clip was sealed
     #: May be cut again, by what they are known by: left until their firings wait no more.
     awaited: list[Mapping[str, Any]] = field(default_factory=list)
@@ -126,21 +122,42 @@ def rescue_partials(
     Raises LedgerError when there is no telling which there are.
     """
     report = RescueReport()
+    lost: list[PartialClip] = []
     for partial in sorted(spool.partial(), key=lambda partial: (partial.priority.rank, partial.draft_id)):
-        try:
-            _settle(spool, partial, report, rules or RescueRules(), is_awaited)
-        except UnknownClipError:
-            continue  # it has just gone, to make room for one that was rescued before it
-        except OSError as error:
-            log.warning("%s stays partial: %s", partial.path, error)
-            report.failed += 1
-            report.last_error = str(error)
+        with _counted_failures(partial, report):
+            _settle(spool, partial, report, rules or RescueRules(), is_awaited, lost)
+    drafts = {partial.draft_id for partial in lost}
+    halves = {partial.metadata.get("clip_id") for partial in spool.partial() if partial.draft_id not in drafts}
+    for partial in lost:
+        if partial.metadata["clip_id"] in halves:
+            report.unreadable += 1  # another half of the same clip failed, and may turn out better later
+            continue
+        with _counted_failures(partial, report):
+            _mourn(spool, partial, report)
     return report
 
 
+@contextmanager
+def _counted_failures(partial: PartialClip, report: RescueReport) -> Iterator[None]:
+    try:
+        yield
+    except UnknownClipError:
+        pass  # it has just gone, to make room for one that was rescued before it
+    except OSError as error:
+        log.warning("%s stays partial: %s", partial.path, error)
+        report.failed += 1
+        report.last_error = str(error)
+
+
 def _settle(
-    spool: Spool, partial: PartialClip, report: RescueReport, rules: RescueRules, is_awaited: IsAwaited
-) -> None:  # fmt: skip
+    spool: Spool,
+    partial: PartialClip,
+    report: RescueReport,
+    rules: RescueRules,
+    is_awaited: IsAwaited,
+    lost: list[PartialClip],
+) -> None:
+    """`lost` gains it where nothing of it can be read and nothing else will tell what became of it."""
     clip_id = partial.metadata.get("clip_id")
     may_be_cut_again = partial.boot_id == spool.boot_id or partial.metadata.get("pull_id") is not None
     if partial.boot_id is None:
@@ -151,10 +168,12 @@ def _settle(
     elif may_be_cut_again and is_awaited(partial.metadata):
         report.awaited.append(partial.metadata)
     else:
-        _decide(spool, partial, report, rules)
+        _decide(spool, partial, report, rules, lost)
 
 
-def _decide(spool: Spool, partial: PartialClip, report: RescueReport, rules: RescueRules) -> None:
+def _decide(
+    spool: Spool, partial: PartialClip, report: RescueReport, rules: RescueRules, lost: list[PartialClip]
+) -> None:  # fmt: skip
     try:
         refusal = rules.refusal(partial.metadata)
     except OSError as error:
@@ -163,11 +182,24 @@ def _decide(spool: Spool, partial: PartialClip, report: RescueReport, rules: Res
         return
     if refusal is not None:
         report.entombed.append(spool.entomb_partial(partial, refusal))
+    elif (n := _rescued(spool, partial, rules)) is not None:
+        report.rescued.append(n)
+    elif partial.metadata.get("clip_id") is not None and partial.boot_id != spool.boot_id:
+        lost.append(partial)
     else:
-        _rescue(spool, partial, report, rules)
+        report.unreadable += 1
 
 
-def _rescue(spool: Spool, partial: PartialClip, report: RescueReport, rules: RescueRules) -> None:
+def _mourn(spool: Spool, partial: PartialClip, report: RescueReport) -> None:
+    if spool.knows_clip(str(partial.metadata["clip_id"])):
+        spool.discard(spool.resume(partial))
+        report.dropped += 1
+    else:
+        report.entombed.append(spool.entomb_partial(partial, NOTHING_LEFT))
+
+
+def _rescued(spool: Spool, partial: PartialClip, rules: RescueRules) -> int | None:
+    """Its number; None when nothing of it can be read."""
     remains = spool.resume(partial)
     n = None
     try:
@@ -177,11 +209,9 @@ def _rescue(spool: Spool, partial: PartialClip, report: RescueReport, rules: Res
     finally:
         if n is None:
             spool.abandon(remains)
-    if n is None:
-        report.unreadable += 1
-        return
-    spool.discard(remains)
-    report.rescued.append(n)
+    if n is not None:
+        spool.discard(remains)
+    return n
 
 
 def _copy(spool: Spool, partial: PartialClip, locked_bytes: int | None) -> int | None:
@@ -191,10 +221,10 @@ def _copy(spool: Spool, partial: PartialClip, locked_bytes: int | None) -> int |
     draft = spool.begin(max(1, expected_bytes), partial.priority, metadata=partial.metadata, as_old_as=age)
     try:
         if locked_bytes is not None:
-            said = _copy_locked(spool, draft, partial, locked_bytes)
+            said = copy_locked(spool, draft, partial, locked_bytes)
         else:
             with McapTopicReader(partial.path) as reader:
-                said = _copy_messages(spool, draft, partial, reader)
+                said = copy_messages(spool, draft, partial, reader)
         if not said:
             spool.discard(draft)
             return None
@@ -203,89 +233,3 @@ def _copy(spool: Spool, partial: PartialClip, locked_bytes: int | None) -> int |
         if draft.path.exists():
             spool.discard(draft)
         raise
-
-
-def written_bytes(path: Path) -> int:
-    """Where the zeros of what was only reserved begin: nobody shall give way for those."""
-    with path.open("rb") as stream:
-        end = stream.seek(0, os.SEEK_END)
-        while end > 0:
-            start = stream.seek(max(0, end - COPY_BYTES))
-            data = stream.read(end - start).rstrip(b"\0")
-            if data:
-                return start + len(data)
-            end = start
-    return 0
-
-
-def _known_by(partial: PartialClip) -> dict[str, Any]:
-    """What was noted when the clip began, and that it is cut short."""
-    return {**partial.metadata, "partial": True, "priority": partial.priority.value, "ended_early": CUT_SHORT}
-
-
-def _copy_locked(spool: Spool, draft: ClipDraft, partial: PartialClip, length: int) -> dict[str, Any]:
-    """Byte by byte: nobody here can look inside, and what the receiver opens ends at its last whole chunk."""
-    with spool.write_into(draft) as stream, partial.path.open("rb") as source:
-        while length > 0 and (block := source.read(min(length, COPY_BYTES))):
-            stream.write(block)
-            length -= len(block)
-        return {**_known_by(partial), "bytes": stream.tell()}
-
-
-@dataclass(slots=True)
-class _Found:
-    """What a copy came by."""
-
-    count: int = 0
-    first: RawMessage | None = None
-    last: RawMessage | None = None
-    cameras: dict[str, None] = field(default_factory=dict)
-    firings: list[Firing] = field(default_factory=list)
-
-    def note(self, message: RawMessage) -> None:
-        self.count += 1
-        self.first, self.last = self.first or message, message
-        if message.channel.schema_name in (topics.VIDEO_SCHEMA, topics.THUMBNAIL_SCHEMA):
-            self.cameras[topics.camera_of(message.topic) or message.topic] = None
-        if message.topic == topics.FIRING and len(self.firings) < MAX_LISTED:
-            try:
-                self.firings.append(decode_firing(message.data))
-            except (KeyError, TypeError, ValueError) as error:  # it is copied all the same
-                log.warning("a firing in a partial clip cannot be listed: %r", error)
-
-    def facts(self, known_by: Mapping[str, Any]) -> dict[str, Any]:
-        """What the catalogue looks clips up by: what was noted, except where the file itself tells better."""
-        assert self.first is not None
-        assert self.last is not None
-        cameras = list(self.cameras)[:MAX_LISTED]
-        planned = known_by.get("cameras", [])
-        missing = {"missing_cameras": [one for one in planned if one not in self.cameras]} if planned else {}
-        told = {
-            "rules": list(dict.fromkeys(firing.rule for firing in self.firings)),
-            "campaigns": sorted({firing.campaign for firing in self.firings if firing.campaign}),
-            "firing_times_ns": [firing.time_ns for firing in self.firings],
-        }
-        edges = {
-            "start_ns": self.first.time_ns,
-            "end_ns": self.last.time_ns,
-            "start_wall_ns": self.first.wall_ns,
-            "end_wall_ns": self.last.wall_ns,
-        }
-        return {**told, **known_by, "cameras": cameras, **missing, **edges}
-
-
-def _copy_messages(spool: Spool, draft: ClipDraft, partial: PartialClip, reader: McapTopicReader) -> dict[str, Any]:
-    """Message by message; empty when there was none."""
-    found = _Found()
-    with spool.write_into(draft) as stream:
-        writer = McapTopicWriter(stream)  # type: ignore[arg-type]  # it writes, tells and flushes
-        for message in reader.messages():
-            writer.write(message.channel, message.data, message.time_ns, message.wall_ns, message.sequence)
-            found.note(message)
-        if found.count == 0:
-            return {}
-        said = found.facts(_known_by(partial))
-        facts = {"messages": str(found.count), "reason": CUT_SHORT, "facts": json.dumps(said)}
-        writer.metadata(PARTIAL_METADATA, facts)
-        writer.finish()
-        return {**said, "bytes": stream.tell()}

@@ -44,7 +44,7 @@ from tests.runtime.privacy.private_history import (
     video_messages,
     write_history,
 )
-from tests.runtime.recording.recorded_rig import PERIOD_NS, SIZE, START_NS, encode_camera, firing
+from tests.runtime.recording.recorded_rig import PERIOD_NS, SIZE, START_NS, encode_camera, firing, rewrite
 
 #: Where the tiny detector always sees a face, in pixels of 160 x 96.
 FACE = (40, 24, 88, 72)
@@ -247,6 +247,8 @@ def test_a_sealed_clip_is_blurred_in_every_frame_of_every_camera_and_verifies(tm
     assert manifest.cameras["rear"].transcoded
     assert manifest.privacy["blurring"]["detector"] == "faces"
     assert manifest.privacy["blurring"]["classes"] == ["person"]
+    one_less = rewrite(clip.path, manifest=lambda said: said["privacy"]["blurring"]["frames"].update(rear=99))
+    assert [problem.code for problem in verify_clip(one_less).problems] == ["privacy"]
 
 
 class BlursEvery(SealingPolicy):
@@ -257,6 +259,26 @@ class BlursEvery(SealingPolicy):
 
     def admit(self, plan: ClipPlan, window: ClipWindow, history: SignalHistory) -> Treatment | SealingRefusal:
         return ClipTreatment(os.urandom, blurring=Blurring(self._detector, BlurSettings(0.2, 0.0)))
+
+
+@pytest.mark.parametrize("cameras", [("front_main",), ("front_main", "rear")])
+def test_what_came_with_first_frames_that_could_not_be_made_safe_stays_out_with_them(
+    tmp_path: Path, cameras: tuple[str, ...]
+) -> None:
+    """The key frame at 3 s cannot be decoded; the window begins at 3.2 s, the other camera at 3.15 s."""
+    shifts_ns = {"front_main": 0, "rear": 3 * PERIOD_NS}
+    packets = {name: encode_noise(name, 100, START_NS + shifts_ns[name]) for name in cameras}
+    packets["front_main"][60] = replace(packets["front_main"][60], data=b"\x00\x00\x00\x01\x65" + b"\xff" * 20)
+    fired = [firing(4.2, pre_s=1.0, post_s=0.3)]
+    history = write_history(tmp_path / "history", north_of(0), fired, packets, until_s=5.0, fix_period_s=0.01)
+    policy = BlursEvery(Scripted(lambda index: []))
+    (clip,) = Recorder(history, FolderClipSink(tmp_path / "clips"), policy=policy).step(END_NS)
+    assert verify_clip(clip.path).problems == []
+    with McapTopicReader(clip.path, strict=True) as reader:
+        manifest = read_manifest(reader)
+    assert manifest.start_ns == START_NS + (3_150_000_000 if "rear" in cameras else 3_200_000_000)
+    assert manifest.cameras["front_main"].first_ns == START_NS + 3_500_000_000
+    assert manifest.privacy["dropped"]["front_main"] == 10
 
 
 def test_a_thumbnail_is_blurred_where_the_frames_around_it_show_a_face(tmp_path: Path) -> None:

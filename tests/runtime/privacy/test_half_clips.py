@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,8 +16,9 @@ from runtime.formats.mcap_files import McapTopicReader
 from runtime.formats.pull_files import PullRequest
 from runtime.messages import Priority, SignalSample
 from runtime.privacy.clip_keys import load_public_key, load_secret_key, new_clip_keys
-from runtime.privacy.envelope import LockingStream, is_locked, openable_bytes, unlocked
+from runtime.privacy.envelope import LockingStream, is_locked, unlocked
 from runtime.privacy.location import LocationRule
+from runtime.privacy.locked_files import openable_bytes
 from runtime.privacy.policy import PrivacyPolicy, PrivacyRules
 from runtime.processes.clip_facts import facts_of_clip
 from runtime.processes.spool_clip_sink import SpoolClipSink
@@ -133,6 +135,19 @@ def test_half_a_locked_clip_outside_all_zones_is_sealed_as_it_is_and_the_fleet_c
     (tmp_path / "open.mcap").write_bytes(opened)
     with McapTopicReader(tmp_path / "open.mcap") as reader:
         assert len(list(reader.messages())) > 50
+
+
+def test_a_locked_clip_of_which_the_power_left_nothing_is_entombed_with_the_reason(
+    history, tmp_path, rules, monkeypatch
+):
+    monkeypatch.setattr(sys.modules[__name__], "KEPT", 0.0002)
+    cut_power(history, tmp_path / "spool", rules)
+    with reopened(tmp_path / "spool") as spool:
+        assert start_again(spool, rules) == RescueReport(entombed=[1])
+        clip = spool.clip(1)
+        assert (clip.state, clip.priority) == (ClipState.TOMBSTONED, Priority.SAFETY)
+        assert clip.reason.endswith("nothing of it can be read")
+        check_known(clip.metadata)
 
 
 def test_half_a_clip_that_was_judged_and_made_coarse_is_sealed_as_partial(history, tmp_path, rules):

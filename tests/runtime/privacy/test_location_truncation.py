@@ -18,6 +18,7 @@ from runtime.privacy.location import LocationRule, Truncation, without_user_data
 from runtime.privacy.policy import PrivacyRules
 from runtime.privacy.treatment import ClipTreatment
 from runtime.recording.clip_file import decode, read_manifest
+from runtime.recording.privacy_promises import LocationPromise
 from runtime.recording.sealing_policy import SealingRefusedError
 from runtime.recording.verify import verify_clip
 from tests.runtime.privacy.private_history import (
@@ -30,7 +31,7 @@ from tests.runtime.privacy.private_history import (
     video_messages,
     write_history,
 )
-from tests.runtime.recording.recorded_rig import START_NS, encode_camera
+from tests.runtime.recording.recorded_rig import START_NS, encode_camera, rewrite
 
 #: Anything within 100 m of the drive, however it is written.
 EXACT = re.compile(rb"(?<![0-9])(56\.01[12]|18\.51[12]|37\.02[45])")
@@ -87,6 +88,41 @@ def test_a_rounded_place_is_on_the_grid_wherever_it_is_told(tmp_path: Path) -> N
         "vehicle.speed_mps": 12.5,
     }
     assert verify_clip(clip).problems == []
+
+
+def test_a_clip_that_tells_finer_places_than_it_promises_is_broken(tmp_path: Path) -> None:
+    def promising(clip: Path, **location: object) -> set[str]:
+        bad = rewrite(clip, manifest=lambda said: said["privacy"].update(location=location))
+        told = [(problem.code, problem.message) for problem in verify_clip(bad).problems]
+        assert {code for code, _ in told} <= {"privacy"}
+        return {re.sub(r"the message at \d+ ns|driver_takeover 0", "it", text) for _, text in told}
+
+    places = "vehicle.latitude_deg, vehicle.longitude_deg"
+    for location in ({"mode": "remove"}, {"mode": "round", "decimals": 5}):
+        assert promising(sealed(tmp_path / location["mode"], LocationRule()), **location) == {
+            f"/vehicle: it tells a place: {places}",
+            "/gps: it tells a place: gps.altitude_m",
+            f"/firing: it tells a place: {places}, lat, twice, score",
+            f"firing it still tells a place: {places}, lat, twice, score",
+        }  # fmt: skip
+    coarse = sealed(tmp_path / "coarse", LocationRule("round", 1))
+    assert promising(coarse, mode="round", decimals=2) == set()
+    assert "/vehicle: it tells a place: vehicle.longitude_deg" in promising(coarse, mode="round", decimals=0)
+
+
+def test_kinds_of_messages_that_a_promise_of_no_place_rules_out() -> None:
+    exact = LocationFix(latitude=LATITUDE_DEG, longitude=18.5).SerializeToString()
+    coarse = LocationFix(latitude=56.01, longitude=18.5).SerializeToString()
+    removed, on_grid = LocationPromise(None), LocationPromise(2)
+    for data, told in ((exact, "latitude"), (coarse, None), (b"\xff", None)):
+        fix = message("foxglove.LocationFix", "protobuf", data)
+        assert on_grid.broken_by(fix) == told
+        assert removed.broken_by(fix) == "a message of kind foxglove.LocationFix"
+    assert removed.broken_by(message(topics.LOG_SCHEMA, "protobuf", b"", topics.LOG)) is not None
+    huge = message("shadowrig.Signals", "json", b'{"l\\u0061titude": 1' + b"0" * 400 + b"}")
+    assert on_grid.broken_by(huge) == "gps.latitude"
+    deep = message("shadowrig.Tick", "json", b'{"latitude": ' + b"[" * 100_000)
+    assert on_grid.broken_by(deep) is None
 
 
 def test_the_bookkeeping_of_delivery_does_not_tell_the_place(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,14 +18,15 @@ from runtime.formats.pull_files import MAX_REASON_LENGTH, PullFolder, PullReques
 from runtime.privacy.clip_keys import ClipKeyError, key_id, load_public_key, load_secret_key, new_clip_keys
 from runtime.privacy.envelope import (
     CHUNK_BYTES,
+    LENGTH_BYTES,
     TAG_BYTES,
     EnvelopeError,
     LockingStream,
-    envelope_problems,
     is_locked,
     read_header,
     unlocked,
 )
+from runtime.privacy.locked_files import envelope_problems, openable_bytes
 from runtime.privacy.policy import PrivacyPolicy, PrivacyRules
 from runtime.processes.spool_clip_sink import SpoolClipSink
 from runtime.processes.verifier_work import problems_of
@@ -36,7 +38,7 @@ from tests.runtime.privacy.private_history import END_NS, north_of, recorder_wit
 from tests.runtime.recording.recorded_rig import SECOND_NS, START_NS, firing
 
 SECRET = X25519PrivateKey.generate()
-SEALED_BYTES = CHUNK_BYTES + TAG_BYTES
+SEALED_BYTES = LENGTH_BYTES + CHUNK_BYTES + TAG_BYTES
 
 
 def locked(data: bytes, secret: X25519PrivateKey = SECRET) -> bytes:
@@ -59,15 +61,88 @@ def header_bytes(data: bytes) -> int:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(0, 3 * CHUNK_BYTES), max_size=6))
-def test_what_is_locked_comes_out_as_it_went_in_however_it_was_written(sizes: list[int]) -> None:
-    file, pieces = io.BytesIO(), [os.urandom(size) for size in sizes]
+@given(st.lists(st.tuples(st.integers(0, 3 * CHUNK_BYTES), st.booleans()), max_size=6))
+def test_what_is_locked_comes_out_as_it_went_in_however_it_was_written_and_flushed(
+    steps: list[tuple[int, bool]],
+) -> None:
+    file, pieces = io.BytesIO(), [os.urandom(size) for size, _ in steps]
     stream = LockingStream(file, [SECRET.public_key()])
-    for piece in pieces:
+    for piece, (_, is_flushed) in zip(pieces, steps, strict=True):
         assert stream.write(piece) == len(piece)
-    assert stream.tell() == sum(sizes)
+        if is_flushed:
+            stream.flush()
+    assert stream.tell() == sum(map(len, pieces))
     stream.finish()
     assert opened(file.getvalue()) == b"".join(pieces)
+
+
+def test_what_was_flushed_of_a_slow_clip_can_be_opened_however_little_it_is(tmp_path: Path) -> None:
+    """A clip of thumbnails takes long to fill a chunk, and is synced every two seconds."""
+    path = tmp_path / "half.mcap"
+    with path.open("wb") as file:
+        stream = LockingStream(file, [SECRET.public_key()])
+        file.flush()
+        assert openable_bytes(path) is None, "its header alone"
+        flushed = 0
+        while flushed < 20 or path.read_bytes()[-1] != 0:  # ciphertext may end in zeros, as what is behind it does
+            stream.write(b"a second of signals")
+            stream.flush()
+            flushed += 1
+        whole = path.stat().st_size
+        stream.write(b"lost with the power")
+        for behind in (b"", bytes(5), bytes(100_000), b"\0\0\0\xff" + bytes(8192), b"\0\1\0\0" + b"x" * 300):
+            path.write_bytes(path.read_bytes()[:whole] + behind)
+            length = openable_bytes(path)
+            assert length is not None
+            assert whole <= length < whole + 512, "a torn chunk of less than a sector may come along"
+            data = path.read_bytes()[:length]
+            assert opened(data, is_partial=True) == b"a second of signals" * flushed
+            with pytest.raises(EnvelopeError):
+                opened(data)
+
+
+def test_more_chunks_than_are_read_are_not_written_and_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    import runtime.privacy.envelope as envelope
+
+    file = io.BytesIO()
+    stream = LockingStream(file, [SECRET.public_key()])
+    for _ in range(4):
+        stream.write(b"x")
+        stream.flush()
+    monkeypatch.setattr(envelope, "MAX_CHUNKS", 5)
+    stream.finish()
+    assert opened(file.getvalue()) == b"xxxx"
+    monkeypatch.setattr(envelope, "MAX_CHUNKS", 3)
+    with pytest.raises(EnvelopeError, match="more than 3 chunks"):
+        opened(file.getvalue())
+    stream = LockingStream(io.BytesIO(), [SECRET.public_key()])
+    with pytest.raises(OSError, match="at most 3 chunks"):
+        stream.write(bytes(5 * CHUNK_BYTES))
+
+
+def test_a_clip_that_was_locked_without_lengths_of_chunks_is_opened_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import runtime.privacy.envelope as envelope
+
+    monkeypatch.setattr(envelope, "VERSION", 1)
+    data, key, prefix = os.urandom(2 * CHUNK_BYTES + 7), os.urandom(32), os.urandom(7)
+    header = envelope._encode_header(prefix, [SECRET.public_key()], key, {})
+    pieces = [data[:CHUNK_BYTES], data[CHUNK_BYTES : 2 * CHUNK_BYTES], data[2 * CHUNK_BYTES :]]
+    chunks = [
+        AESGCM(key).encrypt(prefix + number.to_bytes(4, "big") + bytes([number == 2]), piece, header)
+        for number, piece in enumerate(pieces)
+    ]
+    path = tmp_path / "old.mcap"
+    path.write_bytes(header + b"".join(chunks))
+    assert opened(path.read_bytes()) == data
+    assert envelope_problems(path) == []
+    assert (openable_bytes(path) or 0) > path.stat().st_size - 4, "zeros at its end cannot be told from room"
+    path.write_bytes(header + b"".join(chunks[:2]))
+    assert opened(path.read_bytes(), is_partial=True) == data[: 2 * CHUNK_BYTES]
+    path.write_bytes(path.read_bytes() + b"end")
+    assert envelope_problems(path) != []
+    assert openable_bytes(path) == len(header) + 2 * (CHUNK_BYTES + TAG_BYTES)
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 2 * CHUNK_BYTES])
@@ -234,7 +309,9 @@ def test_a_damaged_locked_clip_leaves_nothing_behind(tmp_path: Path, keys: Path)
     secret = load_secret_key(keys / "fleet.clips.secret")
     whole = locked(b"x" * 3 * CHUNK_BYTES, secret)
     damaged.write_bytes(whole[:-5])
-    assert envelope_problems(damaged) == []  # not to be seen without the key, unless the last tag is cut
+    assert envelope_problems(damaged) != []
+    damaged.write_bytes(whole[: header_bytes(whole) + 2 * SEALED_BYTES])
+    assert envelope_problems(damaged) == []  # not to be seen without the key, unless the last chunk is cut
     arguments = ["clip", "decrypt", "--key", str(keys / "fleet.clips.secret"), "--out", str(tmp_path / "open")]
     assert main([*arguments, str(damaged)]) == 1
     assert list((tmp_path / "open").iterdir()) == []

@@ -188,11 +188,27 @@ def test_a_time_that_no_clock_tells_is_damage(small_clip: Path) -> None:
     assert all(str(late) in error for error in look_at(bad))
 
 
-@pytest.mark.parametrize("data", [b"[1]", b"7", b"nothing", b"\xff", b"[" * 100_000])
+HALF_A_PAIR = [b'{"\\ud800": 1}', b'{"mode": "on \\ud800"}', b'{"mode": "\xed\xa0\x80"}']
+
+
+@pytest.mark.parametrize("data", [b"[1]", b"7", b"nothing", b"\xff", b"[" * 100_000, *HALF_A_PAIR])
 def test_signals_that_are_none_are_an_error_that_names_topic_and_time(small_clip: Path, data: bytes) -> None:
     bad = holding(small_clip, "/vehicle", lambda message: replace(message, data=data))
     with pytest.raises(McapFileError, match=r"/vehicle: the message at \d+ ns is no signals"):
         export_clip(bad, bad.parent / "out", ["signals"])
+
+
+def test_half_a_surrogate_pair_anywhere_is_told_by_the_commands_and_leaves_no_half_table(
+    small_clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = holding(small_clip, "/vehicle", lambda message: replace(message, data=HALF_A_PAIR[0]))
+    assert main(["clip", "export", str(bad), "--out", str(bad.parent / "out"), "--parts", "signals"]) == 2
+    assert not (bad.parent / "out" / "signals.csv").exists()
+    assert main(["clip", "verify", "--json", "-", str(bad)]) == 1
+    assert "surrogates not allowed" in capsys.readouterr().out
+    for topic in ("/firing", "/tick", "/prediction"):
+        look_at(holding(small_clip, topic, lambda message: replace(message, data=b'{"\\ud800": "\\ud800"}')), ())
+    assert main(["clip", "inspect", str(saying(small_clip, "ended_early", value="\ud800"))]) == 2
 
 
 def test_more_signals_than_a_table_can_hold_are_refused(small_clip: Path) -> None:

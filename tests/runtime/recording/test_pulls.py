@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -262,6 +262,29 @@ def test_after_the_clock_was_set_wall_time_means_what_it_said_when_it_was_record
     vehicle.recorder(tmp_path / "history").step(END_NS)
     starts = {answer.id: vehicle.manifest(answer.n).requested_start_ns for answer in vehicle.pulls.answers()}
     assert starts == {"before": at(4.0), "after": at(9.0)}
+
+
+def test_a_clip_in_which_the_clock_was_set_from_1970_takes_no_range_from_one_that_has_it_and_serves_its_own(
+    vehicle: Vehicle, tmp_path: Path
+) -> None:
+    """The clock is right until second 7, then says 1970, and is set in the middle of the second clip."""
+    writer = HistoryWriter(tmp_path / "history", 60, 10**9, session())
+    for packet in encode_camera("front_main", 280):
+        offset_ns = 0 if at(7.0) <= packet.time_ns < at(10.0) else WALL_OFFSET_NS
+        writer.packet(replace(packet, wall_ns=packet.time_ns + offset_ns))
+    for event in (firing(4.0), firing(11.0, sequence=1)):
+        writer.firing(event)
+    writer.close()
+    recorder = vehicle.recorder(tmp_path / "history")
+    assert [clip.number for clip in recorder.step(END_NS)] == [1, 2]
+    shutil.rmtree(tmp_path / "history" / "segments")
+    vehicle.ask("first", 0.5, 5.0, "front_main", clock="wall")
+    vehicle.ask("second", 10.5, 12.0, "front_main", clock="wall")
+    recorder.step(END_NS)
+    answers = {answer.id: answer for answer in vehicle.pulls.answers()}
+    assert {name: answer.reason for name, answer in answers.items()} == {"first": "", "second": ""}
+    starts = {name: vehicle.manifest(answer.n).requested_start_ns for name, answer in answers.items()}
+    assert starts == {"first": at(0.5), "second": at(10.5)}
 
 
 class KilledAfterSealing(SpoolClipSink):

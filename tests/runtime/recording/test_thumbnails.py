@@ -11,7 +11,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from recorded_rig import CAMERAS, PERIOD_NS, SECOND_NS, START_NS, encode_camera, firing, session
+from recorded_rig import CAMERAS, PERIOD_NS, SECOND_NS, START_NS, encode_camera, firing, rewrite, session
 
 from runtime.formats import topics
 from runtime.formats.mcap_files import McapTopicReader, McapTopicWriter
@@ -84,6 +84,18 @@ def test_a_thumbnail_shows_its_key_frame(
             if channel.schema_name == topics.THUMBNAIL_SCHEMA
         }
     assert sizes == {("160", "96")}
+
+
+def test_thumbnails_that_are_not_made_as_the_manifest_says_break_it(
+    record_history: Callable[..., Path], tmp_path: Path
+) -> None:
+    wanted = firing(6.0, variant=SMALL, cameras=("rear",))
+    (clip,) = seal(record_history(wanted), tmp_path, ThumbnailSettings(width_px=80))
+    assert verify_clip(rewrite(clip.path)).problems == []
+    for lie in ({"width_px": 81}, {"width_px": 79}, {"interval_s": 1.2}):
+        lying = rewrite(clip.path, manifest=lambda said, lie=lie: said["thumbnails"].update(lie))  # type: ignore[misc]
+        problems = verify_clip(lying).problems
+        assert {(problem.code, problem.camera) for problem in problems} == {("thumbnail", "rear")}
 
 
 def test_of_real_video_it_weighs_a_fraction(real_material: Path, tmp_path: Path) -> None:

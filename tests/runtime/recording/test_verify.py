@@ -243,6 +243,48 @@ def test_cameras_left_out_that_are_there(short_clip: Path) -> None:
     assert "shrunk" in changed(short_clip, shrunk=shrunk)
 
 
+def test_more_than_was_asked_for_is_not_what_it_was_cut_down_to(short_clip: Path) -> None:
+    asked_ns = (START_NS + 5 * SECOND_NS, START_NS + 7 * SECOND_NS)
+    for beyond_ns, found in ((0, set()), (1, {"shrunk"})):
+        part = {"start_ns": asked_ns[0], "end_ns": asked_ns[1] + beyond_ns, "left_out_cameras": [], "reason": "full"}
+        assert changed(short_clip, shrunk=part) == found
+
+
+def test_a_period_that_is_not_that_of_its_frames(short_clip: Path) -> None:
+    def slower(said: dict[str, Any]) -> None:
+        said["cameras"]["rear"]["period_ms"] = 51.0
+
+    assert codes(rewrite(short_clip, manifest=slower)) == {("period", "rear")}
+
+
+def test_chosen_topics_that_are_not_what_it_holds(short_clip: Path) -> None:
+    others = ["/comparison", "/prediction", "/tick", "/vehicle"]
+    assert changed(short_clip, chosen_topics=others) == set()
+    for topics in (
+        {"chosen_topics": others[:-1]},
+        {"chosen_topics": [*others, "/radar"]},
+        {"missing_topics": ["/tick"]},
+    ):
+        assert changed(short_clip, **topics) == {"topics"}
+    assert changed(short_clip, chosen_topics=[*others, "/radar"], missing_topics=["/radar"]) == set()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"location": "gone"},
+        {"location": {"mode": "round"}},
+        {"location": {"mode": "round", "decimals": 99}},
+        {"blurring": 1},
+        {"blurring": {"frames": {"rear": "all"}}},
+        {"blurring": {"frames": {"rear": 40}}},  # none of them is encoded anew
+        {"blurring": {"frames": {"roof": 40}}},
+    ],
+)
+def test_a_protection_that_it_does_not_have(short_clip: Path, said: dict[str, Any]) -> None:
+    assert changed(short_clip, privacy=said) == {"privacy"}
+
+
 def test_provenance_that_contradicts_the_manifest_anywhere(short_clip: Path) -> None:
     def other(said: dict[str, Any]) -> None:
         said["provenance"]["model"]["sha256"] = "f" * 64
@@ -279,7 +321,7 @@ def test_every_code_is_in_the_table_of_the_docs() -> None:
     codes_column = "".join(line.split("|")[1] for line in table.splitlines() if "|" in line)
     listed = set(re.findall(r"`([a-z_0-9]+)`", codes_column))
     modules = repository / "runtime" / "recording"
-    source = (modules / "verify.py").read_text() + (modules / "clip_promises.py").read_text()
+    source = "".join((modules / f"{name}.py").read_text() for name in ("verify", "clip_promises", "privacy_promises"))
     given = set(re.findall(r'(?:Problem\(|_problem\(|yield )"([a-z_]+)"', source))
     given |= set(re.findall(r'^    \("[a-z_0-9]+", "([a-z_]+)"\),$', source, re.MULTILINE))
     assert len(given) > 25

@@ -21,7 +21,8 @@ from runtime.spool import (
     Spool,
     rescue_partials,
 )
-from runtime.spool.rescue import FAILED_FIRST_S, FAILED_LONGEST_S, all_awaited, written_bytes
+from runtime.spool.half_copies import written_bytes
+from runtime.spool.rescue import FAILED_FIRST_S, FAILED_LONGEST_S, all_awaited
 from tests.runtime.recording.recorded_rig import encode_camera, firing
 
 QUOTA_BYTES = 64 << 20
@@ -303,6 +304,42 @@ def test_what_cannot_be_read_stays_partial_and_is_counted(tmp_path, content):
         assert rescue_partials(spool).unreadable == 1
         assert [partial.path for partial in spool.partial()] == [draft.path]
         assert spool.counts().sealed == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"the head of a lock alone", bytes(5000)], ids=["empty", "a head", "zeros"])
+def test_a_clip_of_which_the_power_left_nothing_to_read_gets_a_number_as_a_tombstone_that_says_so(tmp_path, content):
+    with open_spool(tmp_path, "first") as spool:
+        draft = spool.begin(5000, Priority.SAFETY, metadata={"clip_id": "half", **KNOWN})
+        draft.path.write_bytes(content)
+        draft.release()
+    with open_spool(tmp_path, "first") as spool:
+        assert rescue_partials(spool, is_awaited=nobody_waits) == RescueReport(unreadable=1), "history is there still"
+    with open_spool(tmp_path, "second") as spool:
+        assert len(rescue_partials(spool).awaited) == 1, "the fleet asked for it, and another clip may give it"
+        assert rescue_partials(spool, is_awaited=nobody_waits) == RescueReport(entombed=[1])
+        clip = spool.clip(1)
+        assert (clip.state, clip.priority, clip.metadata["clip_id"]) == (ClipState.TOMBSTONED, Priority.SAFETY, "half")
+        assert clip.reason == "the machine stopped while the clip was written, and nothing of it can be read"
+        assert (spool.partial(), list(spool.folder.partial.iterdir())) == ([], [])
+        assert [tombstone.n for tombstone in spool.unreported_tombstones()] == [1]
+        assert spool.counts().is_gapless
+
+
+def failing_disk(*arguments: object) -> None:
+    raise OSError(5, "it fails")
+
+
+def test_of_two_halves_of_one_clip_the_one_that_can_be_read_is_sealed_and_the_other_is_dropped(tmp_path, monkeypatch):
+    with open_spool(tmp_path, "first") as spool:
+        draft = spool.begin(5000, Priority.HIGH, metadata={"clip_id": "half"})
+        draft.release()
+    write_half(tmp_path)
+    with open_spool(tmp_path, "second") as spool:
+        with monkeypatch.context() as patch:
+            patch.setattr("runtime.spool.rescue.copy_messages", failing_disk)
+            assert rescue_partials(spool) == RescueReport(unreadable=1, failed=1, last_error="[Errno 5] it fails")
+        assert rescue_partials(spool) == RescueReport(rescued=[1], dropped=1)
+        assert (spool.clip(1).state, spool.partial()) == (ClipState.PENDING, [])
 
 
 def test_no_clip_gives_way_for_room_that_half_a_clip_had_only_reserved(tmp_path):
