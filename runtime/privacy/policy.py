@@ -33,17 +33,9 @@ from runtime.privacy.blurring import Blurring, BlurSettings, DetectorError
 from runtime.privacy.campaign_terms import CampaignsOnShelf, CampaignTerms, CampaignTermsError
 from runtime.privacy.clip_keys import ClipKeyError, load_public_key
 from runtime.privacy.envelope import RandomBytes
+from runtime.privacy.forbidden_places import places_near, unknown_places
 from runtime.privacy.location import LocationRule
-from runtime.privacy.trail import (
-    NAMESPACE,
-    during,
-    first_loss_ns,
-    first_unknown_ns,
-    fixes_of,
-    from_the_start,
-    of_places,
-    way_through,
-)
+from runtime.privacy.trail import NAMESPACE, first_loss_ns, fixes_of, from_the_start, of_places
 from runtime.privacy.treatment import ClipTreatment
 from runtime.privacy.zones import ExclusionZone, ZoneFiles, first_near
 from runtime.recording.clip_plan import ClipPlan
@@ -96,7 +88,7 @@ class PrivacyPolicy:
         progress: Callable[[], None] = lambda: None,
         random_bytes: RandomBytes = os.urandom,
     ) -> None:
-        """`campaigns` is None where the vehicle takes none; `progress` is called while a clip is blurred."""
+        """`campaigns` is None where the vehicle takes none; `progress` is called at each verdict, and as one blurs."""
         self._rules = rules
         self._campaigns = campaigns
         self._progress = progress
@@ -106,6 +98,7 @@ class PrivacyPolicy:
 
     def admit(self, plan: ClipPlan, window: ClipWindow, history: SignalHistory) -> Treatment | SealingRefusal:
         """See `SealingPolicy.admit`."""
+        self._progress()  # many may be judged in a row, and each reads a minute of history
         try:
             judged_by = self._rules_in_force()  # first: rules that change meanwhile are others than these
             zones = self._zones(plan.firings[0].firing.wall_ns)
@@ -167,14 +160,11 @@ class PrivacyPolicy:
         fixes = fixes_of(samples, rules.fix_timeout_s)
         if sealed is not None:
             fixes = from_the_start(fixes, sealed.start_ns, rules.fix_timeout_s, first_loss_ns(samples))
-        unknown_ns = first_unknown_ns(fixes, window.start_ns, window.end_ns)
-        if unknown_ns is not None and rules.needs_fix:
-            at_s = (unknown_ns - window.start_ns) / NANOSECONDS_PER_SECOND
-            raise _refused("no_fix", f"the place was not known {at_s:.1f} s into the clip, and there are zones")
-        for latitude_deg, longitude_deg in way_through(during(fixes, window.start_ns, window.end_ns)):
-            zone = first_near(zones, latitude_deg, longitude_deg, rules.zone_margin_m)
-            if zone is not None:
-                raise _refused("zone", f"in or near zone {zone.name!r} of {zone.source}")
+        forbidden = list(unknown_places(fixes, window)) if rules.needs_fix else []
+        forbidden += places_near(fixes, window, lambda *place: first_near(zones, *place, rules.zone_margin_m), reach_ns)
+        if forbidden:
+            first = forbidden[0]
+            raise SealingRefusedError(SealingRefusal(first.reason, first.detail, forbidden=tuple(forbidden)))
 
     # Treatment
 

@@ -22,6 +22,7 @@ from runtime.recording.clip_sink import ClipSink, OpenClip, SealedClip
 from runtime.recording.clip_writer import ClipCut
 from runtime.recording.delivery_metadata import delivery_metadata, known_beforehand
 from runtime.recording.provenance import Provenance
+from runtime.recording.readiness import Sessions
 from runtime.recording.record_source import RecordSource
 from runtime.recording.sealing_policy import SealingPolicy, SealingRefusal, Treatment
 from runtime.recording.shrinking import ShrinkToError, extent_of, shrink
@@ -48,6 +49,12 @@ class CutOrder:
     provenance: Provenance  # at the first firing
     rules_in_force: Sequence[str]  # the rules' fingerprint at each firing
     ended_early: str | None  # why the post-roll is short
+
+
+def firing_order(plan: ClipPlan, source: RecordSource, sessions: Sessions, ended_early: str | None) -> CutOrder:
+    """What to cut for firings, all of runs that are known: with what ran, and by which rules, at each of them."""
+    ran = [sessions[waiting.session].provenance_at(waiting.firing.time_ns) for waiting in plan.firings]
+    return CutOrder(plan, source, ran[0], [provenance.rules_sha256 for provenance in ran], ended_early)
 
 
 class Sealer:

@@ -7,12 +7,14 @@
 The recorder composes nothing here: `runtime.privacy` implements the policy, replays have none. It fails closed: a
 refusal, whether answered by `admit` or raised as `SealingRefusedError` in the middle of a transformation, means that
 there is no clip. A final one is given up at once, another (a file that cannot be read, a detector that is missing) is
-tried again for as long as history has the seconds; both are counted and named to the rule that fired.
+tried again for as long as history has the seconds; both are counted and named to the rule that fired. A final one
+names the times that it is about (`ForbiddenTime`), so that of hundreds of firings that share a clip each is judged by
+what was read once (`admission`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import filterfalse
 from typing import IO, Any, Protocol
@@ -27,12 +29,32 @@ IsBeside = Callable[[RawMessage], bool]
 
 
 @dataclass(frozen=True, slots=True)
+class ForbiddenTime:
+    """No clip may begin by `until_ns` and end at `from_ns` or later: the edges, included, of a time that none may hold.
+
+    `until_ns` may come first: then what lies between two instants is forbidden to a clip that holds both.
+    """
+
+    from_ns: int
+    until_ns: int
+    reason: str  # these two as in `SealingRefusal`
+    detail: str
+    camera: str = ""  # forbidden to clips with this camera; empty: to all
+
+    def forbids(self, start_ns: int, end_ns: int, cameras: Collection[str]) -> bool:
+        """Whether a clip of start..end with these cameras (none: all) may not be."""
+        has_camera = not self.camera or not cameras or self.camera in cameras
+        return has_camera and start_ns <= self.until_ns and end_ns >= self.from_ns
+
+
+@dataclass(frozen=True, slots=True)
 class SealingRefusal:
     """Why there is no clip."""
 
     reason: str  # one word for counters: "zone", "no_fix", ...
     detail: str  # for people at the vehicle: names zones and files; never a position
     is_final: bool = True  # False: what is in the way may be mended while history still has the seconds
+    forbidden: tuple[ForbiddenTime, ...] = ()  # within what was asked for; empty: nobody knows
 
     @property
     def told(self) -> str:
