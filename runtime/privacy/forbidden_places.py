@@ -25,13 +25,17 @@ from runtime.recording.sealing_policy import ClipWindow, ForbiddenTime
 ZoneAt: TypeAlias = Callable[[float, float], ExclusionZone | None]
 
 
-def unknown_places(fixes: Sequence[Fix], window: ClipWindow) -> Iterator[ForbiddenTime]:
-    """Where no fix holds. An instant at which one ends, or another begins, is known."""
+def unknown_places(fixes: Sequence[Fix], window: ClipWindow, is_cut_off: bool = False) -> Iterator[ForbiddenTime]:
+    """Where no fix holds. An instant at which one ends, or another begins, is known.
+
+    Where history is cut off before the window, so may be the fix that held at its start: it may begin with the next.
+    """
     for from_ns, until_ns in unknown_times(fixes, window.start_ns, window.end_ns):
         unknown_s = (until_ns - from_ns) / NANOSECONDS_PER_SECOND
         at_s = (from_ns - window.start_ns) / NANOSECONDS_PER_SECOND
         detail = f"the place was not known for {unknown_s:.1f} s from {at_s:.1f} s on, and there are zones"
-        yield ForbiddenTime(from_ns + 1, until_ns - 1, "no_fix", detail)
+        spares_later = is_cut_off and from_ns == window.start_ns and until_ns < window.end_ns
+        yield ForbiddenTime(from_ns + 1, until_ns - 1, "no_fix", detail, spares_later=spares_later)
 
 
 def places_near(fixes: Sequence[Fix], window: ClipWindow, zone_at: ZoneAt, reach_ns: int) -> list[ForbiddenTime]:

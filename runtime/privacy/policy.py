@@ -5,6 +5,7 @@ Reasons of a refusal, as they stand in the recorder's status and in the answers 
     zone         it was in or near an excluded place at some time of the clip                       final
     no_fix       for a time of the clip its place was not known, or only coarsely (a pull from a
                  sealed clip), and there are excluded places                                        final
+                 (where history does not reach back to the fix at its start, it may begin with the next)
     unreadable   there are excluded places, and a record that may tell the way cannot be read        tried again
     zones_file   a file of zones cannot be read                                                      tried again
     campaign     a campaign on the shelf, which may bring zones, cannot be read                      tried again
@@ -41,6 +42,7 @@ from runtime.privacy.zones import ExclusionZone, ZoneFiles, first_near
 from runtime.recording.clip_plan import ClipPlan
 from runtime.recording.sealing_policy import (
     ClipWindow,
+    ForbiddenTime,
     SealingRefusal,
     SealingRefusedError,
     SignalHistory,
@@ -103,7 +105,7 @@ class PrivacyPolicy:
             judged_by = self._rules_in_force()  # first: rules that change meanwhile are others than these
             zones = self._zones(plan.firings[0].firing.wall_ns)
             if zones:
-                self._check_way(zones, window, history)
+                self._check_way(plan, zones, window, history)
             judged = {"policy": judged_by, "from_ns": window.start_ns, "to_ns": window.end_ns}
             return self._treatment(plan, judged)
         except SealingRefusedError as error:
@@ -150,7 +152,9 @@ class PrivacyPolicy:
         except (CampaignTermsError, OSError) as error:
             raise _refused("campaign", str(error), is_final=False) from error
 
-    def _check_way(self, zones: Sequence[ExclusionZone], window: ClipWindow, history: SignalHistory) -> None:
+    def _check_way(
+        self, plan: ClipPlan, zones: Sequence[ExclusionZone], window: ClipWindow, history: SignalHistory
+    ) -> None:
         rules, sealed = self._rules, history.sealed_before
         if sealed is not None and LOCATION in sealed.privacy:
             raise _refused("no_fix", "its places were made coarse when it was sealed, and there are zones")
@@ -160,11 +164,11 @@ class PrivacyPolicy:
         fixes = fixes_of(samples, rules.fix_timeout_s)
         if sealed is not None:
             fixes = from_the_start(fixes, sealed.start_ns, rules.fix_timeout_s, first_loss_ns(samples))
-        forbidden = list(unknown_places(fixes, window)) if rules.needs_fix else []
+        is_cut_off = sealed is None and _is_cut_off(history, window.start_ns - reach_ns, window.start_ns)
+        forbidden = list(unknown_places(fixes, window, is_cut_off)) if rules.needs_fix else []
         forbidden += places_near(fixes, window, lambda *place: first_near(zones, *place, rules.zone_margin_m), reach_ns)
         if forbidden:
-            first = forbidden[0]
-            raise SealingRefusedError(SealingRefusal(first.reason, first.detail, forbidden=tuple(forbidden)))
+            raise SealingRefusedError(_refused_for(forbidden, plan))
 
     # Treatment
 
@@ -245,6 +249,19 @@ class PrivacyPolicy:
             return [load_public_key(path) for path in self._rules.recipients]
         except ClipKeyError as error:
             raise _refused("key", str(error), is_final=False) from error
+
+
+def _is_cut_off(history: SignalHistory, from_ns: int, until_ns: int) -> bool:
+    """Whether nothing is held of the first of these instants: of half of the time, or a second, whichever is less."""
+    return history.first_time_ns(from_ns, until_ns) - from_ns >= min((until_ns - from_ns) // 2, NANOSECONDS_PER_SECOND)
+
+
+def _refused_for(forbidden: Sequence[ForbiddenTime], plan: ClipPlan) -> SealingRefusal:
+    first = next((time for time in forbidden if not time.spares_later), forbidden[0])
+    happened_ns = min(waiting.firing.time_ns for waiting in plan.firings)
+    may_begin_later = len(forbidden) == 1 and first.spares_later and happened_ns > first.until_ns
+    later_ns = first.until_ns + 1 if may_begin_later else None
+    return SealingRefusal(first.reason, first.detail, forbidden=tuple(forbidden), admitted_from_ns=later_ns)
 
 
 def _described(detector: Detector) -> dict[str, Any]:

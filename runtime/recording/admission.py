@@ -60,8 +60,7 @@ def _recorded(time: ForbiddenTime, plan: ClipPlan, source: RecordSource) -> Forb
 def _in_forbidden_times(plan: ClipPlan, forbidden: Sequence[ForbiddenTime]) -> Refused:
     lost: dict[ForbiddenTime, list[WaitingFiring]] = {}
     for waiting in plan.firings:
-        start_ns, end_ns, cameras = waiting.start_ns, waiting.end_ns, waiting.firing.capture.cameras
-        if why := next((time for time in forbidden if time.forbids(start_ns, end_ns, cameras)), None):
+        if why := next((time for time in forbidden if time.forbids(waiting)), None):
             lost.setdefault(why, []).append(waiting)
     return [(_plan_of(firings), SealingRefusal(why.reason, why.detail)) for why, firings in lost.items()]
 

@@ -14,7 +14,7 @@ what was read once (`admission`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import filterfalse
 from typing import IO, Any, Protocol
@@ -22,6 +22,7 @@ from typing import IO, Any, Protocol
 from runtime.formats.mcap_files import RawMessage
 from runtime.messages import Firing, SignalSample
 from runtime.recording.clip_plan import ClipPlan
+from runtime.recording.firing_files import WaitingFiring
 
 #: Whether a message is only there to be looked at: a clip of thumbnails comes with the packets between its pictures,
 #: so that what is seen in those can be blurred in these.
@@ -40,11 +41,14 @@ class ForbiddenTime:
     reason: str  # these two as in `SealingRefusal`
     detail: str
     camera: str = ""  # forbidden to clips with this camera; empty: to all
+    spares_later: bool = False  # not to clips of what happened after it: they may begin behind it
 
-    def forbids(self, start_ns: int, end_ns: int, cameras: Collection[str]) -> bool:
-        """Whether a clip of start..end with these cameras (none: all) may not be."""
-        has_camera = not self.camera or not cameras or self.camera in cameras
-        return has_camera and start_ns <= self.until_ns and end_ns >= self.from_ns
+    def forbids(self, waiting: WaitingFiring) -> bool:
+        """Whether this firing may have no clip by itself."""
+        cameras = waiting.firing.capture.cameras
+        if (self.camera and cameras and self.camera not in cameras) or waiting.end_ns < self.from_ns:
+            return False
+        return (waiting.firing.time_ns if self.spares_later else waiting.start_ns) <= self.until_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class SealingRefusal:
     detail: str  # for people at the vehicle: names zones and files; never a position
     is_final: bool = True  # False: what is in the way may be mended while history still has the seconds
     forbidden: tuple[ForbiddenTime, ...] = ()  # within what was asked for; empty: nobody knows
+    admitted_from_ns: int | None = None  # the same clip may be asked for again, if it holds nothing from before this
 
     @property
     def told(self) -> str:
@@ -99,6 +104,9 @@ class SignalHistory(Protocol):
 
         OSError when history cannot be read, McapFileError when one of its records cannot.
         """
+
+    def first_time_ns(self, start_ns: int, end_ns: int) -> int:
+        """Capture time of the first record from `start_ns` on, or `start_ns` where that is not known to be later."""
 
 
 class ClipStream(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from runtime.formats.foxglove_messages import encode_video
 from runtime.formats.mcap_files import McapTopicReader
-from runtime.messages import Firing, Packet, SignalSample
+from runtime.messages import CaptureWindow, Firing, Packet, SignalSample
 from runtime.privacy.blurring import Blurring, BlurSettings
 from runtime.privacy.forbidden_places import places_near, unknown_places
 from runtime.privacy.policy import PrivacyPolicy, PrivacyRules
@@ -29,6 +30,7 @@ from runtime.privacy.zones import ExclusionZone
 from runtime.recording import opened_segment
 from runtime.recording.clip_plan import ClipPlan
 from runtime.recording.clip_sink import FolderClipSink, SealedClip
+from runtime.recording.firing_files import WaitingFiring
 from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.layout import HistoryLayout
 from runtime.recording.recorder import Recorder
@@ -45,7 +47,7 @@ from tests.runtime.privacy.private_history import END_NS, answers, north_of, wri
 from tests.runtime.recording.recorded_rig import SECOND_NS, START_NS, encode_camera, firing, session
 from triggers.language.zones import Circle
 
-FEW, MANY = 100, 400
+FEW, MANY = 100, 300
 SPEED_MPS = 20.0
 
 
@@ -102,12 +104,12 @@ class Weathered:
 def test_a_storm_that_touches_a_zone_costs_as_few_looks_at_history_however_many_firings_share_the_clip(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, gop: int, from_s: float, until_s: float, clips: int
 ) -> None:
-    packets = {"front_main": encode_camera("front_main", 280, gop=gop)}
+    packets = {"front_main": encode_camera("front_main", 220, gop=gop)}
     rules = clinic(tmp_path, from_s, until_s)
     stormy = []
     for count in (FEW, MANY):
         folder = tmp_path / str(count)
-        history = write_history(folder / "history", north_of(0, SPEED_MPS), storm(count, 3.5, 10.0), packets)
+        history = write_history(folder / "history", north_of(0, SPEED_MPS), storm(count, 3.5, 10.0), packets, 11.0)
         stormy.append(Weathered(history, lambda beat: PrivacyPolicy(rules, progress=beat), monkeypatch))
     few, many = stormy
     for each in stormy:
@@ -117,8 +119,8 @@ def test_a_storm_that_touches_a_zone_costs_as_few_looks_at_history_however_many_
         assert first_s <= each.lost_s[0] <= first_s + 0.2
         assert last_s - 0.5 <= each.lost_s[-1] <= last_s
     assert sum(many.outcomes.values()) == MANY
-    assert few.outcomes["privacy"] > 10
-    assert many.outcomes["privacy"] > 3.5 * few.outcomes["privacy"]
+    assert few.outcomes["privacy"] > 5
+    assert many.outcomes["privacy"] > 2.5 * few.outcomes["privacy"]
     assert many.opened < 1.3 * few.opened, "a binary search takes two looks more"
     assert many.beats >= 1 + clips
 
@@ -217,7 +219,7 @@ REACH_NS = 20
 
 
 def zone_at(latitude_deg: float, longitude_deg: float) -> ExclusionZone | None:
-    return ZONE if 0.0 <= latitude_deg < 0.0002 else None
+    return ZONE if -0.00005 <= latitude_deg < 0.00025 else None  # between the places, and not at one
 
 
 fix_lists = st.lists(st.tuples(st.integers(1, 40), st.integers(-4, 6)), max_size=8)
@@ -250,4 +252,6 @@ def test_a_window_is_forbidden_by_what_was_found_for_all_exactly_where_it_would_
 
 
 def forbids(times: list[ForbiddenTime], window: ClipWindow) -> bool:
-    return any(time.forbids(window.start_ns, window.end_ns, ()) for time in times)
+    capture = CaptureWindow(0.0, (window.end_ns - window.start_ns) / SECOND_NS)
+    fired = replace(firing(0.0), time_ns=window.start_ns, capture=capture)
+    return any(time.forbids(WaitingFiring(Path(), "first", fired)) for time in times)
