@@ -22,6 +22,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,7 +167,7 @@ class PrivacyPolicy:
             fixes = from_the_start(fixes, sealed.start_ns, rules.fix_timeout_s, first_loss_ns(samples))
         is_cut_off = sealed is None and _is_cut_off(history, window.start_ns - reach_ns, window.start_ns)
         forbidden = list(unknown_places(fixes, window, is_cut_off)) if rules.needs_fix else []
-        forbidden += places_near(fixes, window, lambda *place: first_near(zones, *place, rules.zone_margin_m), reach_ns)
+        forbidden += places_near(fixes, window, partial(first_near, zones, margin_m=rules.zone_margin_m), reach_ns)
         if forbidden:
             raise SealingRefusedError(_refused_for(forbidden, plan))
 
