@@ -22,7 +22,6 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,6 +158,10 @@ class PrivacyPolicy:
         rules, sealed = self._rules, history.sealed_before
         if sealed is not None and LOCATION in sealed.privacy:
             raise _refused("no_fix", "its places were made coarse when it was sealed, and there are zones")
+
+        def zone_at(latitude_deg: float, longitude_deg: float) -> ExclusionZone | None:
+            return first_near(zones, latitude_deg, longitude_deg, rules.zone_margin_m)
+
         reach_ns = round(rules.fix_timeout_s * NANOSECONDS_PER_SECOND)
         around = history.signal_samples(NAMESPACE, window.start_ns - reach_ns, window.end_ns + reach_ns)
         samples = list(of_places(around))
@@ -167,7 +170,7 @@ class PrivacyPolicy:
             fixes = from_the_start(fixes, sealed.start_ns, rules.fix_timeout_s, first_loss_ns(samples))
         is_cut_off = sealed is None and _is_cut_off(history, window.start_ns - reach_ns, window.start_ns)
         forbidden = list(unknown_places(fixes, window, is_cut_off)) if rules.needs_fix else []
-        forbidden += places_near(fixes, window, partial(first_near, zones, margin_m=rules.zone_margin_m), reach_ns)
+        forbidden += places_near(fixes, window, zone_at, reach_ns)
         if forbidden:
             raise SealingRefusedError(_refused_for(forbidden, plan))
 
