@@ -33,7 +33,7 @@ from runtime.formats.mcap_files import McapFileError, RawMessage
 from runtime.messages import NANOSECONDS_PER_SECOND, Packet
 from runtime.privacy.pixels import Box, ClipEncoder, PlaneReader, blur_regions, grown
 from runtime.recording.clip_file import ClipError, DecodedFrame, decode_packet, new_decoder
-from runtime.recording.sealing_policy import IsBeside, SealingRefusal, SealingRefusedError
+from runtime.recording.sealing_policy import ForbiddenTime, IsBeside, SealingRefusal, SealingRefusedError
 
 MAX_WAITING_BYTES = 256 * 1024 * 1024
 JPEG_QUALITY = 85
@@ -206,7 +206,9 @@ class Blurring:
         try:
             return message.packet()
         except McapFileError as error:
-            raise SealingRefusedError(SealingRefusal("video", str(error))) from error
+            at_ns, camera = message.time_ns, topics.camera_of(message.topic) or ""
+            forbidden = ForbiddenTime(at_ns, at_ns, "video", str(error), camera)
+            raise SealingRefusedError(SealingRefusal("video", str(error), forbidden=(forbidden,))) from error
 
     def _is_chosen(self, message: RawMessage) -> bool:
         camera = topics.camera_of(message.topic)

@@ -5,6 +5,7 @@ Reasons of a refusal, as they stand in the recorder's status and in the answers 
     zone         it was in or near an excluded place at some time of the clip                       final
     no_fix       for a time of the clip its place was not known, or only coarsely (a pull from a
                  sealed clip), and there are excluded places                                        final
+                 (where history does not reach back to the fix at its start, it may begin with the next)
     unreadable   there are excluded places, and a record that may tell the way cannot be read        tried again
     zones_file   a file of zones cannot be read                                                      tried again
     campaign     a campaign on the shelf, which may bring zones, cannot be read                      tried again
@@ -33,22 +34,15 @@ from runtime.privacy.blurring import Blurring, BlurSettings, DetectorError
 from runtime.privacy.campaign_terms import CampaignsOnShelf, CampaignTerms, CampaignTermsError
 from runtime.privacy.clip_keys import ClipKeyError, load_public_key
 from runtime.privacy.envelope import RandomBytes
+from runtime.privacy.forbidden_places import places_near, unknown_places
 from runtime.privacy.location import LocationRule
-from runtime.privacy.trail import (
-    NAMESPACE,
-    during,
-    first_loss_ns,
-    first_unknown_ns,
-    fixes_of,
-    from_the_start,
-    of_places,
-    way_through,
-)
+from runtime.privacy.trail import NAMESPACE, first_loss_ns, fixes_of, from_the_start, of_places
 from runtime.privacy.treatment import ClipTreatment
 from runtime.privacy.zones import ExclusionZone, ZoneFiles, first_near
 from runtime.recording.clip_plan import ClipPlan
 from runtime.recording.sealing_policy import (
     ClipWindow,
+    ForbiddenTime,
     SealingRefusal,
     SealingRefusedError,
     SignalHistory,
@@ -101,7 +95,7 @@ class PrivacyPolicy:
         progress: Callable[[], None] = lambda: None,
         random_bytes: RandomBytes = os.urandom,
     ) -> None:
-        """`campaigns` is None where the vehicle takes none; `progress` is called while a clip is blurred."""
+        """`campaigns` is None where the vehicle takes none; `progress` is called at each verdict, and as one blurs."""
         self._rules = rules
         self._campaigns = campaigns
         self._progress = progress
@@ -111,11 +105,12 @@ class PrivacyPolicy:
 
     def admit(self, plan: ClipPlan, window: ClipWindow, history: SignalHistory) -> Treatment | SealingRefusal:
         """See `SealingPolicy.admit`."""
+        self._progress()  # many may be judged in a row, and each reads a minute of history
         try:
             judged_by = self._rules_in_force()  # first: rules that change meanwhile are others than these
             zones = self._zones(plan.firings[0].firing.wall_ns)
             if zones:
-                self._check_way(zones, window, history)
+                self._check_way(plan, zones, window, history)
             judged = {"policy": judged_by, "from_ns": window.start_ns, "to_ns": window.end_ns}
             return self._treatment(plan, judged)
         except SealingRefusedError as error:
@@ -162,24 +157,27 @@ class PrivacyPolicy:
         except (CampaignTermsError, OSError) as error:
             raise _refused("campaign", str(error), is_final=False) from error
 
-    def _check_way(self, zones: Sequence[ExclusionZone], window: ClipWindow, history: SignalHistory) -> None:
+    def _check_way(
+        self, plan: ClipPlan, zones: Sequence[ExclusionZone], window: ClipWindow, history: SignalHistory
+    ) -> None:
         rules, sealed = self._rules, history.sealed_before
         if sealed is not None and LOCATION in sealed.privacy:
             raise _refused("no_fix", "its places were made coarse when it was sealed, and there are zones")
+
+        def zone_at(latitude_deg: float, longitude_deg: float) -> ExclusionZone | None:
+            return first_near(zones, latitude_deg, longitude_deg, rules.zone_margin_m)
+
         reach_ns = round(rules.fix_timeout_s * NANOSECONDS_PER_SECOND)
         around = history.signal_samples(NAMESPACE, window.start_ns - reach_ns, window.end_ns + reach_ns)
         samples = list(of_places(around))
         fixes = fixes_of(samples, rules.fix_timeout_s)
         if sealed is not None:
             fixes = from_the_start(fixes, sealed.start_ns, rules.fix_timeout_s, first_loss_ns(samples))
-        unknown_ns = first_unknown_ns(fixes, window.start_ns, window.end_ns)
-        if unknown_ns is not None and rules.needs_fix:
-            at_s = (unknown_ns - window.start_ns) / NANOSECONDS_PER_SECOND
-            raise _refused("no_fix", f"the place was not known {at_s:.1f} s into the clip, and there are zones")
-        for latitude_deg, longitude_deg in way_through(during(fixes, window.start_ns, window.end_ns)):
-            zone = first_near(zones, latitude_deg, longitude_deg, rules.zone_margin_m)
-            if zone is not None:
-                raise _refused("zone", f"in or near zone {zone.name!r} of {zone.source}")
+        is_cut_off = sealed is None and _is_cut_off(history, window.start_ns - reach_ns, window.start_ns)
+        forbidden = list(unknown_places(fixes, window, is_cut_off)) if rules.needs_fix else []
+        forbidden += places_near(fixes, window, zone_at, reach_ns)
+        if forbidden:
+            raise SealingRefusedError(_refused_for(forbidden, plan))
 
     # Treatment
 
@@ -260,6 +258,19 @@ class PrivacyPolicy:
             return [load_public_key(path) for path in self._rules.recipients]
         except ClipKeyError as error:
             raise _refused("key", str(error), is_final=False) from error
+
+
+def _is_cut_off(history: SignalHistory, from_ns: int, until_ns: int) -> bool:
+    """Whether nothing is held of the first of these instants: of half of the time, or a second, whichever is less."""
+    return history.first_time_ns(from_ns, until_ns) - from_ns >= min((until_ns - from_ns) // 2, NANOSECONDS_PER_SECOND)
+
+
+def _refused_for(forbidden: Sequence[ForbiddenTime], plan: ClipPlan) -> SealingRefusal:
+    first = next((time for time in forbidden if not time.spares_later), forbidden[0])
+    happened_ns = min(waiting.firing.time_ns for waiting in plan.firings)
+    may_begin_later = len(forbidden) == 1 and first.spares_later and happened_ns > first.until_ns
+    later_ns = first.until_ns + 1 if may_begin_later else None
+    return SealingRefusal(first.reason, first.detail, forbidden=tuple(forbidden), admitted_from_ns=later_ns)
 
 
 def _described(detector: Detector) -> dict[str, Any]:

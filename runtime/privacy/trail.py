@@ -115,16 +115,21 @@ def from_the_start(fixes: Sequence[Fix], start_ns: int, timeout_s: float, lost_n
     return [replace(fixes[0], time_ns=start_ns), *fixes[1:]]
 
 
-def first_unknown_ns(fixes: Sequence[Fix], start_ns: int, end_ns: int) -> int | None:
-    """The first instant of start..end at which no fix holds; None: it is known throughout."""
+def unknown_times(fixes: Sequence[Fix], start_ns: int, end_ns: int) -> Iterator[tuple[int, int]]:
+    """From when until when no fix holds, within start..end; nothing: the place is known throughout."""
     known_until_ns = start_ns
     for fix in fixes:
         if fix.time_ns > known_until_ns:
-            break
+            yield known_until_ns, min(fix.time_ns, end_ns)
         known_until_ns = max(known_until_ns, fix.until_ns)
         if known_until_ns >= end_ns > start_ns or fix.until_ns >= end_ns:
-            return None
-    return known_until_ns
+            return
+    yield known_until_ns, end_ns
+
+
+def first_unknown_ns(fixes: Sequence[Fix], start_ns: int, end_ns: int) -> int | None:
+    """The first instant of start..end at which no fix holds; None: it is known throughout."""
+    return next((from_ns for from_ns, _ in unknown_times(fixes, start_ns, end_ns)), None)
 
 
 def during(fixes: Sequence[Fix], start_ns: int, end_ns: int) -> Sequence[Fix]:

@@ -12,7 +12,7 @@ and every place that the vehicle has been to since.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -42,11 +42,12 @@ class ClipSelection:
     starts_ns: dict[str, int]  # by camera: its first frame
     thumbnail_times_ns: dict[str, frozenset[int]]  # empty in a full clip
     calibrations: tuple[RawMessage, ...]  # of the cameras, at the times at which they were recorded
+    not_before_ns: int = 0  # nothing from before this goes in
 
     @property
     def first_ns(self) -> int:
         """Where reading starts."""
-        return min([self.plan.window_ns[0], *self.starts_ns.values()])
+        return max(self.not_before_ns, min([self.plan.window_ns[0], *self.starts_ns.values()]))
 
     def holds(self, message: RawMessage) -> bool:
         """True when the record belongs into the clip; calibrations are chosen apart: history repeats them."""
@@ -97,13 +98,32 @@ def _without_silent(
     return kept
 
 
-def select(source: RecordSource, plan: ClipPlan, rig: DeclaredCameras, settings: ThumbnailSettings) -> ClipSelection:
-    """`rig` declares the cameras that there ought to be, in order; those that were only seen come after them."""
-    start_ns, end_ns = plan.window_ns
+def _starts(
+    source: RecordSource, cameras: Sequence[str], window_ns: tuple[int, int], not_before_ns: int
+) -> dict[str, int]:  # fmt: skip
+    """First frames as `RecordSource.key_frame_starts` has them, but none before `not_before_ns`."""
+    if not not_before_ns:
+        return source.key_frame_starts(cameras, *window_ns)
+    found = source.key_frames(cameras, not_before_ns, window_ns[1])
+    return {
+        camera: max((time_ns for time_ns in times_ns if time_ns <= window_ns[0]), default=times_ns[0])
+        for camera, times_ns in found.items()
+    }
+
+
+def select(
+    source: RecordSource, plan: ClipPlan, rig: DeclaredCameras, settings: ThumbnailSettings, not_before_ns: int = 0
+) -> ClipSelection:
+    """`rig` declares the cameras that there ought to be, in order; those that were only seen come after them.
+
+    What was captured before `not_before_ns` stays out, whatever the plan asks for.
+    """
+    start_ns, end_ns = max(plan.window_ns[0], not_before_ns), plan.window_ns[1]
     wanted = plan.cameras or tuple(dict.fromkeys((*rig, *source.cameras(start_ns, end_ns))))
     if plan.shrunk is not None:
         wanted = plan.shrunk.cameras
-    starts_ns = _without_silent(source, source.key_frame_starts(wanted, start_ns, end_ns), plan.window_ns, rig)
+    starts_ns = _starts(source, wanted, (start_ns, end_ns), not_before_ns)
+    starts_ns = _without_silent(source, starts_ns, (start_ns, end_ns), rig)
     chosen: dict[str, frozenset[int]] = {}
     if plan.variant is ClipVariant.THUMBNAILS:
         found = source.key_frames(wanted, min([start_ns, *starts_ns.values()]), end_ns)
@@ -112,4 +132,4 @@ def select(source: RecordSource, plan: ClipPlan, rig: DeclaredCameras, settings:
             chosen[camera] = thumbnail_times(from_start, settings)
     calibrations = source.calibrations(plan.firings[0].firing.time_ns)
     held = tuple(message for message in calibrations if topics.camera_of(message.topic) in wanted)
-    return ClipSelection(plan, wanted, starts_ns, chosen, held)
+    return ClipSelection(plan, wanted, starts_ns, chosen, held, not_before_ns)

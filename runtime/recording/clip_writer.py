@@ -61,15 +61,19 @@ class ClipCut:
         ended_early: str | None,
         rules_in_force: Sequence[str] = (),
         thumbnails: ThumbnailSettings | None = None,
+        not_before_ns: int = 0,
     ) -> None:
-        """`provenance` is that of the first firing; `rules_in_force` the rules' fingerprint at each of them."""
+        """`provenance` is that of the first firing; `rules_in_force` the rules' fingerprint at each of them.
+
+        `not_before_ns`: what was captured earlier stays out.
+        """
         self._source = source
         self._plan = plan
         self._provenance = provenance
         self._ended_early = ended_early
         self._rules_in_force = rules_in_force or [provenance.rules_sha256] * len(plan.firings)
         self._settings = thumbnails or ThumbnailSettings()
-        self._selection = select(source, plan, provenance.cameras, self._settings)
+        self._selection = select(source, plan, provenance.cameras, self._settings, not_before_ns)
         first_ns, end_ns = self._selection.first_ns, plan.window_ns[1]
         self._window = ClipWindow(source.first_time_ns(first_ns, end_ns), source.last_time_ns(first_ns, end_ns))
         self._tallies: dict[str, CameraTally] = {}

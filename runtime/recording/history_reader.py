@@ -173,9 +173,9 @@ class HistoryReader:
                 break  # until then all are looked at: the newest one may hold nothing but late records
             with opened(self.layout, segment) as reader:
                 times = reader.time_range_ns if reader is not None else None
-            if times is not None:
-                latest_ns = max(times[1], latest_ns or 0)
-        return end_ns if latest_ns is None else min(latest_ns, end_ns)
+            if times is not None and times[0] <= end_ns:  # else all of it lies behind, maybe behind a hole
+                latest_ns = max(min(times[1], end_ns), latest_ns or 0)
+        return end_ns if latest_ns is None else latest_ns
 
     def signal_samples(self, namespace: str, start_ns: int, end_ns: int) -> Iterator[SignalSample | tuple[str, int]]:
         """See `SignalHistory.signal_samples`."""

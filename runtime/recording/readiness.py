@@ -4,7 +4,8 @@ A camera whose pictures are encoded first comes later than the others: as long a
 has nothing from after it, the cut waits, `LATE_NS` longer at most. One that died in its last second costs that wait.
 
 A runtime that is started again records on in the same history. What it adds is not the post-roll of the run that
-fired: that one's own records tell whether it came so far. A range that the fleet asked for belongs to whoever recorded
+fired: that one's own records tell whether it came so far, also where a firing of the next run made the clip longer. A
+range that the fleet asked for belongs to whoever recorded
 its end.
 """
 
@@ -32,11 +33,25 @@ STALL_NS = 10 * NANOSECONDS_PER_SECOND
 def readiness(
     reader: HistoryReader, plan: ClipPlan, sessions: Sessions, now_ns: int
 ) -> tuple[bool, str | None]:  # fmt: skip
-    """Whether to cut now, and why the post-roll is short if it is."""
+    """Whether to cut now, and why the post-roll is short if it is: that of the last run, or else of one before it."""
+    due, why = _readiness_of_last(reader, plan, sessions, now_ns)
+    if not due or why is not None:
+        return due, why
+    earlier = (
+        _why_over(reader, end_ns, name, sessions.get(name))
+        for name, end_ns in _ends_of_runs(plan).items()
+        if end_ns < plan.end_ns and not _is_alive(sessions.get(name))
+    )
+    return due, next((why for why in earlier if why is not None), None)
+
+
+def _readiness_of_last(
+    reader: HistoryReader, plan: ClipPlan, sessions: Sessions, now_ns: int
+) -> tuple[bool, str | None]:  # fmt: skip
     name = _run_at_end(reader, plan)
     session = sessions.get(name)
-    if session is None or session.state is not SessionState.ALIVE:
-        return True, _why_over(reader, plan, name, session)  # no camera of it is late: nothing more comes
+    if not _is_alive(session):
+        return True, _why_over(reader, plan.end_ns, name, session)  # no camera of it is late: nothing more comes
     newest_ns = reader.newest_start_ns() or 0
     if newest_ns >= plan.end_ns + SETTLE_NS:
         is_late = newest_ns >= plan.end_ns + SETTLE_NS + LATE_NS
@@ -45,14 +60,27 @@ def readiness(
     return stalled, "history stopped growing while the runtime was alive" if stalled else None
 
 
+def _is_alive(session: Session | None) -> bool:
+    return session is not None and session.state is SessionState.ALIVE
+
+
 def _run_at_end(reader: HistoryReader, plan: ClipPlan) -> str:
     own = max(plan.firings, key=lambda waiting: waiting.end_ns).session  # merged ones stand in the order of their start
     return (reader.session_at(plan.end_ns) or own) if plan.kind == PULL else own
 
 
-def _why_over(reader: HistoryReader, plan: ClipPlan, name: str, session: Session | None) -> str | None:
+def _ends_of_runs(plan: ClipPlan) -> dict[str, int]:
+    """By run: the last instant that its own firings want. A pull is of no run."""
+    ends_ns: dict[str, int] = {}
+    for waiting in plan.firings if plan.kind != PULL else ():
+        ends_ns[waiting.session] = max(waiting.end_ns, ends_ns.get(waiting.session, waiting.end_ns))
+    return ends_ns
+
+
+def _why_over(reader: HistoryReader, end_ns: int, name: str, session: Session | None) -> str | None:
+    """Why this run's records do not reach so far; None: they do."""
     newest = reader.newest_record(name)
-    if newest is not None and newest[0] >= plan.end_ns:
+    if newest is not None and newest[0] >= end_ns:
         return None  # it left after the post-roll was in
     if session is None:
         return "the runtime that fired is gone"

@@ -52,7 +52,7 @@ class RecordSource(Protocol):
         """Of each calibrated camera the one that holds at this instant, with the times at which it was recorded."""
 
     def first_time_ns(self, start_ns: int, end_ns: int) -> int:
-        """Capture time of the first record from `start_ns` on, or `start_ns` where that is not known to be later."""
+        """See `SignalHistory.first_time_ns`."""
 
     def last_time_ns(self, start_ns: int, end_ns: int) -> int:
         """Capture time of the last record up to `end_ns`, or `end_ns` where that is not known to be earlier."""

@@ -21,6 +21,7 @@ What holds whatever happens:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -42,7 +43,7 @@ from runtime.recording.layout import HistoryLayout
 from runtime.recording.pull_desk import PullDesk, PullStatus
 from runtime.recording.readiness import RETRY_NS, STALL_NS, Sessions, readiness
 from runtime.recording.recorder_status import RecorderSettings, RecorderStatus
-from runtime.recording.sealing import CutOrder, Sealer
+from runtime.recording.sealing import CutOrder, Sealer, firing_order
 from runtime.recording.sealing_policy import OpenPolicy, SealingPolicy, SealingRefusal, SealingRefusedError
 from runtime.recording.sessions import SessionState, list_sessions, with_runs_of
 
@@ -189,51 +190,63 @@ class Recorder:
 
     def _seal(self, plan: ClipPlan, sessions: Sessions, ended_early: str | None, now_ns: int) -> list[SealedClip]:
         """What was sealed: the clip, or several where the policy refuses some of its firings; nothing: none could."""
+        sealed: list[SealedClip] = []
+        orders = deque([firing_order(plan, self._reader, sessions, ended_early)])
+        while orders:
+            order = orders.popleft()
+            clip = self._attempt(order, now_ns)
+            if isinstance(clip, SealingRefusal):
+                orders.extend(self._obey(clip, order, sessions, now_ns))
+            elif clip is not None:
+                sealed.append(clip)
+        return sealed
+
+    def _attempt(self, order: CutOrder, now_ns: int) -> SealedClip | SealingRefusal | None:
+        """One clip, or what the policy has against it; None: refused by the disk, or by history."""
         answers: list[Answer] = []
 
         def note(cut: ClipPlan, size_bytes: int) -> None:
             answers.extend(sealed_answers(cut, size_bytes))
-            names = [firing.path.name for firing in cut.firings]
-            leave_intent(self._layout, Intent(cut.clip_id, names, answers))
+            leave_intent(self._layout, Intent(cut.clip_id, [firing.path.name for firing in cut.firings], answers))
 
         try:
-            clip = self._sealer.seal(self._order(plan, sessions, ended_early), note)
-        except (SealingRefusedError, ValueError, OSError) as error:
-            # A ValueError is history's: a record that cannot be read, or one that says what no clip can hold.
-            self._refuse(plan, error, now_ns)
-            return []
-        if isinstance(clip, SealingRefusal):
-            return self._obey(clip, plan, sessions, ended_early, now_ns)
-        self._tidy(plan, answers)
-        self._count(clip)
-        return [clip]
-
-    def _order(self, plan: ClipPlan, sessions: Sessions, ended_early: str | None) -> CutOrder:
-        provenance = sessions[plan.firings[0].session].provenance_at(plan.firings[0].firing.time_ns)
-        return CutOrder(plan, self._reader, provenance, _rules_in_force(plan, sessions), ended_early)
+            clip = self._sealer.seal(order, note)
+        except SealingRefusedError as error:
+            return error.refusal
+        except (ValueError, OSError) as error:  # a ValueError: a record that cannot be read, or that no clip can hold
+            self._refuse(order.plan, error, now_ns)
+            return None
+        if isinstance(clip, SealedClip):
+            self._tidy(order.plan, answers)
+            self._count(clip)
+        return clip
 
     def _count(self, clip: SealedClip) -> None:
         self.status.sealed += 1
         self.status.sealed_bytes += clip.size_bytes
         self.status.shrunk += clip.metadata.get("shrunk") is not None
 
-    def _obey(
-        self, refusal: SealingRefusal, plan: ClipPlan, sessions: Sessions, ended_early: str | None, now_ns: int
-    ) -> list[SealedClip]:
-        """No clip of the whole plan; of merged firings, clips of those that are not refused by themselves."""
+    def _obey(self, refusal: SealingRefusal, order: CutOrder, sessions: Sessions, now_ns: int) -> list[CutOrder]:
+        """No clip of the whole plan; of merged firings, what to cut of those that are not refused by themselves."""
 
         def judge(alone: ClipPlan) -> SealingRefusal | None:
-            return self._sealer.judge(self._order(alone, sessions, ended_early))
+            return self._sealer.judge(firing_order(alone, self._reader, sessions, None))
 
-        parts, refused = admitted_parts(plan, refusal, judge, self._max_clip_ns(sessions))
+        try:
+            parts, refused = admitted_parts(order.plan, refusal, judge, self._reader, self._max_clip_ns(sessions))
+        except (ValueError, OSError) as error:  # of history
+            self._refuse(order.plan, error, now_ns)
+            return []
         for part, why in refused:
             self._refuse(part, SealingRefusedError(why), now_ns)
-        return [clip for part in parts for clip in self._seal(part, sessions, ended_early, now_ns)]
+        ends = [self._readiness(part, sessions, now_ns)[1] for part in parts]  # one may have all of its post-roll
+        return [firing_order(part, self._reader, sessions, end) for part, end in zip(parts, ends, strict=True)]
 
     def _tidy(self, plan: ClipPlan, answers: Sequence[Answer]) -> None:
         """After sealing, or giving up: the firings are answered."""
         self._answer(answers)
-        self._remove_firings([firing.path.name for firing in plan.firings])
+        for firing in plan.firings:
+            firing.path.unlink(missing_ok=True)
         intent_path(self._layout, plan.clip_id).unlink(missing_ok=True)
         self._retry_at_ns.pop(plan.clip_id, None)
 
@@ -269,10 +282,6 @@ class Recorder:
             self.status.unread_answers += len(answers)
             self.status.last_error = f"answers to firings not written: {error}"
 
-    def _remove_firings(self, names: Sequence[str]) -> None:
-        for name in names:
-            (self._layout.firings / name).unlink(missing_ok=True)
-
     # After a crash, of the recorder or of the runtime
 
     def _settle_intents(self) -> None:
@@ -285,10 +294,6 @@ class Recorder:
             else:
                 if self._sink.holds(intent.clip_id):
                     self._answer(intent.answers)
-                    self._remove_firings(intent.firings)
+                    for name in intent.firings:
+                        (self._layout.firings / name).unlink(missing_ok=True)
             path.unlink()
-
-
-def _rules_in_force(plan: ClipPlan, sessions: Sessions) -> list[str]:
-    """The fingerprint of the rules that ran at each firing."""
-    return [sessions[waiting.session].provenance_at(waiting.firing.time_ns).rules_sha256 for waiting in plan.firings]

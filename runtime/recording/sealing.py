@@ -22,6 +22,7 @@ from runtime.recording.clip_sink import ClipSink, OpenClip, SealedClip
 from runtime.recording.clip_writer import ClipCut
 from runtime.recording.delivery_metadata import delivery_metadata, known_beforehand
 from runtime.recording.provenance import Provenance
+from runtime.recording.readiness import Sessions
 from runtime.recording.record_source import RecordSource
 from runtime.recording.sealing_policy import SealingPolicy, SealingRefusal, Treatment
 from runtime.recording.shrinking import ShrinkToError, extent_of, shrink
@@ -30,6 +31,8 @@ from runtime.recording.thumbnails import ThumbnailSettings
 #: A sink that keeps asking for less is taken at its word this often: who grows beyond what was reserved is halved each
 #: time, down to one camera and then to a few seconds. Sixteen cameras and the longest clip take eleven attempts.
 MAX_SHRINKS = 16
+#: A policy may have a clip begin later, and again where the seconds that it named went meanwhile.
+MAX_LATER_STARTS = 4
 #: What a clip takes beside its records: manifest and index, and where it is locked the lock's header and its tags.
 _OVERHEAD_BYTES, _OVERHEAD_SHARE = 32 * 1024, 1024
 #: Of that the manifest names each firing, twice.
@@ -48,6 +51,13 @@ class CutOrder:
     provenance: Provenance  # at the first firing
     rules_in_force: Sequence[str]  # the rules' fingerprint at each firing
     ended_early: str | None  # why the post-roll is short
+    not_before_ns: int = 0  # what was captured earlier stays out: so the policy has it
+
+
+def firing_order(plan: ClipPlan, source: RecordSource, sessions: Sessions, ended_early: str | None) -> CutOrder:
+    """What to cut for firings, all of runs that are known: with what ran, and by which rules, at each of them."""
+    ran = [sessions[waiting.session].provenance_at(waiting.firing.time_ns) for waiting in plan.firings]
+    return CutOrder(plan, source, ran[0], [provenance.rules_sha256 for provenance in ran], ended_early)
 
 
 class Sealer:
@@ -61,7 +71,7 @@ class Sealer:
     def judge(self, order: CutOrder) -> SealingRefusal | None:
         """What the policy has against a clip, or what kept it from judging; None when the clip may be sealed."""
         try:
-            verdict = self._policy.admit(order.plan, self._cut(order).window, order.source)
+            _, _, verdict = self._admitted(order)
         except (McapFileError, OSError) as error:
             return SealingRefusal("unreadable", str(error), is_final=False)
         return verdict if isinstance(verdict, SealingRefusal) else None
@@ -73,8 +83,7 @@ class Sealer:
         (nothing is held of it), and SealingRefusedError (the policy refuses what it saw in the middle).
         """
         for _ in range(MAX_SHRINKS):
-            cut = self._cut(order)
-            treatment = self._policy.admit(order.plan, cut.window, order.source)
+            order, cut, treatment = self._admitted(order)
             if isinstance(treatment, SealingRefusal):
                 return treatment
             known_by = {
@@ -91,6 +100,17 @@ class Sealer:
             except ShrinkToError as limit:
                 order = replace(order, plan=shrink(order.plan, extent, limit))
         raise OSError(f"clip {order.plan.clip_id}: the sink asked for less {MAX_SHRINKS} times")
+
+    def _admitted(self, order: CutOrder) -> tuple[CutOrder, ClipCut, Treatment | SealingRefusal]:
+        """The order as the policy will have it begin, its cut, and what is done to it, or why there is none."""
+        for _ in range(MAX_LATER_STARTS):
+            cut = self._cut(order)
+            verdict = self._policy.admit(order.plan, cut.window, order.source)
+            later_ns = verdict.admitted_from_ns if isinstance(verdict, SealingRefusal) else None
+            if later_ns is None or later_ns <= order.not_before_ns:
+                break
+            order = replace(order, not_before_ns=later_ns)
+        return order, cut, verdict
 
     def _write(
         self,
@@ -113,7 +133,13 @@ class Sealer:
 
     def _cut(self, order: CutOrder) -> ClipCut:
         return ClipCut(
-            order.source, order.plan, order.provenance, order.ended_early, order.rules_in_force, self._thumbnails
+            order.source,
+            order.plan,
+            order.provenance,
+            order.ended_early,
+            order.rules_in_force,
+            self._thumbnails,
+            order.not_before_ns,
         )
 
     def _expected_bytes(self, order: CutOrder, cut: ClipCut) -> int:

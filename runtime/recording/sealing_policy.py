@@ -7,7 +7,9 @@
 The recorder composes nothing here: `runtime.privacy` implements the policy, replays have none. It fails closed: a
 refusal, whether answered by `admit` or raised as `SealingRefusedError` in the middle of a transformation, means that
 there is no clip. A final one is given up at once, another (a file that cannot be read, a detector that is missing) is
-tried again for as long as history has the seconds; both are counted and named to the rule that fired.
+tried again for as long as history has the seconds; both are counted and named to the rule that fired. A final one
+names the times that it is about (`ForbiddenTime`), so that of hundreds of firings that share a clip each is judged by
+what was read once (`admission`).
 """
 
 from __future__ import annotations
@@ -20,10 +22,33 @@ from typing import IO, Any, Protocol
 from runtime.formats.mcap_files import RawMessage
 from runtime.messages import Firing, SignalSample
 from runtime.recording.clip_plan import ClipPlan
+from runtime.recording.firing_files import WaitingFiring
 
 #: Whether a message is only there to be looked at: a clip of thumbnails comes with the packets between its pictures,
 #: so that what is seen in those can be blurred in these.
 IsBeside = Callable[[RawMessage], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class ForbiddenTime:
+    """No clip may begin by `until_ns` and end at `from_ns` or later: the edges, included, of a time that none may hold.
+
+    `until_ns` may come first: then what lies between two instants is forbidden to a clip that holds both.
+    """
+
+    from_ns: int
+    until_ns: int
+    reason: str  # these two as in `SealingRefusal`
+    detail: str
+    camera: str = ""  # forbidden to clips with this camera; empty: to all
+    spares_later: bool = False  # not to clips of what happened after it: they may begin behind it
+
+    def forbids(self, waiting: WaitingFiring) -> bool:
+        """Whether this firing may have no clip by itself."""
+        cameras = waiting.firing.capture.cameras
+        if (self.camera and cameras and self.camera not in cameras) or waiting.end_ns < self.from_ns:
+            return False
+        return (waiting.firing.time_ns if self.spares_later else waiting.start_ns) <= self.until_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +58,8 @@ class SealingRefusal:
     reason: str  # one word for counters: "zone", "no_fix", ...
     detail: str  # for people at the vehicle: names zones and files; never a position
     is_final: bool = True  # False: what is in the way may be mended while history still has the seconds
+    forbidden: tuple[ForbiddenTime, ...] = ()  # within what was asked for; empty: nobody knows
+    admitted_from_ns: int | None = None  # the same clip may be asked for again, if it holds nothing from before this
 
     @property
     def told(self) -> str:
@@ -77,6 +104,9 @@ class SignalHistory(Protocol):
 
         OSError when history cannot be read, McapFileError when one of its records cannot.
         """
+
+    def first_time_ns(self, start_ns: int, end_ns: int) -> int:
+        """Capture time of the first record from `start_ns` on, or `start_ns` where that is not known to be later."""
 
 
 class ClipStream(Protocol):

@@ -14,7 +14,7 @@ TEXT = (ROOT / "deploy" / "PRIVACY.md").read_text(encoding="utf-8")
 
 def test_every_reason_of_a_refusal_is_in_the_table_and_no_other() -> None:
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "runtime" / "privacy").glob("*.py"))
-    used = set(re.findall(r'(?:_refused|SealingRefusal)\(\s*"([a-z_]+)"', sources))
+    used = set(re.findall(r'(?:_refused\(|SealingRefusal\(|ForbiddenTime\([^")]*)\s*"([a-z_]+)"', sources))
     table = TEXT.split("| reason |")[1].split("\n\n")[0]
     assert set(re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE)) == used
     assert len(used) == 10
@@ -28,7 +28,7 @@ def test_every_setting_is_explained() -> None:
 
 def test_the_tests_that_hold_the_promises_are_there() -> None:
     named = set(re.findall(r"`(test_[a-z_]+\.py)`", TEXT))
-    assert len(named) == 10
+    assert len(named) == 11
     for name in named:
         assert list((ROOT / "tests").rglob(name)), name
 

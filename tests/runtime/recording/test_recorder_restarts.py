@@ -107,6 +107,24 @@ def test_a_crash_in_the_post_roll_is_told_also_when_the_runtime_was_started_agai
     assert {manifest_of(clip).ended_early for clip in clips} == {"the runtime crashed"}
 
 
+@pytest.mark.parametrize(("ends_at_s", "why"), [(6.0, "the runtime ended"), (7.5, None)])
+def test_a_run_that_ended_in_its_post_roll_is_told_also_when_the_next_run_made_the_clip_longer(
+    tmp_path: Path, rig_packets: dict[str, list[Packet]], ends_at_s: float, why: str | None
+) -> None:
+    packets = {"front_main": rig_packets["front_main"]}
+    first = HistoryWriter(tmp_path / "history", 60, 10**9, session())
+    Recording(packets, (firing(5.0, "first_run", 0, 2, 2),), until_s=ends_at_s).write(first)
+    first.close()
+    again = HistoryWriter(tmp_path / "history", 60, 10**9, session("second", started_wall_ns=2))
+    again.firing(firing(9.0, "second_run", 1, 3, 2))
+    for packet in encode_camera("front_main", 120, START_NS + round((ends_at_s + 0.1) * SECOND_NS)):
+        again.packet(packet)
+    (clip,) = recorder_of(tmp_path).step(END_NS)
+    again.close()
+    assert clip.metadata["rules"] == ["first_run", "second_run"]
+    assert manifest_of(clip).ended_early == why
+
+
 def test_a_hole_at_the_end_of_a_clip_is_told_whatever_made_it(tmp_path: Path) -> None:
     writer = HistoryWriter(tmp_path / "history", 60, 10**9, session())
     for packet in encode_camera("front_main", 260):

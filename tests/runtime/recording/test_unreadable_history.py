@@ -72,9 +72,9 @@ def test_an_unreadable_packet_that_stays_costs_the_clip_once_history_is_gone(
     layout = HistoryLayout(history)
     spoilt = [segment for segment in layout.list_segments() if segment.start_ns <= START_NS + 3.2 * SECOND_NS][-1]
     # Late records: all that is left of the window lies in a segment that starts behind it.
-    late_ns = START_NS + 6 * SECOND_NS + 999_999_999
+    late_ns = START_NS + round(5.5 * SECOND_NS)  # the last of them by less than `LATE_NS`
     spoilt.path.rename(layout.closed_segment(late_ns))
-    forget_until(history, 6.999)
+    forget_until(history, 5.5)
     recorder = Recorder(history, FolderClipSink(tmp_path / "clips"))
     assert recorder.step(END_NS) == []
     assert "/camera/rear/video: the message at" in recorder.status.last_error
