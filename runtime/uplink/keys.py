@@ -13,7 +13,7 @@ import os
 import re
 import struct
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from runtime.formats.private_files import mode_complaint
 VEHICLE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 Z85_KEY_LENGTH = 40
 MAX_ENROLLED = 100_000
+#: Keys that are read in one go, in some tens of milliseconds.
+KEYS_BETWEEN = 1000
 #: Public keys beside a brought one that it is compared with.
 MAX_KEYS_BESIDE = 1000
 PUBLIC_SUFFIX, SECRET_SUFFIX = ".public", ".secret"
@@ -205,13 +207,20 @@ def list_vehicles(receiver_keys: Path) -> dict[str, bytes]:
     return vehicles
 
 
-def read_enrolled(receiver_keys: Path) -> tuple[dict[str, bytes], list[str]]:
-    """Enrolled vehicles by name, and what is wrong with the files that are none. Raises OSError for the folder only."""
+def read_enrolled(
+    receiver_keys: Path, meanwhile: Callable[[], object] = lambda: None
+) -> tuple[dict[str, bytes], list[str]]:
+    """Enrolled vehicles by name, and what is wrong with the files that are none. Raises OSError for the folder only.
+
+    `meanwhile` is called again and again, so that who reads very many keys gets something else done.
+    """
     directory = receiver_keys / "enrolled"
     names = _public_keys(directory)
     vehicles: dict[str, bytes] = {}
     problems: list[str] = []
-    for name in names[:MAX_ENROLLED]:
+    for place, name in enumerate(names[:MAX_ENROLLED], start=1):
+        if place % KEYS_BETWEEN == 0:
+            meanwhile()
         try:
             vehicles[checked_name(name.removesuffix(".public"))] = load_public_key(directory / name)
         except KeyFileError as error:
@@ -243,10 +252,10 @@ class EnrolledVehicles:
         self.problems: list[str] = []
         self.reload()
 
-    def reload(self) -> None:
-        """Read the folder."""
+    def reload(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Read the folder; `meanwhile` is called again and again."""
         try:
-            vehicles, problems = read_enrolled(self._receiver_keys)
+            vehicles, problems = read_enrolled(self._receiver_keys, meanwhile)
         except OSError as error:
             vehicles, problems = {}, [f"cannot read {error.filename}: {error.strerror}; nobody is enrolled"]
         uses = Counter(vehicles.values())

@@ -152,7 +152,7 @@ def test_a_guard_that_hangs_ends_the_receiver(receiver, monkeypatch):
     gate = threading.Event()
     monkeypatch.setattr(connection_guard, "HANG_LIMIT_S", 0.3)
     monkeypatch.setattr(connection_guard, "HANG_GRACE_S", 0.2)
-    monkeypatch.setattr(receiver.receiver._enrolled, "reload", gate.wait)
+    monkeypatch.setattr(receiver.receiver._enrolled, "reload", lambda meanwhile: gate.wait())
     receiver.thread.join(10)
     assert not receiver.thread.is_alive()
     assert isinstance(receiver.error, ThreadDeathError)
