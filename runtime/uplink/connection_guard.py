@@ -87,9 +87,10 @@ class ConnectionGuard:
     def _read_news(self) -> bool:
         """Keep the table of connections, by some news at least; True when there may be more."""
         for _ in range(NEWS_AT_ONCE):
-            if not self._monitor.poll(0):
+            try:
+                event = recv_monitor_message(self._monitor, zmq.NOBLOCK)
+            except zmq.Again:
                 return False
-            event = recv_monitor_message(self._monitor)
             if event["event"] == zmq.EVENT_ACCEPTED:
                 self._table.accepted(event["value"], self._clock.now_ns())
             else:

@@ -25,9 +25,6 @@ class NeverDry:
     def __init__(self) -> None:
         self.read = 0
 
-    def poll(self, timeout_ms: int) -> int:
-        return 1
-
     def recv_multipart(self, flags: int) -> list[bytes]:
         self.read += 1
         return [struct.pack("=hi", zmq.EVENT_CLOSED, NOBODYS_DESCRIPTOR), b"tcp://127.0.0.1:1"]
