@@ -108,17 +108,29 @@ class Receiver:
                 self._on_bound(self.address)
                 watched = self.connections, self._enrolled, monitor, self._clock, self._settings.reload_s
                 with ConnectionGuard(*watched) as guard:
-                    while not stop.is_set():
-                        authenticator.raise_if_dead(self._clock.now_ns())
-                        for beside in (guard, self._verifier, self._housekeeping):
-                            beside.raise_if_dead()
-                        self._turn(socket, authenticator)
+                    try:
+                        self._turn_until(stop, socket, authenticator, guard)
+                    finally:
+                        socket.disable_monitor()  # while the guard reads, or libzmq would wait with news, and we for it
                 self._deliver(socket, self.reception.flush(self._clock.wall_ns()))
             finally:
-                socket.disable_monitor()
                 monitor.close(0)
                 socket.close(0)
                 authenticator.stop()
+
+    def _turn_until(
+        self,
+        stop: threading.Event,
+        socket: zmq.Socket[bytes],
+        authenticator: ZapAuthenticator,
+        guard: ConnectionGuard,
+    ) -> None:
+        """Receive, as long as those beside the loop are at work."""
+        while not stop.is_set():
+            authenticator.raise_if_dead(self._clock.now_ns())
+            for beside in (guard, self._verifier, self._housekeeping):
+                beside.raise_if_dead()
+            self._turn(socket, authenticator)
 
     def _turn(self, socket: zmq.Socket[bytes], authenticator: ZapAuthenticator) -> None:
         is_busy = self._dirty_since_ns is not None or self.store.is_finishing

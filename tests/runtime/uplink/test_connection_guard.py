@@ -17,6 +17,8 @@ from runtime.uplink.connections import ConnectionTable
 from runtime.uplink.keys import EnrolledVehicles, enroll, revoke
 
 NOBODYS_DESCRIPTOR = 1 << 20
+#: Connections, each of which comes and goes: libzmq keeps two thousand news that nobody reads.
+NEWS_THAT_FILL_IT = 1200
 
 
 class NeverDry:
@@ -88,3 +90,20 @@ def test_news_are_read_while_a_table_of_many_keys_is(tmp_path, monkeypatch):
     guard = ConnectionGuard(ConnectionTable(), EnrolledVehicles(tmp_path), monitor, SystemClock(), reload_s=5.0)
     guard._reload()
     assert monitor.read == 20, "after the second key and after the fourth"
+
+
+def test_strangers_who_connect_while_a_receiver_ends_do_not_keep_it_from_ending(receiver, monkeypatch):
+    """Its last flush takes a while, and nobody reads news any more: libzmq would wait with them, and the end for it."""
+    flush, address = receiver.receiver.reception.flush, receiver.address.removeprefix("tcp://").split(":")
+    connected: list[int] = []
+
+    def slow_flush(*arguments: object) -> list:
+        for _ in range(NEWS_THAT_FILL_IT):
+            with sockets.create_connection((address[0], int(address[1]))):
+                connected.append(1)
+        return flush(*arguments)
+
+    monkeypatch.setattr(receiver.receiver.reception, "flush", slow_flush)
+    receiver.end()
+    assert len(connected) == NEWS_THAT_FILL_IT
+    assert receiver.error is None
