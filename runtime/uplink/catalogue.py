@@ -46,6 +46,7 @@ from runtime.uplink.storage.rows import (
     one,
     partial_row,
     partials_of,
+    path_of_clip,
     stored_clip,
 )
 
@@ -194,12 +195,16 @@ class Catalogue:
         """The clip is verified and durably at its final path: from this commit on it is ours.
 
         False when the partial is gone and the clip is not there: it was removed meanwhile, and `path` is left for
-        deletion.
+        deletion. So it is where the clip is stored at another path: its partial gave way, and it came again. What was
+        left for deletion then may have been deleted for good before these bytes were put.
         """
         facts = facts_of(row.metadata)
         with self.database.writing() as connection:
             self.database.lock_vehicle(connection, row.key.vehicle)
-            if has_clip(connection, row.key):
+            stored_at = path_of_clip(connection, row.key)
+            if stored_at is not None:
+                if stored_at != path:
+                    leave_final(connection, self.database, path, wall_ns)
                 return True
             known = select(tables.partials.c.id).where(tables.partials.c.id == row.id)
             if connection.execute(known).first() is None:  # only who holds the vehicle's row deletes it

@@ -8,9 +8,10 @@ is no option for frames a message; only the draft types without multipart (ZMQ_S
 those. So unfinished frames are kept, and never shown. What libzmq does tell is the descriptor a message came from
 (ZMQ_SRCFD) and when one is accepted and closed (the monitor). `shutdown` on that descriptor ends the connection for
 libzmq as if the peer had, and frees what it had kept.
-`connection_guard` looks. An endless message can therefore hold UNFINISHED_LIMIT_BYTES, and what its link carries in
-the guard's period, and one of a connection that has never said anything SILENT_LIMIT_BYTES: before its first message
-nobody knows whose it is, and how many of those one key may have is counted at the door (`handshakes`).
+`connection_guard` looks. What one key has sent over all its connections, each since its last message that was taken,
+may therefore be `unfinished_bytes` (as a message without end, or as whole ones of a million frames: `incoming`) and
+what its links carry in the guard's period; on a connection that has never said anything, SILENT_LIMIT_BYTES: before its
+first message nobody knows whose it is, and how many of those one key may have is counted at the door (`handshakes`).
 
 A descriptor is a number that is used again: a connection is known by descriptor *and* peer address, and both are
 compared before anything is cut. How much a connection has received since its last whole message is the kernel's count
@@ -30,8 +31,9 @@ from typing import TypeVar
 
 from runtime.messages import NANOSECONDS_PER_SECOND
 
-#: More than an honest vehicle can have on its way: a full queue of messages and the kernel's buffer.
-UNFINISHED_LIMIT_BYTES = 32 << 20
+#: What an honest vehicle may have on its way besides a credit of chunks: their headers and encryption, offers, notices,
+#: chunks of a clip that it has just let go of. More than that, though queues and kernel would hold it, is not honest.
+UNFINISHED_BESIDE_CREDIT_BYTES = 8 << 20
 #: Its first message is HELLO, and it waits for the answer to that.
 SILENT_LIMIT_BYTES = 1 << 20
 #: A vehicle says HELLO at once.
@@ -63,9 +65,13 @@ class ConnectionTable:
     """What is connected. Used by the receiver's loop and the guard. `on_first_word` is told the key that spoke."""
 
     def __init__(
-        self, per_vehicle: int = CONNECTIONS_A_VEHICLE, on_first_word: Callable[[str], None] = lambda key: None
+        self,
+        unfinished_bytes: int = UNFINISHED_BESIDE_CREDIT_BYTES,
+        per_vehicle: int = CONNECTIONS_A_VEHICLE,
+        on_first_word: Callable[[str], None] = lambda key: None,
     ) -> None:
         self.cut: Counter[str] = Counter()
+        self._unfinished_bytes = unfinished_bytes
         self._per_vehicle = per_vehicle
         self._on_first_word = on_first_word
         self._by_descriptor: dict[int, Connection] = {}
@@ -130,12 +136,20 @@ class ConnectionTable:
         self.cut_where("silent", lambda connection: not connection.messages and connection.since_ns < oldest_ns)
 
     def cut_endless(self) -> None:
-        """End connections in the middle of a message that does not end."""
+        """End connections in the middle of a message that does not end, and the others of the key that sends it."""
         with self._lock:
             looked_at = list(self._by_descriptor.values())
-        endless = [connection for connection in looked_at if _is_endless(connection)]  # a system call for each
+        unfinished = [(connection, _unfinished_bytes(connection)) for connection in looked_at]  # a system call for each
+        of_key: Counter[str] = Counter()
+        for connection, size_bytes in unfinished:
+            of_key[connection.key] += size_bytes
+        endless = {
+            id(connection)
+            for connection, size_bytes in unfinished
+            if (of_key[connection.key] > self._unfinished_bytes if connection.key else size_bytes > SILENT_LIMIT_BYTES)
+        }
         if endless:
-            self.cut_where("endless message", lambda connection: any(connection is each for each in endless))
+            self.cut_where("endless message", lambda connection: id(connection) in endless)
 
     def _cut_surplus(self, vehicle: str) -> None:
         own = [connection for connection in self._by_descriptor.values() if connection.vehicle == vehicle]
@@ -145,15 +159,15 @@ class ConnectionTable:
             self.cut_where("too many of one vehicle", lambda connection: connection.descriptor in descriptors)
 
 
-def _is_endless(connection: Connection) -> bool:
+def _unfinished_bytes(connection: Connection) -> int:
+    """What it has received since its last message that was taken, or since the look that followed."""
     received = received_bytes(connection.descriptor)
     if received is None:
-        return False
-    if not connection.messages:
-        return received > SILENT_LIMIT_BYTES
+        return 0
     if connection.messages != connection.checked_messages or received < connection.received_at_check:
-        connection.checked_messages, connection.received_at_check = connection.messages, received
-    return received - connection.received_at_check > UNFINISHED_LIMIT_BYTES
+        connection.checked_messages = connection.messages
+        connection.received_at_check = received if connection.messages else 0
+    return received - connection.received_at_check
 
 
 def allow_many_connections() -> None:

@@ -13,7 +13,7 @@ import os
 import re
 import struct
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,10 +22,13 @@ from zmq.utils import z85
 
 from runtime.formats.durable_files import make_directory_durably, rename_durably, write_durably
 from runtime.formats.private_files import mode_complaint
+from runtime.uplink.unchanged_files import UnchangedFiles
 
 VEHICLE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 Z85_KEY_LENGTH = 40
 MAX_ENROLLED = 100_000
+#: Keys that are read in one go, in some tens of milliseconds.
+KEYS_BETWEEN = 1000
 #: Public keys beside a brought one that it is compared with.
 MAX_KEYS_BESIDE = 1000
 PUBLIC_SUFFIX, SECRET_SUFFIX = ".public", ".secret"
@@ -205,15 +208,24 @@ def list_vehicles(receiver_keys: Path) -> dict[str, bytes]:
     return vehicles
 
 
-def read_enrolled(receiver_keys: Path) -> tuple[dict[str, bytes], list[str]]:
-    """Enrolled vehicles by name, and what is wrong with the files that are none. Raises OSError for the folder only."""
+def read_enrolled(
+    receiver_keys: Path,
+    meanwhile: Callable[[], object] = lambda: None,
+    read: Callable[[Path], bytes] = load_public_key,
+) -> tuple[dict[str, bytes], list[str]]:
+    """Enrolled vehicles by name, and what is wrong with the files that are none. Raises OSError for the folder only.
+
+    `meanwhile` is called again and again, so that who reads very many keys gets something else done.
+    """
     directory = receiver_keys / "enrolled"
     names = _public_keys(directory)
     vehicles: dict[str, bytes] = {}
     problems: list[str] = []
-    for name in names[:MAX_ENROLLED]:
+    for place, name in enumerate(names[:MAX_ENROLLED], start=1):
+        if place % KEYS_BETWEEN == 0:
+            meanwhile()
         try:
-            vehicles[checked_name(name.removesuffix(".public"))] = load_public_key(directory / name)
+            vehicles[checked_name(name.removesuffix(".public"))] = read(directory / name)
         except KeyFileError as error:
             problems.append(str(error))
     if len(names) > MAX_ENROLLED:
@@ -234,19 +246,21 @@ class EnrolledVehicles:
     """The enrolled folder as a table from key to vehicle, read again when told to.
 
     It fails closed: a bad file enrols nobody, one key under two names enrols neither, an unreadable folder empties
-    the table. `problems` says so.
+    the table. `problems` says so. Files that look unchanged are not read every time (`unchanged_files`).
     """
 
     def __init__(self, receiver_keys: Path) -> None:
         self._receiver_keys = receiver_keys
         self._by_key: Mapping[bytes, str] = {}
+        self._files = UnchangedFiles(load_public_key)
         self.problems: list[str] = []
         self.reload()
 
-    def reload(self) -> None:
-        """Read the folder."""
+    def reload(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Read the folder; `meanwhile` is called again and again."""
+        self._files.begin_round()
         try:
-            vehicles, problems = read_enrolled(self._receiver_keys)
+            vehicles, problems = read_enrolled(self._receiver_keys, meanwhile, self._files.content)
         except OSError as error:
             vehicles, problems = {}, [f"cannot read {error.filename}: {error.strerror}; nobody is enrolled"]
         uses = Counter(vehicles.values())

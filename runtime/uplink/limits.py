@@ -4,8 +4,8 @@ Three paces for each vehicle. *Requests* are messages, a chunk counting by how f
 proper one, so that bytes are bounded by the disk and the link and not by this. *Durable* ones (OFFER, COMMIT,
 TOMBSTONE, RESULT) cost several fsyncs each. *Faults* are messages that no honest vehicle sends. Who overdraws the first
 two is answered NACK `too_fast` and waits a second; who overdraws the third is barred: its connections are cut and its
-handshakes refused until `barred_s` have passed. So is, at once, who chooses its routing id (`routes`). An honest
-vehicle meets none of these.
+handshakes refused until `barred_s` have passed. So is, at once, who chooses its routing id (`routes`) or sends a
+message of many frames (`incoming`). An honest vehicle meets none of these.
 
 Time is wall time, which may jump: forward it fills the buckets (bounded by the burst), backward it does nothing.
 """

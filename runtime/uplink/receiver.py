@@ -14,8 +14,6 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import zmq
@@ -24,18 +22,17 @@ from runtime.clock import Clock, SystemClock
 from runtime.messages import NANOSECONDS_PER_SECOND
 from runtime.uplink.authenticator import ZapAuthenticator
 from runtime.uplink.connection_guard import MONITORED, ConnectionGuard
-from runtime.uplink.connections import ConnectionTable, allow_many_connections
+from runtime.uplink.connections import UNFINISHED_BESIDE_CREDIT_BYTES, ConnectionTable, allow_many_connections
 from runtime.uplink.handshakes import Handshakes
+from runtime.uplink.incoming import drop_rest, first_frames
 from runtime.uplink.keys import EnrolledVehicles, KeyPair, ensure_keys
-from runtime.uplink.limits import VehicleLimits
+from runtime.uplink.receiver_settings import ReceiverSettings as ReceiverSettings
 from runtime.uplink.reception import CampaignDesk, PullRequests, Reception, Reply
 from runtime.uplink.routes import Routes, first_routing_id
 from runtime.uplink.sockets import ZAP_DOMAIN, receiver_socket
 from runtime.uplink.status_file import Publish, publish_to
 from runtime.uplink.storage.housekeeping import HousekeepingThread
-from runtime.uplink.storage.limits import StoreLimits
 from runtime.uplink.storage.opening import StoragePlaces, open_store
-from runtime.uplink.storage.removal import RetentionPolicy
 from runtime.uplink.storage.retention_clock import check_clock
 from runtime.uplink.store import ClipStore
 from runtime.uplink.verification import Verifier, VerifierThread
@@ -46,23 +43,6 @@ BUSY_POLL_MS = 10
 STATUS_PERIOD_S = 1.0
 PULL_PERIOD_S = 2.0
 SILENCE_PERIOD_S = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class ReceiverSettings:
-    """What a receiver needs to know. `bind` is a ZeroMQ address; port `*` picks a free one."""
-
-    bind: str
-    directory: Path
-    keys_directory: Path
-    status_path: Path | None = None
-    credit_bytes: int = 8 << 20
-    reload_s: float = 5.0
-    limits: StoreLimits = field(default_factory=StoreLimits)
-    vehicle_limits: VehicleLimits = field(default_factory=VehicleLimits)
-    #: Object storage and a shared catalogue; None: a folder and SQLite, in `directory`.
-    places: StoragePlaces | None = None
-    retention: RetentionPolicy = field(default_factory=RetentionPolicy)
 
 
 class Receiver:
@@ -86,7 +66,8 @@ class Receiver:
         limits = settings.vehicle_limits
         self.reception = Reception(self.store, settings.credit_bytes, campaigns=campaigns, pulls=pulls, limits=limits)
         self.handshakes = Handshakes(clock.now_ns)
-        self.connections = ConnectionTable(on_first_word=self.handshakes.spoke)
+        unfinished_bytes = settings.credit_bytes + UNFINISHED_BESIDE_CREDIT_BYTES
+        self.connections = ConnectionTable(unfinished_bytes, on_first_word=self.handshakes.spoke)
         self.dropped: Counter[str] = Counter()
         self.completed_at_start = 0
         self._settings = settings
@@ -127,17 +108,29 @@ class Receiver:
                 self._on_bound(self.address)
                 watched = self.connections, self._enrolled, monitor, self._clock, self._settings.reload_s
                 with ConnectionGuard(*watched) as guard:
-                    while not stop.is_set():
-                        authenticator.raise_if_dead(self._clock.now_ns())
-                        for beside in (guard, self._verifier, self._housekeeping):
-                            beside.raise_if_dead()
-                        self._turn(socket, authenticator)
+                    try:
+                        self._turn_until(stop, socket, authenticator, guard)
+                    finally:
+                        socket.disable_monitor()  # while the guard reads, or libzmq would wait with news, and we for it
                 self._deliver(socket, self.reception.flush(self._clock.wall_ns()))
             finally:
-                socket.disable_monitor()
                 monitor.close(0)
                 socket.close(0)
                 authenticator.stop()
+
+    def _turn_until(
+        self,
+        stop: threading.Event,
+        socket: zmq.Socket[bytes],
+        authenticator: ZapAuthenticator,
+        guard: ConnectionGuard,
+    ) -> None:
+        """Receive, as long as those beside the loop are at work."""
+        while not stop.is_set():
+            authenticator.raise_if_dead(self._clock.now_ns())
+            for beside in (guard, self._verifier, self._housekeeping):
+                beside.raise_if_dead()
+            self._turn(socket, authenticator)
 
     def _turn(self, socket: zmq.Socket[bytes], authenticator: ZapAuthenticator) -> None:
         is_busy = self._dirty_since_ns is not None or self.store.is_finishing
@@ -180,8 +173,10 @@ class Receiver:
         return self.reception.meters.is_barred(vehicle, self._clock.wall_ns())
 
     def _take(self, socket: zmq.Socket[bytes], now_ns: int) -> None:
-        frames = socket.recv_multipart(copy=False)
+        frames = first_frames(socket)
         vehicle = self._vehicle_of(frames, now_ns)
+        if frames[-1].more:  # its sender is cut by now
+            self.dropped["surplus frames"] += drop_rest(socket, frames[-1])
         if vehicle is None:
             return
         if self._routes.is_new(vehicle, frames[0].bytes):
@@ -204,16 +199,20 @@ class Receiver:
         self.connections.spoke(int(frames[-1].get(zmq.SRCFD)), vehicle or "", key, now_ns)
         if vehicle is None:
             self.dropped["key no longer enrolled"] += 1
-        elif self._is_barred(vehicle):  # of what came before it was: each answer would tell it something
-            self.dropped["barred"] += 1
-            self._cut_all_of(vehicle, "barred")
-            return None
-        elif not self._routes.is_given(frames[0].bytes, vehicle):
-            self.dropped["fixed routing id"] += 1
+        elif offence := self._offence_of(vehicle, frames):
+            self.dropped[offence] += 1
             self.reception.meters.bar(vehicle, self._clock.wall_ns())
-            self._cut_all_of(vehicle, "fixed routing id")
+            self._cut_all_of(vehicle, offence)
             return None
         return vehicle
+
+    def _offence_of(self, vehicle: str, frames: Sequence[zmq.Frame]) -> str:
+        """Why a vehicle gets no answer to this message, which only who means harm sends; "" for an honest one."""
+        if self._is_barred(vehicle):  # of what came before it was: each answer would tell it something
+            return "barred"
+        if not self._routes.is_given(frames[0].bytes, vehicle):
+            return "fixed routing id"
+        return "too many frames" if frames[-1].more else ""
 
     def _cut_all_of(self, vehicle: str, reason: str) -> None:
         self.connections.cut_where(reason, lambda connection: connection.vehicle == vehicle)

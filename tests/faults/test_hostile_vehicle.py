@@ -32,8 +32,8 @@ CHUNK = MAX_PAYLOAD_BYTES
 MEBIBYTE = 1 << 20
 HOSTILE_MIB = 256
 HOSTILE_BYTES_PER_S = 40 << 20  # faster than any vehicle's link
-#: 32 MiB may be unfinished, and 4 come in before the guard looks again; the rest is for a machine that is busy.
-ALLOWED_GROWTH_MIB = 64
+#: 16 MiB may be unfinished, and 4 come in before the guard looks again; the rest is for a machine that is busy.
+ALLOWED_GROWTH_MIB = 48
 HELLO = [encode(Hello(PROTOCOL_VERSION, "hostile")), b""]
 
 

@@ -134,9 +134,15 @@ def stored_clip(row: Row[Any], directory: Path) -> StoredClip:
 # -- steps of transactions ---------------------------------------------------------------------------------------------
 
 
+def path_of_clip(connection: Connection, key: ClipKey) -> str | None:
+    """Where the bytes of a stored clip lie; None when it is not stored."""
+    path = connection.execute(select(tables.clips.c.path).where(one(tables.clips, key))).scalar_one_or_none()
+    return None if path is None else str(path)
+
+
 def has_clip(connection: Connection, key: ClipKey) -> bool:
     """True when the clip is stored."""
-    return connection.execute(select(tables.clips.c.n).where(one(tables.clips, key))).first() is not None
+    return path_of_clip(connection, key) is not None
 
 
 def is_settled(connection: Connection, key: ClipKey) -> bool:

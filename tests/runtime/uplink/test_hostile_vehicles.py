@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 import zmq
-from live_receiver import HELLO, VEHICLE, RunningReceiver, ask, heard, wait_for
+from live_receiver import HELLO, REFUSAL_WAIT_MS, VEHICLE, RunningReceiver, ask, heard, wait_for
 
-from runtime.uplink import connection_guard, connections
+from runtime.uplink import connection_guard, connections, incoming
+from runtime.uplink import receiver as receiver_module
 from runtime.uplink.beside import ThreadDeathError
 from runtime.uplink.connections import CONNECTIONS_A_VEHICLE, ConnectionTable
+from runtime.uplink.incoming import MOST_FRAMES
 from runtime.uplink.keys import KeyPair, enroll, revoke
 from runtime.uplink.limits import VehicleLimits, VehicleMeters
 from runtime.uplink.pace import Pace
@@ -26,6 +28,8 @@ from runtime.uplink.wire import Chunk, Hello, Offer, TombstoneNotice, Welcome, e
 
 SECOND_NS = 1_000_000_000
 DIGEST = bytes(range(32))
+#: 35 bytes a frame on the wire.
+FRAMES_A_MESSAGE, MESSAGES_OF_FRAMES = 30_000, 3
 
 
 @pytest.fixture
@@ -69,6 +73,46 @@ def test_an_endless_message_is_cut_before_it_fills_the_memory(context, receiver,
             attacker.kill()
 
 
+def test_a_message_of_very_many_frames_bars_its_vehicle_at_once_and_is_never_held_whole(
+    context, receiver, own, vehicle, honest, monkeypatch
+):
+    """A mebibyte of frames of nothing: what makes objects of all of them holds the one loop, and every vehicle."""
+    kept: list[int] = []
+    receive = incoming.first_frames
+
+    def first_frames(socket: zmq.Socket) -> list[zmq.Frame]:
+        frames = receive(socket)
+        kept.append(len(frames))
+        return frames
+
+    monkeypatch.setattr(receiver_module, "first_frames", first_frames)
+    beside = vehicle_socket(context, own, receiver.own.public)
+    beside.connect(receiver.address)
+    assert all(isinstance(ask(each, HELLO), Welcome) for each in (honest, beside, vehicle))
+    for _ in range(MESSAGES_OF_FRAMES):
+        with contextlib.suppress(zmq.Again):  # cut after the first
+            vehicle.send_multipart([b""] * FRAMES_A_MESSAGE, zmq.NOBLOCK)
+    wait_for(lambda: receiver.receiver.reception.meters.barred, "the vehicle to be barred")
+    assert isinstance(ask(honest, HELLO), Welcome)
+    dropped, cut = receiver.receiver.dropped, receiver.receiver.connections.cut
+    wait_for(lambda: dropped["surplus frames"] >= FRAMES_A_MESSAGE - MOST_FRAMES, "the rest to be dropped")
+    assert dropped["too many frames"] == 1, "the first such message bars"
+    assert cut["too many frames"] == 2, "the connection beside it goes, too"
+    assert max(kept) == MOST_FRAMES
+    assert not receiver.receiver.reception.nacks, "nobody has looked into it"
+    assert not vehicle.poll(0)
+    assert isinstance(ask(honest, HELLO), Welcome)
+    wait_for(lambda: receiver.figures.get("dropped", {}).get("too many frames"), "the count to be told")
+    assert receiver.figures["handshakes_admitted"] == 3, "the honest vehicle kept its session"
+
+
+def test_a_message_of_a_few_frames_too_many_is_answered_as_malformed_and_bars_nobody(receiver, vehicle):
+    assert ask(vehicle, [b""] * (MOST_FRAMES - 1)).code == "malformed"
+    assert isinstance(ask(vehicle, HELLO), Welcome)
+    assert ask(vehicle, [b""] * MOST_FRAMES, REFUSAL_WAIT_MS) is None
+    assert receiver.receiver.dropped["too many frames"] == 1
+
+
 @pytest.fixture
 def blocked(receiver, monkeypatch):
     """The receiver's loop waits for a disk or a database that does not answer."""
@@ -108,7 +152,7 @@ def test_a_guard_that_hangs_ends_the_receiver(receiver, monkeypatch):
     gate = threading.Event()
     monkeypatch.setattr(connection_guard, "HANG_LIMIT_S", 0.3)
     monkeypatch.setattr(connection_guard, "HANG_GRACE_S", 0.2)
-    monkeypatch.setattr(receiver.receiver._enrolled, "reload", gate.wait)
+    monkeypatch.setattr(receiver.receiver._enrolled, "reload", lambda meanwhile: gate.wait())
     receiver.thread.join(10)
     assert not receiver.thread.is_alive()
     assert isinstance(receiver.error, ThreadDeathError)

@@ -10,7 +10,7 @@ import pytest
 
 import runtime.uplink
 from runtime.formats import offer_limits
-from runtime.uplink import connections, foreign_json, handshakes, limits, reception, sockets, window, wire
+from runtime.uplink import connections, foreign_json, handshakes, incoming, limits, reception, sockets, window, wire
 from runtime.uplink.connection_guard import GUARD_PERIOD_S
 from runtime.uplink.delivery_limits import DeliveryLimits
 from runtime.uplink.limits import VehicleLimits
@@ -20,6 +20,7 @@ from runtime.uplink.store import StoreLimits
 
 HOUR_NS = 3600 * 1_000_000_000
 FOLDER = Path(runtime.uplink.__file__).parent
+RECEIVER = ReceiverSettings("x", FOLDER, FOLDER)
 PAGE = (FOLDER / "PROTOCOL.md").read_text(encoding="utf-8")
 
 
@@ -46,6 +47,7 @@ def test_every_code_that_is_sent_is_explained():
 
 def test_the_figures_are_the_real_ones():
     vehicle, delivery = VehicleLimits(), DeliveryLimits()
+    unfinished_bytes = RECEIVER.credit_bytes + connections.UNFINISHED_BESIDE_CREDIT_BYTES
     assert f"# Delivery protocol, version {wire.PROTOCOL_VERSION}\n" in PAGE
     for text in (
         f"header of at most {wire.MAX_HEADER_BYTES >> 10} KiB,",
@@ -59,7 +61,8 @@ def test_the_figures_are_the_real_ones():
         f"{handshakes.HANDSHAKES_PER_S:g} handshake/s ({handshakes.HANDSHAKES_AT_ONCE} at once) of one key",
         f"in silence | {connections.SILENCE_LIMIT_S:g} s, {handshakes.SILENT_A_KEY} such connections of one key |",
         f"first message without end | {connections.SILENT_LIMIT_BYTES >> 20} MiB: it is HELLO |",
-        f"{connections.UNFINISHED_LIMIT_BYTES >> 20} MiB beyond its last whole message",
+        f"{unfinished_bytes >> 20} MiB beyond its last whole message",
+        f"of many frames | {incoming.MOST_FRAMES}, two are honest |",
         f"looked at every {GUARD_PERIOD_S:g} s",
         f"{sockets.HANDSHAKE_INTERVAL_MS // 1000} s (ZMQ_HANDSHAKE_IVL)",
         f"| {sockets.QUEUE_MESSAGES} messages |",
@@ -68,7 +71,7 @@ def test_the_figures_are_the_real_ones():
         f"HELLO\n   every {delivery.keep_alive_s:g} s",
         f"alone for {delivery.refused_retry_s:g} s",
         f"repeated every {reception.PULL_REPEAT_S:g} s",
-        f"read again every {ReceiverSettings('x', FOLDER, FOLDER).reload_s:g} s",
+        f"read again every {RECEIVER.reload_s:g} s",
         f"JSON, at most {offer_limits.MAX_METADATA_BYTES >> 10} KiB and {foreign_json.MAX_METADATA_LEVELS} levels deep",
         "nothing of it has come\n   for an hour" if GIVEN_UP_NS == HOUR_NS else "GIVEN_UP_NS",
     ):

@@ -154,6 +154,24 @@ def test_a_key_revoked_before_its_first_word_loses_its_connection_and_nobody_els
     assert accepted[-1].recv(1) == b"", "shut down"
 
 
+def test_what_one_key_has_unfinished_is_counted_over_all_its_connections():
+    """Each alone is within the limit; who has more than that in all loses every connection, and nobody else does."""
+    table = ConnectionTable(unfinished_bytes=100_000)
+    with sockets.create_server(("127.0.0.1", 0)) as listener, ExitStack() as ends:
+        pairs = []
+        for place, key in enumerate(["greedy", "greedy", "greedy", "modest", "modest"]):
+            sender = ends.enter_context(sockets.create_connection(listener.getsockname()))
+            pairs.append((sender, ends.enter_context(listener.accept()[0]), key))
+            table.spoke(pairs[-1][1].fileno(), key, key, place)
+        table.cut_endless()
+        for sender, end, _ in pairs:
+            sender.sendall(bytes(40_000))
+            end.recv(40_000, sockets.MSG_WAITALL)
+        table.cut_endless()
+        assert table.cut == {"endless message": 3}
+        assert {each.key for each in table._by_descriptor.values()} == {"modest"}
+
+
 def test_a_number_that_is_used_again_by_the_same_key_is_another_connection(accepted):
     """Its first word counts, and what the one before it said is not its own."""
     heard: list[str] = []

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import zmq
 
+from runtime.uplink import keys, unchanged_files
 from runtime.uplink.keys import (
     EnrolledVehicles,
     KeyFileError,
@@ -18,9 +19,11 @@ from runtime.uplink.keys import (
     ensure_local_pair,
     list_vehicles,
     load_keys,
+    load_public_key,
     new_keys,
     revoke,
 )
+from runtime.uplink.unchanged_files import READ_ALL_EVERY
 
 
 def public_key() -> bytes:
@@ -71,6 +74,39 @@ def test_enrolling_and_revoking_change_who_is_known(tmp_path):
     enrolled.reload()
     assert enrolled.vehicle_of(key) is None
     assert len(list((tmp_path / "revoked").iterdir())) == 1, "the revoked key is kept as evidence"
+
+
+def test_keys_that_look_unchanged_are_not_read_every_time(tmp_path, monkeypatch):
+    """A fleet's hundred thousand files would take the receiver seconds, every five seconds."""
+    read: list[str] = []
+
+    def counted(path: Path) -> bytes:
+        read.append(path.name)
+        return load_public_key(path)
+
+    monkeypatch.setattr(keys, "load_public_key", counted)
+    for number in range(3):
+        enroll(tmp_path, f"car-{number}", public_key())
+    read.clear()
+    enrolled = EnrolledVehicles(tmp_path)
+    assert len(read) == len(enrolled) == 3
+    enrolled.reload()
+    assert len(read) == len(enrolled) == 3, "nothing has changed"
+    late, other = public_key(), public_key()
+    (tmp_path / "enrolled" / "car-0.public").unlink()
+    (tmp_path / "enrolled" / "car-1.public").write_bytes(b"no key")
+    (tmp_path / "enrolled" / "car-3.public").write_bytes(late)
+    read.clear()
+    enrolled.reload()
+    assert sorted(read) == ["car-1.public", "car-3.public"], "what looks otherwise"
+    assert enrolled.names() == {"car-2", "car-3"}
+    monkeypatch.setattr(unchanged_files, "look_of", lambda path: (1, 41, 1, 1))
+    enrolled.reload()
+    (tmp_path / "enrolled" / "car-3.public").write_bytes(other)  # in the same tick of the clock
+    for _ in range(READ_ALL_EVERY):
+        enrolled.reload()
+    assert enrolled.vehicle_of(other) == "car-3", "all are read every fourth time"
+    assert enrolled.vehicle_of(late) is None
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", "Car", ".hidden", "a" * 64, "car\n", "partial\0"])

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from live_receiver import PATIENCE_S, wait_for
-from store_steps import CONTENT, HOUR_NS, NOW_NS, SOMEBODY, everything_but, hold, row, stamped, tidy
+from store_steps import CONTENT, HOUR_NS, NOW_NS, SOMEBODY, everything_but, hold, row, stamped, stored, take_in, tidy
 
 from runtime.uplink import catalogue
 from runtime.uplink.storage import removal, rows
@@ -59,6 +59,33 @@ def test_what_is_put_whole_by_a_plan_made_during_its_removal_is_deleted(shared_f
     shared_fleet.kill(receiver)
     assert planned[0] in everything_but(other, set())
     assert nothing_is_left(other)
+
+
+def test_a_clip_stored_elsewhere_before_a_slow_put_of_it_ends_leaves_nothing_behind(shared_fleet, settled, monkeypatch):
+    """The partial gave way, its deletions are over, and the clip came again: nobody else knows of the slow bytes."""
+    import obstore
+
+    limits = StoreLimits(vehicle_partials=1)
+    slow, other = shared_fleet.receiver(limits), shared_fleet.receiver(limits)
+    offered = stamped(1, 0)
+    hold(slow, offered)
+    put, later_ns = slow.depot.finish, NOW_NS + 2 * DELETION_GRACE_NS
+
+    def put_slowly(partial, segments, name: str) -> bool:
+        is_right = put(partial, segments, name)
+        gave_way(other)
+        tidy(other, later_ns)
+        assert name not in everything_but(other, set())
+        assert take_in(other, settled, offered, wall_ns=later_ns) is True
+        obstore.put(slow.depot._store, name, CONTENT)
+        return is_right
+
+    monkeypatch.setattr(slow.depot, "finish", put_slowly)
+    assert slow.finisher.finish(slow.catalogue.partial(offered.key), later_ns) is True, "it is stored"
+    tidy(other, later_ns + DELETION_GRACE_NS)
+    (clip,) = other.catalogue.clips(other.directory)
+    assert everything_but(other, {clip.name}) == []
+    assert stored(other) == [("car-1", 1, CONTENT)]
 
 
 @ON_POSTGRESQL
