@@ -27,6 +27,7 @@ from runtime.capture.sources import (
 )
 from runtime.clock import Clock
 from runtime.messages import NANOSECONDS_PER_SECOND, Packet
+from runtime.picture_chains import PictureChains
 
 READ_TIMEOUT_S = 0.2
 #: Between two looks at a silent sender; short, because the source waits by itself.
@@ -71,6 +72,7 @@ class CameraThread:
         self._resume_after_ns = resume_after_ns
         self._turn = nullcontext() if turn is None else turn
         self._ready: ClipReady | None = None
+        self._chains = PictureChains()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"camera-{path.watch.name}", daemon=True)
 
@@ -148,6 +150,7 @@ class CameraThread:
             age_ns = self._clock.now_ns() - packet.time_ns
             if not -MAX_AHEAD_NS <= age_ns <= MAX_BEHIND_NS:
                 self.watch.counters.bad_time += 1
+                self._chains.lose([packet])
                 continue
             with self._turn:
                 self._path.feed(packet)
@@ -156,6 +159,9 @@ class CameraThread:
     def _record(self, packet: Packet) -> None:
         """Pass the packet on to history, after the picture that the tick waits for."""
         if self._sink is None or self._ready is None:
+            return
+        if not self._chains.takes(packet):
+            self._ready.dropped += 1
             return
         if self._ready.encodes:
             self._sink.worker.offer(self._ready, packet)

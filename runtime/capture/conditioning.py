@@ -23,6 +23,7 @@ from runtime.capture.decoding import DecodedFrame, PacketDecoder, UnknownCodecEr
 from runtime.capture.picture_encoders import OpenEncoder, PictureEncoder, X264Encoder
 from runtime.formats.bitstream import ParameterSets, StreamInfo, has_b_slices
 from runtime.messages import PASS_THROUGH_CODECS, Packet
+from runtime.picture_chains import PictureChains
 
 DEFAULT_RATE_HZ = 20.0
 QUEUE_PACKETS = 64
@@ -34,7 +35,8 @@ class ClipReady:
     def __init__(self, camera: str, info: StreamInfo, open_encoder: OpenEncoder = X264Encoder) -> None:
         """Raises UnknownCodecError when the stream must be encoded and cannot be decoded."""
         self.camera = camera
-        #: Packets that gave nothing: before the first key frame, or torn ones of a stream that is encoded.
+        #: Packets that gave nothing: before the first key frame, torn ones of a stream that is encoded, or such as
+        #: refer to one whose time was impossible.
         self.dropped = 0
         self._info = info
         self._sets = ParameterSets(info.codec, info.extradata)
@@ -132,7 +134,8 @@ class EncodingWorker:
         self._seen: dict[str, ClipReady] = {}  # the newest of each camera: a camera that comes again has another
         self._queue: queue.Queue[tuple[ClipReady, Packet] | None] = queue.Queue(capacity)
         self._thread = threading.Thread(target=self._run, name="clip-encoder", daemon=True)
-        #: Packets for which the queue had no room.
+        self._chains = PictureChains()
+        #: Packets for which the queue had no room, and those that refer to them.
         self.refused = 0
         #: Pictures that the encoder could not take, and why the last one.
         self.errors = 0
@@ -143,13 +146,15 @@ class EncodingWorker:
         self._thread.start()
 
     def offer(self, ready: ClipReady, packet: Packet) -> bool:
-        """Hand a packet over; False, counted, when the queue is full. Never waits."""
-        try:
-            self._queue.put_nowait((ready, packet))
-        except queue.Full:
-            self.refused += 1
-            return False
-        return True
+        """Hand a packet over; False, counted, when the queue is full or was for what it refers to. Never waits."""
+        if self._chains.takes(packet):
+            try:
+                self._queue.put_nowait((ready, packet))
+                return True
+            except queue.Full:
+                self._chains.lose([packet])
+        self.refused += 1
+        return False
 
     def stop(self, timeout_s: float = 5.0) -> bool:
         """Encode what is queued and end; False when that took longer than `timeout_s`."""

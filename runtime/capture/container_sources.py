@@ -19,6 +19,7 @@ from runtime.capture.stream_clock import StreamClock
 from runtime.clock import Clock
 from runtime.formats.bitstream import AnnexBConverter, is_key_access_unit, stream_info
 from runtime.messages import NANOSECONDS_PER_SECOND, PASS_THROUGH_CODECS, Packet
+from runtime.picture_chains import PictureChains
 
 QUEUE_PACKETS = 64
 OPEN_TIMEOUT_S = 5.0
@@ -42,7 +43,7 @@ class ContainerSource:
 
     @property
     def dropped(self) -> int:
-        """Packets for which the queue had no room, over all connections."""
+        """Packets for which the queue had no room, and those that refer to them, over all connections."""
         return self._dropped + (0 if self._pump is None else self._pump.dropped)
 
     def open(self) -> StreamInfo:
@@ -89,6 +90,7 @@ class _Pump:
         self._stop = threading.Event()
         self._end: CaptureError | None = None
         self._thread = threading.Thread(target=self._run, name=f"stream-{camera}", daemon=True)
+        self._chains = PictureChains()
         self.dropped = 0
 
     def start(self) -> None:
@@ -143,7 +145,10 @@ class _Pump:
         return is_key_access_unit(codec, data) if codec in PASS_THROUGH_CODECS else packet.is_keyframe
 
     def _put(self, packet: Packet) -> None:
-        try:
-            self._queue.put_nowait(packet)
-        except queue.Full:
-            self.dropped += 1
+        if self._chains.takes(packet):
+            try:
+                self._queue.put_nowait(packet)
+                return
+            except queue.Full:
+                self._chains.lose([packet])
+        self.dropped += 1

@@ -15,11 +15,9 @@ import av
 
 from runtime.formats.bitstream import StreamInfo, ffmpeg_codec_name
 from runtime.messages import Packet
+from runtime.picture_chains import CODECS_WITHOUT_GROUPS
 
 _NANOSECOND = Fraction(1, 1_000_000_000)
-
-#: Codecs of which every picture stands alone, or whose recordings have one key frame only: no use in waiting again.
-_WITHOUT_KEY_FRAMES = frozenset({"mjpeg", "gif", "png", "rawvideo", "bmp"})
 
 #: Pictures that a decoder may hold back to bring them into showing order (H.264 and H.265 allow 16).
 MAX_HELD_PICTURES = 32
@@ -51,7 +49,7 @@ class PacketDecoder:
         #: True until the first key frame: what is skipped by then was not lost, the stream was joined in its middle.
         self.is_joining = True
         self._awaiting_key = True
-        self._refers_back = info.codec not in _WITHOUT_KEY_FRAMES
+        self._refers_back = info.codec not in CODECS_WITHOUT_GROUPS
         self._sequences: dict[int, int] = {}
         self._context = self._create(info)
 

@@ -9,8 +9,9 @@ times. An answer is `{"id", "state": "sealed" | "refused", "reason", "n"}`: seal
 spool's ledger, refused says why there will be none. The recorder writes the answer first and then removes the
 request, so a recorder that dies between the two finds both and has nothing left to do.
 
-Every file is replaced as a whole and durable. Requests come from outside: their number is bounded, and a file that is
-none of ours is set aside as `.bad` instead of being read again and again.
+Every file is replaced as a whole and durable. Requests come from outside: their number is bounded, together with that
+of answers which the receiver does not have, and a file that is none of ours is set aside as `.bad` instead of being
+read again and again.
 """
 
 from __future__ import annotations
@@ -134,13 +135,16 @@ class PullFolder:
             make_directory_durably(folder)
 
     def ask(self, request: PullRequest) -> bool:
-        """Leave a request; False when it, or its answer, is here already. OSError when too many wait."""
+        """Leave a request; False when it, or its answer, is here already.
+
+        OSError when too many wait for the recorder, or their answers for the receiver.
+        """
         name = _name(request.id)
         if any((folder / name).exists() for folder in (self._requests, self._answers, self._reported)):
             return False
-        waiting = len(_files(self._requests))
+        waiting = len(_files(self._requests)) + len(_files(self._answers))
         if waiting >= MAX_WAITING_REQUESTS:
-            raise OSError(f"{waiting} pull requests wait for the recorder already: ask again later")
+            raise OSError(f"{waiting} pull requests wait already, or their answers do: ask again later")
         write_durably(self._requests / name, json.dumps(request.to_json()).encode())
         return True
 

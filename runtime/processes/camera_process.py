@@ -37,6 +37,7 @@ from runtime.health.realtime import RealtimeReport, apply_to_process, apply_to_t
 from runtime.live_sources import SourceBuilder
 from runtime.measured_ahead import AheadMeter
 from runtime.messages import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, Packet
+from runtime.picture_chains import PictureChains
 from runtime.processes.camera_messages import REPORT_PERIOD_S, Assignment, Begin, Built, Report, Stop
 from runtime.processes.camera_threads import CameraListeners, CameraThreads
 from runtime.supervisor import leave_with_parent
@@ -89,15 +90,16 @@ class ReportDesk:
         self._lock = threading.Lock()
         self._packets: list[Packet] = []
         self._queued_bytes = 0
+        self._chains = PictureChains()
         self._refused = 0
         self._ready: list[tuple[str, int]] = []
         self._realtime = RealtimeReport()
         self._told_segments: int | None = None
 
     def keep(self, packet: Packet) -> None:
-        """A packet for history; refused, and counted, when the runtime has not listened for long."""
+        """A packet for history; refused, and counted, when the runtime has not listened for long: see PictureChains."""
         with self._lock:
-            if self._queued_bytes + len(packet.data) > MAX_QUEUED_BYTES:
+            if not self._chains.takes(packet, self._queued_bytes + len(packet.data) <= MAX_QUEUED_BYTES):
                 self._refused += 1
                 return
             self._packets.append(packet)

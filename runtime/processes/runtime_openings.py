@@ -18,7 +18,7 @@ from runtime.inference.network import Network
 from runtime.live_sources import LiveCamera
 from runtime.processes.camera_link import CameraLink
 from runtime.processes.camera_messages import Assignment
-from runtime.processes.shell import StartError, log
+from runtime.processes.shell import StartError, exit_code_of, log
 from runtime.recording.calibrations import calibrated_cameras, record_calibrations
 from runtime.recording.history_needs import HoldSettings
 from runtime.recording.history_writer import HistoryWriter
@@ -121,7 +121,8 @@ def open_history(
         hold = HoldSettings(settings.hold_s, before_s=config.privacy.fix_timeout_s)
         writer = HistoryWriter(directory, settings.seconds, settings.max_bytes, session, wall_offset_ns, hold)
     except OSError as error:
-        raise StartError(f"history cannot be written in {directory}: {error}") from error
+        text = f"history cannot be written in {directory}: {error} (fix: give it room, or name another directory)"
+        raise StartError(text, exit_code_of(error)) from error
     record_calibrations(writer, calibrated)
     return writer
 

@@ -2,7 +2,8 @@
 
 Of history older than its `seconds` only what clips wait for is kept (`history_ring`). Each segment says which one came
 before it; where that is not the one that lies before it now, there is a hole. Behind it a camera's pictures begin with
-its next key frame: what comes before that depends on pictures that are gone.
+its next key frame: what comes before that depends on pictures that are gone. Packets that never came into history make
+no such hole: those that depend on them were refused as well (`picture_chains`).
 """
 
 from __future__ import annotations

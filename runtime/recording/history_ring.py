@@ -31,7 +31,7 @@ class HistoryCounters:
     segments_closed: int = 0
     held_s: float = 0.0  # how far a firing could reach back when the newest second was closed
     segments_given_up: int = 0  # unlinked earlier than `seconds` because bytes or the file system ran out
-    refused_records: int = 0  # no room even without any older second
+    refused_records: int = 0  # no room even without any older second, and packets that refer to such
     refused_firings: int = 0  # too many wait for the recorder, or the file could not be written
     segments_held: int = 0  # older than `seconds`, kept at this moment because a clip waits for them
     holds_given_up: int = 0  # of such: unlinked although the clip still waited, for want of bytes or after too long

@@ -1,10 +1,11 @@
 """The runtime's side of history: a bounded queue and the one thread that writes.
 
 Offers never wait and never raise: capture threads and the tick hand over a value and go on. What does not fit (too many
-records or too many bytes queued) is refused and counted by kind. Firings have a queue of their own and go first: losing
-a frame costs a frame, losing a firing costs a clip. Values that live in a ring (a prediction's heads, a frameset's
-arrays) are copied at the offer, because the ring will have moved on when the thread gets to them; the rest of a report
-(tracks, views, signals) is made for it alone and never changed.
+records or too many bytes queued) is refused and counted by kind, a packet together with those that refer to it
+(`picture_chains`). Firings have a queue of their own and go first: losing a frame costs its group of pictures, losing a
+firing costs a clip. Values that live in a ring (a prediction's heads, a frameset's arrays) are copied at the offer,
+because the ring will have moved on when the thread gets to them; the rest of a report (tracks, views, signals) is made
+for it alone and never changed.
 
 The thread writes in gulps: it wakes for a tick, for a firing, when much is queued, and else every `GATHER_S`, and all
 that is there then reaches the file in one write. So a camera's packet costs neither a wake-up nor a call of the system
@@ -25,6 +26,7 @@ import numpy as np
 
 from runtime.formats.json_messages import MAX_RECORDED_HEAD_VALUES
 from runtime.messages import Firing, Frameset, Packet, Prediction, SecondLook, SignalSample, TickReport
+from runtime.picture_chains import PictureChains
 from runtime.recording.history_ring import HistoryCounters
 from runtime.recording.history_writer import HistoryWriter
 from runtime.recording.sessions import SessionChange
@@ -64,6 +66,7 @@ class HistorySink:
         self._stopping = False
         self._failure: BaseException | None = None  # what ended the thread
         self._is_closed = False  # history was left cleanly
+        self._chains = PictureChains()
         self._refused: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._run, name="history", daemon=True)
@@ -148,7 +151,11 @@ class HistorySink:
         weight = _weight(record)
         with self._wake:
             queued = len(self._records) + self._in_hand
-            if queued >= MAX_QUEUED_RECORDS or self._queued_bytes + weight > MAX_QUEUED_BYTES or self._is_over:
+            is_full = queued >= MAX_QUEUED_RECORDS or self._queued_bytes + weight > MAX_QUEUED_BYTES
+            is_taken = not is_full and not self._is_over
+            if isinstance(record, Packet):
+                is_taken = self._chains.takes(record, is_taken)
+            if not is_taken:
                 self._refused[kind] += 1
                 return False
             self._records.append(record)

@@ -13,21 +13,22 @@ may be gone.
 
 When the file system is full, the oldest seconds go first; when none is left, the record is refused and counted. When
 it fails in any other way, the second is closed as it is, what it held is counted, and the error goes up: the next
-record begins a new second.
+record begins a new second. A packet that is lost so takes along those that refer to it (`picture_chains`).
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TypeAlias, cast
+from typing import IO, TypeAlias, TypeVar, cast
 
 from runtime.formats import foxglove_messages, topics
 from runtime.formats.mcap_files import McapTopicWriter
 from runtime.messages import NANOSECONDS_PER_SECOND, Firing, Packet, SignalSample, TickReport
+from runtime.picture_chains import PictureChains
 from runtime.recording.answers import HISTORY, Answer, leave_answers
+from runtime.recording.current_segment import CurrentSegment
 from runtime.recording.firing_files import WaitingRoom
 from runtime.recording.history_needs import HoldSettings
 from runtime.recording.history_ring import ClosedSegment, HistoryCounters, HistoryRing
@@ -46,24 +47,7 @@ MAX_GOP_NS = 10 * NANOSECONDS_PER_SECOND
 NO_HOLD = HoldSettings()
 
 _Write: TypeAlias = Callable[[McapTopicWriter], None]
-
-
-@dataclass(slots=True)
-class _Current:
-    """The segment being written."""
-
-    start_ns: int
-    stream: SegmentStream
-    writer: McapTopicWriter
-    key_frames_ns: dict[str, list[int]]
-    #: Records that are not in the file yet, and the key frames among them.
-    held_records: int = 0
-    held_key_frames: list[tuple[str, int]] = field(default_factory=list)
-
-    @property
-    def size_bytes(self) -> int:
-        """Of the file, with what is still to be written."""
-        return self.stream.tell() + self.writer.held_bytes
+_Written = TypeVar("_Written")
 
 
 class HistoryWriter:
@@ -87,23 +71,32 @@ class HistoryWriter:
         self.layout.create()
         self.counters = HistoryCounters()
         self._max_bytes = max_bytes
-        self._lock = SessionLock(self.layout, session)
         self._ring = HistoryRing(self.layout, seconds, max_bytes, hold, self.counters)
-        self._current: _Current | None = None
+        # Only now: where an earlier run has filled the file system, its oldest seconds make room for this one's name.
+        self._lock = self._with_room(lambda: SessionLock(self.layout, session))
+        self._current: CurrentSegment | None = None
         self._calibrations: dict[str, bytes] = {}
         self._wall_offset_ns = wall_offset_ns
         self._holds = False
         self._newest_key_ns: dict[str, int] = {}
         self._longest_gop_ns = 0  # how far before a window its clip's first frame may lie
         self._waiting_room = WaitingRoom(self.layout)
+        self._chains = PictureChains()
 
     # Records
 
     def packet(self, packet: Packet) -> bool:
         """One access unit; False when it was refused. ValueError for a codec that a recording cannot hold."""
         self._wall_offset_ns = packet.wall_ns - packet.time_ns
-        writer = self._writer_at(packet.time_ns)
-        return self._try(writer, lambda target: target.packet(packet), packet if packet.is_key else None)
+        is_written = False
+        try:
+            writer = self._writer_at(packet.time_ns)  # first: on the way it may lose what this one refers to
+            writer = writer if self._chains.takes(packet) else None
+            is_written = self._try(writer, lambda target: target.packet(packet), packet)
+        finally:
+            if not is_written:
+                self._chains.lose([packet])
+        return is_written
 
     def signals(self, samples: Sequence[SignalSample]) -> bool:
         """Samples of any names; those of one namespace and time share a message."""
@@ -177,7 +170,7 @@ class HistoryWriter:
             self._ring.make_room(self._current.size_bytes)
         return self._current.writer if self._current is not None else None
 
-    def _is_over(self, current: _Current, time_ns: int) -> bool:
+    def _is_over(self, current: CurrentSegment, time_ns: int) -> bool:
         """A second that alone takes half of all bytes is cut short: the bound holds whatever arrives."""
         return time_ns >= current.start_ns + SEGMENT_NS or current.size_bytes > self._max_bytes // 2
 
@@ -205,7 +198,7 @@ class HistoryWriter:
                 self.counters.refused_records += 1  # the one that asked for the segment
                 raise
             return
-        self._current = _Current(start_ns, stream, writer, {})
+        self._current = CurrentSegment(start_ns, stream, writer)
 
     def _close_current(self) -> None:
         """Whatever fails on the way, the second is closed and counted among the others afterwards. OSError."""
@@ -221,7 +214,7 @@ class HistoryWriter:
         finally:
             self._count_closed(current)
 
-    def _count_closed(self, current: _Current) -> None:
+    def _count_closed(self, current: CurrentSegment) -> None:
         """A second that cannot be renamed keeps its name: it is found under it, and goes like the others."""
         size = current.stream.tell()
         current.stream.close()
@@ -232,15 +225,13 @@ class HistoryWriter:
         self.counters.bytes_written += size
         self._ring.add(ClosedSegment(current.start_ns, path, size), self._longest_gop_ns)
 
-    def _try(self, writer: McapTopicWriter | None, write: _Write, key_frame: Packet | None = None) -> bool:
+    def _try(self, writer: McapTopicWriter | None, write: _Write, packet: Packet | None = None) -> bool:
         current = self._current
         if writer is None or current is None:
             self.counters.refused_records += 1
             return False
         write(writer)
-        current.held_records += 1
-        if key_frame is not None:
-            current.held_key_frames.append((key_frame.camera, key_frame.time_ns))
+        current.hold(packet)
         return (self._holds and writer.held_bytes <= MAX_HELD_BYTES) or self._send()
 
     def _send(self) -> bool:
@@ -248,23 +239,27 @@ class HistoryWriter:
         current = self._current
         if current is None:
             return True
-        records, current.held_records = current.held_records, 0
-        key_frames, current.held_key_frames = current.held_key_frames, []
+        records, packets = current.take_held()
         try:
             current.writer.send()
         except OSError as error:
             # The records may have carried a channel's definition with them: the next one starts a new segment.
             self.counters.refused_records += records
+            self._chains.lose(packets)
             self._close_current()
             if not is_full(error):
                 raise
             return False
-        for camera, time_ns in key_frames:
-            current.key_frames_ns.setdefault(camera, []).append(time_ns)
-            gop_ns = min(time_ns - self._newest_key_ns.get(camera, time_ns), MAX_GOP_NS)
-            self._longest_gop_ns = max(self._longest_gop_ns, gop_ns)
-            self._newest_key_ns[camera] = time_ns
+        for packet in packets:
+            if packet.is_key:
+                self._note_key_frame(current, packet)
         return True
+
+    def _note_key_frame(self, current: CurrentSegment, packet: Packet) -> None:
+        current.key_frames_ns.setdefault(packet.camera, []).append(packet.time_ns)
+        gop_ns = min(packet.time_ns - self._newest_key_ns.get(packet.camera, packet.time_ns), MAX_GOP_NS)
+        self._longest_gop_ns = max(self._longest_gop_ns, gop_ns)
+        self._newest_key_ns[packet.camera] = packet.time_ns
 
     # Firings
 
@@ -286,12 +281,11 @@ class HistoryWriter:
             return False
         return True
 
-    def _with_room(self, write: Callable[[], object]) -> None:
+    def _with_room(self, write: Callable[[], _Written]) -> _Written:
         """A small file is worth more than the oldest second: make room for it as long as there is some. OSError."""
         while True:
             try:
-                write()
-                return
+                return write()
             except OSError as error:
                 if not (is_full(error) and self._ring.give_up()):
                     raise

@@ -24,6 +24,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.formats.selection_file import SELECTION_FILE
+
 SEGMENT_NS = 1_000_000_000
 #: A record later than this after its capture is not found; capture and decoding are bounded far below it.
 LATE_NS = 2_000_000_000
@@ -53,7 +55,7 @@ class HistoryLayout:
         self.sessions = self.directory / "sessions"
         self.intents = self.directory / "intents"
         self.answers = self.directory / "answers"
-        self.selection = self.directory / "selection.json"
+        self.selection = self.directory / SELECTION_FILE
 
     def create(self) -> None:
         """Make the directories that are missing, and remove drafts that their killed writers left there. OSError."""

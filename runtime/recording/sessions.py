@@ -79,7 +79,7 @@ class SessionLock:
     """Held by the runtime. `end` says that it left cleanly; without it the recorder will see a crash."""
 
     def __init__(self, layout: HistoryLayout, record: SessionRecord) -> None:
-        """OSError (BlockingIOError) when another process already runs under this session's name."""
+        """OSError when it cannot be written (nothing is left then), BlockingIOError when another runs by this name."""
         self._layout = layout
         self.record = record
         self._changes: list[SessionChange] = []
@@ -87,9 +87,18 @@ class SessionLock:
         self._descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            write_atomically(layout.sessions / f"{record.session}.json", record.model_dump_json(indent=1).encode())
+            self._write_session()
         except OSError:
             os.close(self._descriptor)
+            raise
+
+    def _write_session(self) -> None:
+        """A lock without a session file would stay for ever: nobody forgets a run that nobody lists."""
+        sessions, record = self._layout.sessions, self.record
+        try:
+            write_atomically(sessions / f"{record.session}.json", record.model_dump_json(indent=1).encode())
+        except OSError:
+            (sessions / f"{record.session}.lock").unlink(missing_ok=True)
             raise
 
     def note_change(self, change: SessionChange) -> None:

@@ -3,10 +3,10 @@
 One round: look at the ledger and either admit, or decide who goes and commit that; then unlink them and look again.
 Only a round that finds the room already free admits, so the quota holds even when two processes ask at once.
 
-The quota counts whole blocks of the disk, and the ledger with what it really occupies, and may soon, where that is
-more than its reserve. The disk itself may be fuller than the quota knows, because somebody else writes to it. Clips go
-for that too, but only while it helps: when what they leave is taken by others, or given back late, no waiting clip goes
-for the disk's sake for a while, longer each time.
+The quota counts whole blocks of the disk: the ledger, and the small files of others beside it (`small_files`), with
+what they really occupy, and may soon, where that is more than their reserve. The disk itself may be fuller than the
+quota knows, because somebody else writes to it. Clips go for that too, but only while it helps: when what they leave is
+taken by others, or given back late, no waiting clip goes for the disk's sake for a while, longer each time.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from runtime.spool.clips import (
 from runtime.spool.folder import SpoolFolder, drop_partial, unlink_clip
 from runtime.spool.ledger import Ledger
 from runtime.spool.shape import ClipShape
+from runtime.spool.small_files import small_files_bytes_soon
 from runtime.spool.wall_time import TrustedWall
 
 #: What is left free on the disk itself, whatever the quota says.
@@ -101,16 +102,17 @@ class Reservations:
 
     @property
     def clip_quota_bytes(self) -> int:
-        """What files may occupy now."""
-        return self.quota_bytes - max(self._ledger_reserve_bytes, self._ledger_bytes_soon())
+        """What clips may occupy now."""
+        return self.quota_bytes - max(self._ledger_reserve_bytes, self._bytes_beside_clips_soon())
 
     @property
     def ledger_takes_room(self) -> bool:
-        """True when the ledger has outgrown its reserve, or may soon."""
-        return self._ledger_bytes_soon() > self._ledger_reserve_bytes
+        """True when the ledger, with the small files beside it, has outgrown the reserve, or may soon."""
+        return self._bytes_beside_clips_soon() > self._ledger_reserve_bytes
 
-    def _ledger_bytes_soon(self) -> int:
-        return self._ledger.disk_bytes() + BALLAST_BYTES + LEDGER_GROWTH_BYTES
+    def _bytes_beside_clips_soon(self) -> int:
+        ledger_bytes_soon = self._ledger.disk_bytes() + BALLAST_BYTES + LEDGER_GROWTH_BYTES
+        return ledger_bytes_soon + small_files_bytes_soon(self.folder.directory)
 
     def begin(
         self,

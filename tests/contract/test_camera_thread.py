@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,21 @@ def test_packets_with_impossible_times_are_counted_and_go_nowhere(recorder: Reco
     assert thread.join(20)
     assert (thread.watch.counters.bad_time, thread.watch.counters.packets) == (6, 3)
     assert [packet.sequence for packet in recorder.packets] == [1, 4, 7]
+
+
+def test_what_refers_to_a_packet_with_an_impossible_time_is_not_recorded(recorder: Recorder) -> None:
+    class Late(ScriptedSource):
+        def read(self, timeout_s: float) -> Packet | None:
+            packet = super().read(timeout_s)
+            if packet is None or packet.sequence != 4:
+                return packet
+            return replace(packet, time_ns=packet.time_ns - 60_000_000_000)
+
+    thread = thread_of(Late(SystemClock(), list(encode(scenes(20), group=10))), sink=recorder.sink)
+    thread.start()
+    assert thread.join(20)
+    assert (thread.watch.counters.bad_time, thread.watch.counters.packets) == (1, 19)
+    assert [packet.sequence for packet in recorder.packets] == [0, 1, 2, 3, *range(10, 20)]
 
 
 def test_a_thread_stops_when_told_to_although_its_source_is_silent() -> None:

@@ -9,6 +9,8 @@ import pytest
 from video_samples import PERIOD_NS, encode, scenes, write_video
 
 from runtime.capture.conditioning import ClipReady, EncodingWorker
+from runtime.capture.container_sources import _Pump
+from runtime.clock import ManualClock
 from runtime.drives.video_files import ContainerTimedCamera
 from runtime.formats.bitstream import StreamInfo, has_b_slices, nal_unit_type, nal_units, stream_info
 from runtime.messages import Packet
@@ -128,6 +130,32 @@ def test_a_full_queue_refuses_and_counts_and_never_waits() -> None:
     assert worker.refused == 3
     release.set()
     assert worker.stop()
+
+
+def test_what_refers_to_a_refused_packet_is_not_decoded_to_be_encoded() -> None:
+    worker = EncodingWorker(list[Packet]().append, capacity=4)  # not started: it takes nothing away
+    packets = encode(scenes(30), b_frames=2, group=10)
+    ready = ClipReady("front", info(reorders=True))
+    assert [worker.offer(ready, packet) for packet in packets[:5]] == [True] * 4 + [False]
+    worker._queue.get_nowait()
+    next_key = next(index for index in range(5, 30) if packets[index].is_key)
+    assert [worker.offer(ready, packet) for packet in packets[5 : next_key + 1]] == [False] * (next_key - 5) + [True]
+    assert worker.refused == next_key - 4
+
+
+def test_what_a_stream_has_no_room_for_takes_along_what_refers_to_it(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "front.mp4", scenes(30), group=10)
+    with av.open(str(path)) as container:
+        pump = _Pump("front", container, ManualClock(1))
+        pump._queue.maxsize = 14
+        packets = encode(scenes(30), group=10)
+        for packet in packets[:15]:
+            pump._put(packet)
+        assert [pump.take(1.0) for _ in range(14)] == packets[:14]
+        for packet in packets[15:]:
+            pump._put(packet)
+        assert [pump.take(1.0) for _ in range(10)] == packets[20:]
+        assert pump.dropped == 6
 
 
 @pytest.mark.real

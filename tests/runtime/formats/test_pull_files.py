@@ -67,7 +67,11 @@ def test_requests_that_wait_are_bounded_and_reported_answers_forgotten(tmp_path,
         folder.ask(PullRequest("c", (), 1, 2))
     for name in ("a", "b"):
         folder.answer(PullAnswer(name, "refused", "no history"))
+    with pytest.raises(OSError, match="2 pull requests wait already, or their answers do"):
+        folder.ask(PullRequest("c", (), 1, 2))
+    for name in ("a", "b"):
         folder.mark_reported(name)
+    assert folder.ask(PullRequest("c", (), 1, 2))
     assert len(list((tmp_path / "pulls/reported").iterdir())) == 1
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtime.clock import ManualClock
+from runtime.formats.selection_file import MAX_COPY_BYTES
 from runtime.messages import Firing, SignalSample, SignalValue
 from runtime.processes.selection_copy import COPY_INTERVAL_NS, SelectionCopy, disk_copy_path
 from runtime.processes.selection_keeper import MAX_QUEUED, SAVE_INTERVAL_NS, SelectionKeeper
@@ -185,6 +186,23 @@ def test_a_disk_that_refuses_the_copy_is_counted(vehicle: Vehicle) -> None:
     copy.copy()
     assert copy.failures == 1
     assert "selection.json" in copy.last_error
+
+
+def test_a_copy_that_the_quota_has_no_room_for_is_refused_and_the_last_one_stays(vehicle: Vehicle) -> None:
+    vehicle.tick()
+    copy = SelectionCopy(vehicle.layout.selection, disk_copy_path(vehicle.spool))
+    copy.copy()
+    before = disk_copy_path(vehicle.spool).read_bytes()
+    draft = vehicle.spool / ".selection.json.1.new"
+    draft.write_bytes(b"{")  # of a recorder that was killed
+    vehicle.layout.selection.write_bytes(b" " * (MAX_COPY_BYTES + 1))
+    copy.copy()
+    assert (copy.failures, disk_copy_path(vehicle.spool).read_bytes()) == (1, before)
+    assert f"larger than the {MAX_COPY_BYTES} bytes" in copy.last_error
+    assert not draft.exists()
+    vehicle.layout.selection.write_bytes(b" " * MAX_COPY_BYTES)
+    copy.copy()
+    assert disk_copy_path(vehicle.spool).stat().st_size == MAX_COPY_BYTES
 
 
 def test_bytes_a_second_are_measured_on_closed_seconds(vehicle: Vehicle) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from recorded_rig import SECOND_NS, START_NS, encode_camera, firing, session
+from recorded_rig import GOP, SECOND_NS, START_NS, encode_camera, firing, session
 
 from runtime.messages import Firing, Packet
 from runtime.recording import segment_stream
@@ -42,7 +42,7 @@ def fails_once(number: int) -> Callable[[int, bytes], int]:
 
 
 @pytest.mark.parametrize("number", [errno.ENOMEM, errno.EIO])
-def test_a_write_that_fails_costs_its_records_and_history_goes_on(
+def test_a_write_that_fails_costs_its_group_of_pictures_and_history_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     sink = HistorySink(HistoryWriter(tmp_path, 60, 10**9, session()))
@@ -61,9 +61,10 @@ def test_a_write_that_fails_costs_its_records_and_history_goes_on(
     sink.raise_if_dead()
     assert sink.stop()
     assert ["it failed" in text for text in sink.errors()] == [True]
-    assert sink.counters.refused_records == 1
+    assert packets[10].is_key
+    assert sink.counters.refused_records == GOP
     found = [message.time_ns for message in HistoryReader(tmp_path).messages(0, 2**62, {"/camera/front_main/video"})]
-    assert found == [packet.time_ns for packet in packets if packet is not packets[10]]
+    assert found == [packet.time_ns for packet in (*packets[:10], *packets[10 + GOP :])]
     assert len(sink._writer.layout.list_firings()) == 1
     assert [run.state for run in list_sessions(sink._writer.layout)] == [SessionState.ENDED]
 
@@ -102,7 +103,7 @@ def test_a_second_that_cannot_be_finished_or_renamed_is_bounded_and_read_like_th
 
 def test_nothing_is_appended_behind_a_torn_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = HistoryWriter(tmp_path, 60, 10**9, session())
-    packets = encode_camera("front_main", 3)
+    packets = encode_camera("front_main", 3, gop=2)
     assert writer.packet(packets[0])
     write = os.write
 

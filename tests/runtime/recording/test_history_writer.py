@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from recorded_rig import CAMERAS, GOP, PERIOD_NS, SECOND_NS, START_NS, encode_camera, firing, session
+from small_tmpfs import run_on_a_tmpfs_of_3_mb
 
 from runtime.formats import topics
 from runtime.formats.mcap_files import McapTopicReader
@@ -268,23 +269,6 @@ assert (status.refused, status.unread_answers, status.lost_firings) == (0, 0, {}
 print(writer.counters.segments_given_up, fired, len(sealed))
 assert 0 < writer.counters.held_s < 25, writer.counters
 """
-
-
-def run_on_a_tmpfs_of_3_mb(tmp_path: Path, script: str) -> list[int]:
-    """The numbers that the script prints; skips where no tmpfs can be mounted."""
-    here = Path(__file__).parent
-    mounted = 'mount -t tmpfs -o size=3m tmpfs $0 && exec $1 -c "$2" $0 $3 $4'
-    probe = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], check=False
-    )
-    if probe.returncode != 0:
-        pytest.skip("this kernel does not let us mount a small tmpfs in a user namespace (unshare --user --mount)")
-    shell = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mounted, str(tmp_path), sys.executable]
-    done = subprocess.run(
-        [*shell, script, str(here), str(here.parents[2])], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return [int(number) for number in done.stdout.split()]
 
 
 def test_firings_become_clips_while_history_fills_its_tmpfs(tmp_path: Path) -> None:

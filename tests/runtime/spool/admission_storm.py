@@ -3,7 +3,7 @@
 Clips of random size and priority are begun, written as the recorder writes them, sealed, some delivered; recorders die
 with a draft, clips outgrow what they reserved, some have to shrink. The folder is looked at after every draft that was
 begun, after its room was taken, and after every seal: whole blocks (`st_blocks`) of every file in it, the ledger, its
-write-ahead log and the lock included. Seeded.
+write-ahead log and the lock included, and what recorder and uploader leave there beside the spool. Seeded.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from runtime.formats.pull_files import PullAnswer, PullFolder, PullRequest
+from runtime.formats.selection_file import SELECTION_FILE
 from runtime.messages import Priority
 from runtime.spool import ClipDraft, ClipShape, QuotaExceededError, ShrinkRequiredError, Spool
 
 #: Attempts for one admission, refusals included, before something is wrong with the storm.
 MOST_ATTEMPTS = 50
+LARGEST_COPY_BYTES = 200_000
 
 
 def occupied(directory: Path) -> int:
@@ -50,6 +53,8 @@ class AdmissionStorm:
         self._reserve_bytes = reserve_bytes
         self._draw_bytes = draw_bytes
         self.spool = self.open()
+        self._pulls = PullFolder(directory)
+        self.pulled = 0
         self.admitted = self.refused = self.shrunk = self.outgrown = self.died = 0
         self.looks = self.times_over = self.highest_bytes = 0
         self.admission_s: list[float] = []
@@ -68,6 +73,9 @@ class AdmissionStorm:
 
     def round(self) -> None:
         """One clip, from its request to what becomes of it."""
+        if self.random.random() < 0.3:
+            self._pull()
+            self._copy_budgets()
         priority = self.random.choice(list(Priority))
         draft = self._admit(self._draw_bytes(self.random), priority, ClipShape(("front", "rear", "left"), 30.0))
         if draft is None:
@@ -83,6 +91,21 @@ class AdmissionStorm:
             self._look()
             if self.random.random() < 0.3:
                 self._deliver(clip.n)
+
+    def _pull(self) -> None:
+        """The uploader leaves a request, the recorder its answer, and the receiver has it."""
+        self.pulled += 1
+        request = PullRequest(f"pull-{self.pulled}", (), 1, 2)
+        self._pulls.ask(request)
+        self._pulls.answer(PullAnswer(request.id, "refused", "history has nothing of it"))
+        self._pulls.mark_reported(request.id)
+
+    def _copy_budgets(self) -> None:
+        """As `SelectionCopy` does, looked at while the new copy lies beside the old."""
+        draft = self.directory / f".{SELECTION_FILE}.1.new"
+        draft.write_bytes(bytes(self.random.randint(1, LARGEST_COPY_BYTES)))
+        self._look()
+        draft.rename(self.directory / SELECTION_FILE)
 
     def _deliver(self, n: int) -> None:
         """As the uploader does: the receiver has the clip, and is told which will never come."""

@@ -11,13 +11,18 @@ from pathlib import Path
 import pytest
 from admission_storm import AdmissionStorm, occupied
 
-from runtime.spool import ClipState, Spool
+from runtime.formats import pull_files
+from runtime.formats.pull_files import MAX_REPORTED
+from runtime.formats.selection_file import MAX_COPY_BYTES, SELECTION_FILE
+from runtime.spool import ClipState, QuotaExceededError, Spool
 from runtime.spool.spool import LEDGER_RESERVE_BYTES
 
 ADMISSIONS = 10_000
 SAMPLE = 250
-QUOTA_BYTES = LEDGER_RESERVE_BYTES + (1 << 20)
-LARGEST_BYTES = 60_000
+QUOTA_BYTES = LEDGER_RESERVE_BYTES + (5 << 19)
+LARGEST_BYTES = 150_000
+#: Of pulls, so that ten thousand admissions leave room for clips.
+REPORTED = 100
 
 
 @pytest.fixture
@@ -26,6 +31,11 @@ def folder() -> Iterator[Path]:
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="admissions-", dir=place) as created:
         yield Path(created)
+
+
+@pytest.fixture(autouse=True)
+def _few_pulls_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pull_files, "MAX_REPORTED", REPORTED)
 
 
 def test_the_disk_is_never_over_quota_in_a_storm_of_admissions(folder):
@@ -57,6 +67,7 @@ def run_storm(folder: Path, admissions: int) -> AdmissionStorm:
     assert counts.is_gapless
     assert counts.sealed == admissions - storm.died - storm.outgrown
     assert counts.evicted > admissions // 4
+    assert storm.pulled > admissions // 4
     assert min(storm.refused, storm.shrunk, storm.outgrown, storm.died) > admissions // 400, "the storm was no storm"
     check_by_numbers(storm.spool)
     storm.spool.close()
@@ -66,6 +77,22 @@ def run_storm(folder: Path, admissions: int) -> AdmissionStorm:
     return storm
 
 
+def test_clips_leave_room_for_as_many_small_files_of_others_as_there_may_be(folder, monkeypatch):
+    monkeypatch.setattr(pull_files, "MAX_REPORTED", MAX_REPORTED)
+    quota_bytes = LEDGER_RESERVE_BYTES + (10 << 20)
+    copy = folder / SELECTION_FILE
+    reported = folder / "pulls" / "reported"
+    reported.mkdir(parents=True)
+    for number in range(MAX_REPORTED):
+        (reported / f"{number}.json").write_bytes(b"{}")
+    copy.write_bytes(bytes(MAX_COPY_BYTES))
+    with Spool.open(folder, quota_bytes) as spool:
+        admitted = fill_with_drafts(spool)
+    copy.with_name(f".{SELECTION_FILE}.1.new").write_bytes(bytes(MAX_COPY_BYTES))
+    assert admitted > 10
+    assert occupied(folder) <= quota_bytes
+
+
 def test_a_folder_over_the_quota_does_not_go_unseen(folder):
     storm = AdmissionStorm(folder, QUOTA_BYTES, LEDGER_RESERVE_BYTES, draw_bytes)
     storm.rage(3)
@@ -73,6 +100,18 @@ def test_a_folder_over_the_quota_does_not_go_unseen(folder):
     (folder / "clips" / "foreign").write_bytes(bytes(QUOTA_BYTES))
     storm.rage(4)
     assert storm.times_over >= 1
+
+
+def fill_with_drafts(spool: Spool) -> int:
+    """How many were admitted and written, until there was no room for one more."""
+    for admitted in range(1000):
+        try:
+            draft = spool.begin(100_000)
+        except QuotaExceededError:
+            return admitted
+        with spool.write_into(draft) as stream:
+            stream.write(bytes(100_000))
+    raise AssertionError("there is always room")
 
 
 def check_by_numbers(spool: Spool) -> None:
