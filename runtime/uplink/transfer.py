@@ -9,7 +9,6 @@ chunk anew, so a clip evicted in the middle is noticed at its next chunk and its
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
+from runtime.formats.offer_limits import metadata_text
 from runtime.messages import Priority
 from runtime.uplink.clip_bytes import read_bytes
 from runtime.uplink.fields import Ranges
@@ -102,7 +102,7 @@ class Transfer:
     def _choose(self, now_ns: int, chunk_bytes: int, credit_bytes: int) -> Outgoing | None:
         if self.phase is Phase.TO_OFFER:
             self.phase = Phase.OFFERED
-            return self._offer(), json.dumps(dict(self.clip.metadata)).encode()
+            return self._offer(), metadata_text(self.clip.metadata).encode()
         if self.phase is not Phase.SENDING:
             return None
         if self._to_send:

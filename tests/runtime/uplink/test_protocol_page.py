@@ -10,7 +10,7 @@ import pytest
 
 import runtime.uplink
 from runtime.formats import offer_limits
-from runtime.uplink import connections, foreign_json, handshakes, limits, reception, sockets, window, wire
+from runtime.uplink import connections, handshakes, limits, reception, sockets, window, wire
 from runtime.uplink.connection_guard import GUARD_PERIOD_S
 from runtime.uplink.delivery_limits import DeliveryLimits
 from runtime.uplink.limits import VehicleLimits
@@ -69,7 +69,7 @@ def test_the_figures_are_the_real_ones():
         f"alone for {delivery.refused_retry_s:g} s",
         f"repeated every {reception.PULL_REPEAT_S:g} s",
         f"read again every {ReceiverSettings('x', FOLDER, FOLDER).reload_s:g} s",
-        f"JSON, at most {offer_limits.MAX_METADATA_BYTES >> 10} KiB and {foreign_json.MAX_METADATA_LEVELS} levels deep",
+        f"JSON, at most {offer_limits.MAX_METADATA_BYTES >> 10} KiB and {offer_limits.MAX_METADATA_LEVELS} levels deep",
         "nothing of it has come\n   for an hour" if GIVEN_UP_NS == HOUR_NS else "GIVEN_UP_NS",
     ):
         assert text in PAGE, text
