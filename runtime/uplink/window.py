@@ -14,7 +14,7 @@ from __future__ import annotations
 from runtime.messages import NANOSECONDS_PER_SECOND
 
 TARGET_DELAY_S = 2.0
-SMALLEST_BYTES = 16 * 1024
+SMALLEST_BYTES = 32 * 1024
 SMALLEST_CHUNK_BYTES = 8 * 1024
 CHUNKS_A_WINDOW = 4
 

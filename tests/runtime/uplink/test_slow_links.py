@@ -105,7 +105,7 @@ def test_an_answer_lost_on_a_slow_link_is_missed_in_minutes_while_others_come(sl
     safety = link.car.seal(1_000, Priority.SAFETY)
     while not lost_states(link, safety):
         pass
-    link.run(2 * 60)
+    link.run(3 * 60)
     assert link.car.spool.clip(safety).state.value == "delivered"
     assert link.car.reset_links == 3
 
