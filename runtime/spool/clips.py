@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from runtime.formats.offer_limits import MAX_METADATA_BYTES
+from runtime.formats.offer_limits import MAX_METADATA_BYTES, MAX_METADATA_LEVELS, is_deeper_than, metadata_text
 from runtime.formats.synced_stream import SyncedStream
 from runtime.messages import Priority
 from runtime.spool.age import Age
@@ -181,11 +180,13 @@ def is_evidence(file_name: str) -> bool:
 
 
 def encode_metadata(metadata: Mapping[str, Any]) -> str:
-    """Metadata as JSON text. Raises ValueError when it is no JSON or longer than MAX_METADATA_BYTES."""
+    """Metadata as JSON text. Raises ValueError when it is no JSON, or longer or deeper than a receiver takes."""
     expires_wall_ns = metadata.get(EXPIRES_KEY)
     if expires_wall_ns is not None and (isinstance(expires_wall_ns, bool) or not isinstance(expires_wall_ns, int)):
         raise ValueError(f"clip metadata {EXPIRES_KEY} is {expires_wall_ns!r}: give Unix time in nanoseconds")
-    text = json.dumps(dict(metadata), sort_keys=True, allow_nan=False, separators=(",", ":"))
+    if is_deeper_than(dict(metadata), MAX_METADATA_LEVELS):
+        raise ValueError(f"clip metadata nests deeper than {MAX_METADATA_LEVELS} levels: keep the rest in the clip")
+    text = metadata_text(metadata)
     length = len(text.encode())
     if length > MAX_METADATA_BYTES:
         raise ValueError(f"clip metadata is {length} bytes, at most {MAX_METADATA_BYTES}: keep the rest in the clip")

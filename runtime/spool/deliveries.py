@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Collection
 
 from runtime.messages import Priority
 from runtime.spool.accounts import count, entomb, expired, has_untold_alarms, newest_alarms, take_untold_alarms
@@ -18,6 +19,8 @@ from runtime.spool.wall_time import TrustedWall
 EXPIRED_AT_ONCE = 1000
 DELIVER = "UPDATE clips SET state = 'delivered', reason = '' WHERE n = ? AND state != 'delivered'"
 REPORTED = "UPDATE clips SET reported = 1 WHERE n = ? AND state = 'tombstoned'"
+WAITING = """SELECT * FROM clips WHERE state = 'pending' AND n NOT IN (SELECT value FROM json_each(?))
+    ORDER BY rank, n LIMIT ?"""
 FIND = "SELECT * FROM clips WHERE clip_id = ? ORDER BY n DESC LIMIT 1"
 
 
@@ -30,13 +33,14 @@ class Deliveries:
         self._ledger = ledger
         self._wall = wall
 
-    def pending(self, limit: int | None = 1000) -> list[SpooledClip]:
-        """Clips to deliver, at most `limit` if there is one: highest priority first, oldest first within one."""
+    def pending(self, limit: int | None = 1000, without: Collection[int] = ()) -> list[SpooledClip]:
+        """Clips to deliver: highest priority first, oldest first within one; at most `limit`, if there is one.
+
+        Those whose numbers are in `without` are passed over.
+        """
+        passed_over = json.dumps([*without])
         with self._ledger.reading() as connection:
-            rows = connection.execute(
-                "SELECT * FROM clips WHERE state = 'pending' ORDER BY rank, n LIMIT ?",
-                (-1 if limit is None else limit,),
-            ).fetchall()
+            rows = connection.execute(WAITING, (passed_over, -1 if limit is None else limit)).fetchall()
         return [self._clip(row) for row in rows]
 
     def clip(self, n: int) -> SpooledClip:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.formats.durable_files import remove_durably, rename_durably
+from runtime.formats.offer_limits import metadata_text
 from runtime.messages import Priority
 from runtime.spool.accounts import entomb, insert_clip, next_number
 from runtime.spool.age import hand_on_age
@@ -31,7 +32,6 @@ from runtime.spool.clips import (
     SpoolError,
     UnknownClipError,
     clip_file_name,
-    encode_metadata,
 )
 from runtime.spool.folder import SpoolFolder
 
@@ -88,7 +88,7 @@ def _take_number(connection: sqlite3.Connection, folder: SpoolFolder) -> int:
 
 def condemn(connection: sqlite3.Connection, partial: PartialClip, reason: str) -> None:
     """From now on a partial clip can only be buried. Inside a transaction."""
-    said = json.dumps({"reason": reason, "metadata": encode_metadata(partial.metadata)})
+    said = json.dumps({"reason": reason, "metadata": metadata_text(partial.metadata)})  # it never travels
     connection.execute(
         "UPDATE drafts SET abandoned = ?, metadata = ? WHERE id = ?", (CONDEMNED, said, partial.draft_id)
     )

@@ -6,6 +6,7 @@
 |---|---|
 | `uploader` | one encrypted socket at a time, for as long as the vehicle lives |
 | `delivery`, `delivery_limits` | decides what is sent next and what a reply means; no sockets, time as an argument |
+| `patience`, `set_aside` | when a session is given up; which refused clips are left alone, and until when |
 | `outbox`, `clip_bytes` | where a delivery takes its clips from, and their bytes |
 | `transfer`, `window`, `pace` | one clip on its way; how much is under way; the bandwidth cap |
 | `policy`, `network` | which clips over which network and when; which interface a connection uses |

@@ -17,8 +17,10 @@ from runtime.uplink.exchange import Exchange
 from runtime.uplink.notices import Notices, tombstones_of
 from runtime.uplink.outbox import Outbox
 from runtime.uplink.pace import Pace
+from runtime.uplink.patience import Patience
 from runtime.uplink.policy import Permissions
 from runtime.uplink.pull_inbox import NoPulls, PullInbox, PullSeam
+from runtime.uplink.set_aside import SetAside
 from runtime.uplink.transfer import Outgoing, OutgoingClip, Phase, Transfer
 from runtime.uplink.window import SendWindow
 from runtime.uplink.wire import (
@@ -41,11 +43,11 @@ from runtime.uplink.wire import (
 
 MAX_OPEN_TRANSFERS = 4
 MAX_FAILURES = 8
-MAX_SET_ASIDE = 1000
 #: A receiver that answers "too fast" is left in peace for so long.
 TOO_FAST_PAUSE_S = 1.0
 #: NACKs about nothing in particular after which there is nothing to go on with.
 ENDING_CODES = frozenset({"version", "malformed", "unexpected"})
+LATER_CODES = frozenset({"storage", "receiver_full"})
 
 
 class SessionError(Exception):
@@ -72,9 +74,10 @@ class Delivery:
         self._exchange = exchange or Exchange()
         self._pace = Pace(limits.max_bytes_per_s, limits.burst_bytes)
         self._window = SendWindow()
+        self._patience = Patience(limits.reply_timeout_s)
         self._transfers: dict[int, Transfer] = {}
         self._pending: Sequence[OutgoingClip] = ()
-        self._set_aside: dict[int, int] = {}  # n -> not before
+        self._set_aside = SetAside(limits.refused_retry_s)
         self._tombstones = tombstones_of(outbox)
         self._pulls = PullInbox(NoPulls() if pulls is None else pulls)
         self._paused_until_ns = 0
@@ -88,6 +91,7 @@ class Delivery:
         self.statistics.sessions += 1
         self._exchange.begin_session()
         self._window.begin_session()
+        self._patience.heard(now_ns)
         self._tombstones.begin_session()
         self._pulls.results.begin_session()
         self.welcome = None
@@ -101,8 +105,7 @@ class Delivery:
         """True when some answer has been due for too long: the link, or the peer behind it, is dead."""
         waits = [t.waiting_since_ns for t in self._transfers.values()]
         waits += [self._hello_sent_ns, self._tombstones.waiting_since_ns, self._pulls.results.waiting_since_ns]
-        patience_ns = int(self._limits.reply_timeout_s * NANOSECONDS_PER_SECOND)
-        return any(since is not None and now_ns - since > patience_ns for since in waits)
+        return self._patience.is_over(waits, self._window.delay_ns, now_ns)
 
     def permit(self, permissions: Permissions) -> None:
         """What the policy lets go over the network of now; a clip under way stops at its next chunk."""
@@ -127,8 +130,8 @@ class Delivery:
 
     def _refresh(self, now_ns: int) -> None:
         self._refresh_ns = now_ns + int(self._limits.refresh_s * NANOSECONDS_PER_SECOND)
-        self._set_aside = {n: until for n, until in self._set_aside.items() if until > now_ns}
-        self._pending = self._outbox.pending(limit=2 * MAX_OPEN_TRANSFERS + len(self._set_aside))
+        self._set_aside.release(now_ns)
+        self._pending = self._outbox.pending(limit=2 * MAX_OPEN_TRANSFERS, without=self._set_aside.numbers)
         known = {clip.n for clip in self._pending}
         self._transfers = {n: t for n, t in self._transfers.items() if n in known}
         self._tombstones.refresh(now_ns)
@@ -189,7 +192,9 @@ class Delivery:
             message, payload = decode(frames, FROM_RECEIVER)
         except WireError as error:
             raise SessionError(f"the receiver does not speak our protocol: {error}") from error
-        if self._exchange.on_message(message, bytes(payload)):
+        self._patience.heard(now_ns)
+        is_about_pull = isinstance(message, Nack) and self._pulls.results.may_be_refused_by(message)
+        if not is_about_pull and self._exchange.on_message(message, bytes(payload)):
             return
         if isinstance(message, Welcome):
             self._on_welcome(message, now_ns)
@@ -227,7 +232,7 @@ class Delivery:
             if not message.sha256 and self._is_about_notices(message, now_ns):
                 return
         transfer = self._transfers.get(message.n)
-        if transfer is None or transfer.digest != message.sha256:
+        if transfer is None or not transfer.is_meant(message):
             self.statistics.messages_ignored += 1
         elif isinstance(message, Ack):
             self.made_progress = True
@@ -283,17 +288,12 @@ class Delivery:
                 self._on_read_error(transfer.clip, error, now_ns)
                 return
             transfer.restart()
-        elif message.code in ("storage", "receiver_full"):
-            self._put_aside(transfer.clip.n, now_ns)
-            return
-        else:
+        elif message.code not in LATER_CODES:
             transfer.restart()
-        if transfer.failures > MAX_FAILURES:
+        if message.code in LATER_CODES or transfer.failures > MAX_FAILURES:
             self._put_aside(transfer.clip.n, now_ns)
 
     def _put_aside(self, n: int, now_ns: int) -> None:
         """Leave a clip alone for a while; others go on."""
         self._transfers.pop(n, None)
-        if len(self._set_aside) >= MAX_SET_ASIDE:
-            raise SessionError(f"{MAX_SET_ASIDE} clips are refused by the receiver at once")
-        self._set_aside[n] = now_ns + int(self._limits.refused_retry_s * NANOSECONDS_PER_SECOND)
+        self._set_aside.add(n, now_ns)

@@ -4,7 +4,9 @@ One question at a time, on the same connection as the clips: the asking thread w
 takes the question with `next_message` and brings the answer with `on_message`. A question that a reset connection
 took with it is sent again in the next session, until its time is over; the answer of an earlier question is none.
 
-A receiver that cannot read a file, or keep a report, answers NACK: that ends the question, not the session.
+A receiver that cannot read a file, or keep a report, answers NACK: that ends the question, not the session. Its NACK
+about a file looks like one about the answer to a pull (no number, no hash): while such an answer is told, `Delivery`
+takes it for that, and a question that it was about ends with its time.
 """
 
 from __future__ import annotations
@@ -98,9 +100,10 @@ class Exchange:
 
 
 def _is_about(nack: Nack, asked: Message) -> bool:
-    """The receiver cannot read a file, or not keep a report; no clip has number 0."""
-    codes = ("storage",) if isinstance(asked, CampaignQuestion) else ("bad_report", "malformed", "storage")
-    return nack.n == 0 and nack.code in codes
+    """The receiver cannot read a file, which it names no hash of, or not keep this report; no clip has number 0."""
+    if isinstance(asked, Result):
+        return nack.sha256 == asked.sha256 and nack.code in ("bad_report", "malformed", "storage")
+    return nack.n == 0 and not nack.sha256 and nack.code == "storage"
 
 
 def _is_part_of(asked: Any, answer: Any) -> bool:

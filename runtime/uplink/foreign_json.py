@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 
-from runtime.formats.offer_limits import MAX_METADATA_BYTES
+from runtime.formats.offer_limits import MAX_METADATA_BYTES, MAX_METADATA_LEVELS, is_deeper_than
 from runtime.uplink.storage.limits import RefusedError
-
-MAX_METADATA_LEVELS = 64
 
 
 def checked_metadata(payload: bytes | memoryview) -> str:
@@ -28,17 +26,3 @@ def checked_metadata(payload: bytes | memoryview) -> str:
     if is_deeper_than(value, MAX_METADATA_LEVELS):
         raise RefusedError("malformed", f"the metadata nests deeper than {MAX_METADATA_LEVELS} levels")
     return text
-
-
-def is_deeper_than(value: object, levels: int) -> bool:
-    """True when objects and arrays lie in one another in more than `levels` levels; looks no deeper than that."""
-    nested = _containers([value])
-    for _ in range(levels):
-        nested = _containers(
-            [inner for each in nested for inner in (each.values() if isinstance(each, dict) else each)]
-        )
-    return bool(nested)
-
-
-def _containers(values: list[object]) -> list[dict[str, object] | list[object]]:
-    return [value for value in values if isinstance(value, (dict, list))]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, TypeVar
 
 from runtime.uplink.outbox import Outbox
-from runtime.uplink.wire import PullResult, TombstoneNotice
+from runtime.uplink.wire import Nack, PullResult, TombstoneNotice
 
 Notice = TombstoneNotice | PullResult
 Key = TypeVar("Key", bound=Hashable)
@@ -68,6 +68,10 @@ class Notices(Generic[Key]):
         if self._told.pop(key, None) is not None:
             self._settle(key)
             self.settled += 1
+
+    def may_be_refused_by(self, nack: Nack) -> bool:
+        """True when something was told that this may be about: it names no hash, and the number of it."""
+        return not nack.sha256 and any(message.n == nack.n for message, _ in self._told.values())
 
     def on_refusal(self, n: int, until_ns: int) -> int:
         """The receiver does not take what was told about this number now; how many facts that is.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from runtime.uplink.transfer import OutgoingClip
@@ -20,7 +20,7 @@ class TombstoneRow(Protocol):
 class Outbox(Protocol):
     """Where clips come from; `runtime.spool.Spool` is one."""
 
-    def pending(self, limit: int = ...) -> Sequence[OutgoingClip]: ...
+    def pending(self, limit: int = ..., without: Collection[int] = ...) -> Sequence[OutgoingClip]: ...
     def mark_delivered(self, n: int) -> bool: ...
     def set_damaged_aside(self, n: int, reason: str) -> bool: ...
     def unreported_tombstones(self, limit: int = ...) -> Sequence[TombstoneRow]: ...

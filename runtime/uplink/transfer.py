@@ -9,7 +9,6 @@ chunk anew, so a clip evicted in the middle is noticed at its next chunk and its
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,13 +16,17 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
+from runtime.formats.offer_limits import metadata_text
 from runtime.messages import Priority
 from runtime.uplink.clip_bytes import read_bytes
 from runtime.uplink.fields import Ranges
 from runtime.uplink.ranges import RangeSet
-from runtime.uplink.wire import Chunk, Commit, Message, Offer
+from runtime.uplink.wire import Ack, Chunk, Commit, Done, Message, Nack, Offer, State
 
 Outgoing = tuple[Message, bytes]
+#: What only a CHUNK is refused with, and what no OFFER is.
+CHUNK_CODES = frozenset({"bad_chunk_hash", "too_fragmented"})
+CODES_OF_NO_OFFER = CHUNK_CODES | {"unknown_clip"}
 
 
 class OutgoingClip(Protocol):
@@ -99,7 +102,7 @@ class Transfer:
     def _choose(self, now_ns: int, chunk_bytes: int, credit_bytes: int) -> Outgoing | None:
         if self.phase is Phase.TO_OFFER:
             self.phase = Phase.OFFERED
-            return self._offer(), json.dumps(dict(self.clip.metadata)).encode()
+            return self._offer(), metadata_text(self.clip.metadata).encode()
         if self.phase is not Phase.SENDING:
             return None
         if self._to_send:
@@ -137,12 +140,32 @@ class Transfer:
     def on_ack(self, ranges: Ranges, now_ns: int) -> list[ChunkUnderWay]:
         """These ranges are durable; the chunks that this acknowledges for the first time."""
         self._held.update(ranges)
+        if self.phase is Phase.SENDING:  # bytes that were written when STATE was told, and durable a moment later
+            still = (self._held.missing_of(start, end) for start, end in self._to_send)
+            self._to_send = deque(piece for pieces in still for piece in pieces)
         arrived = [chunk for chunk in self._under_way.values() if self._held.covers(chunk.start, chunk.end)]
         for chunk in arrived:
             del self._under_way[chunk.start]
         is_asking = self.phase in (Phase.OFFERED, Phase.COMMITTED)  # a late ACK of what went before answers neither
         self.waiting_since_ns = now_ns if self._under_way or is_asking else None
         return arrived
+
+    def is_meant(self, message: State | Ack | Nack | Done) -> bool:
+        """True when this is about this very clip, and a NACK about something of it that is out now."""
+        if message.sha256 != self.digest:
+            return False
+        return not isinstance(message, Nack) or self._refuses_what_is_out(message)
+
+    def _refuses_what_is_out(self, nack: Nack) -> bool:
+        """Every chunk that was on its way to a receiver which dropped the clip is refused; the first refusal is news.
+
+        One without an offset may be about an OFFER, a COMMIT, what was to become durable, or the first chunk.
+        """
+        if self.phase is Phase.TO_OFFER:
+            return False
+        if nack.offset or nack.code in CHUNK_CODES:
+            return self.phase is Phase.SENDING and nack.offset in self._under_way
+        return self.phase is not Phase.OFFERED or nack.code not in CODES_OF_NO_OFFER
 
     def on_bad_chunk(self, offset: int) -> None:
         """The chunk at `offset` arrived damaged: send it again."""

@@ -9,6 +9,7 @@ from fault_bench import Bench
 from impaired_link import Conditions, ImpairedLink
 from waste_meter import MOST_WASTE_BYTES, WasteMeter
 
+from runtime.messages import Priority
 from runtime.spool import Spool
 
 MEBIBYTE = 1 << 20
@@ -130,6 +131,26 @@ def test_half_of_everything_lost_at_fifty_milliseconds_is_slow_and_loses_nothing
         assert uploader.stop() == 0
     assert receiver.stop() == 0
     bench.check_both_ends()
+
+
+@pytest.mark.sweep
+def test_over_a_link_of_eleven_hundred_bytes_a_second_every_clip_arrives_in_one_session(bench):
+    bench.patience_s = 100.0
+    receiver = bench.start_receiver()
+    sizes = 30_000, 10_000
+    with bench.open_spool() as spool, ImpairedLink(bench.receiver_port, Conditions(0.1, 1_100)) as link:
+        bench.seal(spool, sizes[0], priority=Priority.LOW)
+        uploader = bench.start_uploader(link.address, reply_timeout_s=15.0)
+        bench.wait(lambda: bench.durable_bytes() > 0, "some of it")
+        bench.seal(spool, sizes[1], priority=Priority.SAFETY)
+        (gone,) = bench.seal(spool, 10)
+        spool.tombstone(gone, "evicted to make room")
+        bench.wait_for_delivery(spool)
+        assert uploader.stop() == 0
+    assert receiver.stop() == 0
+    assert bench.uploader_status()["sessions"] == 1, "slow is not dead"
+    assert bench.uploader_status()["bytes_sent"] == sum(sizes)
+    bench.check_both_ends(tombstoned=(gone,))
 
 
 @pytest.mark.sweep

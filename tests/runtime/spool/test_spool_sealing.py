@@ -52,6 +52,8 @@ def test_the_most_urgent_clip_is_delivered_first_and_the_oldest_of_its_class(spo
         seal(spool, os.urandom(4), priority)
     assert [clip.n for clip in spool.pending()] == [3, 2, 4, 1]
     assert [clip.n for clip in spool.pending(limit=2)] == [3, 2]
+    assert [clip.n for clip in spool.pending(limit=2, without={3, 2})] == [4, 1]
+    assert spool.pending(without=range(10_000)) == []
 
 
 def test_a_delivered_clip_leaves_the_disk_and_stays_in_the_ledger(spool):

@@ -56,6 +56,14 @@ def test_a_new_session_trusts_half():
     assert window.size_bytes == CREDIT_BYTES // 2
 
 
+def test_after_a_session_that_acknowledged_nothing_a_new_one_trusts_nothing():
+    window = converse(100e6, 0.01, 1.0)
+    window.begin_session()
+    window.begin_session()
+    assert window.size_bytes == SMALLEST_BYTES
+    assert window.delay_ns == 0
+
+
 def test_late_acknowledgements_of_one_window_halve_it_once():
     window = converse(100e6, 0.01, 1.0)
     for _ in range(10):

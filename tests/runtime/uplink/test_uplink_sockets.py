@@ -80,7 +80,7 @@ def test_clips_are_delivered_verified_and_gone_from_the_vehicle(tmp_path, keys):
     assert [clip.verified for clip in clips] == [True, False, False]
     assert clips[1].problems == "camera front has a gap"
     assert clips[2].problems == "[verifier] the verifier died of it 2 times: ended by SIGSEGV"
-    assert clips[0].metadata == '{"rule": "takeover"}'
+    assert clips[0].metadata == '{"rule":"takeover"}'
     assert clips[0].path.parent.parent.name == VEHICLE
     assert seen == [*(clip.path for clip in clips), clips[2].path]
 
