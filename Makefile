@@ -31,7 +31,7 @@ test: $(STAMP)
 faults: $(STAMP)
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --only-binary atheris \
 	    --editable '.[fuzz]' || echo "make: no wheel of atheris was found; the coverage-guided fuzzing will skip" >&2
-	$(BIN)/python -m pytest --numprocesses 2 --dist load -m "fault or sweep" --timeout 1800 --durations 15 $(FAULT_OPTIONS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal -m "fault or sweep" --timeout 1800 --durations 15 $(FAULT_OPTIONS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -15,6 +15,8 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDER = REPOSITORY / "tests" / "benchmarks"
 COMMAND = re.compile(r"^    (python .*)$", re.MULTILINE)
+#: What a benchmark compares with, where that is not of `make install` (the extra `bench`).
+COMPARED_WITH = {"temporal_logic_comparison": ("rtamt", "reelay")}
 NEIGHBOURS = {path.stem for path in FOLDER.glob("*.py")}
 #: With a command of their own; the others are imported by them.
 BENCHMARKS = sorted(path for path in FOLDER.glob("*.py") if "__main__" in path.read_text())
@@ -45,6 +47,8 @@ def test_the_command_in_a_benchmarks_head_finds_its_modules(path):
 @pytest.mark.sweep
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
 def test_a_benchmark_starts_by_the_command_in_its_head(path):
+    for module in COMPARED_WITH.get(path.stem, ()):
+        pytest.importorskip(module, reason="not installed: pip install 'shadowrig[bench]'")
     words = [sys.executable, *command_of(path)[1:], "--help"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(words, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)

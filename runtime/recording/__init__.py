@@ -3,7 +3,7 @@
 | history | what it does |
 |---|---|
 | `layout` | where things lie; nothing else connects the runtime, which writes, and the recorder, which reads |
-| `history_sink`, `history_writer`, `history_ring`, `segment_stream` | writes one segment a second, and bounds them |
+| `history_sink`, `history_writer`, `current_segment`, `history_ring`, `segment_stream` | writes bounded seconds |
 | `history_reader`, `opened_segment`, `history_holes`, `wall_offsets` | reads them beside their writer, or after it |
 | `history_needs` | which seconds somebody waits for |
 | `sessions`, `forgotten_runs`, `crash_notes` | runs of the runtime: alive, left, crashed |
@@ -22,7 +22,7 @@
 | clips | what it does |
 |---|---|
 | `manifest` | the contract as data |
-| `verify`, `clip_promises`, `clip_report` | holds a clip to it |
+| `verify`, `clip_promises`, `privacy_promises`, `places`, `clip_report` | holds a clip to it |
 | `clip_file`, `inspection` | opens one; tells what it holds |
 | `export`, `camera_videos`, `mosaic_video`, `pictures`, `drawing`, `signal_table` | for tools that know no MCAP |
 

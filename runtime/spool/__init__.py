@@ -46,10 +46,10 @@ and drafts in use hold a file lock, so that neither ever recovers what the other
 
 tests/faults/test_power_cut.py cuts the power at every write, sync and rename of all this.
 
-`spool` composes: `reservations` (room; `admission` says who gives way, `shape` how clips shrink), `sealing`,
-`deliveries` and `partials`; `recovery` and `adoption` at a start, `rescue` for what a dead recorder left; `ledger`
-(`ledger_schema`, `ledger_opening`, `accounts`, `gate`, `ballast`) and `folder` are what all of them stand on, `age` and
-`wall_time` how old footage is. What is handed out is in `clips`.
+`spool` composes: `reservations` (room; `small_files` take some, `admission` says who gives way, `shape` how clips
+shrink), `sealing`, `deliveries` and `partials`; `recovery` and `adoption` at a start, `rescue` and `half_copies` for
+what a dead recorder left; `ledger` (`ledger_schema`, `ledger_opening`, `accounts`, `gate`, `ballast`) and `folder` are
+what all of them stand on, `age` and `wall_time` how old footage is. What is handed out is in `clips`.
 """
 
 from runtime.spool.adoption import RecoveryReport

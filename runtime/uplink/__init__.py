@@ -16,9 +16,10 @@
 |---|---|
 | `storage/`, `store` | a folder or a bucket, SQLite or PostgreSQL, each behind one seam; both composed |
 | `catalogue`, `pull_book` | what the fleet holds, and what people ask of vehicles |
-| `receiver`, `routes` | one ROUTER socket for any number of vehicles; where each of them is |
+| `receiver`, `receiver_settings`, `routes` | one ROUTER socket for any number of vehicles; where each of them is |
+| `incoming` | one message off that socket, of however many frames |
 | `reception`, `foreign_json` | answers messages; no sockets, time as an argument; JSON of vehicles held to bounds |
-| `authenticator`, `keys` | who is let in |
+| `authenticator`, `keys`, `unchanged_files` | who is let in |
 | `limits`, `handshakes`, `connections`, `connection_guard` | how much one vehicle may ask and hold at once |
 | `verification`, `beside` | looking into stored clips; threads beside the loop, whose death it hears of |
 | `troubles` | what keeps it from its work, told to its operator |

@@ -48,10 +48,13 @@ def rounds(bench: Bench, spool: Spool, fault: StepFault, start: Starts) -> Calla
 
 
 def number_of_steps(fault: StepFault, dies_at: Callable[[int], bool]) -> int:
-    """How many steps a round has when nobody dies."""
-    assert not dies_at(0), "nothing was to happen to this one"
-    assert fault.count > MIN_STEPS, "the shim counts nothing"
-    return fault.count
+    """How many steps a round has when nobody dies: the shorter of two, for the machine makes some a little longer."""
+    counts = []
+    for _ in range(2):
+        assert not dies_at(0), "nothing was to happen to this one"
+        counts.append(fault.count)
+    assert min(counts) > MIN_STEPS, "the shim counts nothing"
+    return min(counts)
 
 
 def sample(steps: int, dies_at: Callable[[int], bool]) -> int:

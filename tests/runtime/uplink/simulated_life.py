@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import random
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from runtime.messages import Priority
 from runtime.uplink import reception
 from runtime.uplink.catalogue import Catalogue
 from runtime.uplink.storage import database, finishing
+from tests.kept_engines import engine_for
 
 
 def forbid_waste(world: World, disk: FaultyDisk, monkeypatch) -> None:
@@ -31,11 +31,6 @@ def forbid_waste(world: World, disk: FaultyDisk, monkeypatch) -> None:
         drop(catalogue, row, wall_ns)
 
     monkeypatch.setattr(Catalogue, "drop_partial", checked)
-
-
-#: An engine for each place, used again by the receivers of all lives there: each would compile all statements anew.
-#: They close its connections when they end.
-engine_for = functools.cache(database.sqlite_engine)
 
 
 def run_seed(directory: Path, seed: int, monkeypatch, most_steps: int = 250) -> World:

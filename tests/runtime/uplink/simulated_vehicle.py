@@ -132,7 +132,8 @@ class SimulatedVehicle:
             self.connect()
         if fate.chance(0.05):
             allowed = list(Priority)[: fate.rng.randint(0, 5)]
-            self.delivery.permit(Permissions(frozenset(allowed), fate.rng.random() < 0.5))
+            reasons = {} if fate.rng.random() < 0.5 else {"campaigns": "wait for another network"}
+            self.delivery.permit(Permissions(frozenset(allowed), reasons))
         if fate.chance(0.02) and (pending := self.spool.pending()):
             self.entomb(fate.rng.choice(pending).n)
         if fate.chance(0.3):

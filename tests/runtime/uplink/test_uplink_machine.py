@@ -51,7 +51,8 @@ class UplinkMachine(RuleBasedStateMachine):
 
     @rule(allowed=st.integers(0, 5), campaigns=st.booleans())
     def follow_policy(self, allowed, campaigns):
-        self.world.car.delivery.permit(Permissions(frozenset(list(Priority)[:allowed]), campaigns))
+        reasons = {} if campaigns else {"campaigns": "wait for another network"}
+        self.world.car.delivery.permit(Permissions(frozenset(list(Priority)[:allowed]), reasons))
 
     @rule()
     def vehicle_sends(self):
