@@ -16,7 +16,7 @@ from runtime.spool.clips import BLOCK_BYTES, occupied_bytes
 from runtime.spool.ledger import Ledger
 from runtime.spool.sealing import condemn, counter_taken_back
 
-RESERVE_BYTES = 4 << 20
+RESERVE_BYTES = 5 << 20
 QUOTA_BYTES = RESERVE_BYTES + 20 * BLOCK_BYTES
 REASON = "damaged on the vehicle: its hash is another"
 

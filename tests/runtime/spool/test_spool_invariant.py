@@ -17,7 +17,7 @@ from runtime.spool.clips import BLOCK_BYTES
 
 #: Thousands of syncs: in memory where there is such a place.
 IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-RESERVE_BYTES = 4 << 20
+RESERVE_BYTES = 5 << 20
 CLIPS_BYTES = 5 * BLOCK_BYTES
 QUOTA_BYTES = RESERVE_BYTES + CLIPS_BYTES
 

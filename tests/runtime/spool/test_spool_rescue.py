@@ -343,7 +343,7 @@ def test_of_two_halves_of_one_clip_the_one_that_can_be_read_is_sealed_and_the_ot
 
 
 def test_no_clip_gives_way_for_room_that_half_a_clip_had_only_reserved(tmp_path):
-    reserve_bytes, block_bytes = 4 << 20, 4096
+    reserve_bytes, block_bytes = 5 << 20, 4096
 
     def reopened(boot: str) -> Spool:
         quota_bytes = reserve_bytes + 40 * block_bytes
