@@ -5,8 +5,7 @@ has nothing from after it, the cut waits, `LATE_NS` longer at most. One that die
 
 A runtime that is started again records on in the same history. What it adds is not the post-roll of the run that
 fired: that one's own records tell whether it came so far, also where a firing of the next run made the clip longer. A
-range that the fleet asked for belongs to whoever recorded
-its end.
+range that the fleet asked for belongs to whoever recorded its end.
 """
 
 from __future__ import annotations
